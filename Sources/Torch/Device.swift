@@ -1,0 +1,104 @@
+import CTorch
+
+/// An element type, numbered as libtorch numbers it.
+public enum DType: Int32, Sendable, CaseIterable {
+  case uint8 = 0
+  case int8 = 1
+  case int16 = 2
+  case int32 = 3
+  case int64 = 4
+  case float16 = 5
+  case float32 = 6
+  case float64 = 7
+  case bool = 11
+  case bfloat16 = 15
+
+  /// Bytes per element.
+  public var size: Int {
+    switch self {
+    case .uint8, .int8, .bool: 1
+    case .int16, .float16, .bfloat16: 2
+    case .int32, .float32: 4
+    case .int64, .float64: 8
+    }
+  }
+
+  public var isFloating: Bool {
+    switch self {
+    case .float16, .float32, .float64, .bfloat16: true
+    default: false
+    }
+  }
+}
+
+/// Where a tensor lives.
+public enum Device: Hashable, Sendable, CustomStringConvertible {
+  case cpu
+  case cuda(Int)
+  case mps
+
+  /// Reads `cpu`, `cuda`, `cuda:1`, `mps`.
+  public init?(_ text: String) {
+    switch text {
+    case "cpu": self = .cpu
+    case "cuda": self = .cuda(0)
+    case "mps": self = .mps
+    default:
+      guard text.hasPrefix("cuda:"), let n = Int(text.dropFirst(5)), (0..<128).contains(n) else {
+        return nil
+      }
+      self = .cuda(n)
+    }
+  }
+
+  public var description: String {
+    switch self {
+    case .cpu: "cpu"
+    case .cuda(let n): "cuda:\(n)"
+    case .mps: "mps"
+    }
+  }
+
+  /// Whether this libtorch and this machine have it.
+  public var isAvailable: Bool {
+    switch self {
+    case .cpu: true
+    case .cuda(let n): n < Int(ct_cuda_device_count())
+    case .mps: ct_mps_available()
+    }
+  }
+
+  /// Every device that can be used here.
+  public static var available: [Device] {
+    [.cpu] + (0..<Int(ct_cuda_device_count())).map { .cuda($0) } + (ct_mps_available() ? [.mps] : [])
+  }
+
+  var code: (type: Int32, index: Int32) {
+    switch self {
+    case .cpu: (Int32(CT_CPU), 0)
+    case .cuda(let n): (Int32(CT_CUDA), Int32(n))
+    case .mps: (Int32(CT_MPS), 0)
+    }
+  }
+}
+
+/// How a 4-dimensional tensor lies in memory.
+public enum MemoryFormat: Int32, Sendable {
+  case contiguous = 0
+  case preserve = 1
+  case channelsLast = 2
+}
+
+/// Settings of the process.
+public enum Runtime {
+  /// libtorch's own version, such as `2.13.0`.
+  public static var version: String { String(cString: ct_version()) }
+
+  /// Threads that one operation may use.
+  public static var threads: Int { Int(ct_threads()) }
+  public static func setThreads(_ n: Int) throws { try check(ct_set_threads(Int32(n))) }
+
+  /// Keeps freed memory in the process; call it first in `main`. Large tensors are otherwise mapped
+  /// anew, page by page, at every allocation.
+  public static func tuneAllocator() { ct_tune_allocator() }
+}

@@ -1,0 +1,77 @@
+import CTorch
+
+// Stateless layers, named as `torch.nn.functional` names them.
+extension Tensor {
+  public func silu() throws -> Tensor { try unary(CT_SILU) }
+  public func sigmoid() throws -> Tensor { try unary(CT_SIGMOID) }
+  public func tanh() throws -> Tensor { try unary(CT_TANH) }
+  public func relu() throws -> Tensor { try unary(CT_RELU) }
+  public func mish() throws -> Tensor { try unary(CT_MISH) }
+  public func gelu() throws -> Tensor { try unary(CT_GELU) }
+  public func geluTanh() throws -> Tensor { try unary(CT_GELU_TANH) }
+  /// x · sigmoid(1.702 x), CLIP's activation.
+  public func quickGELU() throws -> Tensor { try unary(CT_QUICK_GELU) }
+  public func leakyReLU(_ slope: Double = 0.01) throws -> Tensor {
+    try Tensor(ct_leaky_relu(handle, slope))
+  }
+  public func softmax(_ dim: Int) throws -> Tensor { try Tensor(ct_softmax(handle, Int64(dim))) }
+
+  public func matmul(_ other: Tensor) throws -> Tensor {
+    try Tensor(ct_matmul(handle, other.handle))
+  }
+
+  /// x Wᵀ + b; `weight` is [out, in].
+  public func linear(_ weight: Tensor, _ bias: Tensor? = nil) throws -> Tensor {
+    try Tensor(ct_linear(handle, weight.handle, bias?.handle))
+  }
+
+  /// x [N, C, H, W], weight [out, C, k, k].
+  public func conv2d(_ weight: Tensor, _ bias: Tensor? = nil, stride: Int = 1, padding: Int = 0)
+    throws -> Tensor
+  {
+    try Tensor(
+      ct_conv2d(handle, weight.handle, bias?.handle, Int64(stride), Int64(padding)))
+  }
+
+  public func groupNorm(_ groups: Int, _ weight: Tensor?, _ bias: Tensor?, eps: Double) throws
+    -> Tensor
+  {
+    try Tensor(ct_group_norm(handle, Int64(groups), weight?.handle, bias?.handle, eps))
+  }
+
+  /// Over the last dimensions, as many as `weight` has.
+  public func layerNorm(_ weight: Tensor, _ bias: Tensor? = nil, eps: Double = 1e-5) throws
+    -> Tensor
+  {
+    try Tensor(ct_layer_norm(handle, weight.handle, bias?.handle, eps))
+  }
+
+  /// Rows of this table [n, d] at int64 `indices`.
+  public func embedding(_ indices: Tensor) throws -> Tensor {
+    try Tensor(ct_embedding(handle, indices.handle))
+  }
+
+  public func upsampledNearest(height: Int, width: Int) throws -> Tensor {
+    try Tensor(ct_upsample_nearest(handle, Int64(height), Int64(width)))
+  }
+}
+
+/// The mean of (a − b)².
+public func meanSquaredError(_ a: Tensor, _ b: Tensor) throws -> Tensor {
+  try Tensor(ct_mse_loss(a.handle, b.handle))
+}
+
+/// softmax(q kᵀ · scale + mask) v by libtorch's fused kernel; q, k, v are [N, heads, length, size].
+public func scaledDotProductAttention(
+  _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false,
+  scale: Double? = nil
+) throws -> Tensor {
+  try Tensor(ct_attention(q.handle, k.handle, v.handle, mask?.handle, causal, scale ?? 0))
+}
+
+/// beta · input + alpha · a b, batched.
+public func baddbmm(_ input: Tensor, _ a: Tensor, _ b: Tensor, beta: Double = 1, alpha: Double = 1)
+  throws -> Tensor
+{
+  try Tensor(ct_baddbmm(input.handle, a.handle, b.handle, beta, alpha))
+}

@@ -1,0 +1,17 @@
+import CTorch
+
+/// An operation of libtorch that failed: its name, the shapes it was given, and libtorch's words.
+public struct TorchError: Error, CustomStringConvertible, Sendable {
+  public let message: String
+  public init(_ message: String) { self.message = message }
+  public var description: String { message }
+
+  /// The calling thread's last failed operation.
+  static var last: TorchError { TorchError(String(cString: ct_last_error())) }
+}
+
+/// Throws when a C function's status says that it failed.
+@inline(__always)
+func check(_ status: Int32) throws {
+  if status != 0 { throw TorchError.last }
+}
