@@ -1,0 +1,71 @@
+public import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// Writing a file so that a reader sees the old contents or the new ones, never a part of them.
+public enum AtomicFile {
+  /// Writes `data` to a temporary file beside `url`, flushes it to the disk, and renames it into place.
+  ///
+  /// When anything fails (a full disk, no permission), the file that was there is untouched, the
+  /// temporary file is removed, and a `DiffusionError` says what the system said.
+  public static func write(_ data: Data, to url: URL) throws {
+    let temporary = url.deletingLastPathComponent()
+      .appending(path: ".neti-\(UUID().uuidString).tmp")
+    let descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw failure(url, errno) }
+    var problem = writeAll(data, to: descriptor)
+    if problem == 0, fsync(descriptor) != 0 { problem = errno }
+    if close(descriptor) != 0, problem == 0 { problem = errno }
+    if problem == 0, rename(temporary.path, url.path) != 0 { problem = errno }
+    guard problem == 0 else {
+      unlink(temporary.path)
+      throw failure(url, problem)
+    }
+    flushFolder(of: url)
+  }
+
+  /// Returns 0, or the system's error number.
+  private static func writeAll(_ data: Data, to descriptor: Int32) -> Int32 {
+    data.withUnsafeBytes { bytes in
+      var done = 0
+      while done < bytes.count {
+        let n = posixWrite(descriptor, UnsafeRawBufferPointer(rebasing: bytes[done...]))
+        if n < 0 {
+          if errno == EINTR { continue }
+          return errno
+        }
+        if n == 0 { return EIO }
+        done += n
+      }
+      return 0
+    }
+  }
+
+  private static func posixWrite(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int {
+    #if canImport(Glibc)
+      Glibc.write(descriptor, bytes.baseAddress, bytes.count)
+    #elseif canImport(Musl)
+      Musl.write(descriptor, bytes.baseAddress, bytes.count)
+    #else
+      Darwin.write(descriptor, bytes.baseAddress, bytes.count)
+    #endif
+  }
+
+  /// Makes the rename itself durable. A file system that cannot is no reason to fail: the data is safe.
+  private static func flushFolder(of url: URL) {
+    let descriptor = open(url.deletingLastPathComponent().path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return }
+    fsync(descriptor)
+    close(descriptor)
+  }
+
+  private static func failure(_ url: URL, _ code: Int32) -> DiffusionError {
+    DiffusionError("cannot write \(url.path): \(String(cString: strerror(code))); nothing was changed")
+  }
+}

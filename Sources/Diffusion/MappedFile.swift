@@ -1,0 +1,47 @@
+package import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// A regular file mapped read-only into memory, for as long as this object lives.
+///
+/// The size is taken once, when the file is opened. A file that someone truncates later makes the
+/// system raise SIGBUS when the lost part is read: replace model files by renaming, as `AtomicFile` does.
+package final class MappedFile: @unchecked Sendable {  // immutable after init
+  package let bytes: UnsafeRawBufferPointer
+
+  /// Maps the file at `url`, following symbolic links.
+  package init(_ url: URL) throws {
+    // Without O_NONBLOCK, opening a named pipe would wait for its writer.
+    let descriptor = open(url.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw Self.failure(url, errno) }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw Self.failure(url, errno) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw DiffusionError("\(url.path) is not a file")
+    }
+    let size = Int(status.st_size)
+    guard size > 0 else {
+      bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+      return
+    }
+    guard let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED else {
+      throw Self.failure(url, errno)
+    }
+    bytes = UnsafeRawBufferPointer(start: base, count: size)
+  }
+
+  deinit {
+    if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+  }
+
+  private static func failure(_ url: URL, _ code: Int32) -> DiffusionError {
+    DiffusionError("cannot read \(url.path): \(String(cString: strerror(code)))")
+  }
+}
