@@ -1,0 +1,73 @@
+import Diffusion
+import Foundation
+import Testing
+
+@Suite struct JSONFileTests {
+  private struct Example: Codable, Equatable {
+    struct Inner: Codable, Equatable { var sizes: [Int] }
+    var name: String
+    var inner: Inner
+  }
+
+  private func decode(_ json: String) throws -> Example {
+    try JSONFile.decode(Example.self, from: Data(json.utf8), name: "unet/config.json")
+  }
+
+  @Test("A good file is decoded, whatever else it holds")
+  func good() throws {
+    let value = try decode(#"{"name": "[[{", "other": null, "inner": {"sizes": [1, 2]}}"#)
+    #expect(value == Example(name: "[[{", inner: .init(sizes: [1, 2])))
+  }
+
+  @Test(
+    "What is wrong is said with the file and the key",
+    arguments: [
+      (#"{"name": "a", "inner": {"sizes": [1, "2"]}}"#, "`inner.sizes.1`"),
+      (#"{"name": "a", "inner": {"sizes": [1, 2.5]}}"#, "a number does not fit"),
+      (#"{"name": "a", "inner": {"sizes": [1e400]}}"#, "unet/config.json"),
+      (#"{"name": "a", "inner": {}}"#, "`inner.sizes`"),
+      (#"{"name": null, "inner": {"sizes": []}}"#, "`name`"),
+      (#"[]"#, "the whole file"), (#"{"name": "a", "#, "not valid JSON"), ("", "not valid JSON"),
+      (String(repeating: "[", count: 100_000), "inside one another"),
+      (String(repeating: #"{"a":"#, count: 65), "inside one another"),
+    ])
+  func wrong(json: String, part: String) {
+    let error = #expect(throws: DiffusionError.self) { try decode(json) }
+    #expect(error?.message.hasPrefix("unet/config.json: ") == true)
+    #expect(error?.message.contains(part) == true, "\(error?.message ?? "")")
+    #expect(error?.message.contains("\n") == false)
+  }
+
+  @Test("A missing file, a folder and a device are refused")
+  func notFiles() {
+    for path in ["/nowhere/at/all.json", "/tmp", "/dev/zero"] {
+      #expect(throws: DiffusionError.self) { try JSONFile.decode(Example.self, from: URL(filePath: path)) }
+    }
+  }
+
+  @Test("Five thousand mutations of a configuration are decoded or refused, and nothing else")
+  func mutations() {
+    let good = Array(
+      #"{"name": "abc", "inner": {"sizes": [1, 22, 333]}, "x": [true, null, -1.5e3, "é"]}"#.utf8)
+    var state: UInt64 = 7
+    func random(_ n: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int(state >> 33) % n
+    }
+    for _ in 0..<5000 {
+      var bytes = good
+      for _ in 0...random(3) {
+        switch random(3) {
+        case 0: bytes[random(bytes.count)] = UInt8(random(256))
+        case 1: bytes.remove(at: random(bytes.count))
+        default: bytes.insert(good[random(good.count)], at: random(bytes.count))
+        }
+      }
+      do {
+        _ = try JSONFile.decode(Example.self, from: Data(bytes), name: "x")
+      } catch {
+        #expect(error is DiffusionError)
+      }
+    }
+  }
+}
