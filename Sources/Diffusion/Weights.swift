@@ -1,0 +1,129 @@
+public import Foundation
+public import Torch
+
+/// A path into the tensors of one model, read strictly: `weights / "down_blocks" / 0`.
+///
+/// Every tensor must be there in the expected shape, and `finish` fails when one was never asked for.
+/// The files are memory-mapped and converted tensor by tensor: a tensor whose dtype and device are
+/// right already stays in the mapping, which lives as long as the tensors do.
+///
+/// A cheap value; copies share the record of what was used. Not `Sendable`, as tensors are not.
+public struct Weights {
+  private let store: Store
+  /// Where this value stands, `down_blocks.0`; empty at the top.
+  public let path: String
+
+  /// Maps the files of one model.
+  ///
+  /// - Parameters:
+  ///   - files: one safetensors file, or all of a sharded model.
+  ///   - dtype: what floating tensors are converted to.
+  ///   - rename: a name in the file to the name it is asked for by (current diffusers names); nil
+  ///     drops the tensor, for what real files hold and no model uses (`position_ids`).
+  /// - Throws: `DiffusionError` for a file that is missing or broken, or a name that occurs twice.
+  public init(
+    files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)? = nil
+  ) throws {
+    store = try Store(files: files, dtype: dtype, device: device, rename: rename)
+    path = ""
+  }
+
+  private init(store: Store, path: String) {
+    self.store = store
+    self.path = path
+  }
+
+  public static func / (weights: Weights, name: String) -> Weights {
+    Weights(store: weights.store, path: weights.full(name))
+  }
+
+  public static func / (weights: Weights, index: Int) -> Weights { weights / String(index) }
+
+  public var dtype: DType { store.dtype }
+  public var device: Device { store.device }
+
+  /// Whether there is a tensor of exactly this name under the path.
+  public func has(_ name: String) -> Bool { store.places[full(name)] != nil }
+
+  /// The shape of a tensor, nil when there is none; counts as no use.
+  public func shape(_ name: String) -> [Int]? {
+    store.places[full(name)].flatMap { $0.file.entries[$0.name]?.shape }
+  }
+
+  /// The tensor `name` under the path, in the wanted dtype and on the wanted device.
+  ///
+  /// - Parameters:
+  ///   - shape: what it must be.
+  ///   - format: how a 4-dimensional tensor shall lie in memory; others are left as they are.
+  /// - Throws: `DiffusionError` naming file and key when it is missing, misshapen or not floating.
+  public func tensor(_ name: String, _ shape: [Int], format: MemoryFormat = .preserve) throws
+    -> Tensor
+  {
+    let key = full(name)
+    guard let place = store.places[key] else {
+      throw DiffusionError("\(store.title): there is no tensor `\(key)` (expected shape \(shape))")
+    }
+    let file = JSONFile.displayName(place.url)
+    guard let entry = place.file.entries[place.name], entry.shape == shape else {
+      let found = place.file.entries[place.name]?.shape ?? []
+      throw DiffusionError("\(file): tensor `\(place.name)` has shape \(found), expected \(shape)")
+    }
+    guard entry.dtype.isFloating else {
+      throw DiffusionError("\(file): tensor `\(place.name)` is \(entry.dtype), not a floating type")
+    }
+    store.unused.remove(key)
+    let stored = try place.file.tensor(place.name)
+    return try stored.to(store.dtype, device: store.device, format: shape.count == 4 ? format : .preserve)
+  }
+
+  /// - Throws: `DiffusionError` that names the tensors that were never asked for.
+  public func finish() throws {
+    guard !store.unused.isEmpty else { return }
+    let names = store.unused.sorted()
+    let shown = names.prefix(4).map { "`\($0)`" }.joined(separator: ", ")
+    let rest = names.count > 4 ? " and \(names.count - 4) more" : ""
+    throw DiffusionError(
+      "\(store.title): the model has no use for \(shown)\(rest); configuration and weights do not belong together"
+    )
+  }
+
+  private func full(_ name: String) -> String { path.isEmpty ? name : path + "." + name }
+}
+
+extension Weights {
+  /// What all paths into one model share.
+  private final class Store {
+    /// Where a tensor is: its name in that file may be an older one.
+    struct Place {
+      let file: SafetensorsFile
+      let url: URL
+      let name: String
+    }
+
+    let dtype: DType
+    let device: Device
+    /// The file, or the folder of several, for errors.
+    let title: String
+    let places: [String: Place]
+    var unused: Set<String>
+
+    init(files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)?) throws {
+      guard let first = files.first else { throw DiffusionError("a model without weight files") }
+      self.dtype = dtype
+      self.device = device
+      title = JSONFile.displayName(files.count == 1 ? first : first.deletingLastPathComponent())
+      var places: [String: Place] = [:]
+      for url in files {
+        let file = try SafetensorsFile(url)
+        for name in file.entries.keys {
+          guard let key = rename == nil ? name : rename?(name) else { continue }
+          guard places.updateValue(Place(file: file, url: url, name: name), forKey: key) == nil else {
+            throw DiffusionError("\(JSONFile.displayName(url)): the tensor `\(key)` occurs twice")
+          }
+        }
+      }
+      self.places = places
+      unused = Set(places.keys)
+    }
+  }
+}
