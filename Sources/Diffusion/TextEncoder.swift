@@ -1,0 +1,293 @@
+public import Torch
+
+/// `text_encoder/config.json` of a CLIP text transformer.
+public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
+  /// d, the size of a token's embedding and of every hidden state.
+  public var hiddenSize: Int
+  /// The size inside each layer's two-layer perceptron.
+  public var intermediateSize: Int
+  public var layers: Int
+  /// Attention heads; each has `hiddenSize / heads` channels.
+  public var heads: Int
+  /// The longest sequence, 77 in Stable Diffusion.
+  public var maxPositions: Int
+  public var vocabularySize: Int
+  public var activation: Activation
+  public var layerNormEpsilon: Double
+
+  /// `hidden_act`.
+  public enum Activation: String, Codable, Sendable {
+    /// x · sigmoid(1.702 x): OpenAI's CLIP, Stable Diffusion 1.
+    case quickGELU = "quick_gelu"
+    /// The exact one: OpenCLIP, Stable Diffusion 2.
+    case gelu
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case hiddenSize = "hidden_size"
+    case intermediateSize = "intermediate_size"
+    case layers = "num_hidden_layers"
+    case heads = "num_attention_heads"
+    case maxPositions = "max_position_embeddings"
+    case vocabularySize = "vocab_size"
+    case activation = "hidden_act"
+    case layerNormEpsilon = "layer_norm_eps"
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let c = try decoder.container(keyedBy: CodingKeys.self)
+    hiddenSize = try c.decode(Int.self, forKey: .hiddenSize)
+    intermediateSize = try c.decode(Int.self, forKey: .intermediateSize)
+    layers = try c.decode(Int.self, forKey: .layers)
+    heads = try c.decode(Int.self, forKey: .heads)
+    maxPositions = try c.decode(Int.self, forKey: .maxPositions)
+    vocabularySize = try c.decode(Int.self, forKey: .vocabularySize)
+    let name = try c.decodeIfPresent(String.self, forKey: .activation) ?? Activation.quickGELU.rawValue
+    guard let known = Activation(rawValue: name) else {
+      throw DiffusionError("`hidden_act` is \(name); quick_gelu and gelu are supported")
+    }
+    activation = known
+    layerNormEpsilon = try c.decodeIfPresent(Double.self, forKey: .layerNormEpsilon) ?? 1e-5
+    try validate()
+  }
+
+  /// Refuses sizes that no model has before any arithmetic is done with them.
+  private func validate() throws {
+    let sizes = [
+      ("hidden_size", hiddenSize, 1 << 16), ("intermediate_size", intermediateSize, 1 << 18),
+      ("num_hidden_layers", layers, 1 << 10), ("num_attention_heads", heads, 1 << 10),
+      ("max_position_embeddings", maxPositions, 1 << 16), ("vocab_size", vocabularySize, 1 << 24),
+    ]
+    for (name, value, limit) in sizes where !(1...limit).contains(value) {
+      throw DiffusionError("`\(name)` is \(value); it must be in 1…\(limit)")
+    }
+    guard hiddenSize.isMultiple(of: heads) else {
+      throw DiffusionError(
+        "`hidden_size` \(hiddenSize) is no multiple of `num_attention_heads` \(heads)")
+    }
+  }
+}
+
+/// The keys and values of tokens that come before everything that changes.
+///
+/// The mask is causal, so what stands before a placeholder does not depend on it: these positions
+/// run through the encoder once, and every variant of the rest attends to them.
+public struct CLIPPrefix {
+  /// P, the number of positions.
+  public let length: Int
+  /// The hidden states before the final LayerNorm, [B, P, d].
+  public let states: Tensor
+  /// Per layer, [B, heads, P, d / heads].
+  let keys: [Tensor]
+  let values: [Tensor]
+
+  /// The prefix of row `index[n]` for each n; `index` is int64 [N].
+  public func rows(_ index: Tensor) throws -> CLIPPrefix {
+    CLIPPrefix(
+      length: length, states: try states.indexSelected(0, index),
+      keys: try keys.map { try $0.indexSelected(0, index) },
+      values: try values.map { try $0.indexSelected(0, index) })
+  }
+}
+
+/// The text transformer of CLIP (Radford et al. 2021), as `transformers.CLIPTextModel` computes it.
+///
+/// Pre-LayerNorm layers, a causal mask and no padding mask. The weights are frozen; results are
+/// differentiable with respect to the input embeddings.
+public final class CLIPTextEncoder {
+  public let configuration: CLIPTextConfiguration
+  /// The token table, [V, d].
+  public let tokenEmbedding: Tensor
+  private let positionEmbedding: Tensor
+  private let layers: [Layer]
+  private let lastNorm: Norm
+
+  /// - Parameter weights: named without the prefix `text_model.` (see `currentName`).
+  /// - Throws: `DiffusionError` when a tensor is missing, misshapen or left over.
+  public init(_ configuration: CLIPTextConfiguration, weights: Weights) throws {
+    let c = configuration
+    self.configuration = c
+    let embeddings = weights / "embeddings"
+    tokenEmbedding = try embeddings.tensor("token_embedding.weight", [c.vocabularySize, c.hiddenSize])
+    positionEmbedding = try embeddings.tensor(
+      "position_embedding.weight", [c.maxPositions, c.hiddenSize])
+    layers = try (0..<c.layers).map { try Layer(c, weights / "encoder" / "layers" / $0) }
+    lastNorm = try Norm(c, weights / "final_layer_norm")
+    try weights.finish()
+  }
+
+  /// The name of a tensor without the prefix that most files have; nil for `position_ids`, a
+  /// constant that old files hold.
+  public static func currentName(_ name: String) -> String? {
+    let prefix = "text_model."
+    let short = name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name
+    return short == "embeddings.position_ids" ? nil : short
+  }
+
+  /// Rows of the token table, without positions: int64 [N, S] to [N, S, d].
+  public func embed(_ ids: Tensor) throws -> Tensor {
+    try tokenEmbedding.embedding(ids.to(device: tokenEmbedding.device))
+  }
+
+  /// The hidden states *before* the final LayerNorm, [N, S', d].
+  ///
+  /// - Parameters:
+  ///   - inputEmbeddings: token embeddings [N, S', d], from position `prefix.length` on; their
+  ///     position embeddings are added here.
+  ///   - prefix: the positions before them, of N rows, or of one row that all share.
+  /// - Throws: `DiffusionError` when the sequence is longer than the model's.
+  public func hiddenStates(_ inputEmbeddings: Tensor, prefix: CLIPPrefix? = nil) throws -> Tensor {
+    try run(inputEmbeddings, prefix: prefix) { _, _ in }
+  }
+
+  /// Runs constant tokens once: embeddings [B, P, d] of positions 0..<P, P ≥ 1.
+  public func prefix(_ inputEmbeddings: Tensor) throws -> CLIPPrefix {
+    var keys: [Tensor] = []
+    var values: [Tensor] = []
+    let states = try run(inputEmbeddings, prefix: nil) {
+      keys.append($0)
+      values.append($1)
+    }
+    return CLIPPrefix(length: states.size(1), states: states, keys: keys, values: values)
+  }
+
+  /// The final LayerNorm, over the last dimension.
+  public func finalNorm(_ h: Tensor) throws -> Tensor { try lastNorm(h) }
+
+  /// The last hidden state of int64 ids [N, S]: what the cross-attention gets, [N, S, d].
+  public func encode(_ ids: Tensor) throws -> Tensor {
+    try finalNorm(hiddenStates(embed(ids)))
+  }
+
+  private func run(
+    _ inputEmbeddings: Tensor, prefix: CLIPPrefix?, keep: (_ keys: Tensor, _ values: Tensor) -> Void
+  ) throws -> Tensor {
+    let start = prefix?.length ?? 0
+    let d = configuration.hiddenSize
+    guard inputEmbeddings.rank == 3, inputEmbeddings.size(2) == d, inputEmbeddings.size(1) >= 1 else {
+      throw DiffusionError(
+        "text encoder: input embeddings of shape \(inputEmbeddings.shape), expected [N, S, \(d)]")
+    }
+    let end = start + inputEmbeddings.size(1)
+    guard end <= configuration.maxPositions else {
+      throw DiffusionError(
+        "text encoder: \(end) positions; the model has \(configuration.maxPositions)")
+    }
+    if let prefix, ![1, inputEmbeddings.size(0)].contains(prefix.states.size(0)) {
+      throw DiffusionError(
+        "text encoder: a prefix of \(prefix.states.size(0)) rows for \(inputEmbeddings.size(0)) sequences")
+    }
+    var h = try inputEmbeddings + positionEmbedding.sliced(0, start..<end)
+    let mask = try Self.causalMask(start..<end, like: h)
+    for (i, layer) in layers.enumerated() {
+      let before = prefix.map { (keys: $0.keys[i], values: $0.values[i]) }
+      h = try layer(h, mask: mask, before: before, keep: keep)
+    }
+    return h
+  }
+
+  /// [1, S', end]: 0 where a key is not after its query, −∞ where it is.
+  private static func causalMask(_ queries: Range<Int>, like h: Tensor) throws -> Tensor {
+    let n = queries.upperBound
+    let rows = try Tensor.range(Double(queries.lowerBound), to: Double(n)).unsqueezed(1)
+    let columns = try Tensor.range(to: Double(n)).unsqueezed(0)
+    let shape = [queries.count, n]
+    let mask = try rows.less(than: columns).choose(.full(shape, -.infinity), .zeros(shape))
+    return try mask.unsqueezed(0).to(h.dtype, device: h.device)
+  }
+}
+
+extension CLIPTextEncoder {
+  private struct Norm {
+    let weight: Tensor
+    let bias: Tensor
+    let epsilon: Double
+
+    init(_ c: CLIPTextConfiguration, _ weights: Weights) throws {
+      weight = try weights.tensor("weight", [c.hiddenSize])
+      bias = try weights.tensor("bias", [c.hiddenSize])
+      epsilon = c.layerNormEpsilon
+    }
+
+    func callAsFunction(_ x: Tensor) throws -> Tensor { try x.layerNorm(weight, bias, eps: epsilon) }
+  }
+
+  private struct Projection {
+    let weight: Tensor
+    let bias: Tensor
+
+    init(_ inputs: Int, _ outputs: Int, _ weights: Weights) throws {
+      weight = try weights.tensor("weight", [outputs, inputs])
+      bias = try weights.tensor("bias", [outputs])
+    }
+
+    func callAsFunction(_ x: Tensor) throws -> Tensor { try x.linear(weight, bias) }
+  }
+
+  /// h + attention(LN(h)), then h + MLP(LN(h)).
+  private struct Layer {
+    let norm1: Norm
+    let norm2: Norm
+    let query: Projection
+    let key: Projection
+    let value: Projection
+    let output: Projection
+    let up: Projection
+    let down: Projection
+    let heads: Int
+    let activation: CLIPTextConfiguration.Activation
+
+    init(_ c: CLIPTextConfiguration, _ weights: Weights) throws {
+      let d = c.hiddenSize
+      let attention = weights / "self_attn"
+      norm1 = try Norm(c, weights / "layer_norm1")
+      norm2 = try Norm(c, weights / "layer_norm2")
+      query = try Projection(d, d, attention / "q_proj")
+      key = try Projection(d, d, attention / "k_proj")
+      value = try Projection(d, d, attention / "v_proj")
+      output = try Projection(d, d, attention / "out_proj")
+      up = try Projection(d, c.intermediateSize, weights / "mlp" / "fc1")
+      down = try Projection(c.intermediateSize, d, weights / "mlp" / "fc2")
+      heads = c.heads
+      activation = c.activation
+    }
+
+    func callAsFunction(
+      _ h: Tensor, mask: Tensor, before: (keys: Tensor, values: Tensor)?,
+      keep: (_ keys: Tensor, _ values: Tensor) -> Void
+    ) throws -> Tensor {
+      let x = try norm1(h)
+      let k = try split(key(x))
+      let v = try split(value(x))
+      keep(k, v)
+      let attended = try attention(
+        split(query(x)), join(before?.keys, k), join(before?.values, v), mask: mask)
+      let middle = try h + output(attended)
+      let raised = try up(norm2(middle))
+      let activated = try activation == .gelu ? raised.gelu() : raised.quickGELU()
+      return try middle + down(activated)
+    }
+
+    /// [N, S, d] to [N, heads, S, d / heads].
+    private func split(_ x: Tensor) throws -> Tensor {
+      try x.reshaped([x.size(0), x.size(1), heads, -1]).transposed(1, 2)
+    }
+
+    private func join(_ before: Tensor?, _ own: Tensor) throws -> Tensor {
+      guard let before else { return own }
+      let shape = [own.size(0)] + before.shape.dropFirst()
+      return try .concatenated([before.expanded(shape), own], 2)
+    }
+
+    /// softmax(q kᵀ / √size + mask) v, [N, S, d]. The sequences are short, and libtorch's fused
+    /// kernel has a slow backward pass for those.
+    private func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor) throws -> Tensor {
+      let (n, s, size) = (q.size(0), q.size(2), q.size(3))
+      let flat = { (t: Tensor) in try t.reshaped([n * heads, t.size(2), size]) }
+      let scores = try baddbmm(
+        mask, flat(q), flat(k).transposed(1, 2), alpha: 1 / Double(size).squareRoot())
+      let mixed = try scores.softmax(-1).matmul(flat(v))
+      return try mixed.reshaped([n, heads, s, size]).transposed(1, 2).reshaped([n, s, heads * size])
+    }
+  }
+}
