@@ -1,5 +1,6 @@
 import Diffusion
 import Foundation
+import TestSupport
 import Testing
 
 @Suite struct JSONFileTests {
@@ -47,24 +48,10 @@ import Testing
 
   @Test("Five thousand mutations of a configuration are decoded or refused, and nothing else")
   func mutations() {
-    let good = Array(
-      #"{"name": "abc", "inner": {"sizes": [1, 22, 333]}, "x": [true, null, -1.5e3, "é"]}"#.utf8)
-    var state: UInt64 = 7
-    func random(_ n: Int) -> Int {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return Int(state >> 33) % n
-    }
-    for _ in 0..<5000 {
-      var bytes = good
-      for _ in 0...random(3) {
-        switch random(3) {
-        case 0: bytes[random(bytes.count)] = UInt8(random(256))
-        case 1: bytes.remove(at: random(bytes.count))
-        default: bytes.insert(good[random(good.count)], at: random(bytes.count))
-        }
-      }
+    let good = #"{"name": "abc", "inner": {"sizes": [1, 22, 333]}, "x": [true, null, -1.5e3, "é"]}"#
+    for bytes in Mutations(of: Data(good.utf8), count: 5000, seed: 7) {
       do {
-        _ = try JSONFile.decode(Example.self, from: Data(bytes), name: "x")
+        _ = try JSONFile.decode(Example.self, from: bytes, name: "x")
       } catch {
         #expect(error is DiffusionError)
       }
