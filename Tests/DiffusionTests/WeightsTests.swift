@@ -5,19 +5,6 @@ import Testing
 import Torch
 
 @Suite struct WeightsTests {
-  /// A folder of its own for each test, removed afterwards.
-  private final class Scratch {
-    let folder = FileManager.default.temporaryDirectory.appending(path: "neti-weights-\(UUID())")
-    init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
-    deinit { try? FileManager.default.removeItem(at: folder) }
-
-    func file(_ name: String, _ tensors: [(String, Tensor)]) throws -> URL {
-      let url = folder.appending(path: name)
-      try Safetensors.write(tensors, to: url)
-      return url
-    }
-  }
-
   @Test("Paths lead to tensors, which are converted to the wanted dtype and memory format")
   func paths() throws {
     let scratch = try Scratch()
@@ -107,5 +94,13 @@ import Torch
       try Weights(files: [url], dtype: .float32, device: .cpu)
     }
     #expect(error?.message.contains("model.safetensors") == true)
+  }
+}
+
+extension Scratch {
+  fileprivate func file(_ name: String, _ tensors: [(String, Tensor)]) throws -> URL {
+    let url = folder.appending(path: name)
+    try Safetensors.write(tensors, to: url)
+    return url
   }
 }

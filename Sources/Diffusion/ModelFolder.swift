@@ -1,0 +1,213 @@
+public import Foundation
+
+/// A model on this machine in the diffusers layout: a folder with `unet/`, `vae/`, `text_encoder/`,
+/// `tokenizer/` and `scheduler/`.
+///
+/// Found by path, or by repository id (`CompVis/stable-diffusion-v1-4`) in the local Hugging Face
+/// cache, whose snapshots are folders of symbolic links. Nothing is downloaded.
+public struct ModelFolder: Sendable {
+  /// What a component's folder is called.
+  public enum Component: String, Sendable, CaseIterable {
+    case tokenizer
+    case textEncoder = "text_encoder"
+    case unet
+    case vae
+    case scheduler
+
+    /// How the weight files' names begin.
+    var weightsName: String { self == .textEncoder ? "model" : "diffusion_pytorch_model" }
+  }
+
+  public let url: URL
+  /// The repository id, or the folder's name.
+  public let name: String
+
+  /// - Parameters:
+  ///   - model: a path, or a repository id.
+  ///   - environment: where `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` and `HOME` are looked up.
+  /// - Throws: `DiffusionError` that says where it looked and how to get the model.
+  public init(
+    _ model: String, environment: [String: String] = ProcessInfo.processInfo.environment
+  ) throws {
+    var isFolder: ObjCBool = false
+    if !model.isEmpty, FileManager.default.fileExists(atPath: model, isDirectory: &isFolder) {
+      guard isFolder.boolValue else { throw Self.singleFile(model) }
+      url = URL(filePath: model, directoryHint: .isDirectory).standardizedFileURL
+      name = url.lastPathComponent
+    } else {
+      guard Self.isRepositoryID(model) else {
+        throw DiffusionError(
+          "model \(model.debugDescription): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
+        )
+      }
+      url = try HuggingFaceCache(environment).snapshot(of: model)
+      name = model
+    }
+    try checkLayout()
+  }
+
+  /// The folder of one component.
+  public func folder(_ component: Component) -> URL {
+    url.appending(path: component.rawValue, directoryHint: .isDirectory)
+  }
+
+  /// A component's JSON configuration.
+  public func configuration<T: Decodable>(
+    _ type: T.Type, _ component: Component, file: String = "config.json"
+  ) throws -> T {
+    try JSONFile.decode(type, from: folder(component).appending(path: file))
+  }
+
+  /// The safetensors files that hold a component's weights: one, or the shards of an index.
+  ///
+  /// The plain name is preferred to the variant `fp16`.
+  ///
+  /// - Throws: `DiffusionError` that names what is there when no such file is.
+  public func weightFiles(_ component: Component) throws -> [URL] {
+    let folder = folder(component)
+    let base = component.weightsName
+    for variant in ["", ".fp16"] {
+      let single = folder.appending(path: "\(base)\(variant).safetensors")
+      if Self.exists(single) { return [single] }
+      for indexName in [
+        "\(base).safetensors.index\(variant).json", "\(base)\(variant).safetensors.index.json",
+      ] {
+        let index = folder.appending(path: indexName)
+        if Self.exists(index) { return try Self.shards(index) }
+      }
+    }
+    throw missingWeights(component)
+  }
+
+  private static func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
+
+  /// Organisation and name, or a name alone, of letters, digits, `-`, `_` and `.`.
+  static func isRepositoryID(_ text: String) -> Bool {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    return (1...2).contains(parts.count)
+      && parts.allSatisfy { part in
+        (1...96).contains(part.utf8.count) && !part.contains("..") && !part.hasPrefix(".")
+          && !part.hasPrefix("-")
+          && part.utf8.allSatisfy { HuggingFaceCache.isPlain($0) }
+      }
+  }
+}
+
+// MARK: - What is there, and what is not
+
+extension ModelFolder {
+  private func checkLayout() throws {
+    let needed = Component.allCases.filter { !Self.exists(folder($0)) }.map { $0.rawValue + "/" }
+    guard needed.isEmpty else {
+      throw DiffusionError(
+        "\(url.path) is no complete model in the diffusers layout: there is no \(needed.joined(separator: ", "))"
+      )
+    }
+    for other in ["text_encoder_2", "transformer"] where Self.exists(url.appending(path: other)) {
+      throw DiffusionError(
+        "\(url.path) has \(other)/: it is not a Stable Diffusion 1 or 2 model, which are supported")
+    }
+  }
+
+  private static func singleFile(_ path: String) -> DiffusionError {
+    DiffusionError(
+      """
+      \(path) is a file; a model is a folder in the diffusers layout. Convert a single-file checkpoint with \
+      python -c "from diffusers import StableDiffusionPipeline as P; \
+      P.from_single_file('\(path)').save_pretrained('FOLDER')"
+      """)
+  }
+
+  private func missingWeights(_ component: Component) -> DiffusionError {
+    let folder = folder(component)
+    let files = ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).sorted()
+    let wanted = "\(component.weightsName).safetensors"
+    if let lost = files.first(where: {
+      $0.contains(".safetensors") && !Self.exists(folder.appending(path: $0))
+    }) {
+      return DiffusionError(
+        "\(folder.path): \(lost) is a link to a file that is not there; download the model again")
+    }
+    if let pickle = files.first(where: { [".bin", ".ckpt", ".pt"].contains(where: $0.hasSuffix) }) {
+      return DiffusionError(
+        """
+        \(folder.path): there is \(pickle) but no \(wanted), and pickles are not read, as they can run code. \
+        Convert with python -c "from diffusers import StableDiffusionPipeline as P; \
+        P.from_pretrained('\(url.path)').save_pretrained('FOLDER')"
+        """)
+    }
+    return DiffusionError(
+      "\(folder.path): there is no \(wanted), nor its fp16 variant, nor an index of shards")
+  }
+
+  /// The files that a sharded model's index names, each once.
+  private static func shards(_ index: URL) throws -> [URL] {
+    struct Index: Decodable {
+      let weightMap: [String: String]
+      enum CodingKeys: String, CodingKey { case weightMap = "weight_map" }
+    }
+    let names = Set(try JSONFile.decode(Index.self, from: index).weightMap.values).sorted()
+    guard (1...1024).contains(names.count) else {
+      throw DiffusionError("\(JSONFile.displayName(index)): names \(names.count) files; expected 1…1024")
+    }
+    // A name with a slash could lead out of the model's folder.
+    if let bad = names.first(where: { !$0.hasSuffix(".safetensors") || $0.contains("/") }) {
+      throw DiffusionError(
+        "\(JSONFile.displayName(index)): \(bad.debugDescription) is no name of a safetensors file")
+    }
+    return names.map { index.deletingLastPathComponent().appending(path: $0) }
+  }
+}
+
+/// The folder that Hugging Face's libraries download to.
+private struct HuggingFaceCache {
+  let folder: URL
+
+  /// The rule of `huggingface_hub`: `HF_HUB_CACHE`, else `HF_HOME/hub`, else the user's cache.
+  init(_ environment: [String: String]) {
+    let set = { (name: String) in environment[name].flatMap { $0.isEmpty ? nil : URL(filePath: $0) } }
+    let home = set("HOME") ?? FileManager.default.homeDirectoryForCurrentUser
+    let cache = set("XDG_CACHE_HOME") ?? home.appending(path: ".cache")
+    let huggingFace = set("HF_HOME") ?? cache.appending(path: "huggingface")
+    folder = set("HF_HUB_CACHE") ?? set("HUGGINGFACE_HUB_CACHE") ?? huggingFace.appending(path: "hub")
+  }
+
+  /// The folder of a repository's main revision, or of the only one there is.
+  func snapshot(of id: String) throws -> URL {
+    let files = FileManager.default
+    let name = "models--" + id.replacingOccurrences(of: "/", with: "--")
+    let snapshots = folder.appending(path: name).appending(path: "snapshots")
+    let there = ((try? files.contentsOfDirectory(atPath: snapshots.path)) ?? []).filter { !$0.hasPrefix(".") }
+    let reference = folder.appending(path: name).appending(path: "refs/main")
+    if let data = try? JSONFile.read(reference) {
+      let revision = String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+      guard (1...64).contains(revision.utf8.count), revision.utf8.allSatisfy(Self.isHexadecimal) else {
+        throw DiffusionError("\(reference.path) does not hold a revision")
+      }
+      if there.contains(revision) { return snapshots.appending(path: revision, directoryHint: .isDirectory) }
+    } else if there.count == 1 {
+      return snapshots.appending(path: there[0], directoryHint: .isDirectory)
+    }
+    throw DiffusionError(
+      """
+      model \(id): there is no such folder, and it is not in the local Hugging Face cache \
+      (looked for \(snapshots.path)). Download it with: hf download \(id)
+      """)
+  }
+
+  static func isPlain(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."):
+      true
+    default: false
+    }
+  }
+
+  private static func isHexadecimal(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "f"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
+    default: false
+    }
+  }
+}

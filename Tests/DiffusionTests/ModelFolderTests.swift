@@ -1,0 +1,149 @@
+import Diffusion
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct ModelFolderTests {
+  private func message(_ body: () throws -> Void) -> String {
+    (#expect(throws: DiffusionError.self) { try body() })?.message ?? ""
+  }
+
+  /// A Hugging Face cache that holds mini-sd as ORG/mini, of symbolic links to blobs.
+  private func cache(_ scratch: Scratch, revisions: [String], main: String?) throws -> URL {
+    let repository = scratch.folder.appending(path: "hub/models--ORG--mini")
+    for revision in revisions {
+      try scratch.linkMiniSD("hub/models--ORG--mini/snapshots/\(revision)")
+    }
+    if let main {
+      try FileManager.default.createDirectory(
+        at: repository.appending(path: "refs"), withIntermediateDirectories: true)
+      try Data((main + "\n").utf8).write(to: repository.appending(path: "refs/main"))
+    }
+    return scratch.folder
+  }
+
+  @Test("A local folder is taken as it is, and its weights are found")
+  func localFolder() throws {
+    let model = try ModelFolder(Fixtures.miniSD.path, environment: [:])
+    #expect(model.name == "mini-sd")
+    let files = try [ModelFolder.Component.textEncoder, .unet, .vae].map {
+      try model.weightFiles($0).map(\.lastPathComponent)
+    }
+    #expect(
+      files == [
+        ["model.safetensors"], ["diffusion_pytorch_model.safetensors"],
+        ["diffusion_pytorch_model.safetensors"],
+      ])
+  }
+
+  @Test("A repository id is found in the cache wherever the environment puts it")
+  func cacheLocations() throws {
+    let scratch = try Scratch()
+    let root = try cache(scratch, revisions: ["aa11", "bb22"], main: "bb22")
+    let places = [
+      ["HF_HUB_CACHE": root.path + "/hub", "HF_HOME": "/nowhere"], ["HF_HOME": root.path],
+      ["HUGGINGFACE_HUB_CACHE": root.path + "/hub"],
+    ]
+    for environment in places {
+      let model = try ModelFolder("ORG/mini", environment: environment)
+      #expect(model.name == "ORG/mini")
+      #expect(model.url.lastPathComponent == "bb22")
+      #expect(try model.weightFiles(.unet).count == 1)
+    }
+    try FileManager.default.createDirectory(
+      at: root.appending(path: ".cache"), withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(
+      at: root.appending(path: ".cache/huggingface"), withDestinationURL: root)
+    for environment in [["HOME": root.path], ["XDG_CACHE_HOME": root.path + "/.cache"]] {
+      #expect(try ModelFolder("ORG/mini", environment: environment).url.lastPathComponent == "bb22")
+    }
+  }
+
+  @Test("Without a reference the only snapshot is taken, and one of several is not guessed")
+  func noReference() throws {
+    let one = try Scratch()
+    let single = try cache(one, revisions: ["aa11"], main: nil)
+    #expect(
+      try ModelFolder("ORG/mini", environment: ["HF_HOME": single.path]).url.lastPathComponent == "aa11")
+    let two = try Scratch()
+    let several = try cache(two, revisions: ["aa11", "bb22"], main: nil)
+    #expect(throws: DiffusionError.self) {
+      try ModelFolder("ORG/mini", environment: ["HF_HOME": several.path])
+    }
+  }
+
+  @Test("A model that is not there: the error says where it was looked for and how to get it")
+  func absent() throws {
+    let text = message { _ = try ModelFolder("ORG/none", environment: ["HF_HOME": "/nowhere/hf"]) }
+    #expect(text.contains("/nowhere/hf/hub/models--ORG--none/snapshots"))
+    #expect(text.contains("hf download ORG/none"))
+  }
+
+  @Test(
+    "What is neither a folder nor a repository id is refused",
+    arguments: ["", "../x", "a/../b", "a/b/c", "ORG/", "/nowhere", "a b/c", "-x/y", "ORG/na\nme", "ORG/..x"])
+  func notAnID(text: String) {
+    #expect(
+      message { _ = try ModelFolder(text, environment: ["HF_HOME": "/nowhere/hf"]) }.contains(
+        "no repository id"))
+  }
+
+  @Test("A reference that leads out of the cache is refused")
+  func hostileReference() throws {
+    let scratch = try Scratch()
+    let root = try cache(scratch, revisions: ["aa11"], main: "../../../etc")
+    #expect(
+      message { _ = try ModelFolder("ORG/mini", environment: ["HF_HOME": root.path]) }.contains("revision"))
+  }
+
+  @Test("Variants and shards are found; the plain name comes first")
+  func variants() throws {
+    let scratch = try Scratch()
+    let model = try ModelFolder(scratch.linkMiniSD("m").path)
+    let unet = model.folder(.unet)
+    let plain = unet.appending(path: "diffusion_pytorch_model.safetensors")
+    let half = unet.appending(path: "diffusion_pytorch_model.fp16.safetensors")
+    try FileManager.default.copyItem(at: plain, to: half)
+    #expect(try model.weightFiles(.unet) == [plain])
+    try FileManager.default.removeItem(at: plain)
+    #expect(try model.weightFiles(.unet) == [half])
+    try FileManager.default.removeItem(at: half)
+    let index = unet.appending(path: "diffusion_pytorch_model.safetensors.index.json")
+    try Data(#"{"weight_map": {"a": "2.safetensors", "b": "1.safetensors", "c": "1.safetensors"}}"#.utf8)
+      .write(to: index)
+    #expect(try model.weightFiles(.unet).map(\.lastPathComponent) == ["1.safetensors", "2.safetensors"])
+    try Data(#"{"weight_map": {"a": "../../x.safetensors"}}"#.utf8).write(to: index)
+    #expect(message { _ = try model.weightFiles(.unet) }.contains("x.safetensors"))
+  }
+
+  @Test("Only pickles, a dangling link, nothing at all: each is said")
+  func missingWeights() throws {
+    let scratch = try Scratch()
+    let model = try ModelFolder(scratch.linkMiniSD("m").path)
+    let unet = model.folder(.unet)
+    let plain = unet.appending(path: "diffusion_pytorch_model.safetensors")
+    try FileManager.default.removeItem(at: plain)
+    #expect(
+      message { _ = try model.weightFiles(.unet) }.contains("there is no diffusion_pytorch_model.safetensors")
+    )
+    try Data().write(to: unet.appending(path: "diffusion_pytorch_model.bin"))
+    let pickle = message { _ = try model.weightFiles(.unet) }
+    #expect(pickle.contains("diffusion_pytorch_model.bin") && pickle.contains("save_pretrained"))
+    try FileManager.default.createSymbolicLink(at: plain, withDestinationURL: URL(filePath: "/nowhere/blob"))
+    #expect(message { _ = try model.weightFiles(.unet) }.contains("a link to a file that is not there"))
+  }
+
+  @Test("A single file, an incomplete folder and another kind of model are refused")
+  func otherThings() throws {
+    let scratch = try Scratch()
+    let file = scratch.folder.appending(path: "v1.ckpt")
+    try Data().write(to: file)
+    #expect(message { _ = try ModelFolder(file.path) }.contains("from_single_file"))
+    let folder = try scratch.linkMiniSD("m")
+    try FileManager.default.createDirectory(
+      at: folder.appending(path: "text_encoder_2"), withIntermediateDirectories: true)
+    #expect(message { _ = try ModelFolder(folder.path) }.contains("text_encoder_2"))
+    try FileManager.default.removeItem(at: folder.appending(path: "vae"))
+    #expect(message { _ = try ModelFolder(folder.path) }.contains("vae/"))
+  }
+}
