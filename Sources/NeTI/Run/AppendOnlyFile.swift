@@ -1,0 +1,52 @@
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// A file that only grows, record by record: a record that did not fit is taken back.
+final class AppendOnlyFile {
+  private let descriptor: Int32
+  private let name: String
+
+  /// Opens or creates the file; with `mustBeNew`, returns nil when there is one already.
+  init?(_ url: URL, mustBeNew: Bool) throws {
+    name = url.lastPathComponent
+    let flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (mustBeNew ? O_EXCL : 0)
+    descriptor = open(url.path, flags, 0o666)
+    guard descriptor >= 0 else {
+      if mustBeNew && errno == EEXIST { return nil }
+      throw systemError("cannot open \(url.path)")
+    }
+  }
+
+  deinit { close(descriptor) }
+
+  /// Writes the bytes at the end of the file, or leaves the file as it was and throws.
+  func append(_ data: Data) throws {
+    let end = lseek(descriptor, 0, SEEK_END)
+    guard end >= 0 else { throw systemError("cannot write \(name)") }
+    var done = 0
+    while done < data.count {
+      let n = data.withUnsafeBytes { bytes in
+        write(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done)
+      }
+      if n < 0 && errno == EINTR { continue }
+      guard n > 0 else {
+        let error = systemError("cannot write \(name)")
+        _ = ftruncate(descriptor, end)
+        throw error
+      }
+      done += n
+    }
+  }
+}
+
+/// What was attempted, and what the system said (`errno`).
+func systemError(_ attempt: String) -> NeTIError {
+  NeTIError("\(attempt): \(String(cString: strerror(errno)))")
+}

@@ -1,0 +1,74 @@
+import Foundation
+import NeTI
+import TestSupport
+import Testing
+
+@Suite struct TensorBoardWriterTests {
+  /// The payloads of an event file, each with both of its checksums verified.
+  private func payloads(_ data: Data) throws -> [Data] {
+    var rest = data[...]
+    var found: [Data] = []
+    func take(_ count: Int) throws -> Data {
+      try #require(rest.count >= count)
+      defer { rest = rest.dropFirst(count) }
+      return Data(rest.prefix(count))
+    }
+    func number(_ bytes: Data) -> UInt64 {
+      bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    }
+    while !rest.isEmpty {
+      let length = try take(8)
+      #expect(number(try take(4)) == UInt64(TensorBoardRecord.maskedChecksum(length)))
+      let payload = try take(Int(number(length)))
+      #expect(number(try take(4)) == UInt64(TensorBoardRecord.maskedChecksum(payload)))
+      found.append(payload)
+    }
+    return found
+  }
+
+  @Test func `the checksum of the standard check string is that of CRC-32C`() {
+    #expect(TensorBoardRecord.checksum(Data("123456789".utf8)) == 0xe306_9283)
+    #expect(TensorBoardRecord.checksum(Data()) == 0)
+  }
+
+  @Test func `scalars, pictures, text and the resume note have the bytes that torch writes`() throws {
+    let folder = try TemporaryFolder()
+    let picture = try Data(contentsOf: Fixtures.url("tensorboard_events/picture.png"))
+    let clock = { Date(timeIntervalSince1970: 1_700_000_000.5) }
+    let writer = try TensorBoardWriter(folder: folder.url, resumingAt: 3, now: clock)
+    try writer.scalar("loss", 0.25, step: 3)
+    try writer.scalar("lr", 8e-3, step: 1 << 40)
+    try writer.image("samples/0", encoded: picture, width: 7, height: 5, step: 4)
+    try writer.text("configuration", "a: 1\nb: ü", step: 0)
+
+    let name = try #require(folder.names.first)
+    let ours = try payloads(Data(contentsOf: folder.file(name)))
+    let theirs = try payloads(Data(contentsOf: Fixtures.url("tensorboard_events/golden.tfevents")))
+    // torch names itself in its first event and says the version a second time.
+    #expect(ours.count == theirs.count - 1)
+    #expect(theirs[0].starts(with: ours[0]))
+    for (a, b) in zip(ours.dropFirst(), theirs.dropFirst(2)) { #expect(a == b) }
+  }
+
+  @Test func `a resumed run writes a new file beside the old one, even within one second`() throws {
+    let folder = try TemporaryFolder()
+    let clock = { Date(timeIntervalSince1970: 1_700_000_000) }
+    for first in [nil, 5, 9] as [Int?] {
+      let writer = try TensorBoardWriter(folder: folder.url, resumingAt: first, now: clock)
+      try writer.scalar("loss", 1, step: first ?? 0)
+    }
+    #expect(folder.names.count == 3)
+    for name in folder.names {
+      #expect(name.contains("tfevents"))
+      #expect(try payloads(Data(contentsOf: folder.file(name))).count >= 2)
+    }
+  }
+
+  @Test func `a folder that is not there is an error that names it`() throws {
+    let folder = try TemporaryFolder()
+    let error = #expect(throws: NeTIError.self) {
+      try TensorBoardWriter(folder: folder.file("missing"))
+    }
+    #expect(error?.message.contains("missing") == true)
+  }
+}
