@@ -1,0 +1,111 @@
+"""U-Nets at tiny random configurations, and mini-sd's: diffusers' UNet2DConditionModel in fp32.
+
+Every cross-attention layer gets keys from one sequence and values from another, of its own.
+The weights are exact in fp16 and kept so.
+"""
+import json
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parents[3]
+
+BASE = dict(
+    _class_name="UNet2DConditionModel", sample_size=8, in_channels=4, out_channels=4, layers_per_block=1,
+    block_out_channels=[8, 16], norm_num_groups=4, cross_attention_dim=12, attention_head_dim=2,
+    down_block_types=["CrossAttnDownBlock2D", "DownBlock2D"], up_block_types=["UpBlock2D", "CrossAttnUpBlock2D"])
+
+# name: (configuration, height and width of the latents); sizes that do not halve evenly are wanted.
+CASES = {
+    "sd1": (BASE, (8, 8)),
+    "sd2": (BASE | dict(
+        use_linear_projection=True, attention_head_dim=[2, 4], upcast_attention=True, only_cross_attention=False,
+        dual_cross_attention=False, num_class_embeds=None, center_input_sample=True, flip_sin_to_cos=False,
+        freq_shift=1, downsample_padding=0, mid_block_scale_factor=1.7, norm_eps=1e-3, act_fn="gelu",
+        in_channels=3, out_channels=5, sample_size=[8, 8]), (7, 10)),
+    "deep": (BASE | dict(
+        block_out_channels=[9, 12, 12], norm_num_groups=3, attention_head_dim=3, act_fn="mish",
+        layers_per_block=[1, 2, 1], transformer_layers_per_block=[2, 1, 1], time_embedding_dim=20,
+        mid_block_type=None, down_block_types=["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        up_block_types=["UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]), (9, 5)),
+    "relu": (BASE | dict(block_out_channels=[8], norm_num_groups=2, attention_head_dim=1, act_fn="relu",
+                         cross_attention_dim=6, down_block_types=["DownBlock2D"],
+                         up_block_types=["CrossAttnUpBlock2D"], layers_per_block=2), (4, 6)),
+}
+
+
+class Pair:
+    """Attention whose keys and values come from the given sequences."""
+
+    def __init__(self, keys, values):
+        self.keys, self.values = keys, values
+
+    def __call__(self, attn, x, encoder_hidden_states=None, attention_mask=None, **_):
+        split = lambda t: t.reshape(t.shape[0], t.shape[1], attn.heads, -1).transpose(1, 2)
+        q, k, v = split(attn.to_q(x)), split(attn.to_k(self.keys)), split(attn.to_v(self.values))
+        w = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1)
+        return attn.to_out[0]((w @ v).transpose(1, 2).reshape(x.shape))
+
+
+def cross_attention_layers(model):
+    """In execution order: found by running, not by name."""
+    order, hooks = [], []
+    for name, module in model.named_modules():
+        if name.endswith(".attn2"):
+            path = name.removesuffix(".attn2")
+            hooks.append(module.register_forward_pre_hook(lambda m, a, path=path: order.append(path)))
+    c = model.config
+    size = 2 ** (len(c.block_out_channels) - 1)
+    with torch.no_grad():
+        model(torch.zeros(1, c.in_channels, size, size), 0, torch.zeros(1, 1, c.cross_attention_dim))
+    for h in hooks:
+        h.remove()
+    return order
+
+
+def run(model, layers, latents, timesteps, contexts):
+    """contexts: [L, 2, B, S, d]"""
+    for path, pair in zip(layers, contexts):
+        model.get_submodule(path + ".attn2").set_processor(Pair(pair[0], pair[1]))
+    return model(latents, timesteps, contexts[0][0]).sample
+
+
+def randomized(model, seed):
+    """Weights exact in fp16; norms and biases too, which are ones and zeros at initialisation."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_((p + torch.randn(p.shape, generator=g) * 0.1).half().float())
+    return model.eval()
+
+
+def make(out: Path):
+    paths = {}
+    for i, (name, (c, size)) in enumerate(CASES.items()):
+        torch.manual_seed(10 + i)
+        model = randomized(UNet2DConditionModel.from_config({k: v for k, v in c.items() if k != "_class_name"}), 20 + i)
+        layers = paths[name] = cross_attention_layers(model)
+        g = torch.Generator().manual_seed(30 + i)
+        latents = torch.randn((2, c["in_channels"], *size), generator=g).requires_grad_()
+        timesteps = torch.tensor([7.0, 831.25])
+        contexts = torch.randn((len(layers), 2, 2, 5, c["cross_attention_dim"]), generator=g).requires_grad_()
+        output = run(model, layers, latents, timesteps, contexts)
+        seed = torch.randn(output.shape, generator=g)
+        gradients = torch.autograd.grad((output * seed).sum(), [contexts, latents])
+        one = run(model, layers, latents, timesteps, [contexts[0]] * len(layers))
+        tensors = {"w." + k: v.half() for k, v in model.state_dict().items()}
+        tensors |= {"latents": latents, "timesteps": timesteps, "contexts": contexts, "output": output, "seed": seed,
+                    "gradient": gradients[0], "latents_gradient": gradients[1], "output_one": one}
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, out / f"{name}.safetensors")
+        (out / f"{name}.json").write_text(json.dumps(c, indent=1))
+    model = UNet2DConditionModel.from_pretrained(ROOT / "Models/mini-sd/unet", torch_dtype=torch.float32).eval()
+    layers = paths["mini_sd"] = cross_attention_layers(model)
+    g = torch.Generator().manual_seed(40)  # the test draws the same
+    latents = torch.randn((2, 4, 16, 16), generator=g)
+    contexts = torch.randn((len(layers), 2, 2, 8, model.config.cross_attention_dim), generator=g)
+    with torch.no_grad():
+        output = run(model, layers, latents, torch.tensor([41.0, 760.0]), contexts)
+    save_file({"output": output}, out / "mini_sd.safetensors")
+    (out / "layers.json").write_text(json.dumps(paths, indent=1))
