@@ -1,8 +1,13 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// An environment variable that is set to something.
+func environment(_ name: String) -> String? { Context.environment[name].flatMap { $0.isEmpty ? nil : $0 } }
+
 // libtorch: `LIBTORCH` when it is set, else what `scripts/setup.py` put into `.libtorch`.
-let libtorch = Context.environment["LIBTORCH"] ?? Context.packageDirectory + "/.libtorch"
+let libtorch = environment("LIBTORCH") ?? Context.packageDirectory + "/.libtorch"
+// Where the binary looks for it; `scripts/install` has it look beside itself.
+let runPath = environment("NETI_RPATH") ?? libtorch + "/lib"
 
 let strict: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
@@ -36,7 +41,7 @@ let package = Package(
       ],
       linkerSettings: [
         .unsafeFlags([
-          "-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib",
+          "-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", runPath,
         ]),
         .linkedLibrary("torch_cpu"), .linkedLibrary("c10"), .linkedLibrary("m"),
       ]

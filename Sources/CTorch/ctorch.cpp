@@ -70,6 +70,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/version.h>
 
+#include <dlfcn.h>
+
 #include <cstring>
 #include <initializer_list>
 #include <optional>
@@ -186,15 +188,21 @@ const char *ct_last_error(void) { return last_error.c_str(); }
 // ---- process
 
 const char *ct_version(void) { return TORCH_VERSION; }
+// A CUDA build keeps its kernels in a library that nothing links to, so that one binary serves both
+// builds. It must be loaded before libtorch first asks for CUDA, since the answer is kept.
+static bool load_cuda() {
+  static const bool loaded = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
+  return loaded;
+}
 bool ct_cuda_available(void) {
-  try { return at::hasCUDA(); } catch (...) { return false; }
+  try { return load_cuda() && at::hasCUDA(); } catch (...) { return false; }
 }
 bool ct_mps_available(void) {
   try { return at::hasMPS(); } catch (...) { return false; }
 }
 int ct_cuda_device_count(void) {
   try {
-    return at::hasCUDA() ? static_cast<int>(at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount()) : 0;
+    return load_cuda() && at::hasCUDA() ? static_cast<int>(at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount()) : 0;
   } catch (...) { return 0; }
 }
 int ct_set_threads(int n) {

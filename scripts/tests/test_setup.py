@@ -1,0 +1,250 @@
+"""Tests of scripts/setup.py: a small stand-in for the PyTorch wheel, and a folder as pip's index."""
+import base64
+import contextlib
+import errno
+import hashlib
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+SCRIPT = Path(__file__).resolve().parent.parent / "setup.py"
+spec = importlib.util.spec_from_file_location("neti_setup", SCRIPT)
+setup = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(setup)
+
+LIBTORCH_CPU = "lib/libtorch_cpu." + setup.LIBRARY
+HEADER = "include/torch/headeronly/version.h"
+
+
+def header(version):
+    names = ("MAJOR", "MINOR", "PATCH")
+    return "".join("#define TORCH_VERSION_%s %s\n" % p for p in zip(names, version.split(".")))
+
+
+def torch_files(version="2.13.0"):
+    return {"torch/" + HEADER: header(version), "torch/" + LIBTORCH_CPU: "code" * 5000,
+            "torch/include/ATen/ATen.h": "//", "torch/nn/linear.py": "# not for us"}
+
+
+def write_wheel(folder, files, name="torch", version="2.13.0+cpu", lie=(), metadata=""):
+    """A wheel with a RECORD; the checksums of the files in `lie` are wrong."""
+    path = folder / ("%s-%s-cp311-cp311-%s.whl" % (name, version, setup.wheel_platforms()[0]))
+    info = "%s-%s.dist-info/" % (name, version)
+    files = dict(files)
+    files[info + "METADATA"] = "Metadata-Version: 2.1\nName: %s\nVersion: %s\n%s" % (name, version, metadata)
+    files[info + "WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-any\n"
+    record = ""
+    for n, text in files.items():
+        digest = hashlib.sha256(text.encode() + (b"!" if n in lie else b"")).digest()
+        record += "%s,sha256=%s,%d\n" % (n, base64.urlsafe_b64encode(digest).rstrip(b"=").decode(), len(text))
+    files[info + "RECORD"] = record + info + "RECORD,,\n"
+    with zipfile.ZipFile(path, "w") as z:
+        for n, text in files.items():
+            z.writestr(n, text)
+    return path
+
+
+class SetupTests(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.root = Path(temporary.name) / "package"
+        self.index = Path(temporary.name) / "index"
+        self.root.mkdir()
+        self.index.mkdir()
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("PIP_") and k != "LIBTORCH"}
+        clean.update(PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.index))
+        for patch in (mock.patch.dict(os.environ, clean, clear=True),
+                      mock.patch.object(setup, "missing_codecs", return_value=[]),
+                      # Nothing listens there: a test never leaves the machine.
+                      mock.patch.object(setup, "CPU_INDEX", "http://127.0.0.1:9/whl/cpu")):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def run_setup(self, *arguments):
+        """(exit code, the lines it said)"""
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            code = setup.main(list(arguments), root=self.root)
+        return code, said.getvalue().splitlines()
+
+    def fails(self, word, *arguments):
+        """It fails with `word` in its last line, and leaves no .libtorch."""
+        code, lines = self.run_setup(*arguments)
+        self.assertEqual(code, 1, lines)
+        self.assertIn(word, lines[-1])
+        self.assertTrue(all(l.startswith("setup: ") for l in lines), lines)
+        self.assertFalse((self.root / ".libtorch").exists())
+        return lines[-1]
+
+    def test_fills_libtorch_and_a_second_run_does_nothing(self):
+        write_wheel(self.index, torch_files())
+        code, lines = self.run_setup("--quiet")
+        self.assertEqual(code, 0, lines)
+        target = self.root / ".libtorch"
+        self.assertEqual((target / "version").read_text(), "2.13.0+cpu\n")
+        self.assertTrue((target / LIBTORCH_CPU).is_file())
+        self.assertFalse((target / "nn").exists())
+        self.assertFalse((self.root / ".libtorch.partial").exists())
+        with mock.patch.object(setup, "find_pip", side_effect=AssertionError):
+            begun = time.time()
+            self.assertEqual(self.run_setup("--quiet"), (0, []))
+            self.assertLess(time.time() - begun, 1)
+            code, lines = self.run_setup()
+            self.assertEqual((code, len(lines)), (0, 1))
+            self.assertIn("nothing to do", lines[0])
+            self.assertEqual(self.run_setup("--check")[0], 0)
+
+    def test_check_changes_nothing(self):
+        write_wheel(self.index, torch_files())
+        self.fails("not set up", "--check")
+        self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_force_fetches_again(self):
+        write_wheel(self.index, torch_files())
+        self.run_setup()
+        (self.root / ".libtorch" / LIBTORCH_CPU).write_text("old")
+        self.assertEqual(self.run_setup("--force")[0], 0)
+        self.assertTrue((self.root / ".libtorch" / LIBTORCH_CPU).read_text().startswith("code"))
+
+    def test_a_wrong_checksum_is_told_and_the_wheel_removed(self):
+        write_wheel(self.index, torch_files(), lie=["torch/" + LIBTORCH_CPU])
+        self.assertIn(LIBTORCH_CPU, self.fails("wrong checksum"))
+        self.assertEqual(list(self.root.glob(".libtorch.partial/wheels/*")), [])
+
+    def test_a_damaged_fetch_keeps_the_libtorch_that_was_there(self):
+        write_wheel(self.index, torch_files())
+        self.run_setup()
+        write_wheel(self.index, torch_files(), lie=["torch/" + LIBTORCH_CPU])
+        self.assertEqual(self.run_setup("--force")[0], 1)
+        self.assertEqual(self.run_setup("--check")[0], 0)
+
+    def test_a_half_finished_download_is_fetched_again(self):
+        wheel = write_wheel(self.index, torch_files())
+        cache = self.root / ".libtorch.partial/wheels"
+        cache.mkdir(parents=True)
+        (cache / wheel.name).write_bytes(wheel.read_bytes()[:9000])
+        code, lines = self.run_setup()
+        self.assertEqual(code, 0, lines)
+        self.assertIn("half", lines[0])
+
+    def test_an_index_with_half_a_wheel_is_one_clear_line(self):
+        wheel = write_wheel(self.index, torch_files())
+        wheel.write_bytes(wheel.read_bytes()[:9000])
+        self.fails("cannot fetch libtorch")
+
+    def test_a_file_with_an_unsafe_name_is_refused(self):
+        write_wheel(self.index, {**torch_files(), "torch/lib/../../../evil": "x"})
+        self.fails("unsafe name")
+        self.assertFalse((self.root / "evil").exists())
+
+    def test_an_index_without_it_is_told_with_what_to_do(self):
+        self.assertIn("LIBTORCH", self.fails("does not have it"))
+
+    def test_an_unreachable_index_is_told(self):
+        os.environ.update(PIP_NO_INDEX="0", PIP_FIND_LINKS="", PIP_INDEX_URL="http://127.0.0.1:9/simple")
+        self.fails("not reachable")
+
+    def test_no_pip_is_told(self):
+        write_wheel(self.index, torch_files())
+        with mock.patch.object(setup.subprocess, "run", side_effect=FileNotFoundError):
+            self.fails("no pip")
+
+    def test_unsupported_platforms_are_told(self):
+        for system, machine, word in (("Windows", "AMD64", "Windows"), ("Darwin", "x86_64", "x86_64"),
+                                      ("Linux", "riscv64", "riscv64")):
+            with mock.patch.multiple(setup.platform, system=lambda: system, machine=lambda: machine):
+                self.fails(word)
+        with mock.patch.multiple(setup.platform, system=lambda: "Linux", machine=lambda: "x86_64",
+                                 libc_ver=lambda: ("", "")):
+            self.fails("glibc")
+
+    def test_a_full_disk_is_told(self):
+        write_wheel(self.index, torch_files())
+        usage = mock.Mock(free=1000)
+        with mock.patch.object(setup.shutil, "disk_usage", return_value=usage):
+            self.fails("no space left")
+        with mock.patch.object(setup.os, "rename", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+            self.fails("no space left")
+
+    def test_a_wheel_of_another_version_inside_is_refused(self):
+        write_wheel(self.index, torch_files("2.12.1"))
+        self.fails("2.12.1")
+
+    def test_the_default_build_brings_the_libraries_it_links_to(self):
+        write_wheel(self.index, torch_files(), version="2.13.0",
+                    metadata="Requires-Dist: sympy\nRequires-Dist: nvidia-cudart==13.0; python_version > '3'\n")
+        write_wheel(self.index, {"nvidia/cudart/lib/libcudart.so.13": "x", "nvidia/cudart/include/a.h": "x"},
+                    name="nvidia_cudart", version="13.0")
+        with mock.patch.multiple(setup.sys, platform="linux"):
+            code, lines = self.run_setup()
+        self.assertEqual(code, 0, lines)
+        self.assertTrue((self.root / ".libtorch/lib/libcudart.so.13").is_file())
+        self.assertFalse((self.root / ".libtorch/lib/a.h").exists())
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.13.0\n")
+
+    def unpacked(self, folder, version="2.13.1"):
+        for name, text in torch_files(version).items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return folder / "torch"
+
+    def test_from_links_an_installed_torch(self):
+        site = self.root.parent / "venv/lib/python3.12/site-packages"
+        torch = self.unpacked(site, "2.13.0")
+        for path in (torch, site, self.root.parent / "venv"):
+            code, lines = self.run_setup("--from", str(path))
+            self.assertEqual(code, 0, lines)
+            self.assertEqual((self.root / ".libtorch/lib").resolve(), (torch / "lib").resolve())
+        self.assertEqual(self.run_setup("--quiet"), (0, []))
+
+    def test_from_refuses_other_versions_and_folders(self):
+        self.fails("2.12.0", "--from", str(self.unpacked(self.root.parent / "old", "2.12.0")))
+        self.fails("no such folder", "--from", str(self.root / "nowhere"))
+        self.fails("include and lib", "--from", str(self.index))
+
+    def test_libtorch_in_the_environment_is_only_checked(self):
+        os.environ["LIBTORCH"] = str(self.unpacked(self.root.parent / "given"))
+        self.assertEqual(self.run_setup("--quiet"), (0, []))
+        self.assertEqual(list(self.root.iterdir()), [])
+        (Path(os.environ["LIBTORCH"]) / LIBTORCH_CPU).unlink()
+        self.fails("libtorch_cpu")
+        os.environ["LIBTORCH"] = str(self.unpacked(self.root.parent / "old", "2.9.0"))
+        self.fails("2.9.0")
+
+    def test_missing_codecs_are_installed_or_named(self):
+        os.environ["LIBTORCH"] = str(self.unpacked(self.root.parent / "given"))
+        setup.missing_codecs.return_value = ["libwebp"]
+        self.fails("libwebp", "--check")
+        linux = mock.patch.object(setup.platform, "system", return_value="Linux")
+        none = mock.patch.object(setup.shutil, "which", return_value=None)
+        with linux, none:
+            self.fails("libwebp")
+        apt_only = mock.patch.object(setup.shutil, "which", side_effect=lambda n: n if n == "apt-get" else None)
+        user = mock.patch.object(setup.os, "geteuid", return_value=1000)
+        with linux, apt_only, user:
+            self.fails("as root, run: apt-get install -y -q --no-install-recommends pkg-config libwebp-dev")
+        refused = mock.patch.object(setup.subprocess, "run", return_value=mock.Mock(returncode=100))
+        root = mock.patch.object(setup.os, "geteuid", return_value=0)
+        with linux, apt_only, root, refused as run:
+            self.fails("could not install libwebp")
+            self.assertEqual([c.args[0][1] for c in run.call_args_list], ["install", "update", "install"])
+
+    def test_the_script_itself_says_one_line_and_exits_with_1(self):
+        done = subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True,
+                              env=dict(os.environ, LIBTORCH=str(self.index)))
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
