@@ -87,6 +87,36 @@ import Torch
     #expect(try tensor.sum().item() == 12_497_500)
   }
 
+  #if os(Linux)
+    @Test("A tensor whose dtype is right stays in the mapping: half a gigabyte of weights costs no memory")
+    func mapped() throws {
+      let scratch = try Scratch()
+      let url = scratch.folder.appending(path: "large.safetensors")
+      let count = 1 << 27
+      var header = #"{"x":{"dtype":"F32","shape":[\#(count)],"data_offsets":[0,\#(4 * count)]}}"#
+      while !header.utf8.count.isMultiple(of: 8) { header += " " }
+      var data = Data()
+      withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { data.append(contentsOf: $0) }
+      data += Data(header.utf8)
+      try data.write(to: url)
+      // The rest is a hole, which takes no room on the disk.
+      let file = try FileHandle(forWritingTo: url)
+      try file.truncate(atOffset: UInt64(data.count + 4 * count))
+      try file.close()
+
+      func anonymous() throws -> Int {
+        let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
+        let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("RssAnon:") })
+        return Int(line.filter(\.isNumber)).map { $0 * 1024 } ?? 0
+      }
+      let before = try anonymous()
+      let tensor = try Weights(files: [url], dtype: .float32, device: .cpu).tensor("x", [count])
+      #expect(try tensor.sum().item() == 0)
+      // Other tests run meanwhile and have their own memory.
+      #expect(try anonymous() - before < 2 * count)
+    }
+  #endif
+
   @Test("A missing file is an error that names it")
   func missingFile() throws {
     let url = URL(filePath: "/nowhere/model.safetensors")

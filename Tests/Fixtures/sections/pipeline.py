@@ -1,0 +1,40 @@
+"""Pictures of mini-sd: diffusers' StableDiffusionPipeline in fp32 on a CPU, and what its schedulers say."""
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler,
+                       PNDMScheduler, StableDiffusionPipeline)
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parents[3]
+PROMPT = "a photo of a red robot on the moon"
+SCHEDULERS = {"dpm": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "pndm": PNDMScheduler,
+              "euler": EulerDiscreteScheduler, "ddpm": DDPMScheduler}
+# name: scheduler, steps, guidance, seeds, negative prompt, (width, height)
+CASES = {
+    "dpm50_g7.5": ("dpm", 50, 7.5, [7], None, None),
+    "dpm20_g5": ("dpm", 20, 5.0, [7], None, None),
+    "ddim20": ("ddim", 20, 5.0, [7], None, None),
+    "pndm20": ("pndm", 20, 5.0, [7], None, None),
+    "euler20": ("euler", 20, 5.0, [7], None, None),
+    "ddpm20": ("ddpm", 20, 5.0, [7], None, None),
+    "no_guidance": ("dpm", 10, 1.0, [7], None, None),
+    "negative_batch": ("dpm", 10, 5.0, [7, 123456789], "a blue cat in the snow", None),
+    "wide": ("dpm", 10, 5.0, [7], None, (96, 64)),
+}
+
+
+def make(out: Path):
+    pipe = StableDiffusionPipeline.from_pretrained(
+        ROOT / "Models/mini-sd", dtype=torch.float32, safety_checker=None, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    tensors = {}
+    for name, (scheduler, steps, guidance, seeds, negative, size) in CASES.items():
+        pipe.scheduler = SCHEDULERS[scheduler].from_config(pipe.scheduler.config)
+        images = pipe([PROMPT] * len(seeds), num_inference_steps=steps, guidance_scale=guidance,
+                      negative_prompt=[negative] * len(seeds) if negative else None,
+                      width=size[0] if size else None, height=size[1] if size else None,
+                      generator=[torch.Generator("cpu").manual_seed(s) for s in seeds], output_type="np").images
+        tensors[name] = torch.from_numpy((images * 255).round().astype("uint8"))
+    save_file({k: v.contiguous() for k, v in tensors.items()}, out / "pictures.safetensors")
