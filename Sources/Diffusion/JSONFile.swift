@@ -44,7 +44,7 @@ public enum JSONFile {
     }
     let size = (facts[.size] as? NSNumber)?.intValue ?? 0
     guard size <= maximumSize else {
-      throw DiffusionError("\(name): \(size) bytes of JSON; at most \(maximumSize) are read")
+      throw DiffusionError("\(name): \(size) bytes; at most \(maximumSize) are read")
     }
     do {
       return try Data(contentsOf: URL(filePath: path))

@@ -1,0 +1,331 @@
+import Foundation
+import Testing
+
+import Diffusion
+import TestSupport
+
+/// The golden data of one vocabulary; see Tests/Fixtures/sections/tokenizer.py.
+private struct Group: Decodable {
+  struct Case: Decodable {
+    let text: String
+    let ids: [Int]
+    let padded: [Int]?
+  }
+  let added: [String]
+  let pad_token: String?
+  let cases: [Case]
+
+  static func load(_ path: String) throws -> [Group] {
+    try JSONDecoder().decode([Group].self, from: Data(contentsOf: Fixtures.url(path)))
+  }
+
+  func tokenizer(_ folder: URL) throws -> CLIPTokenizer {
+    var files = try TokenizerFiles(folder: folder)
+    if let pad_token { files.specialTokens = Data("{\"pad_token\": \"\(pad_token)\"}".utf8) }
+    var tokenizer = try CLIPTokenizer(files: files)
+    for (i, token) in added.enumerated() {
+      #expect(try tokenizer.add(token) == tokenizer.vocabularySize + i)
+    }
+    return tokenizer
+  }
+}
+
+private let miniSD = Fixtures.miniSD.appending(path: "tokenizer")
+private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
+
+@Suite struct TokenizerTests {
+  @Test("Ids equal the reference's on mini-sd's vocabulary, for plain and for awkward texts")
+  func miniSDVocabulary() throws {
+    try compare("tokenizer/mini-sd.json", miniSD)
+  }
+
+  @Test(
+    "Ids equal the reference's on CLIP's own vocabulary",
+    .enabled(
+      if: FileManager.default.fileExists(atPath: clip.appending(path: "ready").path),
+      "needs: python3 Tests/Fixtures/clip_vocabulary.py .build/clip-tokenizer"))
+  func clipVocabulary() throws {
+    try compare("tokenizer/clip.json", clip)
+    let tokenizer = try CLIPTokenizer(folder: clip)
+    #expect(tokenizer.vocabularySize == 49408)
+    #expect(tokenizer.modelMaxLength == 77)
+    #expect((tokenizer.bosToken, tokenizer.eosToken) == (49406, 49407))
+    #expect(tokenizer.token("cat</w>") == 2368)
+  }
+
+  private func compare(_ golden: String, _ folder: URL) throws {
+    var count = 0
+    for group in try Group.load(golden) {
+      let tokenizer = try group.tokenizer(folder)
+      for example in group.cases {
+        #expect(tokenizer.encode(example.text) == example.ids, "\(example.text.debugDescription)")
+        if let padded = example.padded {
+          #expect(tokenizer(example.text).ids == padded, "\(example.text.debugDescription)")
+        }
+        count += 1
+      }
+    }
+    #expect(count >= 200)
+  }
+
+  /// What current transformers do otherwise, one text for each reason.
+  static let differences: [(reason: String, text: String)] = [
+    ("accents are kept", "é"),
+    ("decomposed Hangul is composed", "각 각 한"),
+    ("contractions are one symbol", "it's what he'd say: they've, I'm, we'll, you're, don't, can't"),
+    ("runs of punctuation stay together", "!!!!!!!!"),
+    ("ideographs are one word", String(repeating: "中", count: 50)),
+    ("control characters are kept", "\0"),
+    ("joiners and variation selectors are kept", "\u{200D}"),
+    ("private characters are kept", "private\u{E000}use \u{F0000}plane"),
+    ("special tokens may be in capitals", "<|ENDOFTEXT|> <|EndOfText|>"),
+    ("placeholders may be in another case", "<TOY> <Toy> <toy >"),
+  ]
+
+  @Test("Current transformers agree on ordinary text, and differ where the list says")
+  func differsFromCurrentOnlyWhereListed() throws {
+    let groups = zip(
+      try Group.load("tokenizer/mini-sd.json"), try Group.load("tokenizer_current/mini-sd.json"))
+    var differing: Set<String> = []
+    var ordinary = 0
+    for (reference, current) in groups {
+      for (a, b) in zip(reference.cases, current.cases) {
+        #expect(a.text.unicodeScalars.elementsEqual(b.text.unicodeScalars))
+        if a.ids != b.ids { differing.insert(a.text) }
+        if reference.added.isEmpty, isOrdinary(a.text) {
+          ordinary += 1
+          #expect(a.ids == b.ids, "\(a.text)")
+        }
+      }
+    }
+    #expect(ordinary >= 30)
+    for (reason, text) in Self.differences { #expect(differing.contains(text), "\(reason)") }
+  }
+
+  /// Without placeholders: ASCII without apostrophes, runs of punctuation and angle brackets.
+  private func isOrdinary(_ text: String) -> Bool {
+    let isPlain = { (s: Unicode.Scalar) in
+      s.properties.isAlphabetic || s.properties.numericType != nil || s == " "
+    }
+    let scalars = Array(text.unicodeScalars)
+    let hasRun = zip(scalars, scalars.dropFirst()).contains { !isPlain($0) && !isPlain($1) }
+    return !hasRun
+      && scalars.allSatisfy { (32..<127).contains($0.value) && !"'<>*".unicodeScalars.contains($0) }
+  }
+
+  // MARK: Prompts
+
+  @Test("A prompt that is too long says what was cut off")
+  func truncation() throws {
+    var tokenizer = try CLIPTokenizer(folder: miniSD)
+    let toy = try tokenizer.add("<toy>")
+    let long = tokenizer("a photo of <toy> " + String(repeating: "cat ", count: 26) + "and a red dog <toy>")
+    #expect(long.ids.count == 32)
+    #expect(long.count == 32)
+    #expect(long.ids.last == tokenizer.eosToken)
+    #expect(long.isTruncated)
+    #expect(long.truncatedText == "and a red dog <toy>")
+    #expect(long.positions(of: toy) == [4])
+
+    let short = tokenizer("<toy> and <toy>")
+    #expect(short.count == 5)
+    #expect(!short.isTruncated)
+    #expect(short.positions(of: toy) == [1, 3])
+    // Padding is EOS, too, and does not count.
+    #expect(short.positions(of: tokenizer.eosToken) == [4])
+
+    let endless = tokenizer(String(repeating: " ", count: CLIPTokenizer.maximumTextLength) + "cat")
+    #expect(endless.count == 2)
+    #expect(endless.isTruncated)
+  }
+
+  @Test("Decoding gives the text back, lower-cased and without accents")
+  func decoding() throws {
+    var tokenizer = try CLIPTokenizer(folder: miniSD)
+    _ = try tokenizer.add("<toy>")
+    #expect(tokenizer.decode(tokenizer("A Photo of <toy>, café 日 😀").ids) == "a photo of <toy> , cafe 日 😀")
+    #expect(tokenizer.decode([-1, 1_000_000]) == "")
+  }
+
+  @Test("A word of a hundred thousand letters is encoded in reasonable time")
+  func longWord() throws {
+    let tokenizer = try CLIPTokenizer(folder: miniSD)
+    let word = String(repeating: "monster", count: 14_000)
+    #expect(tokenizer.encode(word).count < 98_000)
+  }
+
+  // MARK: Placeholders
+
+  @Test("A placeholder that is a word of the vocabulary, empty, spaced or there already is refused")
+  func refusedPlaceholders() throws {
+    var tokenizer = try CLIPTokenizer(folder: miniSD)
+    _ = try tokenizer.add("<toy>")
+    for (token, part) in [
+      ("cat", "already a word"), ("th", "already a word"), ("cat</w>", "already a word"),
+      ("*", "already a word"),
+      ("<toy>", "there already"), ("<|endoftext|>", "there already"), ("", "empty"), (" <x>", "space"),
+      ("<x>\n", "space"), (String(repeating: "x", count: 1000), "at most 256"),
+    ] {
+      let error = #expect(throws: DiffusionError.self) { try tokenizer.add(token) }
+      #expect(error?.message.contains(part) == true, "\(token): \(error?.message ?? "")")
+    }
+    #expect(try tokenizer.add("<dog>") == tokenizer.vocabularySize + 1)
+    #expect(tokenizer.token("<dog>") == tokenizer.vocabularySize + 1)
+  }
+
+  @Test("Tokens that a folder has added keep their ids")
+  func addedByTheFolder() throws {
+    var files = try TokenizerFiles(folder: miniSD)
+    files.addedTokens = Data(#"{"<a>": 811, "<b>": 812}"#.utf8)
+    var tokenizer = try CLIPTokenizer(files: files)
+    #expect(tokenizer.vocabularySize == 813)
+    #expect(tokenizer.encode("<b><a>") == [812, 811])
+    #expect(try tokenizer.add("<c>") == 813)
+
+    files.addedTokens = nil
+    files.configuration = Data(
+      #"{"added_tokens_decoder": {"811": {"content": "<a>", "lstrip": false}, "809": "<|startoftext|>"}}"#
+        .utf8)
+    #expect(try CLIPTokenizer(files: files).encode("<a>") == [811])
+  }
+
+  // MARK: Files
+
+  @Test("Special tokens are read from strings and objects, and the map overrides the configuration")
+  func specialTokens() throws {
+    var files = try TokenizerFiles(folder: miniSD)
+    files.configuration = Data(
+      #"{"model_max_length": 1000000000000000019884624838656, "pad_token": "a", "bos_token": {"content": "<|startoftext|>"}}"#
+        .utf8)
+    files.specialTokens = Data(
+      #"{"pad_token": {"content": "!", "single_word": false}, "eos_token": null}"#.utf8)
+    #expect(try CLIPTokenizer(files: files).padToken == 0)
+    #expect(try CLIPTokenizer(files: files).modelMaxLength == 77)
+    #expect(try CLIPTokenizer(files: files, maxLength: 64).modelMaxLength == 64)
+    files.configuration = nil
+    files.specialTokens = nil
+    let plain = try CLIPTokenizer(files: files, maxLength: 128)
+    #expect(plain.modelMaxLength == 128)
+    #expect((plain.bosToken, plain.eosToken, plain.padToken) == (809, 810, 810))
+    #expect(try CLIPTokenizer(folder: miniSD, maxLength: 16).modelMaxLength == 16)
+  }
+
+  private static var hostile: [(WritableKeyPath<TokenizerFiles, Data?>, String, String)] {
+    [
+      (\.configuration, "{", "tokenizer_config.json: not valid JSON"),
+      (\.configuration, #"{"model_max_length": "x"}"#, "`model_max_length` has the wrong type"),
+      (\.configuration, #"{"model_max_length": 1}"#, "`model_max_length` is 1"),
+      (\.configuration, #"{"model_max_length": -5}"#, "`model_max_length` is -5"),
+      (\.configuration, #"{"model_max_length": 7.5}"#, "`model_max_length` is 7.5"),
+      (\.configuration, #"{"bos_token": 3}"#, "bos_token"),
+      (\.configuration, #"{"added_tokens_decoder": {"x": "y"}}"#, "not an id"),
+      (\.configuration, #"{"added_tokens_decoder": {"-1": "y"}}"#, "has the id -1"),
+      (\.specialTokens, #"{"eos_token": "<nowhere>"}"#, "the eos_token “<nowhere>” is missing"),
+      (\.addedTokens, #"{"<a>": 900}"#, "does not follow"),
+      (\.addedTokens, #"{"": 811}"#, "is empty"),
+      (\.addedTokens, #"[1]"#, "added_tokens.json"),
+    ]
+  }
+
+  @Test("A damaged folder is an error that names the file and what is wrong")
+  func damagedFiles() throws {
+    let files = try TokenizerFiles(folder: miniSD)
+    func expect(_ files: TokenizerFiles, _ part: String) {
+      let error = #expect(throws: DiffusionError.self) { try CLIPTokenizer(files: files) }
+      #expect(error?.message.contains(part) == true, "\(part) ≠ \(error?.message ?? "")")
+      #expect(error?.message.contains("tokenizer") == true)
+    }
+    for (path, text, part) in Self.hostile {
+      var damaged = files
+      damaged[keyPath: path] = Data(text.utf8)
+      expect(damaged, part)
+    }
+    for (text, part) in [
+      ("{}", "bos_token"), ("[]", "vocab.json"), (#"{"a": "b"}"#, "`a` has the wrong type"),
+      (#"{"a": -1}"#, "the id -1"), (#"{"a": 0, "b": 0}"#, "used twice"), (#"{"a": 1}"#, "too large"),
+      (#"{"a": 0.5}"#, "vocab.json"), (#"{"a": 99999999999999999999}"#, "vocab.json"), ("", "vocab.json"),
+    ] {
+      var damaged = files
+      damaged.vocabulary = Data(text.utf8)
+      expect(damaged, part)
+    }
+    for (bytes, part) in [
+      (Data("#version\na b\na b c\n".utf8), "merges.txt: line 3"), (Data("#v\nabc".utf8), "line 2"),
+      (Data([0x23, 0x0A, 0xFF, 0x20, 0x61]), "not UTF-8"),
+    ] {
+      var damaged = files
+      damaged.merges = bytes
+      expect(damaged, part)
+    }
+    let missing = #expect(throws: DiffusionError.self) { try CLIPTokenizer(folder: Fixtures.miniSD) }
+    #expect(missing?.message.contains("vocab.json") == true)
+  }
+
+  @Test("Merges may end lines as Windows does, and an empty list leaves single bytes")
+  func merges() throws {
+    var files = try TokenizerFiles(folder: miniSD)
+    let text = String(decoding: files.merges, as: UTF8.self)
+    files.merges = Data(text.replacingOccurrences(of: "\n", with: "\r\n").utf8)
+    let sentence = "a photo of a monster in the jungle"
+    #expect(
+      try CLIPTokenizer(files: files).encode(sentence) == CLIPTokenizer(folder: miniSD).encode(sentence))
+    files.merges = Data()
+    #expect(try CLIPTokenizer(files: files).encode("cat").count == 3)
+  }
+
+  @Test("5,000 damaged tokenizer files are read or refused, never a crash")
+  func mutatedFiles() throws {
+    let files = try TokenizerFiles(folder: miniSD)
+    let text = "A photo of <toy>, it’s a café 中文 😀<|endoftext|>"
+    var read = 0
+    func attempt(_ files: TokenizerFiles) {
+      do {
+        read += try CLIPTokenizer(files: files)(text).ids.isEmpty ? 0 : 1
+      } catch let error as DiffusionError {
+        #expect(!error.message.isEmpty)
+      } catch {
+        Issue.record("not a DiffusionError: \(error)")
+      }
+    }
+    var damaged = files
+    for data in Mutations(of: files.vocabulary, count: 1000, seed: 1) {
+      damaged.vocabulary = data
+      attempt(damaged)
+    }
+    damaged = files
+    for data in Mutations(of: files.merges, count: 1500, seed: 2) {
+      damaged.merges = data
+      attempt(damaged)
+    }
+    damaged = files
+    // A small vocabulary, as it is read anew each time.
+    damaged.vocabulary = Data(#"{"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}"#.utf8)
+    let small = damaged
+    for data in Mutations(of: files.configuration ?? Data(), count: 1000, seed: 3) {
+      damaged.configuration = data
+      attempt(damaged)
+    }
+    damaged = small
+    for data in Mutations(of: files.specialTokens ?? Data(), count: 1000, seed: 4) {
+      damaged.specialTokens = data
+      attempt(damaged)
+    }
+    damaged = small
+    for data in Mutations(of: Data(#"{"<a>": 3, "<toy>": 4}"#.utf8), count: 500, seed: 5) {
+      damaged.addedTokens = data
+      attempt(damaged)
+    }
+    #expect(read > 100)
+  }
+
+  @Test("5,000 damaged texts are encoded within the vocabulary")
+  func mutatedTexts() throws {
+    var tokenizer = try CLIPTokenizer(folder: miniSD)
+    let toy = try tokenizer.add("<toy>")
+    let text = "A <toy> ΟΔΟΣ’s İ café e\u{301}中文 👨‍👩‍👧‍👦 हिन्दी 각 <|endoftext|>\0 1²Ⅷ don't…!!"
+    for data in Mutations(of: Data(text.utf8), count: 5000, seed: 6) {
+      let prompt = tokenizer(String(decoding: data, as: UTF8.self))
+      #expect(prompt.ids.count == 32 && prompt.ids.allSatisfy { (0...toy).contains($0) })
+    }
+  }
+}
