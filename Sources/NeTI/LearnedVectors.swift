@@ -1,0 +1,44 @@
+public import Torch
+
+/// Textual inversion (one learned vector) and extended textual inversion (one per layer).
+///
+/// Gal et al., *An Image is Worth One Word* (https://arxiv.org/abs/2208.01618); Voynov et al., *P+*
+/// (https://arxiv.org/abs/2303.09522). Both start at the category's word, without norm, bypass or
+/// dropout.
+public final class LearnedVectors: ConceptRepresentation {
+  public let kind: RepresentationKind
+  public let layerCount: Int
+  /// [1, d] for `ti`, [L, d] for `xti`.
+  public let vectors: Tensor
+
+  /// Every vector starts as `row` [d].
+  public convenience init(_ kind: RepresentationKind, startingAt row: Tensor, layerCount: Int) throws {
+    let n = kind == .xti ? layerCount : 1
+    try self.init(kind, vectors: row.reshaped([1, -1]).repeatInterleaved(n, 0), layerCount: layerCount)
+  }
+
+  public init(_ kind: RepresentationKind, vectors: Tensor, layerCount: Int) throws {
+    let n = kind == .xti ? layerCount : 1
+    guard kind == .ti || kind == .xti else {
+      throw NeTIError("representation \(kind.rawValue) is not made of learned vectors")
+    }
+    guard vectors.rank == 2, vectors.size(0) == n else {
+      throw NeTIError("the tensor vectors has shape \(vectors.shape); expected [\(n), hidden size]")
+    }
+    self.kind = kind
+    self.layerCount = layerCount
+    self.vectors = try vectors.to(.float32, copy: true)
+  }
+
+  public var hiddenSize: Int { vectors.size(1) }
+  public var dependsOnTime: Bool { false }
+  public var dependsOnLayer: Bool { kind == .xti }
+  public var truncationWidth: Int? { nil }
+  public var parameters: [(name: String, tensor: Tensor)] { [("vectors", vectors)] }
+  public var buffers: [(name: String, tensor: Tensor)] { [] }
+
+  public func embeddings(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> ConceptEmbedding {
+    let rows = try kind == .xti ? layers.to(.int64) : layers.to(.int64) * 0
+    return ConceptEmbedding(base: try vectors.indexSelected(0, rows), bypass: nil)
+  }
+}
