@@ -1,0 +1,156 @@
+import Foundation
+public import Torch
+
+/// What tells one base model from another, as a concept file keeps it.
+public struct BaseIdentity: Codable, Sendable, Equatable {
+  /// The repository id or the folder's name.
+  public var name: String
+  /// d of the text encoder.
+  public var hiddenSize: Int
+  /// The cross-attention layers in execution order.
+  public var layers: [String]
+  /// SHA-256 of the token table [V, d], rounded to fp16, little-endian, in rows.
+  public var tokenTableHash: String
+
+  public init(name: String, hiddenSize: Int, layers: [String], tokenTableHash: String) {
+    self.name = name
+    self.hiddenSize = hiddenSize
+    self.layers = layers
+    self.tokenTableHash = tokenTableHash
+  }
+}
+
+/// A Stable Diffusion 1 or 2 model, everything driven by the JSON files of its folder.
+///
+/// Configurations and tokenizer are read at once, and checked against one another. The three networks
+/// are loaded when they are first asked for, and can be released again.
+///
+/// Not `Sendable`: it belongs to one thread at a time.
+public final class StableDiffusion {
+  public let folder: ModelFolder
+  public let dtype: DType
+  public let device: Device
+  public let tokenizer: CLIPTokenizer
+  public let textConfiguration: CLIPTextConfiguration
+  public let unetConfiguration: UNetConfiguration
+  public let vaeConfiguration: VAEConfiguration
+
+  private var loadedTextEncoder: CLIPTextEncoder?
+  private var loadedUNet: UNet?
+  private var loadedVAE: VAE?
+  private var identity: BaseIdentity?
+
+  /// - Parameters:
+  ///   - dtype: of all weights and of what the networks compute.
+  /// - Throws: `DiffusionError` when a file is missing or broken, or the parts do not fit together.
+  public init(_ folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+    guard device.isAvailable else {
+      let names = Device.available.map(\.description).joined(separator: ", ")
+      throw DiffusionError("there is no device \(device) here; there is \(names)")
+    }
+    guard dtype.isFloating else { throw DiffusionError("a model cannot compute in \(dtype)") }
+    self.folder = folder
+    self.dtype = dtype
+    self.device = device
+    textConfiguration = try folder.configuration(CLIPTextConfiguration.self, .textEncoder)
+    unetConfiguration = try folder.configuration(UNetConfiguration.self, .unet)
+    vaeConfiguration = try folder.configuration(VAEConfiguration.self, .vae)
+    tokenizer = try CLIPTokenizer(
+      folder: folder.folder(.tokenizer), maxLength: textConfiguration.maxPositions)
+    try checkConsistency()
+  }
+
+  // MARK: Networks
+
+  public var textEncoder: CLIPTextEncoder {
+    get throws {
+      if let loaded = loadedTextEncoder { return loaded }
+      let made = try CLIPTextEncoder(
+        textConfiguration, weights: weights(.textEncoder, rename: CLIPTextEncoder.currentName))
+      loadedTextEncoder = made
+      return made
+    }
+  }
+
+  public var unet: UNet {
+    get throws {
+      if let loaded = loadedUNet { return loaded }
+      let made = try UNet(unetConfiguration, weights: weights(.unet))
+      loadedUNet = made
+      return made
+    }
+  }
+
+  public var vae: VAE {
+    get throws {
+      if let loaded = loadedVAE { return loaded }
+      let made = try VAE(vaeConfiguration, weights: weights(.vae, rename: VAE.currentName))
+      loadedVAE = made
+      return made
+    }
+  }
+
+  /// Gives a network's memory back, as far as nobody else holds it; it is loaded anew when asked for.
+  public func release(_ component: ModelFolder.Component) {
+    switch component {
+    case .textEncoder: loadedTextEncoder = nil
+    case .unet: loadedUNet = nil
+    case .vae: loadedVAE = nil
+    case .tokenizer, .scheduler: break
+    }
+  }
+
+  private func weights(_ component: ModelFolder.Component, rename: ((String) -> String?)? = nil) throws
+    -> Weights
+  {
+    try Weights(files: folder.weightFiles(component), dtype: dtype, device: device, rename: rename)
+  }
+
+  // MARK: Properties
+
+  /// Pixels per latent, in each direction.
+  public var vaeFactor: Int { vaeConfiguration.factor }
+  /// What latents are multiplied by after encoding.
+  public var scalingFactor: Double { vaeConfiguration.scalingFactor }
+  /// Height and width of the pictures the model was trained on.
+  public var resolution: Int { unetConfiguration.sampleSize * vaeFactor }
+  /// d of the text encoder.
+  public var hiddenSize: Int { textConfiguration.hiddenSize }
+
+  /// This model's identity; the first call hashes the token table.
+  public var baseIdentity: BaseIdentity {
+    get throws {
+      if let identity { return identity }
+      // From the file, in fp16: the same whatever dtype the model is loaded in.
+      let stored = try Weights(
+        files: folder.weightFiles(.textEncoder), dtype: .float16, device: .cpu,
+        rename: CLIPTextEncoder.currentName)
+      let table = try stored.tensor(
+        "embeddings.token_embedding.weight", [textConfiguration.vocabularySize, hiddenSize])
+      let made = BaseIdentity(
+        name: folder.name, hiddenSize: hiddenSize, layers: UNet.crossAttentionLayers(unetConfiguration),
+        tokenTableHash: SHA256.hexadecimal(try table.rawBytes()))
+      identity = made
+      return made
+    }
+  }
+
+  private func checkConsistency() throws {
+    func same(_ a: Int, _ nameA: String, _ b: Int, _ nameB: String) throws {
+      guard a == b else {
+        throw DiffusionError(
+          "\(folder.url.path): \(nameA) is \(a) but \(nameB) is \(b); these parts do not belong together")
+      }
+    }
+    let (u, v, t) = (unetConfiguration, vaeConfiguration, textConfiguration)
+    try same(
+      u.crossAttentionDim, "the U-Net's cross_attention_dim", t.hiddenSize, "the text encoder's hidden_size")
+    try same(u.inChannels, "the U-Net's in_channels", v.latentChannels, "the VAE's latent_channels")
+    try same(u.outChannels, "the U-Net's out_channels", v.latentChannels, "the VAE's latent_channels")
+    try same(v.inChannels, "the VAE's in_channels", 3, "a picture's number of channels")
+    try same(v.outChannels, "the VAE's out_channels", 3, "a picture's number of channels")
+    try same(
+      tokenizer.vocabularySize, "the tokenizer's vocabulary", t.vocabularySize,
+      "the text encoder's vocab_size")
+  }
+}

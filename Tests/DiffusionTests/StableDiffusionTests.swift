@@ -1,0 +1,219 @@
+import Diffusion
+import Foundation
+import TestSupport
+import Testing
+import Torch
+
+/// Renames and converts one tensor of a file; nil leaves it out.
+private typealias Rewrite = (_ name: String, _ tensor: Tensor) throws -> (String, Tensor)?
+
+/// How mini-sd's files are named and what its tensors are called, in the ways that real models have.
+enum Scheme: String, CaseIterable {
+  case linked, fp16Variant, float32, bfloat16, currentNames, withPositionIDs, sharded
+}
+
+@Suite(.serialized) struct StableDiffusionTests {
+  private static let files: [ModelFolder.Component: String] = [
+    .textEncoder: "model", .unet: "diffusion_pytorch_model", .vae: "diffusion_pytorch_model",
+  ]
+
+  /// What the three networks make of fixed inputs.
+  private func outputs(_ model: StableDiffusion) throws -> [Tensor] {
+    let text = try model.encode("a photo of a red robot")
+    let random = try RandomSource(seed: 3)
+    let latents = try random.normal([1, 4, 8, 8])
+    let noise = try withoutGradients {
+      try model.unet(latents, timesteps: Tensor([500 as Float]), context: [CrossAttentionContext(text)])
+    }
+    let image = try withoutGradients { try model.vae.decode(latents) }
+    let moments = try withoutGradients { try model.vae.encode(image) }
+    return [text, noise, image, moments.mean]
+  }
+
+  /// Replaces a component's weight file in a folder of links by a rewritten one.
+  private func rewrite(
+    _ folder: URL, _ component: ModelFolder.Component, suffix: String = "", _ change: Rewrite
+  ) throws {
+    let base = try #require(Self.files[component])
+    let directory = folder.appending(path: component.rawValue)
+    let old = directory.appending(path: base + ".safetensors")
+    let file = try SafetensorsFile(old)
+    let tensors = try file.entries.keys.sorted().compactMap { try change($0, file.tensor($0)) }
+    try FileManager.default.removeItem(at: old)
+    try Safetensors.write(tensors, to: directory.appending(path: "\(base)\(suffix).safetensors"))
+  }
+
+  private func rewriteAll(_ folder: URL, suffix: String = "", _ change: Rewrite) throws {
+    for component in Self.files.keys { try rewrite(folder, component, suffix: suffix, change) }
+  }
+
+  private func apply(_ scheme: Scheme, _ folder: URL) throws {
+    switch scheme {
+    case .linked: break
+    case .fp16Variant: try rewriteAll(folder, suffix: ".fp16") { ($0, $1) }
+    case .float32: try rewriteAll(folder) { try ($0, $1.to(.float32)) }
+    case .bfloat16: try rewriteAll(folder) { try ($0, $1.to(.bfloat16)) }
+    case .currentNames:
+      try rewrite(folder, .textEncoder) { (CLIPTextEncoder.currentName($0) ?? $0, $1) }
+      try rewrite(folder, .vae) { (VAE.currentName($0) ?? $0, $1) }
+    case .withPositionIDs:
+      try rewrite(folder, .textEncoder) { ($0, $1) }
+      let url = folder.appending(path: "text_encoder/model.safetensors")
+      let file = try SafetensorsFile(url)
+      let ids = try Tensor(Array(0..<32), [1, 32])
+      let all = try file.entries.keys.map { ($0, try file.tensor($0)) }
+      try Safetensors.write(all + [("text_model.embeddings.position_ids", ids)], to: url)
+    case .sharded: try shard(folder)
+    }
+  }
+
+  /// The U-Net in two files and an index.
+  private func shard(_ folder: URL) throws {
+    let directory = folder.appending(path: "unet")
+    let file = try SafetensorsFile(directory.appending(path: "diffusion_pytorch_model.safetensors"))
+    let names = file.entries.keys.sorted()
+    var map: [String: String] = [:]
+    for (i, part) in [names.prefix(100), names.dropFirst(100)].enumerated() {
+      let name = "diffusion_pytorch_model-0000\(i + 1)-of-00002.safetensors"
+      for tensor in part { map[tensor] = name }
+      try Safetensors.write(part.map { ($0, try file.tensor($0)) }, to: directory.appending(path: name))
+    }
+    try FileManager.default.removeItem(at: directory.appending(path: "diffusion_pytorch_model.safetensors"))
+    try JSONEncoder().encode(["weight_map": map])
+      .write(to: directory.appending(path: "diffusion_pytorch_model.safetensors.index.json"))
+  }
+
+  @Test(
+    "Every naming scheme of real files loads and computes the same (1e-5; bf16 weights 5e-2)",
+    arguments: Scheme.allCases)
+  func schemes(scheme: Scheme) throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("model")
+    try apply(scheme, folder)
+    let found = try outputs(StableDiffusion(ModelFolder(folder.path)))
+    let expected = try outputs(StableDiffusion(ModelFolder(Fixtures.miniSD.path)))
+    for (a, b) in zip(found, expected) {
+      #expect(try relativeError(a, b) < (scheme == .bfloat16 ? 5e-2 : 1e-5))
+    }
+  }
+
+  @Test("Computing in bf16 is near computing in fp32 (1e-1)")
+  func bfloat16() throws {
+    let model = try ModelFolder(Fixtures.miniSD.path)
+    let found = try outputs(StableDiffusion(model, dtype: .bfloat16))
+    let expected = try outputs(StableDiffusion(model))
+    for (a, b) in zip(found, expected) {
+      #expect(a.dtype == .bfloat16)
+      #expect(try relativeError(a, b) < 1e-1)
+    }
+  }
+
+  @Test("What the model says of itself")
+  func properties() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    #expect(model.vaeFactor == 4)
+    #expect(model.resolution == 64)
+    #expect(model.hiddenSize == 128)
+    #expect(abs(model.scalingFactor - 0.397) < 1e-3)
+  }
+
+  @Test("The identity is the same in every dtype, and changes with the token table alone")
+  func identity() throws {
+    let plain = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).baseIdentity
+    #expect(plain.name == "mini-sd")
+    #expect(plain.layers.count == 16)
+    #expect(plain.layers.first == "down_blocks.0.attentions.0.transformer_blocks.0")
+    #expect(plain.tokenTableHash.count == 64)
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("mini-sd")
+    try rewrite(folder, .textEncoder) { try ($0, $1.to(.float32)) }
+    #expect(try StableDiffusion(ModelFolder(folder.path), dtype: .bfloat16).baseIdentity == plain)
+    try rewrite(folder, .textEncoder) { try ($0, $0.hasSuffix("token_embedding.weight") ? $1 * 1.01 : $1) }
+    let changed = try StableDiffusion(ModelFolder(folder.path)).baseIdentity
+    #expect(changed.tokenTableHash != plain.tokenTableHash)
+  }
+
+  @Test("A released network is freed, and loaded anew when asked for")
+  func release() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    weak var unet: UNet?
+    unet = try model.unet
+    #expect(try model.unet === unet)
+    model.release(.unet)
+    #expect(unet == nil)
+    #expect(try model.unet.crossAttentionLayers.count == 16)
+  }
+
+  // MARK: What bad models get
+
+  private func message(_ folder: URL, _ body: (StableDiffusion) throws -> Void = { _ in }) -> String {
+    let error = #expect(throws: DiffusionError.self) {
+      try body(StableDiffusion(ModelFolder(folder.path)))
+    }
+    #expect(error?.message.contains("\n") == false)
+    return error?.message ?? ""
+  }
+
+  @Test("A missing, truncated, misshapen or foreign weight file is an error that names it")
+  func badWeights() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("model")
+    let unet = folder.appending(path: "unet/diffusion_pytorch_model.safetensors")
+    try rewrite(folder, .unet) { ($0, $0 == "conv_in.bias" ? try $1.sliced(0, 0..<63) : $1) }
+    let misshapen = message(folder) { _ = try $0.unet }
+    #expect(misshapen.contains("unet/diffusion_pytorch_model.safetensors"))
+    #expect(misshapen.contains("`conv_in.bias` has shape [63], expected [64]"))
+
+    try rewrite(folder, .unet) { $0 == "conv_in.bias" ? ("conv_inn.bias", $1) : ($0, $1) }
+    #expect(message(folder) { _ = try $0.unet }.contains("`conv_in.bias`"))
+
+    try rewrite(folder, .vae) { ($0, $1) }
+    let vae = folder.appending(path: "vae/diffusion_pytorch_model.safetensors")
+    let file = try SafetensorsFile(vae)
+    let all = try file.entries.keys.map { ($0, try file.tensor($0)) }
+    try Safetensors.write(all + [("lora.up", .zeros([1]))], to: vae)
+    #expect(message(folder) { _ = try $0.vae }.contains("`lora.up`"))
+
+    let bytes = try Data(contentsOf: unet)
+    try bytes.prefix(bytes.count / 2).write(to: unet)
+    #expect(message(folder) { _ = try $0.unet }.contains("unet/diffusion_pytorch_model.safetensors"))
+    try FileManager.default.removeItem(at: unet)
+    #expect(message(folder) { _ = try $0.unet }.contains("diffusion_pytorch_model.safetensors"))
+  }
+
+  @Test(
+    "Configurations that are wrong, or do not fit together, are refused with file and key",
+    arguments: [
+      (
+        "unet/config.json", "\"cross_attention_dim\": 128", "\"cross_attention_dim\": 64",
+        "cross_attention_dim"
+      ),
+      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": 9", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": \"4\"", "in_channels"),
+      ("unet/config.json", "\"DownBlock2D\"", "\"NoBlock2D\"", "NoBlock2D"),
+      ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),
+      ("vae/config.json", "{", "[", "vae/config.json"),
+      ("text_encoder/config.json", "\"vocab_size\": 811", "\"vocab_size\": 812", "vocab_size"),
+      ("text_encoder/config.json", "\"hidden_act\": \"quick_gelu\"", "\"hidden_act\": 1", "hidden_act"),
+    ])
+  func badConfigurations(path: String, old: String, new: String, part: String) throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("model")
+    let url = folder.appending(path: path)
+    let text = try String(contentsOf: url, encoding: .utf8)
+    let changed = text.replacingOccurrences(of: old, with: new)
+    try #require(changed != text)
+    try FileManager.default.removeItem(at: url)
+    try Data(changed.utf8).write(to: url)
+    let found = message(folder)
+    #expect(found.contains(part), "\(found)")
+    #expect(found.contains(path) || found.contains(folder.path), "\(found)")
+  }
+
+  @Test("A device that is not here is refused with those that are")
+  func device() throws {
+    let model = try ModelFolder(Fixtures.miniSD.path)
+    let error = #expect(throws: DiffusionError.self) { try StableDiffusion(model, device: .cuda(99)) }
+    #expect(error?.message.contains("cpu") == true)
+  }
+}
