@@ -4,23 +4,6 @@ import TestSupport
 import Testing
 import Torch
 
-/// A folder of its own that goes when the value does.
-private final class Scratch {
-  let url = FileManager.default.temporaryDirectory.appending(path: "neti-\(UUID().uuidString)")
-  init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  func file(_ data: Data, _ name: String = "x.safetensors") throws -> URL {
-    let file = url.appending(path: name)
-    try data.write(to: file)
-    return file
-  }
-
-  var contents: [String] {
-    ((try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []).sorted()
-  }
-}
-
 private func bytes(header: String, length: UInt64? = nil, data: Int = 0) -> Data {
   var file = Data()
   withUnsafeBytes(of: (length ?? UInt64(header.utf8.count)).littleEndian) { file.append(contentsOf: $0) }
@@ -85,7 +68,7 @@ private func readAll(_ url: URL) throws {
 
   @Test func `A non-contiguous tensor is written in row-major order`() throws {
     let scratch = try Scratch()
-    let url = scratch.url.appending(path: "t.safetensors")
+    let url = scratch.folder.appending(path: "t.safetensors")
     let tensor = try Tensor([1, 2, 3, 4, 5, 6] as [Float], [2, 3]).transposed(0, 1)
     try Safetensors.write([("t", tensor)], to: url)
     #expect(try SafetensorsFile(url).tensor("t").floats() == [1, 4, 2, 5, 3, 6])
@@ -99,8 +82,8 @@ private func readAll(_ url: URL) throws {
     var data = bytes(header: header)
     for value: Float in [1.5, -2] { withUnsafeBytes(of: value) { data.append(contentsOf: $0) } }
     withUnsafeBytes(of: 0.125) { data.append(contentsOf: $0) }
-    let url = try scratch.file(data)
-    let link = scratch.url.appending(path: "link.safetensors")
+    let url = try scratch.file(data, "x.safetensors")
+    let link = scratch.folder.appending(path: "link.safetensors")
     try FileManager.default.createSymbolicLink(at: link, withDestinationURL: url)
     let tensors = try ["a", "b"].map { try SafetensorsFile(link).tensor($0) }
     #expect(try tensors[0].floats() == [1.5, -2])
@@ -184,7 +167,7 @@ private func readAll(_ url: URL) throws {
   ])
   func `A malformed file is refused with its reason`(_ name: String, _ data: Data, _ reason: String) throws {
     let scratch = try Scratch()
-    let url = try scratch.file(data)
+    let url = try scratch.file(data, "x.safetensors")
     let error = #expect(throws: DiffusionError.self, "\(name)") { try SafetensorsFile(url) }
     let message = error?.message ?? ""
     #expect(message.contains(url.path), "\(name): \(message)")
@@ -194,9 +177,9 @@ private func readAll(_ url: URL) throws {
 
   @Test func `A missing file, a folder and a pipe are named`() throws {
     let scratch = try Scratch()
-    let pipe = scratch.url.appending(path: "pipe")
+    let pipe = scratch.folder.appending(path: "pipe")
     #expect(mkfifo(pipe.path, 0o600) == 0)
-    for url in [scratch.url.appending(path: "missing"), scratch.url, pipe] {
+    for url in [scratch.folder.appending(path: "missing"), scratch.folder, pipe] {
       let error = #expect(throws: DiffusionError.self) { try SafetensorsFile(url) }
       #expect(error?.message.contains(url.path) == true)
     }
@@ -206,7 +189,7 @@ private func readAll(_ url: URL) throws {
     let scratch = try Scratch()
     var refused = 0
     for data in Mutations(of: try Data(contentsOf: types), count: 5000, seed: 1) {
-      do { try readAll(scratch.file(data)) } catch is DiffusionError { refused += 1 }
+      do { try readAll(scratch.file(data, "x.safetensors")) } catch is DiffusionError { refused += 1 }
     }
     #expect(refused > 2500 && refused < 5000)
   }
@@ -215,7 +198,7 @@ private func readAll(_ url: URL) throws {
 @Suite struct AtomicFileTests {
   @Test func `A file is replaced, and nothing else is left`() throws {
     let scratch = try Scratch()
-    let url = scratch.url.appending(path: "file")
+    let url = scratch.folder.appending(path: "file")
     try AtomicFile.write(Data("one".utf8), to: url)
     try AtomicFile.write(Data("two".utf8), to: url)
     #expect(try Data(contentsOf: url) == Data("two".utf8))
@@ -224,10 +207,10 @@ private func readAll(_ url: URL) throws {
 
   @Test func `A write that fails names the file and leaves everything as it was`() throws {
     let scratch = try Scratch()
-    let folder = scratch.url.appending(path: "folder")
+    let folder = scratch.folder.appending(path: "folder")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     try Data("kept".utf8).write(to: folder.appending(path: "kept"))
-    for url in [folder, scratch.url.appending(path: "missing/file")] {
+    for url in [folder, scratch.folder.appending(path: "missing/file")] {
       let error = #expect(throws: DiffusionError.self) { try AtomicFile.write(Data("x".utf8), to: url) }
       #expect(error?.message.contains(url.path) == true)
     }

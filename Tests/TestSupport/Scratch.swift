@@ -11,6 +11,18 @@ public final class Scratch {
 
   deinit { try? FileManager.default.removeItem(at: folder) }
 
+  /// Writes `data` to the file `name` in here, over what was there.
+  public func file(_ data: Data, _ name: String) throws -> URL {
+    let url = folder.appending(path: name)
+    try data.write(to: url)
+    return url
+  }
+
+  /// The names of what lies in here, sorted.
+  public var contents: [String] {
+    ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).sorted()
+  }
+
   /// mini-sd as a folder at `path` in here whose files are symbolic links, as a snapshot's are.
   @discardableResult
   public func linkMiniSD(_ path: String) throws -> URL {

@@ -1,4 +1,4 @@
-"""Files written by the reference implementation of safetensors: every element type, odd names."""
+"""Files written by safetensors and by torch.save: every element type, odd names, views."""
 from pathlib import Path
 
 
@@ -17,3 +17,27 @@ def make(out: Path):
     tensors['“ü”\n\t"\\\x01'] = torch.tensor([7.0])
     save_file(tensors, out / "types.safetensors", metadata={"a “key”": "a\nvalue"})
     save_file({}, out / "empty.safetensors")
+
+    base = torch.arange(24.0)
+    square = base.reshape(4, 6)
+    views = {
+        "square": square,
+        "transposed": square.T,
+        "inner": square[1:3, 2:5],
+        "steps": base[1::3],
+        "scalar": base[7],
+        "permuted": base.reshape(2, 3, 4).permute(2, 0, 1),
+        "nothing": base[:0],
+        "parameter": torch.nn.Parameter(torch.ones(2, 2)),
+        **{t: whole.to(getattr(torch, t)) for t in ["int64", "int32", "int16", "int8", "uint8"]},
+        **{t: floats.to(getattr(torch, t)).clone() for t in ["float64", "float16", "bfloat16"]},
+        "bool": torch.tensor([True, False, True]),
+    }
+    torch.save(views, out / "views.pt")
+    save_file({k: v.detach().clone().contiguous() for k, v in views.items()}, out / "views.safetensors")
+    values = {
+        "none": None, "flags": (True, False), "numbers": [0, 255, 256, 65536, -1, 2**40, -(2**63), 0.5],
+        "text": "“ü”", "set": {1, 2}, "nested": {"a": {3: [()]}}, "shared": [base, base],
+    }
+    for protocol in [2, 3, 4, 5]:
+        torch.save(values, out / f"values-{protocol}.pt", pickle_protocol=protocol)

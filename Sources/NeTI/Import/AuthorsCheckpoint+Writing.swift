@@ -1,0 +1,156 @@
+import Diffusion
+public import Foundation
+import Torch
+
+extension AuthorsCheckpoint {
+  /// The only sizes that the authors' loader builds.
+  public static let hiddenSize = 768
+  public static let layerCount = 16
+  static let frequencyCount = 1024
+  static let hiddenUnits = 128
+
+  /// Writes the two files that the authors' code loads, `mapper-steps-N.pt` (or `mapper-final.pt`) and
+  /// `learned_embeds-….bin`, into `folder`, and returns them. Each is written atomically.
+  ///
+  /// Throws `NeTIError` that names what their format cannot hold: their loader builds a mapper for 768
+  /// numbers per token and 16 layers, with 1024 frequencies and 128 hidden units, and nothing else.
+  @discardableResult
+  public func write(into folder: URL) throws -> (mapper: URL, embeddings: URL) {
+    try checkSizes()
+    let suffix = steps.map { "steps-\($0)" } ?? "final"
+    let mapper = folder.appending(path: "mapper-\(suffix).pt")
+    let embeddings = folder.appending(path: "learned_embeds-\(suffix).bin")
+    let files = [
+      (mapper, try encodedMapper("mapper-\(suffix)")),
+      (embeddings, try encodedRow("learned_embeds-\(suffix)")),
+    ]
+    do {
+      for (url, data) in files { try AtomicFile.write(data, to: url) }
+    } catch let error as DiffusionError {
+      throw NeTIError(error.message)
+    }
+    return (mapper, embeddings)
+  }
+
+  private func checkSizes() throws {
+    guard embedding.shape == [Self.hiddenSize] else {
+      throw NeTIError(
+        "the authors' format holds concepts for a text encoder of width \(Self.hiddenSize); this one has the "
+          + "row \(embedding.shape)")
+    }
+    guard layers == Self.layerCount else {
+      throw NeTIError(
+        "the authors' format holds concepts for \(Self.layerCount) cross-attention layers; this one has \(layers)"
+      )
+    }
+    let hidden = Self.hiddenUnits
+    let output = Self.hiddenSize * (settings.outputBypass ? 2 : 1)
+    var width = 2
+    var shapes: [String: [Int]] = [:]
+    if settings.usesPositionalEncoding {
+      width = settings.timeAnchors * layers
+      shapes = [
+        "frequencies": [Self.frequencyCount, 2], "input.weight": [width, 2 * Self.frequencyCount],
+        "input.bias": [width],
+      ]
+    }
+    shapes["hidden1.weight"] = [hidden, width]
+    shapes["hidden2.weight"] = [hidden, hidden]
+    shapes["output.weight"] = [output, hidden]
+    shapes["output.bias"] = [output]
+    for name in ["hidden1.bias", "norm1.weight", "norm1.bias", "hidden2.bias", "norm2.weight", "norm2.bias"] {
+      shapes[name] = [hidden]
+    }
+    for name in Set(shapes.keys).union(tensors.keys).sorted() where tensors[name]?.shape != shapes[name] {
+      let found = tensors[name].map { "has the shape \($0.shape)" } ?? "is missing"
+      let wanted = shapes[name].map { "\($0)" } ?? "no such tensor"
+      throw NeTIError("the authors' format cannot hold this mapper: \(name) \(found), theirs is \(wanted)")
+    }
+  }
+
+  /// The bytes of the mapper file, whose archive is called `name`, whatever the sizes.
+  package func encodedMapper(_ name: String) throws -> Data {
+    var storages = TorchStorages()
+    var state: [PickleEntry] = []
+    for (ours, theirs) in Self.parts where tensors["\(ours).weight"] != nil {
+      let stored = try ["weight", "bias"].compactMap { kind in
+        try tensors["\(ours).\(kind)"].map { (kind, try storages.add($0)) }
+      }
+      // Their two names of the anchor layer share one storage.
+      for prefix in theirs { state += stored.map { PickleEntry("\(prefix).\($0)", $1) } }
+    }
+    let encoder = try encoder(&storages)
+    let root = PickleValue.settings([
+      ("state_dict", .dictionary(state, ordered: true)), ("cfg", settings.configuration),
+      ("encoder", encoder),
+    ])
+    return try storages.archive(name, root)
+  }
+
+  /// The bytes of the file with the placeholder's row.
+  package func encodedRow(_ name: String) throws -> Data {
+    var storages = TorchStorages()
+    let row = try storages.add(embedding)
+    return try storages.archive(name, .settings([(token, row)]))
+  }
+
+  /// Their encoder, a `torch.nn.Module`, with the attributes that PyTorch 1.13 gives one; later
+  /// versions add what they miss.
+  private func encoder(_ storages: inout TorchStorages) throws -> PickleValue {
+    let empty = PickleValue.dictionary([], ordered: true)
+    var attributes: [(String, PickleValue)] = [
+      ("training", .bool(true)), ("_parameters", empty), ("_buffers", empty),
+      ("_non_persistent_buffers_set", .set([])), ("_backward_hooks", empty),
+      ("_is_full_backward_hook", .none), ("_forward_hooks", empty), ("_forward_pre_hooks", empty),
+      ("_state_dict_hooks", empty), ("_load_state_dict_pre_hooks", empty),
+      ("_load_state_dict_post_hooks", empty), ("_modules", empty),
+    ]
+    let name: String
+    if let frequencies = tensors["frequencies"] {
+      name = Self.positionalEncoding
+      attributes += [
+        ("sigma_t", .float(settings.sigmaT)), ("sigma_l", .float(settings.sigmaL)),
+        ("num_w", .int(Self.frequencyCount)), ("w", try storages.add(frequencies)),
+      ]
+    } else {
+      name = Self.basicEncoder
+      for (table, count) in [("normalized_timesteps", 1000), ("normalized_unet_layers", layers)] {
+        attributes.append((table, try storages.add(Self.evenTable(count))))
+      }
+    }
+    return .object(name, attributes.map { PickleEntry($0.0, $0.1) })
+  }
+
+  /// `count` numbers that rise evenly from −1 to 1, in float32 throughout as theirs.
+  private static func evenTable(_ count: Int) throws -> Tensor {
+    try Tensor((0..<count).map { Float($0) / Float(count - 1) * 2 - 1 })
+  }
+}
+
+/// The tensors of a `torch.save` file that is being made.
+struct TorchStorages {
+  private var contents: [Data] = []
+
+  /// Adds a tensor as float32 with a storage of its own, and returns what stands for it in the pickle.
+  mutating func add(_ tensor: Tensor) throws -> PickleValue {
+    let storage = TorchStorage(key: String(contents.count), dtype: .float32, count: tensor.count)
+    contents.append(Data(try tensor.to(.float32, device: .cpu).rawBytes()))
+    var strides: [Int] = []
+    var stride = 1
+    for n in tensor.shape.reversed() {
+      strides.insert(stride, at: 0)
+      stride *= max(n, 1)
+    }
+    return .tensor(TorchTensor(storage: storage, offset: 0, shape: tensor.shape, strides: strides))
+  }
+
+  /// The bytes of the file `name` whose pickle is `root`.
+  func archive(_ name: String, _ root: PickleValue) throws -> Data {
+    var zip = ZipWriter()
+    try zip.add("\(name)/data.pkl", Data(try Pickler.encode(root)))
+    try zip.add("\(name)/byteorder", Data("little".utf8))
+    for (key, bytes) in contents.enumerated() { try zip.add("\(name)/data/\(key)", bytes) }
+    try zip.add("\(name)/version", Data("3\n".utf8))
+    return try zip.finish()
+  }
+}

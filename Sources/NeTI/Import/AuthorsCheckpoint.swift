@@ -1,0 +1,225 @@
+public import Foundation
+public import Torch
+
+/// A concept as the code of NeTI's authors saves it (`checkpoint_handler.py` of
+/// https://github.com/NeuralTextualInversion/NeTI): `mapper-steps-N.pt` with the mapper, its settings and
+/// its encoder, and `learned_embeds-steps-N.bin` with the placeholder's row of the token table.
+public struct AuthorsCheckpoint {
+  /// The placeholder, such as `<concept>`.
+  public var token: String { settings.placeholderToken }
+  public var settings: AuthorsSettings
+  /// Training steps, from the file's name; nil for `-final`.
+  public var steps: Int?
+  /// The placeholder's row, [d], float32.
+  public var embedding: Tensor
+  /// The mapper's tensors in float32, by our names: `input.weight` [A·L, 2F], `input.bias`,
+  /// `hidden1.weight`, `hidden1.bias`, `norm1.weight`, …, `hidden2`, `norm2`, `output`, and
+  /// `frequencies` [F, 2]. Without positional encoding there are neither `input` nor `frequencies`.
+  public var tensors: [String: Tensor]
+  /// The number of cross-attention layers that the mapper knows.
+  public var layers: Int
+
+  /// Our names of the mapper's parts and theirs; the anchor layer has two.
+  static let parts: [(ours: String, theirs: [String])] = [
+    ("input", ["input_layer", "net.0"]), ("hidden1", ["net.1"]), ("norm1", ["net.2"]),
+    ("hidden2", ["net.4"]), ("norm2", ["net.5"]), ("output", ["output_layer.0"]),
+  ]
+  static let positionalEncoding = "models.positional_encoding NeTIPositionalEncoding"
+  static let basicEncoder = "models.positional_encoding BasicEncoder"
+
+  public init(
+    settings: AuthorsSettings, steps: Int?, embedding: Tensor, tensors: [String: Tensor], layers: Int
+  ) {
+    self.settings = settings
+    self.steps = steps
+    self.embedding = embedding
+    self.tensors = tensors
+    self.layers = layers
+  }
+
+  /// Reads the mapper file at `url` and, beside it or at `embeddings`, the file with the placeholder's
+  /// row. Throws `NeTIError` that names the file and what is wrong with it.
+  public init(_ url: URL, embeddings: URL? = nil) throws {
+    let mapper = try TorchFile(url)
+    (settings, tensors, layers) = try Self.naming(url) { try Self.readMapper(mapper) }
+    steps = Self.steps(url)
+    let beside = try embeddings ?? Self.embeddingsFile(of: url)
+    let row = try TorchFile(beside)
+    let (token, settings, tensors) = (settings.placeholderToken, settings, tensors)
+    embedding = try Self.naming(beside) { try Self.readRow(row, token: token) }
+    let width = embedding.size(0)
+    try Self.naming(url) {
+      guard tensors["output.weight"]?.size(0) == width * (settings.outputBypass ? 2 : 1) else {
+        throw NeTIError(
+          "the mapper's output does not fit the row of \(width) numbers in \(beside.lastPathComponent)"
+            + (settings.outputBypass ? " and a bypass" : ""))
+      }
+    }
+  }
+
+  /// `learned_embeds-steps-5.bin` for `mapper-steps-5.pt`.
+  public static func embeddingsFile(of mapper: URL) throws -> URL {
+    let name = mapper.deletingPathExtension().lastPathComponent
+    guard name.hasPrefix("mapper-") else {
+      throw NeTIError(
+        "\(mapper.path) is not named mapper-….pt, so the file with the placeholder's row (learned_embeds-….bin)"
+          + " cannot be found beside it")
+    }
+    let file = mapper.deletingLastPathComponent()
+      .appending(path: "learned_embeds-\(name.dropFirst("mapper-".count)).bin")
+    guard FileManager.default.fileExists(atPath: file.path) else {
+      throw NeTIError("\(mapper.path) needs \(file.lastPathComponent) beside it, which is not there")
+    }
+    return file
+  }
+
+  private static func steps(_ url: URL) -> Int? {
+    let name = url.deletingPathExtension().lastPathComponent
+    return name.hasPrefix("mapper-steps-") ? Int(name.dropFirst("mapper-steps-".count)) : nil
+  }
+
+  // MARK: The mapper
+
+  private static func readMapper(_ file: TorchFile) throws -> (AuthorsSettings, [String: Tensor], Int) {
+    guard let state = file.root["state_dict"], let configuration = file.root["cfg"],
+      let encoder = file.root["encoder"]
+    else { throw NeTIError("it is not a mapper of NeTI: it lacks one of state_dict, cfg and encoder") }
+    let settings = try AuthorsSettings(configuration)
+    var stored = try tensors(of: state)
+    var tensors: [String: Tensor] = [:]
+    for (ours, theirs) in parts where ours != "input" || settings.usesPositionalEncoding {
+      for kind in ["weight", "bias"] {
+        let copies = theirs.compactMap { stored.removeValue(forKey: "\($0).\(kind)") }
+        tensors["\(ours).\(kind)"] = try agreed(copies, "\(theirs[0]).\(kind)", file)
+      }
+    }
+    var frequencies = stored.removeValue(forKey: "encoder.w").map { [$0] } ?? []
+    if let name = stored.keys.min() { throw NeTIError("its state has an unknown tensor \(quoted(name))") }
+
+    if settings.usesPositionalEncoding {
+      guard case .object(positionalEncoding, _) = encoder else { throw otherEncoder }
+      for value in [encoder["w"], encoder["_parameters"]?["w"]] {
+        if case .tensor(let w)? = value { frequencies.append(w) }
+      }
+      tensors["frequencies"] = try agreed(frequencies, "w of the encoder", file)
+      return (settings, tensors, try layers(settings, tensors))
+    }
+    guard case .object(basicEncoder, _) = encoder, frequencies.isEmpty else { throw otherEncoder }
+    _ = try layers(settings, tensors)
+    return (settings, tensors, try basicLayers(encoder, file))
+  }
+
+  private static var otherEncoder: NeTIError {
+    NeTIError("its encoder is not the one that model.use_positional_encoding calls for")
+  }
+
+  private static func tensors(of state: PickleValue) throws -> [String: TorchTensor] {
+    guard case .dictionary(let entries, _) = state else {
+      throw NeTIError("its state_dict is \(state.kind), not a dict")
+    }
+    var result: [String: TorchTensor] = [:]
+    for entry in entries {
+      guard case .string(let name) = entry.key, case .tensor(let tensor) = entry.value else {
+        throw NeTIError("its state_dict holds something else than named tensors")
+      }
+      guard result.updateValue(tensor, forKey: name) == nil else {
+        throw NeTIError("its state_dict has \(quoted(name)) twice")
+      }
+    }
+    return result
+  }
+
+  /// The one tensor that all `copies` are, in float32.
+  private static func agreed(_ copies: [TorchTensor], _ name: String, _ file: TorchFile) throws -> Tensor {
+    guard let first = copies.first else { throw NeTIError("it lacks \(name)") }
+    guard first.storage.dtype.isFloating else { throw NeTIError("\(name) does not hold real numbers") }
+    let tensor = try file.tensor(first)
+    for other in copies.dropFirst() where other != first {
+      let copy = try file.tensor(other)
+      guard copy.shape == tensor.shape, copy.dtype == tensor.dtype,
+        try copy.rawBytes() == tensor.rawBytes()
+      else { throw NeTIError("the copies of \(name) in it differ") }
+    }
+    return try tensor.to(.float32)
+  }
+
+  /// Checks that the shapes belong together and returns the number of layers (1 without anchors).
+  private static func layers(_ settings: AuthorsSettings, _ tensors: [String: Tensor]) throws -> Int {
+    func shape(_ name: String) -> [Int] { tensors[name]?.shape ?? [] }
+    var expected: [String: [Int]] = [:]
+    var width = 2
+    if settings.usesPositionalEncoding {
+      let frequencies = shape("frequencies").first ?? 0
+      width = shape("input.weight").first ?? 0
+      expected = [
+        "frequencies": [frequencies, 2], "input.weight": [width, 2 * frequencies],
+        "input.bias": [width],
+      ]
+    }
+    let hidden = shape("hidden1.weight").first ?? 0
+    let output = shape("output.weight").first ?? 0
+    expected["hidden1.weight"] = [hidden, width]
+    expected["hidden2.weight"] = [hidden, hidden]
+    expected["output.weight"] = [output, hidden]
+    expected["output.bias"] = [output]
+    for name in ["hidden1.bias", "norm1.weight", "norm1.bias", "hidden2.bias", "norm2.weight", "norm2.bias"] {
+      expected[name] = [hidden]
+    }
+    for (name, wanted) in expected.sorted(by: { $0.key < $1.key }) {
+      guard shape(name) == wanted, !wanted.contains(0) else {
+        throw NeTIError("its tensor \(name) has the shape \(shape(name)), which does not fit the others")
+      }
+    }
+    guard settings.usesPositionalEncoding else { return 1 }
+    guard width.isMultiple(of: settings.timeAnchors) else {
+      throw NeTIError("its anchor layer of \(width) does not fit \(settings.timeAnchors) time anchors")
+    }
+    return width / settings.timeAnchors
+  }
+
+  /// The number of layers that a `BasicEncoder` scales to −1…1; its tables must be the ones that it
+  /// always makes, because here they are a formula.
+  private static func basicLayers(_ encoder: PickleValue, _ file: TorchFile) throws -> Int {
+    var counts: [Int] = []
+    for name in ["normalized_timesteps", "normalized_unet_layers"] {
+      guard case .tensor(let table)? = encoder[name] ?? encoder["_parameters"]?[name] else {
+        throw NeTIError("its encoder lacks \(name)")
+      }
+      let values = try file.tensor(table).doubles()
+      let isLinear = values.indices.allSatisfy { i in
+        abs(values[i] - (Double(i) / Double(values.count - 1) * 2 - 1)) < 1e-5
+      }
+      guard table.shape == [values.count], values.count > 1, isLinear else {
+        throw NeTIError("its encoder's \(name) do not rise evenly from -1 to 1")
+      }
+      counts.append(values.count)
+    }
+    guard counts[0] == 1000 else {
+      throw NeTIError("its encoder knows \(counts[0]) timesteps instead of 1000")
+    }
+    return counts[1]
+  }
+
+  // MARK: The placeholder's row
+
+  private static func readRow(_ file: TorchFile, token: String) throws -> Tensor {
+    guard case .dictionary(let entries, _) = file.root, entries.count == 1,
+      case .string(let name) = entries[0].key, case .tensor(let row) = entries[0].value
+    else { throw NeTIError("it does not hold exactly one token and its embedding") }
+    guard name == token else {
+      throw NeTIError("it is for the token \(quoted(name)), but the mapper is for \(quoted(token))")
+    }
+    guard row.shape.count == 1, row.shape[0] > 0, row.storage.dtype.isFloating else {
+      throw NeTIError("the embedding of \(quoted(name)) has the shape \(row.shape), not one dimension")
+    }
+    return try file.tensor(row).to(.float32)
+  }
+
+  /// Puts the file's name before an error that has none yet.
+  static func naming<R>(_ url: URL, _ body: () throws -> R) throws -> R {
+    do { return try body() } catch let error as NeTIError {
+      if error.message.contains(url.path) { throw error }
+      throw NeTIError("cannot read \(url.path): \(error.message)")
+    }
+  }
+}

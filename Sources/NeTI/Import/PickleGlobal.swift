@@ -1,0 +1,40 @@
+import Torch
+
+/// A function or class that a pickle may name. There are no others: to name one is all that a hostile
+/// pickle needs (Python's documentation of `pickle`, “Restricting Globals”).
+enum PickleGlobal {
+  case orderedDict
+  case set
+  case rebuildTensor
+  case rebuildParameter
+  case storage(DType)
+  /// A class whose instances become `PickleValue.object`.
+  case instance
+
+  /// By module and name, as a pickle writes them.
+  static let allowed: [String: PickleGlobal] = [
+    "collections OrderedDict": .orderedDict,
+    "__builtin__ set": .set,
+    "builtins set": .set,
+    "torch._utils _rebuild_tensor_v2": .rebuildTensor,
+    "torch._utils _rebuild_parameter": .rebuildParameter,
+    "torch FloatStorage": .storage(.float32),
+    "torch HalfStorage": .storage(.float16),
+    "torch BFloat16Storage": .storage(.bfloat16),
+    "torch DoubleStorage": .storage(.float64),
+    "torch LongStorage": .storage(.int64),
+    "torch IntStorage": .storage(.int32),
+    "torch ShortStorage": .storage(.int16),
+    "torch CharStorage": .storage(.int8),
+    "torch ByteStorage": .storage(.uint8),
+    "torch BoolStorage": .storage(.bool),
+    "models.positional_encoding NeTIPositionalEncoding": .instance,
+    "models.positional_encoding BasicEncoder": .instance,
+  ]
+
+  /// The name of the storage class for `dtype`.
+  static func storageName(_ dtype: DType) -> String {
+    allowed.first { if case .storage(dtype) = $0.value { true } else { false } }?.key
+      ?? "torch FloatStorage"
+  }
+}

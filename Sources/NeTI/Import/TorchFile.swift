@@ -1,0 +1,138 @@
+import Diffusion
+public import Foundation
+public import Torch
+
+/// A file that `torch.save` wrote (PyTorch 1.6 and later): a zip archive with a pickle `data.pkl` and
+/// the tensors' memory under `data/`. It is read as data; nothing in it is executed.
+public struct TorchFile {
+  /// The largest file accepted; a mapper has about 2 MB.
+  public static let maximumBytes = 1 << 30
+
+  public let url: URL
+  /// What was saved.
+  public let root: PickleValue
+  private let archive: ZipArchive
+  private let folder: String
+
+  /// Reads the archive and its pickle. Throws `NeTIError` that names the file and what is wrong with it.
+  public init(_ url: URL) throws {
+    let file: MappedFile
+    do { file = try MappedFile(url) } catch let error as DiffusionError { throw NeTIError(error.message) }
+    self.url = url
+    (archive, folder, root) = try Self.named(url) {
+      guard file.bytes.count <= Self.maximumBytes else {
+        throw NeTIError("it has \(file.bytes.count) bytes, more than the limit of \(Self.maximumBytes)")
+      }
+      // A copy, so that the checked bytes and the bytes that are used cannot differ.
+      return try Self.read(Array(file.bytes))
+    }
+  }
+
+  private static func read(_ bytes: [UInt8]) throws -> (ZipArchive, String, PickleValue) {
+    guard bytes.starts(with: [0x50, 0x4B]) else {
+      throw NeTIError(
+        bytes.first == 0x80
+          ? "it is in PyTorch's format of before 1.6; load and save it once with a newer PyTorch"
+          : "it is not a file that torch.save wrote")
+    }
+    let archive = try ZipArchive(bytes)
+    let pickles = archive.names.filter { $0.split(separator: "/").dropFirst() == ["data.pkl"] }
+    guard pickles.count == 1, let pickle = pickles.first else {
+      throw NeTIError("it is a zip archive with \(pickles.count) pickles (data.pkl) instead of one")
+    }
+    let folder = String(pickle.dropLast("/data.pkl".count))
+    if archive.contains(folder + "/byteorder"),
+      try !archive.contents(folder + "/byteorder").elementsEqual("little".utf8)
+    {
+      throw NeTIError("its numbers are not in little-endian byte order, which is not supported")
+    }
+    return (archive, folder, try Unpickler.value(archive.contents(pickle)))
+  }
+
+  /// Reads a tensor that `root` mentions: its elements in row-major order, in the file's dtype.
+  public func tensor(_ tensor: TorchTensor) throws -> Tensor {
+    try Self.named(url) {
+      let size = tensor.storage.dtype.size
+      let bytes = try archive.contents("\(folder)/data/\(tensor.storage.key)")
+      let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: size)
+      guard !over, needed == bytes.count else {
+        throw NeTIError("the storage \(quoted(tensor.storage.key)) has a wrong size")
+      }
+      let count = try tensor.checkedCount()
+      guard count > 0 else { return try Tensor.empty(tensor.shape, dtype: tensor.storage.dtype) }
+      return try bytes.withUnsafeBytes { storage in
+        let start = UnsafeRawBufferPointer(rebasing: storage[(tensor.offset * size)...])
+        if tensor.isContiguous {
+          return try Tensor(
+            bytes: UnsafeRawBufferPointer(rebasing: start[..<(count * size)]), shape: tensor.shape,
+            dtype: tensor.storage.dtype)
+        }
+        let gathered = tensor.gathered(start, count: count)
+        return try gathered.withUnsafeBytes {
+          try Tensor(bytes: $0, shape: tensor.shape, dtype: tensor.storage.dtype)
+        }
+      }
+    }
+  }
+
+  /// Puts the file's name before an error's message.
+  private static func named<R>(_ url: URL, _ body: () throws -> R) throws -> R {
+    do { return try body() } catch let error as NeTIError {
+      throw NeTIError("cannot read \(url.path): \(error.message)")
+    }
+  }
+}
+
+extension TorchTensor {
+  var isContiguous: Bool {
+    var expected = 1
+    for (n, stride) in zip(shape, strides).reversed() where n != 1 {
+      if stride != expected { return false }
+      expected &*= n
+    }
+    return true
+  }
+
+  /// How many elements the tensor has, after a check that all lie in its storage.
+  fileprivate func checkedCount() throws -> Int {
+    let wrong = NeTIError("a tensor of shape \(shape.prefix(8)) does not fit its storage")
+    guard shape.count == strides.count, shape.count <= SafetensorsFile.maximumRank, storage.count >= 0,
+      (0...storage.count).contains(offset), shape.allSatisfy({ $0 >= 0 }),
+      strides.allSatisfy({ $0 >= 0 })
+    else { throw wrong }
+    var count = 1
+    var last = offset
+    for (n, stride) in zip(shape, strides) where n > 0 {
+      let (product, over) = count.multipliedReportingOverflow(by: n)
+      let (step, over2) = (n - 1).multipliedReportingOverflow(by: stride)
+      let (sum, over3) = last.addingReportingOverflow(step)
+      guard !over, !over2, !over3 else { throw wrong }
+      (count, last) = (product, sum)
+    }
+    if shape.contains(0) { return 0 }
+    // More elements than the storage has would be an expanded view, whose size has no bound.
+    guard last < storage.count, count <= storage.count else { throw wrong }
+    return count
+  }
+
+  /// The elements in row-major order; `checkedCount` must have passed.
+  fileprivate func gathered(_ memory: UnsafeRawBufferPointer, count: Int) -> [UInt8] {
+    let size = storage.dtype.size
+    var result: [UInt8] = []
+    result.reserveCapacity(count * size)
+    var index = Array(repeating: 0, count: shape.count)
+    var place = 0
+    for _ in 0..<count {
+      result.append(contentsOf: memory[(place * size)..<(place * size + size)])
+      for d in shape.indices.reversed() {
+        index[d] += 1
+        // A stride along one element may be anything: it may wrap, and is taken back at once.
+        place &+= strides[d]
+        if index[d] < shape[d] { break }
+        place &-= strides[d] &* shape[d]
+        index[d] = 0
+      }
+    }
+    return result
+  }
+}

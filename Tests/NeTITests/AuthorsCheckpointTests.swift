@@ -1,0 +1,167 @@
+import Diffusion
+import Foundation
+import NeTI
+import TestSupport
+import Testing
+import Torch
+
+extension Fixtures {
+  /// A file among the checkpoints of NeTI's authors.
+  static func authors(_ path: String) -> URL { repository.appending(path: "Tests/Fixtures/authors/\(path)") }
+
+  /// The mapper files, by what is special about them.
+  static let authorsMappers = [
+    "default": "default/mapper-steps-5.pt", "nobypass": "nobypass/mapper-steps-2.pt",
+    "nope": "nope/mapper-steps-2.pt", "resumed": "resumed/mapper-steps-7.pt",
+  ]
+}
+
+private func checkpoint(_ name: String) throws -> AuthorsCheckpoint {
+  try AuthorsCheckpoint(Fixtures.authors(Fixtures.authorsMappers[name] ?? name))
+}
+
+/// A checkpoint as theirs, but tiny: width 3, two anchors and two layers.
+private enum SmallCheckpoint {
+  static func make() throws -> AuthorsCheckpoint {
+    var settings = AuthorsSettings(placeholderToken: "<x>")
+    settings.timeAnchors = 2
+    let shapes = [
+      "frequencies": [5, 2], "input.weight": [4, 10], "input.bias": [4], "hidden1.weight": [6, 4],
+      "hidden1.bias": [6], "norm1.weight": [6], "norm1.bias": [6], "hidden2.weight": [6, 6],
+      "hidden2.bias": [6], "norm2.weight": [6], "norm2.bias": [6], "output.weight": [6, 6],
+      "output.bias": [6],
+    ]
+    return AuthorsCheckpoint(
+      settings: settings, steps: nil, embedding: try Tensor.ones([3]),
+      tensors: try shapes.mapValues { try Tensor.full($0, 0.5) }, layers: 2)
+  }
+}
+
+@Suite struct AuthorsCheckpointTests {
+  @Test func `The default checkpoint gives its tensors and settings`() throws {
+    let found = try checkpoint("default")
+    #expect(found.token == "<concept>" && found.steps == 5 && found.layers == 16)
+    #expect(found.embedding.shape == [768] && found.embedding.dtype == .float32)
+    let shapes = found.tensors.mapValues(\.shape)
+    #expect(
+      shapes == [
+        "frequencies": [1024, 2], "input.weight": [160, 2048], "input.bias": [160],
+        "hidden1.weight": [128, 160], "hidden1.bias": [128], "norm1.weight": [128], "norm1.bias": [128],
+        "hidden2.weight": [128, 128], "hidden2.bias": [128], "norm2.weight": [128], "norm2.bias": [128],
+        "output.weight": [1536, 128], "output.bias": [1536],
+      ])
+    let settings = found.settings
+    #expect(settings.targetNorm == 0.5571879744529724 && settings.usesNestedDropout)
+    #expect(settings.nestedDropoutProbability == 0.5 && settings.outputBypass && settings.timeAnchors == 10)
+    #expect(settings.sigmaT == 0.03 && settings.sigmaL == 2 && settings.usesPositionalEncoding)
+    #expect(settings.superCategoryToken == "object" && settings.pretrainedModel == "tiny-random")
+    #expect(settings.learningRate == 0.008 && settings.scalesLearningRate && settings.seed == 1)
+    #expect(settings.maxTrainSteps == 5 && settings.resolution == 64 && settings.adamEpsilon == 1e-8)
+  }
+
+  @Test func `The frequencies are found in the encoder, in its parameters and in the state`() throws {
+    let found = try checkpoint("resumed")
+    #expect(found.steps == 7)
+    // A resumed run keeps the frequencies of the run that it continues.
+    let first = try checkpoint("default").tensors["frequencies"]
+    #expect(try found.tensors["frequencies"]?.floats() == first?.floats())
+    #expect(found.tensors["frequencies"]?.shape == [1024, 2])
+  }
+
+  @Test func `Without positional encoding there is neither anchor layer nor frequencies`() throws {
+    let found = try checkpoint("nope")
+    #expect(!found.settings.usesPositionalEncoding && found.layers == 16)
+    #expect(found.tensors["hidden1.weight"]?.shape == [128, 2])
+    #expect(found.tensors["input.weight"] == nil && found.tensors["frequencies"] == nil)
+  }
+
+  @Test func `Without bypass the output has half the width`() throws {
+    let found = try checkpoint("nobypass")
+    #expect(!found.settings.outputBypass && found.tensors["output.weight"]?.shape == [768, 128])
+  }
+
+  @Test(arguments: ["default", "nobypass", "nope", "resumed"])
+  func `A checkpoint written back is read as the same`(_ name: String) throws {
+    let scratch = try Scratch()
+    let original = try checkpoint(name)
+    let files = try original.write(into: scratch.folder)
+    let suffix = original.steps.map { "steps-\($0)" } ?? ""
+    #expect(scratch.contents == ["learned_embeds-\(suffix).bin", "mapper-\(suffix).pt"])
+    let again = try AuthorsCheckpoint(files.mapper)
+    #expect(again.settings == original.settings && again.steps == original.steps)
+    #expect(again.layers == original.layers)
+    #expect(try again.embedding.rawBytes() == original.embedding.rawBytes())
+    #expect(again.tensors.keys == original.tensors.keys)
+    for (key, tensor) in original.tensors {
+      #expect(try again.tensors[key]?.rawBytes() == tensor.rawBytes(), "\(key)")
+    }
+  }
+
+  @Test func `A mapper that their format cannot hold is refused by name, and nothing is written`() throws {
+    let scratch = try Scratch()
+    let original = try checkpoint("default")
+    var narrow = original
+    narrow.embedding = try Tensor.zeros([128])
+    var layers = original
+    layers.layers = 12
+    var missing = original
+    missing.tensors["norm1.bias"] = nil
+    var extra = original
+    extra.tensors["token"] = try Tensor.zeros([768])
+    for (value, reason) in [(narrow, "width 768"), (layers, "12"), (missing, "norm1.bias"), (extra, "token")]
+    {
+      let error = #expect(throws: NeTIError.self) { try value.write(into: scratch.folder) }
+      #expect(error?.message.contains(reason) == true, "\(error?.message ?? "")")
+    }
+    #expect(scratch.contents.isEmpty)
+  }
+
+  @Test func `A missing or foreign file beside the mapper is named`() throws {
+    let scratch = try Scratch()
+    let mapper = try Data(contentsOf: Fixtures.authors("nope/mapper-steps-2.pt"))
+    let alone = try scratch.file(mapper, "mapper-steps-2.pt")
+    var error = #expect(throws: NeTIError.self) { try AuthorsCheckpoint(alone) }
+    #expect(error?.message.contains("learned_embeds-steps-2.bin") == true)
+    _ = try scratch.file(mapper, "learned_embeds-steps-2.bin")
+    error = #expect(throws: NeTIError.self) { try AuthorsCheckpoint(alone) }
+    #expect(error?.message.contains("learned_embeds-steps-2.bin: it does not hold") == true)
+    error = #expect(throws: NeTIError.self) { try AuthorsCheckpoint(scratch.file(mapper, "other.pt")) }
+    #expect(error?.message.contains("not named mapper-") == true)
+    let row = Fixtures.authors("nope/learned_embeds-steps-2.bin")
+    error = #expect(throws: NeTIError.self) { try AuthorsCheckpoint(row, embeddings: row) }
+    #expect(error?.message.contains("not a mapper of NeTI") == true)
+  }
+
+  @Test func `Five thousand damaged pickles in sound archives crash nothing`() throws {
+    let scratch = try Scratch()
+    let small = try SmallCheckpoint.make()
+    _ = try scratch.file(small.encodedRow("row"), "learned_embeds-final.bin")
+    let file = try small.encodedMapper("mapper")
+    let mapper = try scratch.file(file, "mapper-final.pt")
+    let sound = try AuthorsCheckpoint(mapper)
+    #expect(sound.layers == 2 && sound.tensors.count == 13)
+    let archive = try ZipArchive(Array(file))
+    var refused = 0
+    for pickle in Mutations(of: Data(try archive.contents("mapper/data.pkl")), count: 5000, seed: 4) {
+      var zip = ZipWriter()
+      for name in archive.names {
+        try zip.add(name, name == "mapper/data.pkl" ? pickle : Data(archive.contents(name)))
+      }
+      try zip.finish().write(to: mapper)
+      do { _ = try AuthorsCheckpoint(mapper) } catch is NeTIError { refused += 1 }
+    }
+    #expect(refused > 2000 && refused < 5000)
+  }
+
+  @Test func `A final checkpoint has no number of steps`() throws {
+    let scratch = try Scratch()
+    for (from, to) in [
+      ("mapper-steps-2.pt", "mapper-final.pt"), ("learned_embeds-steps-2.bin", "learned_embeds-final.bin"),
+    ] {
+      _ = try scratch.file(try Data(contentsOf: Fixtures.authors("nope/\(from)")), to)
+    }
+    let found = try AuthorsCheckpoint(scratch.folder.appending(path: "mapper-final.pt"))
+    #expect(found.steps == nil)
+    #expect(try found.write(into: scratch.folder).mapper.lastPathComponent == "mapper-final.pt")
+  }
+}

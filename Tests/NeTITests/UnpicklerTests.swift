@@ -1,0 +1,184 @@
+import Foundation
+import NeTI
+import TestSupport
+import Testing
+
+/// Operations of the pickle machine, as bytes.
+private enum Code {
+  static let start: [UInt8] = [0x80, 2]
+  static let stop = Array(".".utf8)
+  static let one: [UInt8] = [UInt8(ascii: "K"), 1]
+  static func global(_ module: String, _ name: String) -> [UInt8] { Array("c\(module)\n\(name)\n".utf8) }
+  static func put(_ n: UInt8) -> [UInt8] { [UInt8(ascii: "q"), n] }
+  static func get(_ n: UInt8) -> [UInt8] { [UInt8(ascii: "h"), n] }
+  static func text(_ text: String) -> [UInt8] { [0x8C, UInt8(text.utf8.count)] + Array(text.utf8) }
+}
+
+private func read(_ code: [UInt8]...) throws -> PickleValue { try Unpickler.value(Array(code.joined())) }
+
+private func message(_ code: [UInt8]...) -> String {
+  do {
+    return "no error: \(try Unpickler.value(Array(code.joined())))"
+  } catch {
+    return (error as? NeTIError)?.message ?? "another error: \(error)"
+  }
+}
+
+@Suite struct UnpicklerTests {
+  @Test(arguments: [
+    ("os", "system"), ("posix", "system"), ("builtins", "eval"), ("__builtin__", "exec"),
+    ("subprocess", "Popen"), ("builtins", "getattr"), ("torch", "load"), ("torch._utils", "_rebuild_tensor"),
+    ("copyreg", "_reconstructor"), ("collections", "OrderedDict.fromkeys"), ("collections OrderedDict", ""),
+    ("models.positional_encoding", "os"),
+  ])
+  func `A pickle that names anything outside the list is refused by that name`(
+    _ module: String, _ name: String
+  ) {
+    let call = Code.text("true") + [0x85] + Array("R.".utf8)
+    let byLine = message(Code.start, Code.global(module, name), call)
+    let byStack = message(Code.start, Code.text(module), Code.text(name), [0x93], call)
+    let oldest = message(Array("(S'true'\ni\(module)\n\(name)\n.".utf8))
+    #expect(byLine.contains("wants to use “\(module).\(name)”"), "\(byLine)")
+    #expect(byStack.contains("wants to use “\(module).\(name)”"), "\(byStack)")
+    #expect(!oldest.contains("no error"))
+  }
+
+  @Test func `The name in the message is short and holds no control characters`() {
+    let text = message(Code.start, Code.global("os\u{1B}[2J\r", String(repeating: "x", count: 5000)))
+    #expect(text.contains("“os?[2J?.xxx"), "\(text)")
+    #expect(text.count < 300)
+  }
+
+  @Test(
+    arguments: [
+      ("an extension registry", [0x82, 1]), ("a persistent name", Array("Pname\n".utf8)),
+      ("an instance of the oldest protocol", Array("(o".utf8)), ("a keyword construction", [0x92]),
+      ("an out-of-band buffer", [0x97]), ("nothing known", [0xFF]), ("a number as text", Array("I1\n".utf8)),
+    ] as [(String, [UInt8])])
+  func `An operation that torch.save does not write is refused`(_ name: String, _ code: [UInt8]) {
+    let text = message(Code.start, code, Code.stop)
+    #expect(text.contains("operation 0x") || text.contains("wants to use"), "\(name): \(text)")
+  }
+
+  @Test func `Deep nesting is refused, whichever way it is made`() {
+    let inward = Array(repeating: UInt8(ascii: "]"), count: 200_000)
+    let closing = Array(repeating: UInt8(ascii: "a"), count: 199_999)
+    #expect(message(Code.start, inward, closing, Code.stop).contains("levels deep"))
+    let tuples = Array(repeating: 0x85 as UInt8, count: 200_000)
+    #expect(message(Code.start, Code.one, tuples, Code.stop).contains("levels deep"))
+    // Each level is first seen by itself: a list of ((1,),), then of one more around it, and so on.
+    var levels: [UInt8] = Array("](".utf8) + Code.one
+    for _ in 0..<1000 { levels += [UInt8(ascii: "2"), 0x85] }
+    #expect(message(Code.start, levels, Array("e.".utf8)).contains("levels deep"))
+  }
+
+  @Test func `A value that contains itself is refused`() {
+    #expect(
+      message(Code.start, Array("]".utf8), Code.put(0), Code.get(0), Array("a.".utf8)).contains("itself"))
+    let dictionary = Array("}".utf8) + Code.put(0) + Code.text("a") + Code.get(0) + Array("s.".utf8)
+    #expect(message(Code.start, dictionary).contains("itself"))
+    let tuple = Array("]".utf8) + Code.put(0) + Code.get(0) + [0x85] + Array("a.".utf8)
+    #expect(message(Code.start, tuple).contains("itself"))
+  }
+
+  @Test func `Lists of the same list do not multiply`() throws {
+    // 10 references to the level below, 90 levels: 10^90 values if each were made.
+    var code = Code.one
+    for _ in 0..<90 {
+      code += Code.put(0) + Array("](".utf8)
+      for _ in 0..<10 { code += Code.get(0) }
+      code += Array("e".utf8)
+    }
+    guard case .list(let items) = try read(Code.start, code, Code.stop) else {
+      Issue.record("not a list")
+      return
+    }
+    #expect(items.count == 10)
+  }
+
+  @Test func `Sets made from one long list are bounded`() {
+    var code = Array("](".utf8)
+    for _ in 0..<100_000 { code += Code.one }
+    code += Array("e".utf8) + Code.put(0) + Code.global("builtins", "set") + Code.put(1) + Array("(".utf8)
+    for _ in 0..<100 { code += Code.get(1) + Code.get(0) + [0x85, UInt8(ascii: "R")] }
+    #expect(message(Code.start, code, Array("t.".utf8)).contains("more than"))
+  }
+
+  @Test func `Counts beyond the file, huge memo numbers and too many values are refused or harmless`() throws
+  {
+    for code: [UInt8] in [
+      [UInt8(ascii: "X"), 0xFF, 0xFF, 0xFF, 0xFF], [0x8D] + Array(repeating: 0xFF, count: 8),
+      [0x8D, 0, 0, 0, 0, 0, 0, 0, 0x40], [UInt8(ascii: "B"), 0xFF, 0xFF, 0xFF, 0x7F], [0x8A, 255],
+      [0x8B, 0xFF, 0xFF, 0xFF, 0xFF], [0x8A, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1], [UInt8(ascii: "G"), 0],
+    ] {
+      let text = message(Code.start, code, Code.stop)
+      #expect(text.contains("cut short") || text.contains("64 bits"), "\(text)")
+    }
+    let farMemo =
+      Code.one + [
+        UInt8(ascii: "r"), 0xFF, 0xFF, 0xFF, 0xFF, UInt8(ascii: "0"), UInt8(ascii: "j"), 0xFF, 0xFF, 0xFF,
+        0xFF,
+      ]
+    guard case .int(1) = try read(Code.start, farMemo, Code.stop) else {
+      Issue.record("not 1")
+      return
+    }
+    #expect(message(Code.start, Code.get(7), Code.stop).contains("memo"))
+    let many = Array(repeating: UInt8(ascii: "N"), count: Unpickler.maximumValues + 1)
+    #expect(message(Code.start, many, Code.stop).contains("more than"))
+    #expect(message(Array(repeating: 0, count: Unpickler.maximumBytes + 1)).contains("limit"))
+  }
+
+  @Test func `Broken programs are refused`() {
+    let programs = [
+      "", ".", "(.", "0", "1", "2", "t", "a", "s", "u", "e", "b", "R", "Q", "h\u{0}", "(K\u{1}u.",
+      "}(K\u{1}u.",
+      "K\u{1}K\u{1}a.", "K\u{1}K\u{1}K\u{1}s.", "))R.", "ccollections\nOrderedDict\n.",
+      "ccollections\nOrderedDict\n)b.",
+      "ccollections\nOrderedDict\nK\u{1}R.", "ctorch\nFloatStorage\n)R.",
+      "ctorch._utils\n_rebuild_tensor_v2\n)R.",
+      "cbuiltins\nset\nK\u{1}\u{85}R.", ")Q.", "K\u{1}Q.", "K\u{1}}b.", "cos", "cos\nsystem", "(]K\u{1}a",
+      "](K\u{1}a.",
+    ]
+    for program in programs {
+      let bytes = program.unicodeScalars.map { UInt8($0.value) }
+      #expect(!message(Code.start, bytes).contains("no error"), "\(program)")
+    }
+    #expect(message([0x80, 6], Code.one, Code.stop).contains("protocol 6"))
+  }
+
+  @Test(arguments: 2...5)
+  func `Values of every protocol are read as Python wrote them`(_ version: Int) throws {
+    let root = try TorchFile(Fixtures.url("formats/values-\(version).pt")).root
+    guard case .none? = root["none"], case .tuple(let flags)? = root["flags"],
+      case .list(let numbers)? = root["numbers"], case .string(let text)? = root["text"],
+      case .set(let set)? = root["set"], case .dictionary(let inner, false)? = root["nested"]?["a"],
+      case .list(let shared)? = root["shared"], case .tensor(let a) = shared[0],
+      case .tensor(let b) = shared[1]
+    else {
+      Issue.record("other kinds of values: \(root)")
+      return
+    }
+    let integers = numbers.compactMap { if case .int(let n) = $0 { n } else { nil } }
+    #expect(integers == [0, 255, 256, 65536, -1, 1 << 40, .min])
+    guard case .float(0.5)? = numbers.last, case .bool(true) = flags[0], case .bool(false) = flags[1],
+      case .int(3) = inner[0].key, case .list(let innermost) = inner[0].value,
+      case .tuple(let empty) = innermost[0]
+    else {
+      Issue.record("other values: \(root)")
+      return
+    }
+    #expect(text == "“ü”" && set.count == 2 && empty.isEmpty && a == b)
+  }
+
+  @Test func `Five thousand damaged pickles crash nothing`() throws {
+    let file = Fixtures.authors("default/mapper-steps-5.pt")
+    let archive = try ZipArchive(Array(try Data(contentsOf: file)))
+    let pickle = Data(try archive.contents("mapper-steps-5/data.pkl"))
+    var refused = 0
+    for damaged in Mutations(of: pickle, count: 5000, seed: 2) {
+      do { _ = try Unpickler.value(damaged) } catch is NeTIError { refused += 1 }
+    }
+    #expect(refused > 2000 && refused < 5000)
+  }
+}
