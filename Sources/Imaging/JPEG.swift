@@ -1,0 +1,83 @@
+import CTurboJPEG
+
+/// What is needed from a JPEG file before it is decoded.
+struct JPEGHeader {
+  var width = 0
+  var height = 0
+  var components = 0
+  var orientation = Orientation.upright
+
+  /// Walks the segments up to the first scan. Throws when there is no frame header.
+  init(_ bytes: [UInt8], name: String) throws {
+    var at = 2
+    var seenEXIF = false
+    while true {
+      // Padding and stray bytes before a marker are skipped, as the library does.
+      while at < bytes.count, bytes[at] != 0xFF { at += 1 }
+      while at < bytes.count, bytes[at] == 0xFF { at += 1 }
+      guard at < bytes.count else { break }
+      let marker = bytes[at]
+      at += 1
+      if marker == 0 || marker == 0x01 || 0xD0...0xD8 ~= marker { continue }
+      if marker == 0xD9 || marker == 0xDA { break }
+      guard let length = bytes.number(2, at: at), length >= 2, at + length <= bytes.count else { break }
+      if marker == 0xE1, !seenEXIF, bytes.has("Exif\0\0", at: at + 2) {
+        orientation = Orientation.read(bytes, at + 2..<at + length)
+        seenEXIF = true
+      }
+      if 0xC0...0xCF ~= marker, ![0xC4, 0xC8, 0xCC].contains(marker), components == 0, length >= 8 {
+        height = bytes.number(2, at: at + 3) ?? 0
+        width = bytes.number(2, at: at + 5) ?? 0
+        components = bytes.number(1, at: at + 7) ?? 0
+      }
+      at += length
+    }
+    guard components > 0 else {
+      throw ImagingError("\(name): the JPEG data is cut short or damaged (no frame header); replace the file")
+    }
+  }
+}
+
+extension Picture {
+  /// JPEG by libjpeg-turbo: baseline and progressive, grey, RGB, YCbCr, CMYK and YCCK (inverted, as Adobe writes
+  /// them and Pillow assumes).
+  static func decodeJPEG(_ bytes: [UInt8], _ name: String) throws -> Picture {
+    let header = try JPEGHeader(bytes, name: name)
+    let count = try byteCount(width: header.width, height: header.height, name: name)
+    let fourColours = header.components == 4
+
+    guard let decoder = tjInitDecompress() else {
+      throw ImagingError("\(name): no memory for the JPEG decoder; close other programs")
+    }
+    defer { tjDestroy(decoder) }
+    let channels = fourColours ? 4 : 3
+    var out = [UInt8](repeating: 0, count: count / 3 * channels)
+    let status = tjDecompress2(
+      decoder, bytes, UInt(bytes.count), &out, Int32(header.width), Int32(header.width * channels),
+      Int32(header.height), Int32(fourColours ? TJPF_CMYK.rawValue : TJPF_RGB.rawValue),
+      TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS)
+    if status != 0 {
+      let message = tjGetErrorStr2(decoder).map { String(cString: $0) } ?? "unknown error"
+      // Warnings leave a usable picture, unless they say that a part of it is missing.
+      let missing = message.lowercased().contains("premature end")
+      if missing || tjGetErrorCode(decoder) != Int32(TJERR_WARNING.rawValue) {
+        throw ImagingError("\(name): the JPEG data is cut short or damaged (\(message)); replace the file")
+      }
+    }
+    let picture =
+      fourColours ? fromInvertedCMYK(out, header) : Picture(unchecked: header.width, header.height, out)
+    return picture.turned(header.orientation)
+  }
+
+  /// Pillow's formula: with c, k the stored (inverted) values, k − (255 − c)·k / 255, rounded.
+  private static func fromInvertedCMYK(_ cmyk: [UInt8], _ header: JPEGHeader) -> Picture {
+    var rgb = [UInt8](repeating: 0, count: cmyk.count / 4 * 3)
+    for i in 0..<cmyk.count / 4 {
+      let k = Int(cmyk[4 * i + 3])
+      for c in 0..<3 {
+        rgb[3 * i + c] = UInt8(k - ((255 - Int(cmyk[4 * i + c])) * k + 127) / 255)
+      }
+    }
+    return Picture(unchecked: header.width, header.height, rgb)
+  }
+}

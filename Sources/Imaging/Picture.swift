@@ -1,0 +1,178 @@
+public import Foundation
+
+/// What is accepted from files that anybody may have made.
+public enum PictureLimits {
+  /// Bytes of a picture file.
+  public static let fileBytes = 256 << 20
+  /// Width × height. A header that claims more is refused before anything is allocated.
+  public static let pixels = 100_000_000
+  /// Longest side in pixels.
+  public static let side = 65_535
+}
+
+/// A picture in memory: 8-bit RGB, row by row from the top, no padding.
+public struct Picture: Sendable, Equatable {
+  public let width: Int
+  public let height: Int
+  /// `width · height · 3` values: red, green, blue of each pixel.
+  public internal(set) var pixels: [UInt8]
+
+  /// A picture from its values. Throws when their number is not `width · height · 3`, or the size is out of
+  /// bounds (`PictureLimits`).
+  public init(width: Int, height: Int, pixels: [UInt8]) throws {
+    let count = try Picture.byteCount(width: width, height: height, name: "picture")
+    guard pixels.count == count else {
+      throw ImagingError(
+        "picture: \(width)×\(height) RGB needs \(count) values, not \(pixels.count)")
+    }
+    self.init(unchecked: width, height, pixels)
+  }
+
+  /// A picture of one colour. Throws when the size is out of bounds.
+  public init(width: Int, height: Int, colour: Colour) throws {
+    let count = try Picture.byteCount(width: width, height: height, name: "picture")
+    self.init(unchecked: width, height, [UInt8](repeating: colour.red, count: count))
+    if colour.red != colour.green || colour.green != colour.blue {
+      fill(x: 0, y: 0, width: width, height: height, colour)
+    }
+  }
+
+  /// For callers that have just made `pixels` of the right size.
+  init(unchecked width: Int, _ height: Int, _ pixels: [UInt8]) {
+    self.width = width
+    self.height = height
+    self.pixels = pixels
+  }
+
+  /// Bytes of an RGB picture of this size; throws when the size is out of bounds.
+  static func byteCount(width: Int, height: Int, name: String) throws -> Int {
+    guard width > 0, height > 0 else {
+      throw ImagingError("\(name): a picture of \(width)×\(height) pixels has nothing in it; replace it")
+    }
+    let (area, overflow) = width.multipliedReportingOverflow(by: height)
+    guard !overflow, area <= PictureLimits.pixels, max(width, height) <= PictureLimits.side else {
+      throw ImagingError(
+        """
+        \(name): \(width)×\(height) pixels are more than the \(PictureLimits.pixels / 1_000_000) megapixels \
+        (\(PictureLimits.side) a side) accepted here; make the picture smaller
+        """)
+    }
+    return area * 3
+  }
+
+  /// The red, green and blue of one pixel; `nil` outside the picture.
+  public subscript(x: Int, y: Int) -> Colour? {
+    guard x >= 0, y >= 0, x < width, y < height else { return nil }
+    let i = (y * width + x) * 3
+    return Colour(pixels[i], pixels[i + 1], pixels[i + 2])
+  }
+}
+
+/// A colour, 8 bits a channel.
+public struct Colour: Sendable, Equatable {
+  public let red: UInt8
+  public let green: UInt8
+  public let blue: UInt8
+  public init(_ red: UInt8, _ green: UInt8, _ blue: UInt8) {
+    self.red = red
+    self.green = green
+    self.blue = blue
+  }
+}
+
+// MARK: - Reading
+
+extension Picture {
+  /// The file formats that are read, told apart by their first bytes.
+  enum Format { case jpeg, png, webp }
+
+  /// Bytes from a file's start that `isPicture` needs.
+  public static let signatureBytes = 12
+
+  static func format(_ head: some Collection<UInt8>) -> Format? {
+    let b = [UInt8](head.prefix(signatureBytes))
+    if b.starts(with: [0xFF, 0xD8, 0xFF]) { return .jpeg }
+    if b.starts(with: PNGChunk.signature) { return .png }
+    if b.count >= 12, b.starts(with: Array("RIFF".utf8)), b[8...].elementsEqual("WEBP".utf8) { return .webp }
+    return nil
+  }
+
+  /// Whether a file that starts with these bytes says that it is a JPEG, PNG or WebP picture.
+  public static func isPicture(_ head: some Collection<UInt8>) -> Bool { format(head) != nil }
+
+  /// Whether the file says that it is a JPEG, PNG or WebP picture; false when it cannot be read.
+  public static func isPicture(_ url: URL) -> Bool {
+    guard (try? regularFileSize(url)) != nil, let file = try? FileHandle(forReadingFrom: url) else {
+      return false
+    }
+    defer { try? file.close() }
+    guard let head = try? file.read(upToCount: signatureBytes) else { return false }
+    return isPicture(head)
+  }
+
+  /// Reads a JPEG, PNG or WebP picture of any colour type and bit depth as 8-bit RGB, as Pillow's
+  /// `convert("RGB")` does; alpha is composited on white, 16-bit values keep their high byte, and the EXIF
+  /// orientation is applied. Colour profiles and gamma are ignored, as Pillow ignores them.
+  ///
+  /// - Parameter name: what errors call the picture.
+  /// - Throws: `ImagingError` when it is no picture, damaged, cut short, animated, or beyond `PictureLimits`.
+  public static func decode(_ bytes: [UInt8], name: String) throws -> Picture {
+    guard bytes.count <= PictureLimits.fileBytes else { throw tooLarge(bytes.count, name) }
+    switch format(bytes) {
+    case .jpeg: return try decodeJPEG(bytes, name)
+    case .png: return try decodePNG(bytes, name)
+    case .webp: return try decodeWebP(bytes, name)
+    case nil:
+      throw ImagingError("\(name): not a JPEG, PNG or WebP picture; convert it to one of these or remove it")
+    }
+  }
+
+  /// As `decode(_:name:)` of the bytes.
+  public static func decode(_ data: Data, name: String) throws -> Picture {
+    guard data.count <= PictureLimits.fileBytes else { throw tooLarge(data.count, name) }
+    return try decode([UInt8](data), name: name)
+  }
+
+  /// Reads a picture file (see `decode(_:name:)`). Errors name it by its path.
+  public static func load(_ url: URL) throws -> Picture {
+    let size = try regularFileSize(url)
+    guard size <= PictureLimits.fileBytes else { throw tooLarge(size, url.path) }
+    let data: Data
+    do { data = try Data(contentsOf: url) } catch {
+      throw ImagingError("\(url.path): cannot be read (\(error.localizedDescription)); check its permissions")
+    }
+    return try decode(data, name: url.path)
+  }
+
+  /// Bytes of a regular file (links are followed). Anything else is refused: reading a pipe would wait for ever.
+  static func regularFileSize(_ url: URL) throws -> Int {
+    let path = url.resolvingSymlinksInPath().path
+    guard let attributes = try? FileManager.default.attributesOfItem(atPath: path) else {
+      throw ImagingError("\(url.path): there is no such file; check the path")
+    }
+    guard attributes[.type] as? FileAttributeType == .typeRegular else {
+      throw ImagingError("\(url.path): not a file; give the path of a picture")
+    }
+    return (attributes[.size] as? NSNumber)?.intValue ?? 0
+  }
+
+  private static func tooLarge(_ bytes: Int, _ name: String) -> ImagingError {
+    ImagingError(
+      """
+      \(name): \(bytes >> 20) MB are more than the \(PictureLimits.fileBytes >> 20) MB accepted for a picture; \
+      make it smaller
+      """)
+  }
+
+  /// RGB from RGBA whose colours are not multiplied by alpha: what shows on white, rounded to nearest.
+  static func onWhite(rgba: [UInt8], width: Int, height: Int) -> Picture {
+    var rgb = [UInt8](repeating: 255, count: width * height * 3)
+    for i in 0..<width * height {
+      let alpha = Int(rgba[4 * i + 3])
+      for c in 0..<3 {
+        rgb[3 * i + c] = UInt8((Int(rgba[4 * i + c]) * alpha + 255 * (255 - alpha) + 127) / 255)
+      }
+    }
+    return Picture(unchecked: width, height, rgb)
+  }
+}

@@ -1,0 +1,254 @@
+import Foundation
+
+/// A plot of lines or bars with axes, ticks and a legend: loss curves, importance by layer or timestep.
+public struct Plot: Sendable {
+  /// Points that are drawn as one line, or as bars standing on zero. Points that are not finite are left out, and
+  /// a line is interrupted there.
+  public struct Series: Sendable {
+    public enum Style: Sendable { case line, bars }
+    public var name: String
+    public var x: [Double]
+    public var y: [Double]
+    public var style: Style
+    /// `nil`: the next of the palette.
+    public var colour: Colour?
+
+    /// `x` left out: 0, 1, 2, …
+    public init(_ name: String, x: [Double]? = nil, y: [Double], style: Style = .line, colour: Colour? = nil)
+    {
+      self.name = name
+      self.x = x ?? y.indices.map(Double.init)
+      self.y = y
+      self.style = style
+      self.colour = colour
+    }
+  }
+
+  public var title: String
+  public var xLabel: String
+  public var yLabel: String
+  public var series: [Series]
+  /// Names for x = 0, 1, 2, … in place of numbers.
+  public var categories: [String] = []
+  /// What the vertical axis shows; `nil`: what the points need.
+  public var yRange: ClosedRange<Double>?
+  public var width = 760
+  public var height = 440
+
+  public init(title: String, xLabel: String = "", yLabel: String = "", series: [Series]) {
+    self.title = title
+    self.xLabel = xLabel
+    self.yLabel = yLabel
+    self.series = series
+  }
+
+  /// Draws the plot. Throws when the size is not in 200…8192 or the points' range is too large for a number.
+  public func draw() throws -> Picture {
+    guard 200...8192 ~= width, 200...8192 ~= height else {
+      throw ImagingError("plot \"\(title)\": \(width)×\(height) pixels; use 200 to 8192 each way")
+    }
+    var page = try Picture(width: width, height: height, colour: Palette.paper)
+    let frame = try Frame(self)
+    drawAxes(frame, on: &page)
+    for (i, one) in series.enumerated() {
+      let colour = one.colour ?? Palette.series[i % Palette.series.count]
+      switch one.style {
+      case .line: drawLine(one, frame, colour, on: &page)
+      case .bars: drawBars(i, frame, colour, on: &page)
+      }
+    }
+    drawLegend(frame, on: &page)
+    return page
+  }
+
+  private func drawAxes(_ f: Frame, on page: inout Picture) {
+    Font.draw(fitting(title, width - 40, 3), on: &page, x: 20, y: 18, scale: 3, Palette.ink)
+    Font.draw(fitting(yLabel, width - 40, 2), on: &page, x: 20, y: f.top - 28, scale: 2, Palette.quiet)
+    let under = fitting(xLabel, width - 40, 2)
+    Font.draw(
+      under, on: &page, x: f.right - Font.width(under, scale: 2), y: height - 28, scale: 2, Palette.quiet)
+    for tick in f.yTicks {
+      let y = f.row(tick.value)
+      page.fill(x: f.left, y: y, width: f.right - f.left, height: 1, Palette.rule)
+      let x = f.left - 10 - Font.width(tick.label, scale: 2)
+      Font.draw(tick.label, on: &page, x: x, y: y - Font.ascent, scale: 2, Palette.quiet)
+    }
+    var free = 0
+    for tick in f.xTicks {
+      let x = f.column(tick.value)
+      let half = Font.width(tick.label, scale: 2) / 2
+      guard x - half >= free else { continue }
+      page.fill(x: x, y: f.bottom, width: 1, height: 6, Palette.quiet)
+      Font.draw(tick.label, on: &page, x: x - half, y: f.bottom + 12, scale: 2, Palette.quiet)
+      free = x + half + 12
+    }
+    page.fill(x: f.left, y: f.bottom, width: f.right - f.left, height: 1, Palette.quiet)
+  }
+
+  private func drawLine(_ one: Series, _ f: Frame, _ colour: Colour, on page: inout Picture) {
+    var cover = [Float](repeating: 0, count: width * height)
+    var last: (x: Double, y: Double)?
+    for (x, y) in zip(one.x, one.y) {
+      guard x.isFinite, y.isFinite else {
+        last = nil
+        continue
+      }
+      let point = (x: f.horizontal(x), y: f.vertical(y))
+      addSegment(last ?? point, point, f, &cover)
+      last = point
+    }
+    for y in f.top..<f.bottom + 1 {
+      for x in f.left..<f.right { page.blend(x: x, y: y, colour, cover[y * width + x]) }
+    }
+  }
+
+  /// A stroke 2.4 pixels wide with soft edges: how much of each pixel near the segment it covers.
+  private func addSegment(
+    _ a: (x: Double, y: Double), _ b: (x: Double, y: Double), _ f: Frame, _ cover: inout [Float]
+  ) {
+    let (dx, dy) = (b.x - a.x, b.y - a.y)
+    let squared = dx * dx + dy * dy
+    let left = max(Frame.pixel(min(a.x, b.x)) - 2, f.left)
+    let right = min(Frame.pixel(max(a.x, b.x)) + 2, f.right - 1)
+    let top = max(Frame.pixel(min(a.y, b.y)) - 2, f.top)
+    let bottom = min(Frame.pixel(max(a.y, b.y)) + 2, f.bottom)
+    guard left <= right, top <= bottom else { return }
+    for y in top...bottom {
+      for x in left...right {
+        let (px, py) = (Double(x) - a.x, Double(y) - a.y)
+        let along = squared == 0 ? 0 : max(0, min(1, (px * dx + py * dy) / squared))
+        let (ex, ey) = (px - along * dx, py - along * dy)
+        let part = Float(max(0, min(1, 1.7 - (ex * ex + ey * ey).squareRoot())))
+        cover[y * width + x] = max(cover[y * width + x], part)
+      }
+    }
+  }
+
+  private func drawBars(_ index: Int, _ f: Frame, _ colour: Colour, on page: inout Picture) {
+    let bars = series.indices.filter { series[$0].style == .bars }
+    let place = bars.firstIndex(of: index) ?? 0
+    let group = f.barSpacing * 0.8
+    let zero = f.row(max(f.y.lowerBound, min(f.y.upperBound, 0)))
+    for (x, y) in zip(series[index].x, series[index].y) where x.isFinite && y.isFinite {
+      let start = f.horizontal(x) - group / 2 + group * Double(place) / Double(bars.count)
+      let from = Frame.pixel(start)
+      let to = Frame.pixel(start + group / Double(bars.count))
+      let tip = f.row(max(f.y.lowerBound, min(f.y.upperBound, y)))
+      page.fill(x: from, y: min(tip, zero), width: max(1, to - from), height: abs(tip - zero), colour)
+    }
+  }
+
+  private func drawLegend(_ f: Frame, on page: inout Picture) {
+    let named = series.enumerated().filter { !$0.element.name.isEmpty }
+    guard series.count > 1 else { return }
+    let widest = named.map { Font.width($0.element.name, scale: 2) }.max() ?? 0
+    let x = f.right - widest - 40
+    var y = f.top + 8
+    page.fill(x: x - 8, y: y - 6, width: widest + 48, height: named.count * 24 + 4, Palette.paper)
+    for (i, one) in named {
+      page.fill(x: x, y: y + 4, width: 22, height: 5, one.colour ?? Palette.series[i % Palette.series.count])
+      Font.draw(one.name, on: &page, x: x + 32, y: y, scale: 2, Palette.ink)
+      y += 24
+    }
+  }
+
+  private func fitting(_ text: String, _ width: Int, _ scale: Int) -> String {
+    Font.wrap(text, width: width, lines: 1, scale: scale).first ?? ""
+  }
+}
+
+/// The area of a plot's points: which numbers it shows, and where.
+private struct Frame {
+  struct Tick {
+    let value: Double
+    let label: String
+  }
+
+  let left: Int
+  let right: Int
+  let top: Int
+  let bottom: Int
+  let x: ClosedRange<Double>
+  let y: ClosedRange<Double>
+  let xTicks: [Tick]
+  let yTicks: [Tick]
+  /// Pixels between neighbouring bars.
+  let barSpacing: Double
+
+  init(_ plot: Plot) throws {
+    let bars = plot.series.filter { $0.style == .bars }
+    let points = plot.series.flatMap { Array(zip($0.x, $0.y)) }.filter { $0.0.isFinite && $0.1.isFinite }
+    let xs = points.map(\.0).sorted()
+    let gaps = zip(xs, xs.dropFirst()).map { $1 - $0 }.filter { $0 > 0 }
+    let step = gaps.min() ?? 1
+    let room = bars.isEmpty ? 0 : step / 2
+    let ys = points.map(\.1) + (bars.isEmpty ? [] : [0])
+
+    x = try Frame.range((xs.first ?? 0) - room, (xs.last ?? 1) + room, plot.title)
+    let needed = try Frame.range(ys.min() ?? 0, ys.max() ?? 1, plot.title)
+    // Whole steps, so that the first and last lines bound the points.
+    let given = plot.yRange.flatMap { try? Frame.range($0.lowerBound, $0.upperBound, plot.title) }
+    y = given ?? Frame.rounded(needed)
+    yTicks = Frame.ticks(y)
+    xTicks =
+      plot.categories.isEmpty
+      ? Frame.ticks(x)
+      : plot.categories.enumerated().map { Tick(value: Double($0.offset), label: $0.element) }
+    top = plot.yLabel.isEmpty ? 66 : 92
+    bottom = plot.height - (plot.xLabel.isEmpty ? 48 : 72)
+    left = 34 + min((yTicks.map { Font.width($0.label, scale: 2) }.max() ?? 0), plot.width / 3)
+    right = plot.width - 28
+    barSpacing = Double(right - left) * step / (x.upperBound - x.lowerBound)
+  }
+
+  func horizontal(_ value: Double) -> Double {
+    Double(left) + (value - x.lowerBound) / (x.upperBound - x.lowerBound) * Double(right - left - 1)
+  }
+  func vertical(_ value: Double) -> Double {
+    Double(bottom) - (value - y.lowerBound) / (y.upperBound - y.lowerBound) * Double(bottom - top)
+  }
+  func column(_ value: Double) -> Int { Frame.pixel(horizontal(value)) }
+  func row(_ value: Double) -> Int { Frame.pixel(vertical(value)) }
+
+  /// The nearest pixel, for any number.
+  static func pixel(_ position: Double) -> Int {
+    position.isFinite ? Int(max(-100_000, min(100_000, position)).rounded()) : 0
+  }
+
+  /// A range that is neither empty nor too large to compute with.
+  private static func range(_ low: Double, _ high: Double, _ title: String) throws -> ClosedRange<Double> {
+    guard low.isFinite, high.isFinite, max(abs(low), abs(high)) < 1e300 else {
+      throw ImagingError("plot \"\(title)\": the numbers are too large to draw; leave such points out")
+    }
+    let least = max(abs(low), abs(high), 1e-290) * 1e-9
+    return high - low > least
+      ? low...high : (low - max(least, abs(low) / 2))...(high + max(least, abs(high) / 2))
+  }
+
+  /// 1, 2 or 5 times a power of ten, for about five ticks.
+  private static func step(_ range: ClosedRange<Double>) -> Double {
+    let raw = (range.upperBound - range.lowerBound) / 5
+    let power = pow(10, floor(log10(raw)))
+    let nice = [1.0, 2, 5].first { $0 * power >= raw * 0.8 } ?? 10
+    return nice * power
+  }
+
+  private static func rounded(_ range: ClosedRange<Double>) -> ClosedRange<Double> {
+    let step = step(range)
+    let low = floor(range.lowerBound / step + 1e-9) * step
+    let high = ceil(range.upperBound / step - 1e-9) * step
+    return low < high ? low...high : range
+  }
+
+  private static func ticks(_ range: ClosedRange<Double>) -> [Tick] {
+    let step = step(range)
+    let first = ceil(range.lowerBound / step - 1e-9)
+    let decimals = max(0, Int(-floor(log10(step) + 1e-9)))
+    return (0..<12).map { (first + Double($0)) * step }.filter { $0 <= range.upperBound + step * 1e-6 }.map {
+      let plain = max(abs($0), step) < 1e6 && decimals <= 5
+      let value = abs($0) < step * 1e-6 ? 0 : $0
+      return Tick(
+        value: $0, label: plain ? String(format: "%.\(decimals)f", value) : String(format: "%.3g", value))
+    }
+  }
+}

@@ -1,0 +1,176 @@
+/// Resizing, cropping and mirroring, as Pillow does it.
+extension Picture {
+  /// Resized with an antialiased bicubic filter, equal to Pillow's `Image.resize((width, height), BICUBIC)`:
+  /// a = −0.5, the support widened by the factor when shrinking, two passes (rows, then columns) with 8-bit values
+  /// between them and weights of 22 fractional bits. Throws when the size is out of bounds.
+  public func resized(width newWidth: Int, height newHeight: Int) throws -> Picture {
+    _ = try Picture.byteCount(width: newWidth, height: newHeight, name: "resizing")
+    _ = try Picture.byteCount(width: newWidth, height: height, name: "resizing")
+    var picture = self
+    if newWidth != width { picture = picture.resizedRows(Taps(from: width, to: newWidth)) }
+    if newHeight != height { picture = picture.resizedColumns(Taps(from: height, to: newHeight)) }
+    return picture
+  }
+
+  private func resizedRows(_ taps: Taps) -> Picture {
+    let newWidth = taps.ranges.count
+    var out = [UInt8](repeating: 0, count: newWidth * height * 3)
+    pixels.withUnsafeBufferPointer { source in
+      for y in 0..<height {
+        for x in 0..<newWidth {
+          let range = taps.ranges[x]
+          var (r, g, b) = (Taps.half, Taps.half, Taps.half)
+          var from = (y * width + range.lowerBound) * 3
+          var weight = taps.first[x]
+          for _ in range {
+            let w = taps.weights[weight]
+            r += w * Int(source[from])
+            g += w * Int(source[from + 1])
+            b += w * Int(source[from + 2])
+            from += 3
+            weight += 1
+          }
+          let to = (y * newWidth + x) * 3
+          out[to] = Taps.clamped(r)
+          out[to + 1] = Taps.clamped(g)
+          out[to + 2] = Taps.clamped(b)
+        }
+      }
+    }
+    return Picture(unchecked: newWidth, height, out)
+  }
+
+  private func resizedColumns(_ taps: Taps) -> Picture {
+    let row = width * 3
+    var out = [UInt8](repeating: 0, count: taps.ranges.count * row)
+    var sums = [Int](repeating: 0, count: row)
+    pixels.withUnsafeBufferPointer { source in
+      for y in taps.ranges.indices {
+        for i in 0..<row { sums[i] = Taps.half }
+        for (n, line) in taps.ranges[y].enumerated() {
+          let w = taps.weights[taps.first[y] + n]
+          for i in 0..<row { sums[i] += w * Int(source[line * row + i]) }
+        }
+        for i in 0..<row { out[y * row + i] = Taps.clamped(sums[i]) }
+      }
+    }
+    return Picture(unchecked: width, taps.ranges.count, out)
+  }
+
+  /// The largest square in the middle, as the authors' textual-inversion data set cuts it:
+  /// from (side − s) // 2 to (side + s) // 2 in each direction, s = min(width, height).
+  public func centreSquare() -> Picture {
+    let side = min(width, height)
+    return cropped(x: (width - side) / 2, y: (height - side) / 2, side)
+  }
+
+  private func cropped(x: Int, y: Int, _ side: Int) -> Picture {
+    var out: [UInt8] = []
+    out.reserveCapacity(side * side * 3)
+    for line in y..<y + side {
+      let from = (line * width + x) * 3
+      out += pixels[from..<from + side * 3]
+    }
+    return Picture(unchecked: side, side, out)
+  }
+
+  /// Mirrored left to right.
+  public func flipped() -> Picture { turned(Orientation(value: 2)) }
+
+  /// Each pixel as a square of `factor` × `factor`. Throws when the result is out of bounds.
+  public func enlarged(_ factor: Int) throws -> Picture {
+    guard factor > 0, factor <= PictureLimits.side else {
+      throw ImagingError("enlarging: a factor of \(factor) makes no picture; use 1 or more")
+    }
+    var picture = try Picture(width: width * factor, height: height * factor, colour: Colour(0, 0, 0))
+    for y in 0..<picture.height {
+      for x in 0..<picture.width {
+        let from = (y / factor * width + x / factor) * 3
+        let to = (y * picture.width + x) * 3
+        for c in 0..<3 { picture.pixels[to + c] = pixels[from + c] }
+      }
+    }
+    return picture
+  }
+}
+
+/// For each output position of a one-dimensional resize: which inputs, and with what weights.
+private struct Taps {
+  static let bits = 22
+  static let half = 1 << (bits - 1)
+  var ranges: [Range<Int>] = []
+  /// Where the weights of an output begin in `weights`.
+  var first: [Int] = []
+  /// Fixed point, `bits` fractional bits.
+  var weights: [Int] = []
+
+  init(from inputs: Int, to outputs: Int) {
+    let scale = Double(inputs) / Double(outputs)
+    let stretch = max(scale, 1)
+    let support = 2 * stretch
+    for i in 0..<outputs {
+      let centre = (Double(i) + 0.5) * scale
+      let low = max(Int(centre - support + 0.5), 0)
+      let high = min(Int(centre + support + 0.5), inputs)
+      let exact = (low..<high).map { Taps.bicubic((Double($0) - centre + 0.5) * (1 / stretch)) }
+      let sum = exact.reduce(0, +)
+      ranges.append(low..<high)
+      first.append(weights.count)
+      for w in exact {
+        let scaled = (sum == 0 ? w : w / sum) * Double(1 << Taps.bits)
+        weights.append(Int(scaled < 0 ? scaled - 0.5 : scaled + 0.5))
+      }
+    }
+  }
+
+  /// Keys' cubic convolution kernel with a = −0.5.
+  static func bicubic(_ position: Double) -> Double {
+    let x = abs(position)
+    let a = -0.5
+    if x < 1 { return ((a + 2) * x - (a + 3)) * x * x + 1 }
+    if x < 2 { return (((x - 5) * x + 8) * x - 4) * a }
+    return 0
+  }
+
+  static func clamped(_ sum: Int) -> UInt8 { UInt8(max(0, min(255, sum >> bits))) }
+}
+
+// MARK: - Numbers for a model
+
+extension Picture {
+  /// The values as a model takes them: −1…1, channel by channel (3 × height × width). x / 127.5 − 1 is computed
+  /// in double precision and rounded once, as the authors' data set does.
+  public func floats() -> [Float] {
+    let area = width * height
+    var out = [Float](repeating: 0, count: area * 3)
+    for i in 0..<area {
+      for c in 0..<3 { out[c * area + i] = Picture.scaled[Int(pixels[3 * i + c])] }
+    }
+    return out
+  }
+
+  private static let scaled: [Float] = (0..<256).map { Float(Double($0) / 127.5 - 1) }
+
+  /// A picture from a model's values, 3 × height × width, −1…1: as diffusers does it, x/2 + 1/2 is clamped to
+  /// 0…1, multiplied by 255 and rounded (halves to even). Throws when the number of values is wrong or one is not
+  /// a number.
+  public init(floats: [Float], width: Int, height: Int) throws {
+    let count = try Picture.byteCount(width: width, height: height, name: "picture")
+    guard floats.count == count else {
+      throw ImagingError("picture: \(width)×\(height) RGB needs \(count) values, not \(floats.count)")
+    }
+    let area = width * height
+    var out = [UInt8](repeating: 0, count: count)
+    for i in 0..<area {
+      for c in 0..<3 {
+        let value = floats[c * area + i]
+        guard !value.isNaN else {
+          throw ImagingError("picture: a value is not a number; the model's result overflowed, use fp32")
+        }
+        let unit = max(0, min(1, value / 2 + 0.5))
+        out[3 * i + c] = UInt8((unit * 255).rounded(.toNearestOrEven))
+      }
+    }
+    self.init(unchecked: width, height, out)
+  }
+}

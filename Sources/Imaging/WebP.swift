@@ -1,0 +1,40 @@
+import CWebP
+
+extension Picture {
+  /// WebP by libwebp: lossy and lossless, with and without alpha. Animations are refused.
+  static func decodeWebP(_ bytes: [UInt8], _ name: String) throws -> Picture {
+    let damaged = ImagingError("\(name): the WebP data is cut short or damaged; replace the file")
+    var features = WebPBitstreamFeatures()
+    guard WebPGetFeatures(bytes, bytes.count, &features) == VP8_STATUS_OK else { throw damaged }
+    guard features.has_animation == 0 else {
+      throw ImagingError("\(name): an animation; save one of its frames as a picture")
+    }
+    let (width, height) = (Int(features.width), Int(features.height))
+    let count = try byteCount(width: width, height: height, name: name)
+
+    let picture: Picture
+    if features.has_alpha != 0 {
+      var rgba = [UInt8](repeating: 0, count: count / 3 * 4)
+      let size = rgba.count
+      guard WebPDecodeRGBAInto(bytes, bytes.count, &rgba, size, Int32(width * 4)) != nil else {
+        throw damaged
+      }
+      picture = onWhite(rgba: rgba, width: width, height: height)
+    } else {
+      var rgb = [UInt8](repeating: 0, count: count)
+      guard WebPDecodeRGBInto(bytes, bytes.count, &rgb, count, Int32(width * 3)) != nil else { throw damaged }
+      picture = Picture(unchecked: width, height, rgb)
+    }
+    return picture.turned(webPOrientation(bytes))
+  }
+
+  /// The orientation in the container's `EXIF` chunk, if there is one.
+  private static func webPOrientation(_ bytes: [UInt8]) -> Orientation {
+    var at = 12
+    while let size = bytes.number(4, at: at + 4, bigEndian: false), size <= bytes.count - at - 8 {
+      if bytes.has("EXIF", at: at) { return Orientation.read(bytes, at + 8..<at + 8 + size) }
+      at += 8 + size + size % 2
+    }
+    return .upright
+  }
+}
