@@ -5,6 +5,7 @@ struct JPEGHeader {
   var width = 0
   var height = 0
   var components = 0
+  var isArithmetic = false
   var orientation = Orientation.upright
 
   /// Walks the segments up to the first scan. Throws when there is no frame header.
@@ -26,6 +27,7 @@ struct JPEGHeader {
         seenEXIF = true
       }
       if 0xC0...0xCF ~= marker, ![0xC4, 0xC8, 0xCC].contains(marker), components == 0, length >= 8 {
+        isArithmetic = marker >= 0xC9
         height = bytes.number(2, at: at + 3) ?? 0
         width = bytes.number(2, at: at + 5) ?? 0
         components = bytes.number(1, at: at + 7) ?? 0
@@ -44,6 +46,12 @@ extension Picture {
   static func decodeJPEG(_ bytes: [UInt8], _ name: String) throws -> Picture {
     let header = try JPEGHeader(bytes, name: name)
     let count = try byteCount(width: header.width, height: header.height, name: name)
+    // Huffman codes spend a bit or more on each block of 64 pixels; arithmetic ones may spend less.
+    guard header.isArithmetic || header.width * header.height / 512 <= bytes.count else {
+      throw ImagingError(
+        "\(name): the JPEG data is far too short for \(header.width)×\(header.height) pixels; replace the file"
+      )
+    }
     let fourColours = header.components == 4
 
     guard let decoder = tjInitDecompress() else {

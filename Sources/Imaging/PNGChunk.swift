@@ -1,5 +1,5 @@
 /// One chunk of a PNG file: where it lies and what it is.
-struct PNGChunk {
+package struct PNGChunk {
   static let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
 
   /// Four ASCII letters as one number.
@@ -55,7 +55,7 @@ struct PNGChunk {
   }
 
   /// The CRC-32 of the PNG specification (ISO 3309, reversed polynomial 0xEDB88320).
-  static func checksum(_ bytes: some Sequence<UInt8>) -> UInt32 {
+  package static func checksum(_ bytes: some Sequence<UInt8>) -> UInt32 {
     ~bytes.reduce(UInt32.max) { table[Int(($0 ^ UInt32($1)) & 255)] ^ $0 >> 8 }
   }
 

@@ -138,19 +138,21 @@ public struct Plot: Sendable {
     }
   }
 
+  /// On the line above the frame, from the right.
   private func drawLegend(_ f: Frame, on page: inout Picture) {
-    let named = series.enumerated().filter { !$0.element.name.isEmpty }
-    guard series.count > 1 else { return }
-    let widest = named.map { Font.width($0.element.name, scale: 2) }.max() ?? 0
-    let x = f.right - widest - 40
-    var y = f.top + 8
-    page.fill(x: x - 8, y: y - 6, width: widest + 48, height: named.count * 24 + 4, Palette.paper)
-    for (i, one) in named {
-      page.fill(x: x, y: y + 4, width: 22, height: 5, one.colour ?? Palette.series[i % Palette.series.count])
-      Font.draw(one.name, on: &page, x: x + 32, y: y, scale: 2, Palette.ink)
-      y += 24
+    guard hasLegend else { return }
+    var x = f.right
+    for (i, one) in series.enumerated().reversed() where !one.name.isEmpty {
+      x -= Font.width(one.name, scale: 2)
+      Font.draw(one.name, on: &page, x: x, y: f.top - 28, scale: 2, Palette.ink)
+      x -= 30
+      let colour = one.colour ?? Palette.series[i % Palette.series.count]
+      page.fill(x: x, y: f.top - 23, width: 22, height: 5, colour)
+      x -= 20
     }
   }
+
+  fileprivate var hasLegend: Bool { series.count > 1 && series.contains { !$0.name.isEmpty } }
 
   private func fitting(_ text: String, _ width: Int, _ scale: Int) -> String {
     Font.wrap(text, width: width, lines: 1, scale: scale).first ?? ""
@@ -194,7 +196,7 @@ private struct Frame {
       plot.categories.isEmpty
       ? Frame.ticks(x)
       : plot.categories.enumerated().map { Tick(value: Double($0.offset), label: $0.element) }
-    top = plot.yLabel.isEmpty ? 66 : 92
+    top = plot.yLabel.isEmpty && !plot.hasLegend ? 66 : 92
     bottom = plot.height - (plot.xLabel.isEmpty ? 48 : 72)
     left = 34 + min((yTicks.map { Font.width($0.label, scale: 2) }.max() ?? 0), plot.width / 3)
     right = plot.width - 28

@@ -1,19 +1,27 @@
 /// Resizing, cropping and mirroring, as Pillow does it.
 extension Picture {
   /// Resized with an antialiased bicubic filter, equal to Pillow's `Image.resize((width, height), BICUBIC)`:
-  /// a = −0.5, the support widened by the factor when shrinking, two passes (rows, then columns) with 8-bit values
-  /// between them and weights of 22 fractional bits. Throws when the size is out of bounds.
+  /// a = −0.5, the support widened by the factor when shrinking, two passes with 8-bit values between them and
+  /// weights of 22 fractional bits. Throws when the size is out of bounds.
+  ///
+  /// The order of the passes shows only where the first one is clipped to 0…255. Pillow 13 begins with the rows,
+  /// or with the columns when the height loses more than twice what the width loses; older versions always begin
+  /// with the rows. For squares, as after `centreSquare`, they agree.
   public func resized(width newWidth: Int, height newHeight: Int) throws -> Picture {
     _ = try Picture.byteCount(width: newWidth, height: newHeight, name: "resizing")
-    _ = try Picture.byteCount(width: newWidth, height: height, name: "resizing")
+    let columnsFirst = newHeight < height && height - newHeight > 2 * (width - newWidth)
+    let between = columnsFirst ? (width, newHeight) : (newWidth, height)
+    _ = try Picture.byteCount(width: between.0, height: between.1, name: "resizing")
+
     var picture = self
-    if newWidth != width { picture = picture.resizedRows(Taps(from: width, to: newWidth)) }
-    if newHeight != height { picture = picture.resizedColumns(Taps(from: height, to: newHeight)) }
-    return picture
+    if columnsFirst { picture = picture.resizedColumns(to: newHeight) }
+    picture = picture.resizedRows(to: newWidth)
+    return picture.resizedColumns(to: newHeight)
   }
 
-  private func resizedRows(_ taps: Taps) -> Picture {
-    let newWidth = taps.ranges.count
+  private func resizedRows(to newWidth: Int) -> Picture {
+    guard newWidth != width else { return self }
+    let taps = Taps(from: width, to: newWidth)
     var out = [UInt8](repeating: 0, count: newWidth * height * 3)
     pixels.withUnsafeBufferPointer { source in
       for y in 0..<height {
@@ -40,12 +48,14 @@ extension Picture {
     return Picture(unchecked: newWidth, height, out)
   }
 
-  private func resizedColumns(_ taps: Taps) -> Picture {
+  private func resizedColumns(to newHeight: Int) -> Picture {
+    guard newHeight != height else { return self }
+    let taps = Taps(from: height, to: newHeight)
     let row = width * 3
-    var out = [UInt8](repeating: 0, count: taps.ranges.count * row)
+    var out = [UInt8](repeating: 0, count: newHeight * row)
     var sums = [Int](repeating: 0, count: row)
     pixels.withUnsafeBufferPointer { source in
-      for y in taps.ranges.indices {
+      for y in 0..<newHeight {
         for i in 0..<row { sums[i] = Taps.half }
         for (n, line) in taps.ranges[y].enumerated() {
           let w = taps.weights[taps.first[y] + n]
@@ -54,7 +64,7 @@ extension Picture {
         for i in 0..<row { out[y * row + i] = Taps.clamped(sums[i]) }
       }
     }
-    return Picture(unchecked: width, taps.ranges.count, out)
+    return Picture(unchecked: width, newHeight, out)
   }
 
   /// The largest square in the middle, as the authors' textual-inversion data set cuts it:

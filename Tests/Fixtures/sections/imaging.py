@@ -242,14 +242,14 @@ def make(out: Path):
     }
     sizes = {
         "noise": [(64, 64), (16, 16), (13, 41), (37, 10), (100, 29), (1, 1), (74, 58), (36, 30)],
-        "extremes": [(64, 64), (11, 20), (24, 39)], "scene": [(64, 64), (31, 17), (7, 90)],
+        "extremes": [(64, 64), (11, 20), (24, 39), (20, 34), (20, 33), (22, 11)], "scene": [(64, 64), (31, 17), (7, 90)],
         "wide": [(7, 7), (64, 64)], "dot": [(5, 4)],
     }
+    places = {name: stored(source) for name, source in sources.items()}
     for name, source in sources.items():
-        at = stored(source)
         for size in sizes[name]:
             r = np.array(Image.fromarray(source).resize(size, Image.BICUBIC))
-            resizes.append({"name": name, "source": at, "result": stored(r)})
+            resizes.append({"name": name, "source": places[name], "result": stored(r)})
 
     # The authors' data set: crop with numpy, resize with Pillow, mirror.
     recipes = []
@@ -259,7 +259,7 @@ def make(out: Path):
         crop = min(h, w)
         cut = img[(h - crop) // 2:(h + crop) // 2, (w - crop) // 2:(w + crop) // 2]
         r = Image.fromarray(cut).resize((32, 32), Image.BICUBIC).transpose(Image.FLIP_LEFT_RIGHT)
-        recipes.append({"source": stored(img), "result": stored(np.array(r))})
+        recipes.append({"source": places[name], "result": stored(np.array(r))})
     scaled = (np.arange(256).astype(np.uint8) / 127.5 - 1.0).astype(np.float32)
     index = {"pictures": pictures, "resizes": resizes, "recipes": recipes, "scaled": expected.add(scaled)}
     (out / "index.json").write_text(json.dumps(index, indent=1) + "\n")

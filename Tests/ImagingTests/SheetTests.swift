@@ -1,0 +1,131 @@
+import Foundation
+import Imaging
+import TestSupport
+import Testing
+
+/// With `NETI_SHEETS` set to a folder, the sheets and plots of these tests are written there, to be looked at.
+private func keep(_ picture: Picture, _ name: String) throws {
+  guard let folder = ProcessInfo.processInfo.environment["NETI_SHEETS"] else { return }
+  try Data(picture.png()).write(to: URL(filePath: folder).appending(path: name))
+}
+
+@Suite struct SheetTests {
+  private func example(_ i: Int) throws -> Picture {
+    try Picture.load(Fixtures.examples.appending(path: "ginger/\(i).jpg")).resized(width: 64, height: 64)
+  }
+
+  private func sheet() throws -> Sheet {
+    let training = try (1...4).map(example)
+    return Sheet(
+      title: "ginger", subtitle: "mini-sd, 300 steps, guidance 3, DPM-Solver++ 25 steps",
+      sections: [
+        Sheet.Section(heading: "training pictures", rows: [Sheet.Row(pictures: training)]),
+        Sheet.Section(
+          heading: "what was learned", columns: ["seed 0", "seed 1", "seed 2", "seed 3"],
+          rows: [
+            Sheet.Row(label: "a photo of {} on a beach", pictures: training),
+            Sheet.Row(
+              label: String(repeating: "a watercolor painting of {} with a very long label ", count: 8),
+              pictures: [training[1], nil, training[0]]),
+          ]),
+      ])
+  }
+
+  @Test func aSheetShowsEveryPictureInItsCell() throws {
+    var sheet = try sheet()
+    sheet.enlargement = .pixels
+    let page = try sheet.draw()
+    try keep(page, "sheet-pixels.png")
+    // Some row of the page holds the first picture's first row, each pixel three times.
+    let first = try example(1).enlarged(3)
+    let wanted = Array(first.pixels[..<(64 * 9)])
+    let found = (0..<page.height).contains { y in
+      let row = page.pixels[(y * page.width * 3)..<((y + 1) * page.width * 3)]
+      return (0..<page.width - 192).contains { x in
+        row[(row.startIndex + 3 * x)...].prefix(wanted.count).elementsEqual(wanted)
+      }
+    }
+    #expect(found)
+  }
+
+  @Test func aSheetHasMarginsAndIsTheSameEachTime() throws {
+    let page = try sheet().draw()
+    try keep(page, "sheet.png")
+    let paper = try #require(page[0, 0])
+    for x in 0..<page.width {
+      for y in [0, 20, page.height - 20, page.height - 1] { #expect(page[x, y] == paper) }
+    }
+    #expect(try sheet().draw() == page)
+  }
+
+  @Test func everyCharacterCanBeDrawn() throws {
+    let ascii = String(String.UnicodeScalarView((32...126).compactMap { Unicode.Scalar($0) }))
+    let dot = try noise(32, 32)
+    var sheet = Sheet(
+      title: "ABCDEFGHIJKLMNOPQRSTUVWXYZ abcdefghijklmnopqrstuvwxyz", subtitle: ascii + " кот 🐈 “quoted”",
+      sections: [Sheet.Section(rows: [Sheet.Row(label: ascii, pictures: Array(repeating: dot, count: 8))])])
+    try keep(sheet.draw(), "font.png")
+    let before = try sheet.draw()
+    sheet.subtitle = ascii + " кит"
+    #expect(try sheet.draw() != before)
+  }
+
+  @Test func aSheetWithoutPicturesOrOfImpossibleSizeIsAnError() throws {
+    #expect(message { _ = try Sheet(title: "x", sections: []).draw() } != nil)
+    var sheet = try sheet()
+    sheet.cell = 1_000_000
+    #expect(message { _ = try sheet.draw() } != nil)
+    sheet.cell = 4096
+    #expect(message { _ = try sheet.draw() }?.contains("megapixels") == true)
+  }
+}
+
+@Suite struct PlotTests {
+  @Test func lossCurvesAreDrawn() throws {
+    var random = SplitMix64(seed: 3)
+    let noisy = (0..<300).map {
+      0.2 + 0.6 * exp(-Double($0) / 60) + Double.random(in: -0.1...0.1, using: &random)
+    }
+    let smooth = (0..<300).map { 0.2 + 0.6 * exp(-Double($0) / 60) }
+    let plot = Plot(
+      title: "loss", xLabel: "step", yLabel: "mean squared error",
+      series: [
+        .init("each step", y: noisy, colour: Colour(170, 190, 215)), .init("average", y: smooth),
+        .init("with a gap", x: [0, 100, 150, 200, 290], y: [0.5, 0.6, .nan, 0.7, .infinity]),
+      ])
+    let page = try plot.draw()
+    try keep(page, "plot.png")
+    #expect(try plot.draw() == page)
+    // The second series is there in its colour.
+    #expect(
+      (0..<page.width).contains { x in (0..<page.height).contains { page[x, $0] == Colour(213, 94, 0) } })
+  }
+
+  @Test func barsStandOnZero() throws {
+    var plot = Plot(
+      title: "importance by layer", yLabel: "change of the picture",
+      series: [
+        .init("geometry", y: [1, 2, -1, 4, 0.5], style: .bars),
+        .init("appearance", y: [2, 1, 1, 3, 2], style: .bars),
+      ])
+    plot.categories = ["IN01", "IN02", "MID", "OUT03", "OUT04"]
+    let page = try plot.draw()
+    try keep(page, "bars.png")
+    #expect(
+      (0..<page.width).contains { x in (0..<page.height).contains { page[x, $0] == Colour(31, 98, 165) } })
+  }
+
+  @Test func oddNumbersDoNoHarm() throws {
+    for values in [[], [1], [3, 3, 3], [.nan], [1e-300, 2e-300], [-1e200, 1e200], [0, .infinity]]
+      as [[Double]]
+    {
+      for style in [Plot.Series.Style.line, .bars] {
+        _ = try Plot(title: "odd", series: [.init("", y: values, style: style)]).draw()
+      }
+    }
+    #expect(message { _ = try Plot(title: "x", series: [.init("", y: [-1e308, 1e308])]).draw() } != nil)
+    var plot = Plot(title: "small", series: [])
+    plot.width = 10
+    #expect(message { _ = try plot.draw() } != nil)
+  }
+}
