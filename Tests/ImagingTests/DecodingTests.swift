@@ -50,7 +50,8 @@ import Testing
   }
 
   @Test func anAnimationIsRefused() throws {
-    let text = try message { [bytes = try Golden.bytes("animated.webp")] in
+    let bytes = try Golden.bytes("animated.webp")
+    let text = message {
       _ = try Picture.decode(bytes, name: "a.webp")
     }
     #expect(text?.contains("a.webp: an animation") == true)
