@@ -75,7 +75,8 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Torch", "Diffusion"], path: "Tests/TestSupport",
       swiftSettings: strict),
-    .testTarget(name: "TorchTests", dependencies: ["Torch", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "TorchTests", dependencies: ["Torch", "Diffusion", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "ImagingTests", dependencies: ["Imaging", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NeTITests", dependencies: ["NeTI", "TestSupport"], swiftSettings: strict),

@@ -74,6 +74,8 @@
 
 #include <cstring>
 #include <initializer_list>
+#include <iterator>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -99,7 +101,7 @@ ct_tensor give(at::Tensor &&t) {
   return reinterpret_cast<ct_tensor>(t.unsafeReleaseTensorImpl());
 }
 
-void fail(const char *operation, std::initializer_list<ct_tensor> inputs, const char *message) {
+void describe(const char *operation, std::initializer_list<ct_tensor> inputs, const char *message) {
   std::ostringstream s;
   s << operation << '(';
   bool first = true;
@@ -112,6 +114,14 @@ void fail(const char *operation, std::initializer_list<ct_tensor> inputs, const 
   }
   s << "): " << message;
   last_error = s.str();
+}
+
+void fail(const char *operation, std::initializer_list<ct_tensor> inputs, const char *message) noexcept {
+  try {
+    describe(operation, inputs, message);
+  } catch (...) {
+    last_error.clear();  // out of memory: an error without words
+  }
 }
 
 template <typename F>
@@ -241,7 +251,7 @@ ct_tensor ct_arange(double start, double end, double step, int dtype) {
 ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, int rank, int dtype) {
   return make("from_data", {}, [&] {
     at::Tensor t = at::empty(shape(sizes, rank), options(dtype));
-    TORCH_CHECK(t.nbytes() == bytes, "shape needs ", t.nbytes(), " bytes, got ", bytes);
+    TORCH_CHECK(t.nbytes() == bytes, "shape ", t.sizes(), " needs ", t.nbytes(), " bytes, got ", bytes);
     if (bytes) std::memcpy(t.mutable_data_ptr(), data, bytes);
     return t;
   });
@@ -249,7 +259,9 @@ ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, int
 ct_tensor ct_from_blob(void *data, const int64_t *sizes, int rank, int dtype,
                        void (*release)(void *), void *context) {
   return make("from_blob", {}, [&] {
-    return at::from_blob(data, shape(sizes, rank), [release, context](void *) { release(context); }, options(dtype));
+    // Released once, whether from_blob fails before or after it took the deleter.
+    std::shared_ptr<void> owner(context, release);
+    return at::from_blob(data, shape(sizes, rank), [owner](void *) {}, options(dtype));
   });
 }
 
@@ -315,7 +327,7 @@ ct_tensor ct_grad(ct_tensor t) {
 void ct_clear_grad(ct_tensor t) { borrow(t).mutable_grad() = at::Tensor(); }
 int ct_gradients(const ct_tensor *outputs, const ct_tensor *seeds, int n_outputs,
                  const ct_tensor *inputs, int n_inputs, ct_tensor *gradients) {
-  return perform("gradients", {}, [&] {
+  return perform("gradients", {n_outputs > 0 ? outputs[0] : nullptr, n_inputs > 0 ? inputs[0] : nullptr}, [&] {
     auto r = torch::autograd::grad(list(outputs, n_outputs), list(inputs, n_inputs), list(seeds, n_outputs));
     for (int i = 0; i < n_inputs; i++) gradients[i] = give(std::move(r[static_cast<size_t>(i)]));
   });
@@ -372,7 +384,13 @@ ct_tensor ct_expand(ct_tensor t, const int64_t *sizes, int rank) {
   return make("expand", {t}, [&] { return borrow(t).expand(shape(sizes, rank)); });
 }
 ct_tensor ct_slice(ct_tensor t, int64_t dim, int64_t start, int64_t end, int64_t step) {
-  return make("slice", {t}, [&] { return borrow(t).slice(dim, start, end, step); });
+  return make("slice", {t}, [&] {
+    // libtorch would clamp the range in silence.
+    const int64_t size = borrow(t).size(dim);
+    TORCH_CHECK(start >= 0 && start <= end && end <= size, "range ", start, "..<", end, " of dimension ", dim,
+                ", which has ", size);
+    return borrow(t).slice(dim, start, end, step);
+  });
 }
 ct_tensor ct_select(ct_tensor t, int64_t dim, int64_t index) {
   return make("select", {t}, [&] { return borrow(t).select(dim, index); });
@@ -423,7 +441,11 @@ int ct_mul_(ct_tensor a, double b) { return perform("mul_", {a}, [&] { borrow(a)
 int ct_zero_(ct_tensor a) { return perform("zero_", {a}, [&] { borrow(a).zero_(); }); }
 
 ct_tensor ct_unary(int operation, ct_tensor a) {
-  return make("unary", {a}, [&]() -> at::Tensor {
+  static const char *const names[] = {
+      "neg", "exp", "log", "sqrt", "sin", "cos", "abs", "sigmoid", "silu", "tanh",
+      "gelu", "gelu_tanh", "relu", "round", "floor", "isfinite", "square", "quick_gelu", "mish"};
+  const bool known = operation >= 0 && operation < static_cast<int>(std::size(names));
+  return make(known ? names[operation] : "unary", {a}, [&]() -> at::Tensor {
     const at::Tensor &x = borrow(a);
     switch (operation) {
     case CT_NEG: return at::neg(x);
@@ -456,7 +478,9 @@ ct_tensor ct_less(ct_tensor a, ct_tensor b) { return make("lt", {a, b}, [&] { re
 ct_tensor ct_where(ct_tensor c, ct_tensor a, ct_tensor b) { return make("where", {c, a, b}, [&] { return at::where(borrow(c), borrow(a), borrow(b)); }); }
 ct_tensor ct_softmax(ct_tensor a, int64_t dim) { return make("softmax", {a}, [&] { return at::softmax(borrow(a), dim); }); }
 ct_tensor ct_reduce(int operation, ct_tensor a, const int64_t *dims, int n, bool keep) {
-  return make("reduce", {a}, [&]() -> at::Tensor {
+  static const char *const names[] = {"sum", "mean", "amax", "amin", "norm"};
+  const bool known = operation >= 0 && operation < static_cast<int>(std::size(names));
+  return make(known ? names[operation] : "reduce", {a}, [&]() -> at::Tensor {
     const at::Tensor &x = borrow(a);
     std::vector<int64_t> d(dims, dims + n);
     if (n == 0) for (int64_t i = 0; i < x.dim(); i++) d.push_back(i);
@@ -501,6 +525,10 @@ ct_tensor ct_embedding(ct_tensor weight, ct_tensor indices) {
 }
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor mask, bool causal, double scale) {
   return make("attention", {q, k, v, mask}, [&] {
+    // The fused kernel does not look at the length of v, and would read past its end.
+    const at::Tensor &x = borrow(k), &y = borrow(v);
+    TORCH_CHECK(x.dim() >= 2 && x.dim() == y.dim() && x.sizes().slice(0, x.dim() - 1) == y.sizes().slice(0, y.dim() - 1),
+                "keys and values must differ in their last dimension only");
     return at::scaled_dot_product_attention(borrow(q), borrow(k), borrow(v), maybe(mask), 0.0, causal,
                                             scale > 0 ? std::optional<double>(scale) : std::nullopt);
   });

@@ -38,6 +38,7 @@ public final class AdamW {
   /// One update from the gathered gradients; a parameter without one is left alone.
   public func step(learningRate: Double) throws {
     let pairs = parameters.enumerated().compactMap { i, p in p.gradient.map { (i, $0) } }
+    guard !pairs.isEmpty else { return }
     let index = pairs.map(\.0)
     let status = withHandles(index.map { parameters[$0] }) { p, n in
       withHandles(pairs.map(\.1)) { g, _ in

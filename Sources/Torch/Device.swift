@@ -63,7 +63,7 @@ public enum Device: Hashable, Sendable, CustomStringConvertible {
   public var isAvailable: Bool {
     switch self {
     case .cpu: true
-    case .cuda(let n): n < Int(ct_cuda_device_count())
+    case .cuda(let n): n >= 0 && n < Int(ct_cuda_device_count())
     case .mps: ct_mps_available()
     }
   }
@@ -76,7 +76,7 @@ public enum Device: Hashable, Sendable, CustomStringConvertible {
   var code: (type: Int32, index: Int32) {
     switch self {
     case .cpu: (Int32(CT_CPU), 0)
-    case .cuda(let n): (Int32(CT_CUDA), Int32(n))
+    case .cuda(let n): (Int32(CT_CUDA), Int32(clamping: n))
     case .mps: (Int32(CT_MPS), 0)
     }
   }
@@ -96,7 +96,17 @@ public enum Runtime {
 
   /// Threads that one operation may use.
   public static var threads: Int { Int(ct_threads()) }
-  public static func setThreads(_ n: Int) throws { try check(ct_set_threads(Int32(n))) }
+
+  /// The most threads that `setThreads` takes.
+  public static let maximumThreads = 1024
+
+  /// Lets one operation use up to `n` threads; throws outside 1…`maximumThreads`.
+  public static func setThreads(_ n: Int) throws {
+    guard (1...maximumThreads).contains(n) else {
+      throw TorchError("\(n) threads: give a number from 1 to \(maximumThreads)")
+    }
+    try check(ct_set_threads(Int32(n)))
+  }
 
   /// Keeps freed memory in the process; call it first in `main`. Large tensors are otherwise mapped
   /// anew, page by page, at every allocation.

@@ -119,11 +119,10 @@ public final class Tensor {
   ) throws {
     let s = shape.map(Int64.init)
     let context = Unmanaged.passRetained(owner)
-    let made = ct_from_blob(
-      memory, s, Int32(s.count), dtype.rawValue,
-      { Unmanaged<AnyObject>.fromOpaque($0!).release() }, context.toOpaque())
-    if made == nil { context.release() }
-    try self.init(made)
+    try self.init(
+      ct_from_blob(
+        memory, s, Int32(s.count), dtype.rawValue,
+        { if let p = $0 { Unmanaged<AnyObject>.fromOpaque(p).release() } }, context.toOpaque()))
   }
 
   // MARK: Reading back

@@ -47,7 +47,8 @@ ct_tensor ct_full(const int64_t *sizes, int rank, double value, int dtype, int d
 ct_tensor ct_arange(double start, double end, double step, int dtype);
 /// Copies `bytes` from `data`.
 ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, int rank, int dtype);
-/// Borrows `data`; `release(context)` is called when the last reference to the memory goes.
+/// Borrows `data`; `release(context)` is called once: when the last reference to the memory goes, or
+/// before this returns NULL.
 ct_tensor ct_from_blob(void *data, const int64_t *sizes, int rank, int dtype,
                        void (*release)(void *), void *context);
 
@@ -97,6 +98,7 @@ ct_tensor ct_transpose(ct_tensor t, int64_t a, int64_t b);
 ct_tensor ct_unsqueeze(ct_tensor t, int64_t dim);
 ct_tensor ct_squeeze(ct_tensor t, int64_t dim);
 ct_tensor ct_expand(ct_tensor t, const int64_t *sizes, int rank);
+/// The range must lie within the dimension.
 ct_tensor ct_slice(ct_tensor t, int64_t dim, int64_t start, int64_t end, int64_t step);
 ct_tensor ct_select(ct_tensor t, int64_t dim, int64_t index);
 ct_tensor ct_index_select(ct_tensor t, int64_t dim, ct_tensor index);
