@@ -214,7 +214,7 @@ import Torch
       ("attention sizes", { try scaledDotProductAttention(f, f, Tensor.zeros([2, 4, 5, 6])) }),
       ("attention heads", { try scaledDotProductAttention(f, Tensor.zeros([2, 4, 6, 5]), f) }),
       ("attention batch", { try scaledDotProductAttention(f, Tensor.zeros([3, 4, 6, 6]), f) }),
-      ("attention values of another batch", { try scaledDotProductAttention(f, f, Tensor.zeros([1, 4, 6, 6])) }),
+      ("attention values' batch", { try scaledDotProductAttention(f, f, Tensor.zeros([1, 4, 6, 6])) }),
       ("attention rank", { try scaledDotProductAttention(empty, empty, empty) }),
       ("attention mask", { try scaledDotProductAttention(f, f, f, mask: Tensor.zeros([5, 5])) }),
       ("a missing device", { try a.to(device: .cuda(120)) }),
