@@ -80,6 +80,39 @@ private enum SmallCheckpoint {
     #expect(!found.settings.outputBypass && found.tensors["output.weight"]?.shape == [768, 128])
   }
 
+  /// What the authors' mapper returns, kept beside each checkpoint; error max|a−b| / max|b|.
+  @Test(arguments: ["default", "nobypass", "nope", "resumed"])
+  func `The mapper gives the authors' values to 1e-5`(_ name: String) throws {
+    let mapper = try checkpoint(name).mapper()
+    let expected = try SafetensorsFile(Fixtures.authors("\(name)/expected.safetensors"))
+    let query = try expected.tensor("query")
+    let columns = try (0..<3).map { try query.selected(1, $0).to(.float32) }
+    let kept = try columns[2].floats().map { $0 < 0 ? 128 : Int($0) }
+    let mask = try Tensor(
+      kept.flatMap { k in (0..<128).map { $0 < k ? 1 : 0 as Float } }, [kept.count, 128])
+    let output = try withoutGradients {
+      try mapper.output(timesteps: columns[0], layers: columns[1], mask: mask)
+    }
+    #expect(try relativeError(output, expected.tensor("output")) < 1e-5)
+  }
+
+  @Test func `A mapper put back into a checkpoint is the same, another representation is refused`() throws {
+    let original = try checkpoint("default")
+    let mapper = try original.mapper()
+    let again = try AuthorsCheckpoint(
+      mapper, settings: original.settings, steps: 5, embedding: original.embedding)
+    #expect(again.settings == original.settings && again.layers == 16)
+    #expect(again.tensors.keys == original.tensors.keys)
+    var settings = mapper.settings
+    settings.kind = .time
+    let tensors = Dictionary(uniqueKeysWithValues: mapper.parameters.map { ($0.name, $0.tensor) })
+    let other = try NeTIMapper(settings, tensors: tensors, frequencies: original.tensors["frequencies"])
+    let error = #expect(throws: NeTIError.self) {
+      try AuthorsCheckpoint(other, settings: original.settings, steps: 5, embedding: original.embedding)
+    }
+    #expect(error?.message.contains("time") == true)
+  }
+
   @Test(arguments: ["default", "nobypass", "nope", "resumed"])
   func `A checkpoint written back is read as the same`(_ name: String) throws {
     let scratch = try Scratch()
