@@ -1,0 +1,107 @@
+public import Foundation
+
+/// A configuration with what is worth telling about where it came from.
+public struct LoadedConfiguration: Sendable {
+  public let configuration: RunConfiguration
+  /// One line for each named key that has no effect here.
+  public let notices: [String]
+  /// The keys that the base model's recipe decided, with their values (“optim.learning_rate 0.004”).
+  public let fromRecipe: [String]
+  /// The dotted names that the file or the flags set.
+  public let named: Set<String>
+}
+
+extension RunConfiguration {
+  /// Reads a configuration: flags before the YAML file, before the base model's recipe, before the
+  /// authors' defaults.
+  ///
+  /// - Parameters:
+  ///   - yaml: a file in the authors' structure, or nil.
+  ///   - overrides: dotted names with values as on the command line (“optim.seed”, “3”); lists and
+  ///     quoted texts as YAML. Later ones win.
+  ///   - recipe: looks up the recipe of the base model that file and flags ask for.
+  /// - Throws: a `NeTIError` that names file and line, or the flag.
+  public static func load(
+    yaml: URL? = nil, overrides: [(key: String, value: String)] = [],
+    recipe: (RunConfiguration) throws -> Recipe? = { _ in nil }
+  ) throws -> LoadedConfiguration {
+    var assignments: [(name: String, value: ConfigurationValue, place: String)] = []
+    if let yaml {
+      let data = try readFile(yaml, limit: ConfigurationYAML.largestSize)
+      assignments = try ConfigurationYAML.entries(data, name: yaml.lastPathComponent)
+        .map { ($0.name, $0.value, "\(yaml.lastPathComponent), line \($0.line)") }
+    }
+    assignments += try overrides.map { ($0.key, try value(of: $0), "--" + $0.key) }
+
+    var asked = RunConfiguration()
+    for a in assignments { try asked.set(a.name, a.value, at: a.place) }
+    let named = Set(assignments.map(\.name)).filter { keysByName[$0] != nil }
+
+    // The recipe's settings come first and are written over by what is named.
+    var result = RunConfiguration()
+    let advice = try recipe(asked)?.settings(for: asked.model.representation, named: named) ?? []
+    for s in advice { try result.set(s.name, s.value, at: Recipe.fileName) }
+    for a in assignments { try result.set(a.name, a.value, at: a.place) }
+    result.fillIn(named: named)
+    try result.validate()
+    return LoadedConfiguration(
+      configuration: result, notices: result.notices(named: named),
+      fromRecipe: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
+  }
+
+  /// The pairs that `--section.key value` and `--section.key=value` name.
+  public static func overrides(fromArguments arguments: [String]) throws -> [(key: String, value: String)] {
+    var pairs: [(key: String, value: String)] = []
+    var rest = arguments[...]
+    while let argument = rest.popFirst() {
+      guard argument.hasPrefix("--"), argument.contains(".") else {
+        throw NeTIError("\(shortened(argument)) is no option; settings look like --optim.max_train_steps 500")
+      }
+      let body = argument.dropFirst(2)
+      if let equals = body.firstIndex(of: "=") {
+        pairs.append((String(body[..<equals]), String(body[body.index(after: equals)...])))
+      } else if let value = rest.first, !value.hasPrefix("--") {
+        pairs.append((String(body), value))
+        rest = rest.dropFirst()
+      } else {
+        throw NeTIError("--\(body) needs a value")
+      }
+    }
+    return pairs
+  }
+
+  /// What a flag's text means to its key: text stands as it is, a list is YAML or one entry.
+  private static func value(of override: (key: String, value: String)) throws -> ConfigurationValue {
+    guard let key = keysByName[override.key], key.isList else { return .word(override.value) }
+    guard override.value.hasPrefix("["), !key.isText || override.value.hasSuffix("]") else {
+      let one = ConfigurationValue.word(override.value)
+      return one.isNull ? .null : .list([one])
+    }
+    return try ConfigurationYAML.value(override.value, name: "--" + override.key)
+  }
+
+  /// Settles what follows from other keys.
+  private mutating func fillIn(named: Set<String>) {
+    if optim.seed == nil { optim.seed = 0 }
+    let defaultSeeds = Validation().validationSeeds?.count
+    if !named.contains("eval.validation_seeds"), eval.numValidationImages != defaultSeeds {
+      eval.validationSeeds = nil
+    }
+  }
+
+  /// One line for each key that was named but decides nothing here.
+  private func notices(named: Set<String>) -> [String] {
+    let without: [(key: String, when: Bool, reason: String)] = [
+      ("log.logging_dir", true, "TensorBoard files are in tensorboard/ of the run folder"),
+      ("log.report_to", log.reportTo != "tensorboard", "only TensorBoard files are written"),
+      ("data.dataloader_num_workers", true, "pictures are encoded once, before the first step"),
+      ("model.target_norm", model.targetNorm != nil, "the norm is that of the super-category's embedding"),
+      ("model.revision", model.revision != nil, "the revision is the one in the folder or the local cache"),
+      ("optim.gradient_checkpointing", optim.gradientCheckpointing, "memory is managed by itself"),
+      ("optim.allow_tf32", optim.allowTf32, "fp32 is computed as fp32; optim.mixed_precision is the choice"),
+    ]
+    return without.filter { $0.when && named.contains($0.key) }.map {
+      "\($0.key) has no effect here: \($0.reason)"
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import Foundation
+
+/// Paths in what is stored: never absolute, so that a run folder can move and a shared file does not
+/// tell whose machine it was made on.
+extension RunConfiguration {
+  private static let paths: [any WritableKeyPath<RunConfiguration, String> & Sendable] = [
+    \.log.expDir, \.log.loggingDir, \.data.trainDataDir,
+  ]
+  private static let optionalPaths: [any WritableKeyPath<RunConfiguration, String?> & Sendable] = [
+    \.model.pretrainedModelNameOrPath, \.model.mapperCheckpointPath,
+  ]
+
+  /// For a run folder: paths as seen from it (“../pictures/toy”). The name of a repository stays.
+  func storable(in folder: URL) -> RunConfiguration {
+    mapPaths { path in
+      let isPath = path.hasPrefix("/") || path.hasPrefix(".") || FileManager.default.fileExists(atPath: path)
+      return isPath ? Self.relative(URL(filePath: path), to: folder) : path
+    }
+  }
+
+  /// The opposite of `storable`: paths that stand for places again.
+  func located(in folder: URL) -> RunConfiguration {
+    var result = mapPaths { path in
+      guard path == "." || path.hasPrefix("./") || path.hasPrefix("../") || path == ".." else { return path }
+      return Self.canonical(folder.appending(path: path)).path
+    }
+    let place = Self.canonical(folder)
+    result.log.expName = place.lastPathComponent
+    result.log.expDir = place.deletingLastPathComponent().path
+    return result
+  }
+
+  /// For a concept file, which is given away: of absolute paths and those that lead upwards, only the
+  /// last name.
+  public func withoutPaths() -> RunConfiguration {
+    mapPaths { path in
+      let leadsAway = path.hasPrefix("/") || path.hasPrefix("~") || path.split(separator: "/").contains("..")
+      return leadsAway ? URL(filePath: path).lastPathComponent : path
+    }
+  }
+
+  /// Paths as they compare: absolute, without links.
+  var canonical: RunConfiguration {
+    mapPaths { path in
+      FileManager.default.fileExists(atPath: path) ? Self.canonical(URL(filePath: path)).path : path
+    }
+  }
+
+  private func mapPaths(_ change: (String) -> String) -> RunConfiguration {
+    var result = self
+    for path in Self.paths where !self[keyPath: path].isEmpty {
+      result[keyPath: path] = change(self[keyPath: path])
+    }
+    for path in Self.optionalPaths { result[keyPath: path] = self[keyPath: path].map(change) }
+    return result
+  }
+
+  private static func canonical(_ url: URL) -> URL { url.standardizedFileURL.resolvingSymlinksInPath() }
+
+  private static func relative(_ url: URL, to folder: URL) -> String {
+    let target = canonical(url).pathComponents
+    let base = canonical(folder).pathComponents
+    let shared = zip(target, base).prefix { $0 == $1 }.count
+    let up = Array(repeating: "..", count: base.count - shared)
+    let parts = up + target.dropFirst(shared)
+    return (up.isEmpty ? ["."] + parts : parts).joined(separator: "/")
+  }
+}

@@ -1,0 +1,159 @@
+public import Foundation
+
+/// Everything a training run is made by, in the structure of the authors' `train.yaml`.
+///
+/// Sections, names and defaults are those of `training/config.py` in the authors' code
+/// (https://github.com/NeuralTextualInversion/NeTI), written here the Swift way; `RunConfiguration.keys`
+/// is the table of their names. Where it says *ours*, the authors have no such key.
+public struct RunConfiguration: Codable, Sendable, Equatable {
+  public var log = Log()
+  public var data = Pictures()
+  public var model = Model()
+  public var eval = Validation()
+  public var optim = Optimization()
+
+  /// The authors' defaults; `log.exp_name`, `data.train_data_dir` and `data.placeholder_token` have none.
+  public init() {}
+
+  /// `log`: where a run is written and how often.
+  public struct Log: Sendable, Equatable {
+    /// The name of the run's folder inside `exp_dir`.
+    public var expName = ""
+    public var expDir = "outputs"
+    /// Updates between checkpoints.
+    public var saveSteps = 250
+    /// No effect: TensorBoard files are in `tensorboard/` of the run folder.
+    public var loggingDir = "logs"
+    /// Only `tensorboard` has an effect.
+    public var reportTo = "tensorboard"
+    /// Checkpoints kept, the newest; nil keeps all.
+    public var checkpointsTotalLimit: Int?
+  }
+
+  /// `data`: the pictures and the words for them.
+  public struct Pictures: Sendable, Equatable {
+    public var trainDataDir = ""
+    /// The word that stands for the concept in templates and prompts.
+    public var placeholderToken = ""
+    /// The word whose embedding gives the mapper's output its norm.
+    public var superCategoryToken = "object"
+    /// No effect: pictures are encoded once, before the first step.
+    public var dataloaderNumWorkers = 8
+    /// Which templates training draws from.
+    public var learnableProperty = LearnableProperty.object
+    /// Times a picture stands in the list that each pass shuffles.
+    public var repeats = 100
+    /// The side of the training pictures in pixels; nil is the model's own (the authors: 512).
+    public var resolution: Int?
+    /// Whether pictures are cropped to their middle square; else they are squashed into one.
+    public var centerCrop = false
+  }
+
+  /// What is learned: a thing or a style.
+  public enum LearnableProperty: String, Codable, Sendable, CaseIterable {
+    case object
+    case style
+
+    /// The sentences that training puts the placeholder into.
+    public var templates: [String] { self == .object ? Templates.object : Templates.style }
+  }
+
+  /// `model`: the base model and the mapper.
+  public struct Model: Sendable, Equatable {
+    /// A folder in the diffusers layout or the name of a repository in the local cache; nil is
+    /// mini-sd (the authors: Stable Diffusion 1.4).
+    public var pretrainedModelNameOrPath: String?
+    public var useNestedDropout = true
+    public var nestedDropoutProb = 0.5
+    /// Whether the mapper's output is scaled to the norm of the super-category's embedding.
+    public var normalizeMapperOutput = true
+    /// No effect, as in the authors' code: the norm is read from the super-category's embedding.
+    public var targetNorm: Double?
+    public var usePositionalEncoding = true
+    public var peSigmas = Sigmas()
+    public var numPeTimeAnchors = 10
+    public var outputBypass = true
+    /// No effect: the local cache decides.
+    public var revision: String?
+    /// A concept whose mapper training starts from.
+    public var mapperCheckpointPath: String?
+    /// Ours: what a concept is made of.
+    public var representation = RepresentationKind.neti
+  }
+
+  /// Standard deviations of the positional encoding's frequencies, for time and for layer.
+  public struct Sigmas: Sendable, Equatable {
+    public var sigmaT = 0.03
+    public var sigmaL = 2.0
+  }
+
+  /// `eval`: pictures drawn while training.
+  public struct Validation: Sendable, Equatable {
+    /// Prompts with `{}` for the concept; none draws nothing.
+    public var validationPrompts = [
+      "A photo of a {}", "A photo of a {} on a beach", "App icon of {}",
+      "A painting of {} in the style of Monet",
+    ]
+    /// Pictures of each prompt.
+    public var numValidationImages = 4
+    /// The seed of each picture; nil counts from 0. Without the key, and for another number of
+    /// pictures than 4, it is nil.
+    public var validationSeeds: [Int]? = [42, 420, 501, 5456]
+    /// Updates between two drawings.
+    public var validationSteps = 100
+    public var numDenoisingSteps = 50
+    /// Ours: guidance of the drawings (the authors' is fixed).
+    public var guidanceScale = 7.5
+
+    /// One seed for each picture of a prompt.
+    public var seeds: [Int] { validationSeeds ?? Array(0..<max(numValidationImages, 0)) }
+  }
+
+  /// `optim`: the optimiser and its schedule.
+  public struct Optimization: Sendable, Equatable {
+    /// Updates in all.
+    public var maxTrainSteps = 1000
+    public var learningRate = 1e-3
+    /// Whether the rate is multiplied by batch × accumulation × processes.
+    public var scaleLr = true
+    public var trainBatchSize = 2
+    /// No effect: what training keeps for the backward pass follows from the memory there is.
+    public var gradientCheckpointing = false
+    /// Micro-batches of one update.
+    public var gradientAccumulationSteps = 4
+    /// Decides every random draw; nil becomes 0 when a configuration is loaded.
+    public var seed: Int?
+    public var lrScheduler = LearningRate.Schedule.constant
+    /// Updates of warm-up.
+    public var lrWarmupSteps = 0
+    public var adamBeta1 = 0.9
+    public var adamBeta2 = 0.999
+    public var adamWeightDecay = 1e-2
+    public var adamEpsilon = 1e-8
+    public var mixedPrecision = MixedPrecision.no
+    /// No effect: fp32 is computed as fp32.
+    public var allowTf32 = false
+
+    /// The learning rate of every update, with `scale_lr` applied.
+    public func learningRateSchedule(processes: Int = 1) -> LearningRate {
+      let scale =
+        scaleLr
+        ? Double(trainBatchSize) * Double(gradientAccumulationSteps) * Double(processes) : 1
+      return LearningRate(
+        lrScheduler, base: learningRate * scale, warmup: lrWarmupSteps, total: maxTrainSteps)
+    }
+  }
+
+  /// What the frozen model computes in; the mapper, the loss and the optimiser are always fp32.
+  public enum MixedPrecision: String, Codable, Sendable, CaseIterable {
+    case no
+    case fp16
+    case bf16
+  }
+
+  /// The folder of the run: `log.exp_dir` / `log.exp_name`.
+  public var runFolder: URL {
+    URL(filePath: log.expDir, directoryHint: .isDirectory)
+      .appending(path: log.expName, directoryHint: .isDirectory)
+  }
+}

@@ -1,0 +1,200 @@
+public import Foundation
+
+import Diffusion
+
+/// The folder of one training run.
+///
+///     config.yaml                          the resolved configuration
+///     events.jsonl                         the log (`RunLog`)
+///     tensorboard/                         event files (`TensorBoardWriter`)
+///     samples/                             pictures drawn while training
+///     checkpoints/step-000250.safetensors  what a resume continues from
+///     concept.safetensors                  the result
+///
+/// Nothing in it is overwritten by another run, and one process at a time trains in it: the folder is
+/// locked while the object lives.
+public final class RunFolder {
+  public let url: URL
+  private let lock: FolderLock
+
+  public var configurationFile: URL { url.appending(path: Self.configurationName) }
+  public var eventsFile: URL { url.appending(path: "events.jsonl") }
+  public var tensorBoardFolder: URL { url.appending(path: "tensorboard", directoryHint: .isDirectory) }
+  public var samplesFolder: URL { url.appending(path: "samples", directoryHint: .isDirectory) }
+  public var checkpointsFolder: URL { url.appending(path: "checkpoints", directoryHint: .isDirectory) }
+  public var conceptFile: URL { url.appending(path: Self.conceptName) }
+
+  private static let configurationName = "config.yaml"
+  private static let conceptName = "concept.safetensors"
+  /// Files that do not make a folder a used one.
+  private static let unimportant: Set<String> = [FolderLock.fileName, ".DS_Store"]
+
+  /// Makes the folder of a run, or opens it to go on.
+  ///
+  /// - Parameters:
+  ///   - resume: go on with the run in the folder; where there is none yet, a new one begins. Without
+  ///     it, a folder with anything in it is an error.
+  /// - Throws: a `NeTIError` when the folder is in use by another run, another configuration (it names
+  ///   the keys) or another process, or cannot be made or written.
+  public init(_ folder: URL, configuration: RunConfiguration, resume: Bool) throws {
+    url = folder
+    let earlier = try Self.check(folder, resume: resume)
+    if let earlier { try Self.compare(configuration, with: earlier, in: folder) }
+    try Self.makeFolder(folder)
+    lock = try FolderLock(folder)
+    // Another process can have begun between the look and the lock.
+    if earlier == nil { _ = try Self.check(folder, resume: resume) }
+    for inner in [tensorBoardFolder, samplesFolder, checkpointsFolder] { try Self.makeFolder(inner) }
+    removeLeftovers()
+    try save(configuration)
+  }
+
+  /// The configuration of the run in a folder, its paths located from there.
+  ///
+  /// Throws when there is no run or its configuration cannot be read.
+  public static func configuration(of folder: URL) throws -> RunConfiguration {
+    let file = folder.appending(path: configurationName)
+    guard FileManager.default.fileExists(atPath: file.path) else {
+      throw NeTIError("there is no run in \(folder.path): it has no \(configurationName)")
+    }
+    let data = try readFile(file, limit: ConfigurationYAML.largestSize)
+    guard let text = String(data: data, encoding: .utf8) else {
+      throw NeTIError("\(file.path) is not UTF-8 text")
+    }
+    return try RunConfiguration(resolvedYAML: text, name: file.path).located(in: folder)
+  }
+
+  /// Writes `config.yaml`, when it changes.
+  private func save(_ configuration: RunConfiguration) throws {
+    let text = "# The resolved configuration of this run.\n" + configuration.storable(in: url).resolvedYAML()
+    let data = Data(text.utf8)
+    if FileManager.default.contents(atPath: configurationFile.path) == data { return }
+    do {
+      try AtomicFile.write(data, to: configurationFile)
+    } catch {
+      throw NeTIError(String(describing: error))
+    }
+  }
+
+  /// Removes what `AtomicFile` had not finished in a process that was killed.
+  private func removeLeftovers() {
+    for folder in [url, checkpointsFolder, samplesFolder] {
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+      for name in names where name.hasPrefix(".neti-") && name.hasSuffix(".tmp") {
+        try? FileManager.default.removeItem(at: folder.appending(path: name))
+      }
+    }
+  }
+
+  // MARK: Checkpoints
+
+  /// A checkpoint of the folder.
+  public struct Checkpoint: Sendable, Equatable {
+    public let step: Int
+    public let url: URL
+  }
+
+  /// Where the checkpoint after `step` updates belongs.
+  public func checkpointFile(step: Int) -> URL {
+    let digits = String(step)
+    let padded = String(repeating: "0", count: max(0, 6 - digits.count)) + digits
+    return checkpointsFolder.appending(path: "step-\(padded).safetensors")
+  }
+
+  /// All checkpoints, the latest first.
+  public func checkpoints() -> [Checkpoint] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpointsFolder.path)) ?? []
+    return names.compactMap { name in
+      guard let match = name.wholeMatch(of: /step-([0-9]{6,15})\.safetensors/), let step = Int(match.1) else {
+        return nil
+      }
+      return Checkpoint(step: step, url: checkpointsFolder.appending(path: name))
+    }.sorted { $0.step > $1.step }
+  }
+
+  /// The latest checkpoint that the caller finds good, with the names of later ones that it does not.
+  public func latestCheckpoint(
+    isValid: (Checkpoint) -> Bool
+  ) -> (checkpoint: Checkpoint?, broken: [String]) {
+    var broken: [String] = []
+    for checkpoint in checkpoints() {
+      if isValid(checkpoint) { return (checkpoint, broken) }
+      broken.append(checkpoint.url.lastPathComponent)
+    }
+    return (nil, broken)
+  }
+
+  /// Removes the oldest checkpoints beyond `limit` (nil keeps all), and never the latest. What cannot
+  /// be removed stays: it harms nothing.
+  public func prune(keeping limit: Int?) {
+    guard let limit else { return }
+    for old in checkpoints().dropFirst(max(limit, 1)) { try? FileManager.default.removeItem(at: old.url) }
+  }
+
+  // MARK: Rules
+
+  /// The configuration of the run to go on with; nil when one can begin here.
+  private static func check(_ folder: URL, resume: Bool) throws -> RunConfiguration? {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder) else { return nil }
+    guard isFolder.boolValue else { throw NeTIError("\(folder.path) is a file; name a folder with --output") }
+    let names: [String]
+    do {
+      names = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+    } catch {
+      throw NeTIError("cannot look into \(folder.path): no permission")
+    }
+    let content = names.filter {
+      !unimportant.contains($0) && !($0.hasPrefix(".neti-") && $0.hasSuffix(".tmp"))
+    }.sorted()
+    guard !content.isEmpty else { return nil }
+    if content.contains(configurationName) {
+      guard !resume else { return try configuration(of: folder) }
+      let state = content.contains(conceptName) ? "a finished run" : "an unfinished run"
+      throw NeTIError(
+        "\(folder.path) holds \(state)\(subject(of: folder)): go on with --resume, or choose another --output"
+      )
+    }
+    // A process that was killed before it wrote its configuration leaves empty folders.
+    if content.allSatisfy({ isEmptyFolder(folder.appending(path: $0)) }) { return nil }
+    let some = content.prefix(3).map(shortened).joined(separator: ", ") + (content.count > 3 ? ", …" : "")
+    throw NeTIError("\(folder.path) is not empty (\(some)) and holds no run: choose another --output")
+  }
+
+  private static func subject(of folder: URL) -> String {
+    guard let c = try? configuration(of: folder), !c.data.placeholderToken.isEmpty else { return "" }
+    return " of \(c.data.placeholderToken)"
+  }
+
+  private static func isEmptyFolder(_ url: URL) -> Bool {
+    (try? FileManager.default.contentsOfDirectory(atPath: url.path))?.isEmpty == true
+  }
+
+  private static func compare(
+    _ configuration: RunConfiguration, with earlier: RunConfiguration, in folder: URL
+  ) throws {
+    let differences = configuration.canonical.differences(from: earlier.canonical)
+    guard differences.isEmpty else {
+      throw NeTIError(
+        "\(folder.path) holds a run with other settings: \(differences.joined(separator: "; ")). "
+          + "Resume with the same settings, or choose another --output")
+    }
+  }
+
+  private static func makeFolder(_ folder: URL) throws {
+    do {
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    } catch {
+      throw NeTIError("cannot make the folder \(folder.path): \(reason(error))")
+    }
+  }
+
+  /// The system's own words, where Foundation keeps them.
+  private static func reason(_ error: any Error) -> String {
+    let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
+    if let underlying, underlying.domain == NSPOSIXErrorDomain {
+      return String(cString: strerror(Int32(truncatingIfNeeded: underlying.code)))
+    }
+    return error.localizedDescription
+  }
+}
