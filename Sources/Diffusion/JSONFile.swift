@@ -21,7 +21,10 @@ public enum JSONFile {
       throw DiffusionError("\(name): more than \(maximumDepth) objects or arrays inside one another")
     }
     do {
-      return try JSONDecoder().decode(type, from: data)
+      let decoder = JSONDecoder()
+      // Python writes -Infinity (diffusers does, in schedulers), which only JSON5 allows.
+      decoder.allowsJSON5 = data.range(of: Data("Infinity".utf8)) != nil
+      return try decoder.decode(type, from: data)
     } catch let error as DecodingError {
       throw DiffusionError("\(name): \(explain(error, data))")
     } catch let error as DiffusionError {

@@ -1,0 +1,216 @@
+import Foundation
+import Testing
+
+import Diffusion
+import TestSupport
+import Torch
+
+/// See Tests/Fixtures/sections/schedulers.py.
+private struct SchedulerGolden: Decodable {
+  struct Run: Decodable {
+    let key: String
+    let kind: String
+    let steps: Int
+    let variant: String
+  }
+  /// The JSON of each variant.
+  let variants: [String: String]
+  let runs: [Run]
+
+  static func load() throws -> SchedulerGolden {
+    try JSONDecoder().decode(
+      SchedulerGolden.self, from: Data(contentsOf: Fixtures.url("schedulers/schedulers.json")))
+  }
+
+  func configuration(_ variant: String) throws -> SchedulerConfiguration {
+    try configured(try #require(variants[variant]))
+  }
+}
+
+private func configured(_ json: String) throws -> SchedulerConfiguration {
+  try JSONFile.decode(
+    SchedulerConfiguration.self, from: Data(json.utf8), name: "scheduler/scheduler_config.json")
+}
+
+@Suite struct SchedulerTests {
+  private let shape = [1, 1, 2, 3]
+
+  /// The states after each step for the stand-in model of the golden data.
+  private func states(_ scheduler: any Scheduler) throws -> [Tensor] {
+    var scheduler = scheduler
+    let pattern = try Tensor([-0.7, -0.42, -0.14, 0.14, 0.42, 0.7] as [Float], shape)
+    let start = try Tensor([0.5, -1.25, 2.0, 0.1, -0.6, 1.4] as [Float], shape)
+    let random = try RandomSource(seed: 7)
+    var state = try start * scheduler.initialNoiseSigma
+    return try scheduler.timesteps.indices.map { i in
+      let output = try scheduler.scaledInput(state, at: i) * 0.3 + pattern * cos(scheduler.timesteps[i])
+      state = try scheduler.step(output, at: i, state, random: random)
+      return state
+    }
+  }
+
+  @Test("Timesteps are diffusers' exactly, and every state is within 1e-5, for each kind and JSON")
+  func equalDiffusers() throws {
+    let golden = try SchedulerGolden.load()
+    let data = try SafetensorsFile(Fixtures.url("schedulers/schedulers.safetensors"))
+    var compared = 0
+    for run in golden.runs {
+      let kind = try #require(SchedulerKind(rawValue: run.kind))
+      let scheduler = try makeScheduler(kind, golden.configuration(run.variant), steps: run.steps)
+      #expect(try scheduler.timesteps == data.tensor("\(run.key)/timesteps").doubles(), "\(run.key)")
+      let expected = try data.tensor("\(run.key)/states")
+      for (i, state) in try states(scheduler).enumerated() {
+        let error = try relativeError(state.reshaped([6]), expected.selected(0, i))
+        #expect(error <= 1e-5, "\(run.key), step \(i)")
+        compared += 1
+      }
+    }
+    #expect(compared > 3000)
+  }
+
+  @Test("Noisy latents, velocities and ᾱ of training equal diffusers'")
+  func trainingNoise() throws {
+    let golden = try SchedulerGolden.load()
+    let data = try SafetensorsFile(Fixtures.url("schedulers/schedulers.safetensors"))
+    let latents = try data.tensor("latents")
+    let noise = try data.tensor("noise")
+    for (name, configuration) in [
+      ("plain", try golden.configuration("plain")), ("linear", try configured("{}")),
+      ("cosine", try configured(#"{"beta_schedule": "squaredcos_cap_v2"}"#)),
+      (
+        "zero-snr",
+        try configured(
+          #"{"rescale_betas_zero_snr": true, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}"#
+        )
+      ),
+    ] {
+      var configuration = configuration
+      if name == "linear" { (configuration.betaStart, configuration.betaEnd) = (0.00085, 0.012) }
+      let schedule = try NoiseSchedule(configuration)
+      let alphas = stride(from: 0, to: 1000, by: 9).map { schedule.alphasCumprod[$0] }
+      for (a, b) in zip(alphas, try data.tensor("\(name)/alphas").doubles()) {
+        #expect(abs(a - b) <= 2e-6 * b + 1e-12, "\(name)")
+      }
+      let t = [0, 250, 500, 999]
+      let noisy = try schedule.addNoise(latents, noise, timesteps: t)
+      #expect(try relativeError(noisy, data.tensor("\(name)/noisy")) < 1e-6)
+      let velocity = try schedule.velocity(latents, noise, timesteps: t)
+      #expect(try relativeError(velocity, data.tensor("\(name)/velocity")) < 1e-6)
+    }
+  }
+
+  @Test("Latents of any precision and rank get noise; wrong timesteps are refused")
+  func noiseShapes() throws {
+    let schedule = try NoiseSchedule(SchedulerConfiguration())
+    let latents = try Tensor.ones([2, 4, 8, 8], dtype: .bfloat16)
+    #expect(try schedule.addNoise(latents, latents, timesteps: [1, 2]).dtype == .bfloat16)
+    for t in [[1], [1, 1000], [-1, 1], []] {
+      #expect(throws: DiffusionError.self) { try schedule.addNoise(latents, latents, timesteps: t) }
+    }
+  }
+
+  @Test("A step out of range or order, or without the noise that it needs, is an error")
+  func misuse() throws {
+    let plain = try SchedulerGolden.load().configuration("plain")
+    let x = try Tensor.ones(shape)
+    for kind in SchedulerKind.allCases {
+      var scheduler = try makeScheduler(kind, plain, steps: 5)
+      for i in [-1, scheduler.timesteps.count] {
+        #expect(throws: DiffusionError.self) { try scheduler.step(x, at: i, x, random: nil) }
+      }
+    }
+    var pndm = try makeScheduler(.pndm, plain, steps: 5)
+    #expect(throws: DiffusionError.self) { try pndm.step(x, at: 1, x, random: nil) }
+    var ddpm = try makeScheduler(.ddpm, plain, steps: 5)
+    #expect(throws: DiffusionError.self) { try ddpm.step(x, at: 0, x, random: nil) }
+  }
+
+  @Test("JSON that Python writes with -Infinity is read")
+  func pythonInfinity() throws {
+    let c = try configured(#"{"lambda_min_clipped": -Infinity, "solver_order": 2, "timestep_spacing": null}"#)
+    #expect(c.lambdaMinClipped == nil)
+    #expect(try makeScheduler(.dpm, c, steps: 10).timesteps.count == 10)
+  }
+
+  @Test("A configuration with wrong types, absurd values or unknown switches is refused by its key")
+  func refused() throws {
+    for (json, part) in [
+      (#"{"num_train_timesteps": "x"}"#, "num_train_timesteps"), (#"{"num_train_timesteps": 0}"#, "1…100000"),
+      (#"{"num_train_timesteps": 1000000000}"#, "1…100000"), (#"{"num_train_timesteps": -1}"#, "1…100000"),
+      (#"{"beta_start": -1}"#, "outside 0…1"), (#"{"beta_end": 2}"#, "outside 0…1"),
+      (#"{"beta_start": NaN, "beta_end": Infinity}"#, "scheduler_config.json"),
+      (#"{"beta_schedule": "sigmoid"}"#, "supported: linear, scaled_linear, squaredcos_cap_v2"),
+      (#"{"beta_schedule": 3}"#, "beta_schedule"), (#"{"trained_betas": [0.1]}"#, "trained_betas"),
+      (#"{"trained_betas": [0.1, null]}"#, "trained_betas"),
+      (#"{"prediction_type": "flow"}"#, "prediction_type"),
+      (#"{"timestep_spacing": "x"}"#, "timestep_spacing"),
+      (#"{"final_sigmas_type": "x"}"#, "final_sigmas_type"),
+      (#"{"solver_order": 3}"#, "solver_order"),
+      (#"{"algorithm_type": "sde-dpmsolver++"}"#, "algorithm_type"),
+      (#"{"use_karras_sigmas": true}"#, "use_karras_sigmas"), (#"{"thresholding": true}"#, "thresholding"),
+      (#"{"variance_type": "learned_range"}"#, "variance_type"),
+      (#"{"clip_sample_range": -1}"#, "clip_sample_range"),
+      (#"{"steps_offset": -1, "timestep_spacing": "leading"}"#, "steps_offset"),
+      (#"{"steps_offset": 9223372036854775807, "timestep_spacing": "leading"}"#, "steps_offset"),
+      (#"{"lambda_min_clipped": 1e30}"#, "lambda_min_clipped"),
+      (#"{"_use_default_values": 3}"#, "_use_default"),
+      (#"[]"#, "scheduler_config.json"),
+    ] {
+      let error = #expect(throws: DiffusionError.self) {
+        try makeScheduler(.dpm, configured(json), steps: 10)
+      }
+      #expect(error?.message.contains(part) == true, "\(json): \(error?.message ?? "")")
+      #expect(error?.message.contains("\n") == false)
+    }
+    // Switches of another scheduler do not matter.
+    let karras = try configured(#"{"use_karras_sigmas": true, "thresholding": true}"#)
+    #expect(try makeScheduler(.pndm, karras, steps: 10).timesteps.count == 12 + 7)
+    let sample = try configured(#"{"prediction_type": "sample"}"#)
+    #expect(throws: DiffusionError.self) { try makeScheduler(.pndm, sample, steps: 10) }
+  }
+
+  @Test("Any number of steps from 1 to that of training gives finite states or a clear refusal")
+  func everyNumberOfSteps() throws {
+    let golden = try SchedulerGolden.load()
+    for kind in SchedulerKind.allCases {
+      for variant in ["plain", "linspace", "leading", "trailing"] {
+        let c = try golden.configuration(variant)
+        for steps in [0, -1, 1001, Int.max] {
+          #expect(throws: DiffusionError.self) { try makeScheduler(kind, c, steps: steps) }
+        }
+        for steps in [1, 2, 3, 61, 334, 499, 501, 998, 999, 1000] {
+          do {
+            let scheduler = try makeScheduler(kind, c, steps: steps)
+            #expect(scheduler.timesteps.allSatisfy { (0...999).contains($0) })
+            #expect(scheduler.timesteps.count == steps + (kind == .pndm && steps > 1 ? 1 : 0))
+            let last = try states(scheduler).last?.doubles() ?? []
+            #expect(last.count == 6 && last.allSatisfy(\.isFinite), "\(kind) \(variant) \(steps)")
+          } catch let error as DiffusionError {
+            #expect(error.message.contains("fewer steps") || error.message.contains("choose a number"))
+            #expect(steps > 490)
+          }
+        }
+      }
+    }
+  }
+
+  @Test("5,000 damaged configurations are read or refused, never a crash")
+  func mutated() throws {
+    let golden = try SchedulerGolden.load()
+    var read = 0
+    for (seed, name) in ["plain", "trained", "heun", "used-defaults", "zero-snr"].enumerated() {
+      let json = Data(try #require(golden.variants[name]).utf8)
+      for data in Mutations(of: json, count: 1000, seed: UInt64(seed)) {
+        do {
+          let c = try JSONFile.decode(SchedulerConfiguration.self, from: data, name: "s.json")
+          let kind = SchedulerKind.allCases[read % SchedulerKind.allCases.count]
+          _ = try makeScheduler(kind, c, steps: 10)
+          read += 1
+        } catch let error as DiffusionError {
+          #expect(!error.message.isEmpty)
+        }
+      }
+    }
+    #expect(read > 500)
+  }
+}

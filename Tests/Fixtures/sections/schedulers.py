@@ -1,0 +1,113 @@
+"""Timesteps and states, step by step, of diffusers' schedulers made by from_config from one JSON.
+
+A stand-in for the model, 0.3·input + cos(t)·pattern, keeps the states apart from one another.
+"""
+import json, math
+from pathlib import Path
+
+import torch
+from diffusers import (
+    DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler,
+)
+from safetensors.torch import save_file
+
+KINDS = {
+    "dpm++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "pndm": PNDMScheduler,
+    "euler": EulerDiscreteScheduler, "ddpm": DDPMScheduler,
+}
+MINI_SD = json.loads((Path(__file__).resolve().parents[3] / "Models/mini-sd/scheduler/scheduler_config.json").read_text())
+SHAPE = [1, 1, 2, 3]
+
+# What is put over mini-sd's JSON (None removes a key), for which schedulers, at which numbers of steps.
+EVERY, SIGMA, STEPS = list(KINDS), ["dpm++", "euler"], [10, 20, 50]
+VARIANTS = [
+    ("plain", {}, EVERY, STEPS),
+    ("linspace", {"timestep_spacing": "linspace"}, EVERY, STEPS),
+    ("leading", {"timestep_spacing": "leading"}, EVERY, STEPS),
+    ("trailing", {"timestep_spacing": "trailing"}, EVERY, STEPS),
+    ("sigma-min", {"final_sigmas_type": "sigma_min"}, SIGMA, STEPS),
+    ("zero", {"final_sigmas_type": "zero"}, SIGMA, STEPS),
+    ("trailing-sigma-min", {"timestep_spacing": "trailing", "final_sigmas_type": "sigma_min"}, SIGMA, STEPS),
+    ("velocity", {"prediction_type": "v_prediction"}, EVERY, STEPS),
+    ("sample", {"prediction_type": "sample"}, ["dpm++", "ddim", "euler", "ddpm"], [10]),
+    ("runge-kutta", {"skip_prk_steps": None}, ["pndm"], STEPS),
+    ("runge-kutta-velocity", {"skip_prk_steps": False, "prediction_type": "v_prediction"}, ["pndm"], [10]),
+    ("alpha-one", {"set_alpha_to_one": True}, ["ddim", "pndm"], [10]),
+    ("alpha-default", {"set_alpha_to_one": None}, ["ddim", "pndm"], [10]),
+    ("clip-default", {"clip_sample": None}, ["ddim", "ddpm"], [10]),
+    ("clip-2", {"clip_sample": True, "clip_sample_range": 2.0}, ["ddim", "ddpm"], [10]),
+    ("no-offset", {"steps_offset": None, "timestep_spacing": "leading"}, EVERY, [20]),
+    ("linear", {"beta_schedule": None, "beta_start": None, "beta_end": None}, EVERY, [20]),
+    ("cosine", {"beta_schedule": "squaredcos_cap_v2"}, ["ddim", "pndm", "euler", "ddpm"], [20]),
+    ("cosine-clipped", {"beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1}, ["dpm++"], [20]),
+    ("trained", {"num_train_timesteps": 100, "trained_betas": [0.001 + 0.0003 * i for i in range(100)]}, EVERY, [20]),
+    ("zero-snr", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
+     ["dpm++", "ddim", "euler", "ddpm"], [20]),
+    ("first-order", {"solver_order": 1}, ["dpm++"], [10]),
+    ("heun", {"solver_type": "heun"}, ["dpm++"], [20]),
+    ("other-solver", {"solver_type": "bh2"}, ["dpm++"], [10]),
+    ("second-order-end", {"lower_order_final": False, "final_sigmas_type": "sigma_min"}, ["dpm++"], [10]),
+    ("euler-end", {"euler_at_final": True, "final_sigmas_type": "sigma_min"}, ["dpm++"], [20]),
+    ("large-variance", {"variance_type": "fixed_large"}, ["ddpm"], [10]),
+    ("used-defaults", {"_use_default_values": ["beta_schedule", "skip_prk_steps", "steps_offset"],
+                       "timestep_spacing": "leading"}, EVERY, [10]),
+    ("one-step", {}, EVERY, [1]),
+    ("two-steps", {}, EVERY, [2]),
+    ("odd", {}, EVERY, [7]),
+    ("odd-trailing", {"timestep_spacing": "trailing"}, EVERY, [13]),
+]
+
+
+def merged(change):
+    config = {**MINI_SD, **change}
+    return {k: v for k, v in config.items() if v is not None or k not in change}
+
+
+def run(kind, config, steps):
+    scheduler = KINDS[kind].from_config(config)
+    scheduler.set_timesteps(steps)
+    pattern = torch.linspace(-1, 1, 6).reshape(SHAPE) * 0.7
+    start = torch.tensor([0.5, -1.25, 2.0, 0.1, -0.6, 1.4]).reshape(SHAPE)
+    state = start * scheduler.init_noise_sigma
+    generator = torch.Generator().manual_seed(7)
+    options = {"generator": generator} if kind == "ddpm" else {}
+    states = []
+    for t in scheduler.timesteps:
+        shown = scheduler.scale_model_input(state, t)
+        output = 0.3 * shown + math.cos(float(t)) * pattern
+        state = scheduler.step(output, t, state, **options).prev_sample
+        states.append(state.flatten())
+    states = torch.stack(states)
+    assert states.isfinite().all(), (kind, config)
+    return scheduler.timesteps.double(), states.float()
+
+
+def noise():
+    """What training sees: noisy latents and velocities."""
+    tensors = {}
+    g = torch.Generator().manual_seed(3)
+    x, e = torch.randn(4, 2, 2, generator=g), torch.randn(4, 2, 2, generator=g)
+    t = torch.tensor([0, 250, 500, 999])
+    tensors["latents"], tensors["noise"] = x, e
+    for name, change in {
+        "plain": {}, "linear": {"beta_schedule": "linear"}, "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+        "zero-snr": {"rescale_betas_zero_snr": True},
+    }.items():
+        scheduler = DDPMScheduler.from_config(merged(change))
+        tensors[f"{name}/alphas"] = scheduler.alphas_cumprod[::9].clone()
+        tensors[f"{name}/noisy"] = scheduler.add_noise(x, e, t)
+        tensors[f"{name}/velocity"] = scheduler.get_velocity(x, e, t)
+    return tensors
+
+
+def make(out: Path):
+    tensors, runs = noise(), []
+    for name, change, kinds, counts in VARIANTS:
+        for kind in kinds:
+            for steps in counts:
+                key = f"{name}/{kind}/{steps}"
+                tensors[f"{key}/timesteps"], tensors[f"{key}/states"] = run(kind, merged(change), steps)
+                runs.append({"key": key, "kind": kind, "steps": steps, "variant": name})
+    variants = {name: json.dumps(merged(change)) for name, change, _, _ in VARIANTS}
+    save_file(tensors, out / "schedulers.safetensors")
+    (out / "schedulers.json").write_text(json.dumps({"variants": variants, "runs": runs}, indent=0) + "\n")
