@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 
 #if canImport(Glibc)
   import Glibc
@@ -9,12 +9,12 @@ import Foundation
 #endif
 
 /// A file that only grows, record by record: a record that did not fit is taken back.
-final class AppendOnlyFile {
+package final class AppendOnlyFile {
   private let descriptor: Int32
   private let name: String
 
   /// Opens or creates the file; with `mustBeNew`, returns nil when there is one already.
-  init?(_ url: URL, mustBeNew: Bool) throws {
+  package init?(_ url: URL, mustBeNew: Bool) throws {
     name = url.lastPathComponent
     let flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (mustBeNew ? O_EXCL : 0)
     descriptor = open(url.path, flags, 0o666)
@@ -27,7 +27,7 @@ final class AppendOnlyFile {
   deinit { close(descriptor) }
 
   /// Writes the bytes at the end of the file, or leaves the file as it was and throws.
-  func append(_ data: Data) throws {
+  package func append(_ data: Data) throws {
     let end = lseek(descriptor, 0, SEEK_END)
     guard end >= 0 else { throw systemError("cannot write \(name)") }
     var done = 0

@@ -1,0 +1,25 @@
+import Foundation
+import NeTI
+import Testing
+
+@Suite struct AppendOnlyFileTests {
+  @Test func `records are added at the end, also by a second owner`() throws {
+    let folder = try TemporaryFolder()
+    let url = folder.file("log")
+    let first = try #require(try AppendOnlyFile(url, mustBeNew: true))
+    try first.append(Data("a\n".utf8))
+    let second = try #require(try AppendOnlyFile(url, mustBeNew: false))
+    try second.append(Data("b\n".utf8))
+    try first.append(Data("c\n".utf8))
+    #expect(try Data(contentsOf: url) == Data("a\nb\nc\n".utf8))
+    #expect(try AppendOnlyFile(url, mustBeNew: true) == nil)
+  }
+
+  #if os(Linux)
+    @Test func `a full disk is an error in the system's words`() throws {
+      let file = try #require(try AppendOnlyFile(URL(filePath: "/dev/full"), mustBeNew: false))
+      let error = #expect(throws: NeTIError.self) { try file.append(Data("a\n".utf8)) }
+      #expect(error?.message == "cannot write full: No space left on device")
+    }
+  #endif
+}
