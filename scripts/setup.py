@@ -262,6 +262,14 @@ def take(wheel, place):
         raise Failure("%s: %s; it was removed, run again to fetch it anew" % (wheel.name, e))
 
 
+def inside(name):
+    """Where a file of the PyTorch wheel goes in .libtorch; None for what is not needed there."""
+    if name.startswith(("torch/include/", "torch/lib/")):
+        return name[len("torch/"):]
+    licence = re.match(r"torch-[^/]+\.dist-info/(licenses/.+)", name)
+    return licence.group(1) if licence else None
+
+
 def fetch(root):
     """Fills root/.libtorch; returns the version."""
     target, partial = root / ".libtorch", root / ".libtorch.partial"
@@ -276,7 +284,7 @@ def fetch(root):
         wheel.unlink()
         raise Failure("%s: %s; it was removed, run again to fetch it anew" % (wheel.name, e))
     say("unpacking and checking " + wheel.name)
-    take(wheel, lambda n: new / n[6:] if n.startswith(("torch/include/", "torch/lib/")) else None)
+    take(wheel, lambda n: new / inside(n) if inside(n) else None)
     add_cuda(wheel, pip, partial, new / "lib")
     problem = problem_with(new)
     if problem:

@@ -39,6 +39,7 @@ def write_wheel(folder, files, name="torch", version="2.13.0+cpu", lie=(), metad
     path = folder / ("%s-%s-cp311-cp311-%s.whl" % (name, version, setup.wheel_platforms()[0]))
     info = "%s-%s.dist-info/" % (name, version)
     files = dict(files)
+    files[info + "licenses/LICENSE"] = "terms"
     files[info + "METADATA"] = "Metadata-Version: 2.1\nName: %s\nVersion: %s\n%s" % (name, version, metadata)
     files[info + "WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-any\n"
     record = ""
@@ -92,7 +93,7 @@ class SetupTests(unittest.TestCase):
         target = self.root / ".libtorch"
         self.assertEqual((target / "version").read_text(), "2.13.0+cpu\n")
         self.assertTrue((target / LIBTORCH_CPU).is_file())
-        self.assertFalse((target / "nn").exists())
+        self.assertEqual(sorted(p.name for p in target.iterdir()), ["include", "lib", "licenses", "version"])
         self.assertFalse((self.root / ".libtorch.partial").exists())
         with mock.patch.object(setup, "find_pip", side_effect=AssertionError):
             begun = time.time()
