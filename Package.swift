@@ -75,6 +75,14 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Torch", "Diffusion"], path: "Tests/TestSupport",
       swiftSettings: strict),
+    // Feeds damaged files to every parser; see Benchmarks/.
+    .executableTarget(
+      name: "fuzz",
+      dependencies: [
+        "NeTI", "Diffusion", "Imaging", "Torch", "TestSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Benchmarks/Fuzz", swiftSettings: strict),
     .testTarget(
       name: "TorchTests", dependencies: ["Torch", "Diffusion", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "ImagingTests", dependencies: ["Imaging", "TestSupport"], swiftSettings: strict),

@@ -1,0 +1,111 @@
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+import TestSupport
+import Torch
+
+/// A parser and the sound files that are damaged for it.
+struct FuzzTarget {
+  let name: String
+  /// Sound files.
+  let originals: [Data]
+  /// The name under which a damaged file lies in the folder while it is read.
+  let file: String
+  /// Reads damaged bytes, which also lie in the file.
+  let parse: (Data) throws -> Void
+
+  /// Every parser of files. A new one is a line here.
+  static func all(_ folder: URL) throws -> [FuzzTarget] {
+    try weights(folder) + authors(folder) + configurations() + tokenizer() + pictures()
+  }
+
+  private static func weights(_ folder: URL) throws -> [FuzzTarget] {
+    let url = folder.appending(path: "x.safetensors")
+    let files = ["formats/types.safetensors", "formats/views.safetensors"]
+    return [
+      FuzzTarget(name: "safetensors", originals: try files.map(fixture), file: url.lastPathComponent) { _ in
+        let file = try SafetensorsFile(url)
+        for name in file.entries.keys { _ = try file.tensor(name).rawBytes() }
+      }
+    ]
+  }
+
+  private static func authors(_ folder: URL) throws -> [FuzzTarget] {
+    let mapper = try Data(
+      contentsOf: Fixtures.repository.appending(path: "Tests/Fixtures/authors/nope/mapper-steps-2.pt"))
+    let row = "Tests/Fixtures/authors/nope/learned_embeds-steps-2.bin"
+    let sound = folder.appending(path: "sound.bin")
+    try Data(contentsOf: Fixtures.repository.appending(path: row)).write(to: sound)
+    let archive = try ZipArchive(Array(mapper))
+    let views = folder.appending(path: "views.pt")
+    let whole = folder.appending(path: "mapper-steps-2.pt")
+    return [
+      FuzzTarget(
+        name: "pickle", originals: [Data(try archive.contents("mapper-steps-2/data.pkl"))], file: "data.pkl"
+      ) { _ = try Unpickler.value($0) },
+      FuzzTarget(
+        name: "torch.save", originals: [try fixture("formats/views.pt")], file: views.lastPathComponent
+      ) { _ in
+        let file = try TorchFile(views)
+        guard case .dictionary(let entries, _) = file.root else { return }
+        for case .tensor(let tensor) in entries.map(\.value) { _ = try file.tensor(tensor).rawBytes() }
+      },
+      FuzzTarget(name: "authors' mapper", originals: [mapper], file: whole.lastPathComponent) { _ in
+        _ = try AuthorsCheckpoint(whole, embeddings: sound)
+      },
+    ]
+  }
+
+  private static func configurations() throws -> [FuzzTarget] {
+    func target<T: Decodable>(_ name: String, _ path: String, _ type: T.Type) throws -> FuzzTarget {
+      FuzzTarget(name: name, originals: [try miniSD(path)], file: "config.json") {
+        _ = try JSONFile.decode(type, from: $0, name: name)
+      }
+    }
+    return [
+      try target("U-Net configuration", "unet/config.json", UNetConfiguration.self),
+      try target("VAE configuration", "vae/config.json", VAEConfiguration.self),
+      try target("text encoder configuration", "text_encoder/config.json", CLIPTextConfiguration.self),
+    ]
+  }
+
+  private static func tokenizer() throws -> [FuzzTarget] {
+    let files = try TokenizerFiles(folder: Fixtures.miniSD.appending(path: "tokenizer"))
+    let text = "A photo of <toy>, it’s a café 中文 😀<|endoftext|>"
+    return [
+      FuzzTarget(name: "vocabulary", originals: [files.vocabulary], file: "vocab.json") {
+        var damaged = files
+        damaged.vocabulary = $0
+        _ = try CLIPTokenizer(files: damaged)(text)
+      },
+      FuzzTarget(name: "merges", originals: [files.merges], file: "merges.txt") {
+        var damaged = files
+        damaged.merges = $0
+        _ = try CLIPTokenizer(files: damaged)(text)
+      },
+      FuzzTarget(name: "prompt", originals: [Data(text.utf8)], file: "prompt.txt") {
+        _ = try CLIPTokenizer(files: files)(String(decoding: $0, as: UTF8.self))
+      },
+    ]
+  }
+
+  private static func pictures() throws -> [FuzzTarget] {
+    let files = [
+      "rgb420.jpg", "progressive.jpg", "cmyk.jpg", "lossy-alpha.webp", "lossless-alpha.webp", "text.png",
+      "palette8-trns.png", "rgb16-interlaced.png",
+    ]
+    let originals = try files.map { try fixture("imaging/\($0)") }
+    return [
+      FuzzTarget(name: "pictures", originals: originals, file: "picture") {
+        _ = try Picture.decode($0, name: "picture")
+      }
+    ]
+  }
+
+  private static func fixture(_ path: String) throws -> Data { try Data(contentsOf: Fixtures.url(path)) }
+
+  private static func miniSD(_ path: String) throws -> Data {
+    try Data(contentsOf: Fixtures.miniSD.appending(path: path))
+  }
+}
