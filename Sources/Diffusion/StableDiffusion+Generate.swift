@@ -20,6 +20,28 @@ extension StableDiffusion {
   /// Pixels that are decoded at once: a batch of small pictures, or one large one.
   private static let pixelsPerDecoding = 512 * 512
 
+  /// Pictures of the base model itself, one for each seed.
+  ///
+  /// - Parameters:
+  ///   - prompt: cut off where the tokenizer's length ends.
+  ///   - negative: what guidance leads away from; empty for the plain unconditional branch.
+  ///   - width: in pixels, a multiple of `vaeFactor`; the model's `resolution` when nil. So is `height`.
+  ///   - check: called with the index of each step before it; throws to stop.
+  public func generate(
+    prompt: String, negative: String = "", settings: SamplerSettings = SamplerSettings(),
+    width: Int? = nil, height: Int? = nil, check: (Int) throws -> Void = { _ in }
+  ) throws -> [DecodedPicture] {
+    try withoutGradients {
+      let size = try latentSize(width: width, height: height)
+      let conditional = try CrossAttentionContext(encode(prompt))
+      let unconditional = try settings.usesGuidance ? [CrossAttentionContext(encode(negative))] : []
+      let sampler = try Sampler(
+        unet, schedulerConfiguration, settings, height: size.height, width: size.width, device: device)
+      let latents = try sampler.run(unconditional: unconditional, check: check) { _ in [conditional] }
+      return try decode(latents)
+    }
+  }
+
   /// The text encoder's output for a prompt, [1, S, d].
   public func encode(_ prompt: String) throws -> Tensor {
     try withoutGradients {

@@ -34,6 +34,8 @@ public final class StableDiffusion {
   public let textConfiguration: CLIPTextConfiguration
   public let unetConfiguration: UNetConfiguration
   public let vaeConfiguration: VAEConfiguration
+  /// From the folder; may be changed, to draw as other versions of the reference do.
+  public var schedulerConfiguration: SchedulerConfiguration
 
   private var loadedTextEncoder: CLIPTextEncoder?
   private var loadedUNet: UNet?
@@ -55,6 +57,8 @@ public final class StableDiffusion {
     textConfiguration = try folder.configuration(CLIPTextConfiguration.self, .textEncoder)
     unetConfiguration = try folder.configuration(UNetConfiguration.self, .unet)
     vaeConfiguration = try folder.configuration(VAEConfiguration.self, .vae)
+    schedulerConfiguration = try folder.configuration(
+      SchedulerConfiguration.self, .scheduler, file: "scheduler_config.json")
     tokenizer = try CLIPTokenizer(
       folder: folder.folder(.tokenizer), maxLength: textConfiguration.maxPositions)
     try checkConsistency()
@@ -116,6 +120,8 @@ public final class StableDiffusion {
   public var resolution: Int { unetConfiguration.sampleSize * vaeFactor }
   /// d of the text encoder.
   public var hiddenSize: Int { textConfiguration.hiddenSize }
+  /// What the U-Net predicts.
+  public var predictionType: PredictionType { schedulerConfiguration.predictionType }
 
   /// This model's identity; the first call hashes the token table.
   public var baseIdentity: BaseIdentity {

@@ -114,6 +114,7 @@ enum Scheme: String, CaseIterable {
     #expect(model.vaeFactor == 4)
     #expect(model.resolution == 64)
     #expect(model.hiddenSize == 128)
+    #expect(model.predictionType == .epsilon)
     #expect(abs(model.scalingFactor - 0.397) < 1e-3)
   }
 
@@ -195,6 +196,7 @@ enum Scheme: String, CaseIterable {
       ("vae/config.json", "{", "[", "vae/config.json"),
       ("text_encoder/config.json", "\"vocab_size\": 811", "\"vocab_size\": 812", "vocab_size"),
       ("text_encoder/config.json", "\"hidden_act\": \"quick_gelu\"", "\"hidden_act\": 1", "hidden_act"),
+      ("scheduler/scheduler_config.json", "0.012", "\"much\"", "beta_end"),
     ])
   func badConfigurations(path: String, old: String, new: String, part: String) throws {
     let scratch = try Scratch()

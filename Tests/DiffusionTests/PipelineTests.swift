@@ -1,0 +1,136 @@
+import Diffusion
+import Foundation
+import TestSupport
+import Testing
+import Torch
+
+@Suite(.serialized) struct PipelineTests {
+  private static let prompt = "a photo of a red robot on the moon"
+
+  private static func settings(
+    _ scheduler: SchedulerKind, _ steps: Int, _ guidance: Double, _ seeds: [UInt64] = [7]
+  ) -> SamplerSettings {
+    var s = SamplerSettings()
+    (s.scheduler, s.steps, s.guidance, s.seeds) = (scheduler, steps, guidance, seeds)
+    return s
+  }
+
+  private func miniSD() throws -> StableDiffusion { try StableDiffusion(ModelFolder(Fixtures.miniSD.path)) }
+
+  /// Compares pictures [B, H, W, 3] of the golden file with ours.
+  private func compare(_ name: String, _ pictures: [DecodedPicture]) throws {
+    let golden = try SafetensorsFile(Fixtures.url("pipeline/pictures.safetensors")).tensor(name)
+    #expect(golden.shape == [pictures.count, pictures[0].height, pictures[0].width, 3])
+    let a = pictures.flatMap(\.rgb)
+    let b = try golden.bytes()
+    try #require(a.count == b.count)
+    let differences = zip(a, b).map { abs(Int($0) - Int($1)) }
+    let within2 = Double(differences.count { $0 <= 2 }) / Double(a.count)
+    let mean = Double(differences.reduce(0, +)) / Double(a.count)
+    let summary = "\(name): largest \(differences.max() ?? 0), mean \(mean), within 2: \(within2)"
+    if ProcessInfo.processInfo.environment["NETI_TEST_VERBOSE"] != nil { print(summary) }
+    #expect(within2 >= 0.995, "\(summary)")
+    #expect(mean < 0.5, "\(summary)")
+  }
+
+  @Test(
+    "A picture of the base model is diffusers' picture: 99.5 % of values within 2, mean difference below 0.5",
+    arguments: [
+      ("dpm50_g7.5", settings(.dpm, 50, 7.5)), ("dpm20_g5", settings(.dpm, 20, 5)),
+      ("ddim20", settings(.ddim, 20, 5)), ("pndm20", settings(.pndm, 20, 5)),
+      ("euler20", settings(.euler, 20, 5)), ("ddpm20", settings(.ddpm, 20, 5)),
+      ("no_guidance", settings(.dpm, 10, 1)),
+    ])
+  func golden(name: String, settings: SamplerSettings) throws {
+    try compare(name, miniSD().generate(prompt: Self.prompt, settings: settings))
+  }
+
+  @Test("A negative prompt and a batch of seeds give diffusers' pictures")
+  func negativeBatch() throws {
+    let pictures = try miniSD().generate(
+      prompt: Self.prompt, negative: "a blue cat in the snow",
+      settings: Self.settings(.dpm, 10, 5, [7, 123_456_789]))
+    try compare("negative_batch", pictures)
+  }
+
+  @Test("A picture wider than high, with latents that do not halve evenly, is diffusers' picture")
+  func wide() throws {
+    let pictures = try miniSD().generate(
+      prompt: Self.prompt, settings: Self.settings(.dpm, 10, 5), width: 104, height: 72)
+    try compare("wide", pictures)
+  }
+
+  @Test(
+    "A batch holds the pictures that its seeds give alone, within 1", arguments: [SchedulerKind.dpm, .ddpm])
+  func batchIsSingles(scheduler: SchedulerKind) throws {
+    let model = try miniSD()
+    let seeds: [UInt64] = [3, 4]
+    let batch = try model.generate(prompt: Self.prompt, settings: Self.settings(scheduler, 4, 5, seeds))
+    for (seed, picture) in zip(seeds, batch) {
+      let alone = try model.generate(prompt: Self.prompt, settings: Self.settings(scheduler, 4, 5, [seed]))
+      #expect(zip(alone[0].rgb, picture.rgb).allSatisfy { abs(Int($0) - Int($1)) <= 1 })
+    }
+    #expect(batch[0] != batch[1])
+  }
+
+  @Test("Guidance branches apart give what they give together, within 1")
+  func branchesApart() throws {
+    let model = try miniSD()
+    var settings = Self.settings(.euler, 3, 5)
+    let together = try model.generate(prompt: Self.prompt, settings: settings)
+    settings.branchesTogether = false
+    let apart = try model.generate(prompt: Self.prompt, settings: settings)
+    #expect(zip(together[0].rgb, apart[0].rgb).allSatisfy { abs(Int($0) - Int($1)) <= 1 })
+  }
+
+  @Test("Contexts per layer and step reach the step they are meant for")
+  func contextsPerStep() throws {
+    let model = try miniSD()
+    let settings = Self.settings(.dpm, 3, 5)
+    let plain = try CrossAttentionContext(model.encode(Self.prompt))
+    let other = try CrossAttentionContext(model.encode("a blue cat"))
+    let empty = try [CrossAttentionContext(model.encode(""))]
+    let layers = try model.unet.crossAttentionLayers.count
+    func run(_ contexts: (Int) -> [CrossAttentionContext]) throws -> Tensor {
+      let sampler = try Sampler(
+        model.unet, model.schedulerConfiguration, settings, height: 16, width: 16)
+      return try sampler.run(unconditional: empty, conditional: contexts)
+    }
+    let one = try run { _ in [plain] }
+    let many = try run { _ in Array(repeating: plain, count: layers) }
+    #expect(try relativeError(many, one) < 1e-5)
+    let changed = try run { $0 == 2 ? [other] : [plain] }
+    #expect(try relativeError(changed, one) > 1e-3)
+    let split = try run { _ in [CrossAttentionContext(keys: plain.keys, values: other.values)] }
+    #expect(try relativeError(split, one) > 1e-3)
+  }
+
+  @Test("A check that throws stops the sampling at its step")
+  func cancellation() throws {
+    struct Stop: Error {}
+    var seen: [Int] = []
+    let model = try miniSD()
+    #expect(throws: Stop.self) {
+      try model.generate(prompt: "x", settings: Self.settings(.dpm, 5, 1)) {
+        seen.append($0)
+        if $0 == 2 { throw Stop() }
+      }
+    }
+    #expect(seen == [0, 1, 2])
+  }
+
+  @Test("Settings that make no sense are refused")
+  func refused() throws {
+    let model = try miniSD()
+    let good = Self.settings(.dpm, 2, 5)
+    #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: good, width: 63) }
+    #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: good, height: 0) }
+    #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: good, height: 1 << 40) }
+    for bad in [
+      Self.settings(.dpm, 0, 5), Self.settings(.dpm, 2, 5, []), Self.settings(.dpm, 2, .nan),
+      Self.settings(.dpm, -3, 5), Self.settings(.dpm, 1_000_000, 5),
+    ] {
+      #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: bad) }
+    }
+  }
+}
