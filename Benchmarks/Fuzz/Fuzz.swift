@@ -37,7 +37,7 @@ struct Fuzz: ParsableCommand {
     var round = seed &* 1_000_000
     while Date() < end {
       for target in targets where Date() < end {
-        for original in target.originals {
+        for original in target.originals where Date() < end {
           for data in Mutations(of: original, count: 20, seed: round) {
             attempt(target, data, folder, &tallies[target.name, default: Tally()])
           }

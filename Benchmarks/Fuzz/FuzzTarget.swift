@@ -17,7 +17,7 @@ struct FuzzTarget {
 
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
-    try weights(folder) + authors(folder) + configurations() + tokenizer() + pictures()
+    try weights(folder) + authors(folder) + configurations() + runs(folder) + tokenizer() + pictures()
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -67,6 +67,38 @@ struct FuzzTarget {
       try target("U-Net configuration", "unet/config.json", UNetConfiguration.self),
       try target("VAE configuration", "vae/config.json", VAEConfiguration.self),
       try target("text encoder configuration", "text_encoder/config.json", CLIPTextConfiguration.self),
+      try target("scheduler configuration", "scheduler/scheduler_config.json", SchedulerConfiguration.self),
+    ]
+  }
+
+  private static func runs(_ folder: URL) throws -> [FuzzTarget] {
+    let yaml = folder.appending(path: "config.yaml")
+    let log = folder.appending(path: "events.jsonl")
+    try? FileManager.default.removeItem(at: log)
+    let writer = try RunLog(log)
+    for step in 0..<4 { try writer.append(RunEvent(.step, step: step)) }
+    let events = try Data(contentsOf: log)
+    let settings = """
+      # As in the authors' repository.
+      log: {exp_name: toy, exp_dir: ./outputs, save_steps: 250}
+      data:
+        train_data_dir: ./images
+        placeholder_token: '<toy>'
+        super_category_token: toy
+      model: {use_nested_dropout: true, pe_sigmas: {sigma_t: 0.03, sigma_l: 2.0}}
+      eval:
+        validation_prompts: ["A photo of a {}", "A photo of a {} on a beach"]
+        validation_seeds: [42, 420]
+        num_validation_images: 2
+      optim: {max_train_steps: 500, learning_rate: 1.0e-3, train_batch_size: 2}
+      """
+    return [
+      FuzzTarget(
+        name: "YAML", originals: [Data(settings.utf8)], file: yaml.lastPathComponent
+      ) { _ in _ = try RunConfiguration.load(yaml: yaml) },
+      FuzzTarget(name: "run log", originals: [events], file: log.lastPathComponent) { _ in
+        _ = try RunLog.read(log)
+      },
     ]
   }
 
