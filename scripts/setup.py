@@ -382,7 +382,8 @@ def libtorch(a, root):
     """Finds or fetches libtorch; returns what to say about it, and whether anything was done."""
     given = os.environ.get("LIBTORCH")
     if given:
-        problem = problem_with(Path(given))
+        # Swift's build runs in other folders than this one.
+        problem = problem_with(Path(given)) if os.path.isabs(given) else "is not an absolute path"
         if problem:
             raise Failure("LIBTORCH=%s %s" % (given, problem))
         if a.source:

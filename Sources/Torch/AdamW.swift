@@ -4,21 +4,31 @@ import CTorch
 ///
 /// Loshchilov & Hutter, *Decoupled Weight Decay Regularization*; equal to `torch.optim.AdamW`.
 public final class AdamW {
+  /// The settings of the update, with PyTorch's defaults.
   public struct Options: Sendable, Equatable {
+    /// How much of the average of the gradient is kept at each step.
     public var beta1 = 0.9
+    /// How much of the average of the squared gradient is kept at each step.
     public var beta2 = 0.999
+    /// Added to the root of that average before dividing by it.
     public var epsilon = 1e-8
+    /// The share of each parameter, times the learning rate, that a step takes away.
     public var weightDecay = 1e-2
+    /// The defaults.
     public init() {}
   }
 
+  /// The settings that it was made with.
   public let options: Options
+  /// What is updated, in place.
   public let parameters: [Tensor]
-  /// The moving averages of the gradient and of its square, as `parameters` are.
+  /// The moving averages of the gradient, in the shapes of `parameters`.
   public let averages: [Tensor]
+  /// The moving averages of the squared gradient.
   public let squareAverages: [Tensor]
   private let steps: [Tensor]
 
+  /// Starts with averages of zero; `parameters` are leaves that require gradients.
   public init(_ parameters: [Tensor], _ options: Options = Options()) throws {
     self.options = options
     self.parameters = parameters
@@ -56,5 +66,6 @@ public final class AdamW {
     try check(status)
   }
 
+  /// Forgets the gathered gradients of all parameters.
   public func clearGradients() { for p in parameters { p.clearGradient() } }
 }

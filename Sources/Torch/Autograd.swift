@@ -11,6 +11,7 @@ public func withoutGradients<R>(_ body: () throws -> R) rethrows -> R {
 }
 
 extension Tensor {
+  /// Whether operations on it are recorded.
   public var requiresGradient: Bool { ct_requires_grad(handle) }
 
   /// Marks a leaf as something to be differentiated by.
@@ -25,6 +26,7 @@ extension Tensor {
 
   /// What `backward` has gathered here.
   public var gradient: Tensor? { ct_grad(handle).map(Tensor.init(owning:)) }
+  /// Forgets what `backward` has gathered here.
   public func clearGradient() { ct_clear_grad(handle) }
 
   /// The same memory outside the graph.

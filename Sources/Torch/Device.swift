@@ -23,6 +23,7 @@ public enum DType: Int32, Sendable, CaseIterable {
     }
   }
 
+  /// Whether it holds fractions, and so can have gradients.
   public var isFloating: Bool {
     switch self {
     case .float16, .float32, .float64, .bfloat16: true
@@ -51,6 +52,7 @@ public enum Device: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
+  /// The name that `init(_:)` reads.
   public var description: String {
     switch self {
     case .cpu: "cpu"

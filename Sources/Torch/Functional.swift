@@ -2,20 +2,30 @@ import CTorch
 
 // Stateless layers, named as `torch.nn.functional` names them.
 extension Tensor {
+  /// x · sigmoid(x).
   public func silu() throws -> Tensor { try unary(CT_SILU) }
+  /// 1 / (1 + e⁻ˣ).
   public func sigmoid() throws -> Tensor { try unary(CT_SIGMOID) }
+  /// The hyperbolic tangent.
   public func tanh() throws -> Tensor { try unary(CT_TANH) }
+  /// max(x, 0).
   public func relu() throws -> Tensor { try unary(CT_RELU) }
+  /// x · tanh(log(1 + eˣ)).
   public func mish() throws -> Tensor { try unary(CT_MISH) }
+  /// x · Φ(x), by the error function.
   public func gelu() throws -> Tensor { try unary(CT_GELU) }
+  /// x · Φ(x), by the approximation with tanh.
   public func geluTanh() throws -> Tensor { try unary(CT_GELU_TANH) }
   /// x · sigmoid(1.702 x), CLIP's activation.
   public func quickGELU() throws -> Tensor { try unary(CT_QUICK_GELU) }
+  /// x where it is positive, else `slope` · x.
   public func leakyReLU(_ slope: Double = 0.01) throws -> Tensor {
     try Tensor(ct_leaky_relu(handle, slope))
   }
+  /// eˣ over its sum along `dim`.
   public func softmax(_ dim: Int) throws -> Tensor { try Tensor(ct_softmax(handle, Int64(dim))) }
 
+  /// The matrix product of the last two dimensions; the ones before broadcast.
   public func matmul(_ other: Tensor) throws -> Tensor {
     try Tensor(ct_matmul(handle, other.handle))
   }
@@ -33,6 +43,8 @@ extension Tensor {
       ct_conv2d(handle, weight.handle, bias?.handle, Int64(stride), Int64(padding)))
   }
 
+  /// Normalises each of `groups` groups of channels of x [N, C, …] to mean 0 and variance 1, then scales and
+  /// shifts each channel by `weight` and `bias` [C].
   public func groupNorm(_ groups: Int, _ weight: Tensor?, _ bias: Tensor?, eps: Double) throws
     -> Tensor
   {
@@ -51,6 +63,7 @@ extension Tensor {
     try Tensor(ct_embedding(handle, indices.handle))
   }
 
+  /// x [N, C, H, W] at another size, by repeating the nearest element.
   public func upsampledNearest(height: Int, width: Int) throws -> Tensor {
     try Tensor(ct_upsample_nearest(handle, Int64(height), Int64(width)))
   }

@@ -7,6 +7,7 @@ import CTorch
 public final class RandomSource {
   private let generator: ct_generator
 
+  /// Starts the sequence of `seed`.
   public init(seed: UInt64) throws {
     guard let g = ct_generator_new(seed) else { throw TorchError.last }
     generator = g

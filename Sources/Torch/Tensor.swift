@@ -18,12 +18,19 @@ public final class Tensor {
 
   // MARK: Looking
 
+  /// The number of dimensions.
   public var rank: Int { Int(ct_rank(handle)) }
+  /// The size of each dimension.
   public var shape: [Int] { (0..<ct_rank(handle)).map { Int(ct_size(handle, $0)) } }
+  /// The distance in memory, in elements, along each dimension.
   public var strides: [Int] { (0..<ct_rank(handle)).map { Int(ct_stride(handle, $0)) } }
+  /// The number of elements.
   public var count: Int { Int(ct_numel(handle)) }
+  /// The type of the elements.
   public var dtype: DType { DType(rawValue: ct_dtype(handle)) ?? .uint8 }
+  /// Whether the elements lie in row-major order without gaps.
   public var isContiguous: Bool { ct_is_contiguous(handle) }
+  /// Where the elements are.
   public var device: Device {
     var index: Int32 = 0
     switch ct_device(handle, &index) {
@@ -42,6 +49,7 @@ public final class Tensor {
 
   // MARK: Making
 
+  /// Memory that nothing was written to.
   public static func empty(_ shape: [Int], dtype: DType = .float32, device: Device = .cpu) throws
     -> Tensor
   {
@@ -50,6 +58,7 @@ public final class Tensor {
     return try Tensor(ct_empty(s, Int32(s.count), dtype.rawValue, d.type, d.index))
   }
 
+  /// `value` everywhere.
   public static func full(
     _ shape: [Int], _ value: Double, dtype: DType = .float32, device: Device = .cpu
   ) throws -> Tensor {
@@ -58,12 +67,14 @@ public final class Tensor {
     return try Tensor(ct_full(s, Int32(s.count), value, dtype.rawValue, d.type, d.index))
   }
 
+  /// 0 everywhere.
   public static func zeros(_ shape: [Int], dtype: DType = .float32, device: Device = .cpu) throws
     -> Tensor
   {
     try full(shape, 0, dtype: dtype, device: device)
   }
 
+  /// 1 everywhere.
   public static func ones(_ shape: [Int], dtype: DType = .float32, device: Device = .cpu) throws
     -> Tensor
   {
@@ -82,15 +93,18 @@ public final class Tensor {
     try self.init(copying: values, shape: shape ?? [values.count], dtype: .float32)
   }
 
+  /// Copies `values` as float64.
   public convenience init(_ values: [Double], _ shape: [Int]? = nil) throws {
     try self.init(copying: values, shape: shape ?? [values.count], dtype: .float64)
   }
 
+  /// Copies `values` as int64.
   public convenience init(_ values: [Int], _ shape: [Int]? = nil) throws {
     try self.init(
       copying: values.map(Int64.init), shape: shape ?? [values.count], dtype: .int64)
   }
 
+  /// Copies `values` as uint8.
   public convenience init(_ values: [UInt8], _ shape: [Int]? = nil) throws {
     try self.init(copying: values, shape: shape ?? [values.count], dtype: .uint8)
   }
@@ -132,10 +146,12 @@ public final class Tensor {
     try read(dtype == .float32 ? self : to(.float32), as: Float.self)
   }
 
+  /// The elements in row-major order, converted to Double.
   public func doubles() throws -> [Double] {
     try read(dtype == .float64 ? self : to(.float64), as: Double.self)
   }
 
+  /// The elements in row-major order, cut to whole numbers.
   public func integers() throws -> [Int] {
     try read(dtype == .int64 ? self : to(.int64), as: Int64.self).map(Int.init)
   }
@@ -169,5 +185,6 @@ public final class Tensor {
 }
 
 extension Tensor: CustomStringConvertible {
+  /// Shape, type and device; not the elements.
   public var description: String { "Tensor\(shape) \(dtype) on \(device)" }
 }

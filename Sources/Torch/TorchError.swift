@@ -2,8 +2,11 @@ import CTorch
 
 /// An operation of libtorch that failed: its name, the shapes it was given, and libtorch's words.
 public struct TorchError: Error, CustomStringConvertible, Sendable {
+  /// One line: operation, shapes, reason.
   public let message: String
+  /// An error with these words.
   public init(_ message: String) { self.message = message }
+  /// `message`.
   public var description: String { message }
 
   /// The calling thread's last failed operation.

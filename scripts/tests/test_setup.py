@@ -219,6 +219,8 @@ class SetupTests(unittest.TestCase):
         self.assertEqual(list(self.root.iterdir()), [])
         (Path(os.environ["LIBTORCH"]) / LIBTORCH_CPU).unlink()
         self.fails("libtorch_cpu")
+        os.environ["LIBTORCH"] = "torch"
+        self.fails("absolute")
         os.environ["LIBTORCH"] = str(self.unpacked(self.root.parent / "old", "2.9.0"))
         self.fails("2.9.0")
 
