@@ -72,6 +72,15 @@ let package = Package(
       ],
       swiftSettings: strict),
 
+    // Programs that measure; see Benchmarks/README.md.
+    .executableTarget(
+      name: "held-out",
+      dependencies: [
+        "NeTI", "Diffusion", "Imaging", "Torch",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Benchmarks/HeldOut", swiftSettings: strict),
+
     .target(
       name: "TestSupport", dependencies: ["Torch", "Diffusion"], path: "Tests/TestSupport",
       swiftSettings: strict),
@@ -87,7 +96,8 @@ let package = Package(
       name: "TorchTests", dependencies: ["Torch", "Diffusion", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "ImagingTests", dependencies: ["Imaging", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "TestSupport"], swiftSettings: strict),
-    .testTarget(name: "NeTITests", dependencies: ["NeTI", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "NeTITests", dependencies: ["NeTI", "Imaging", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["CLI", "Imaging", "TestSupport"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6],

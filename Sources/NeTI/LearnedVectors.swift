@@ -38,7 +38,8 @@ public final class LearnedVectors: ConceptRepresentation {
   public var buffers: [(name: String, tensor: Tensor)] { [] }
 
   public func embeddings(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> ConceptEmbedding {
-    let rows = try kind == .xti ? layers.to(.int64) : layers.to(.int64) * 0
+    let rows =
+      try kind == .xti ? layers.to(.int64) : .zeros([layers.count], dtype: .int64, device: layers.device)
     return ConceptEmbedding(base: try vectors.indexSelected(0, rows), bypass: nil)
   }
 }

@@ -1,0 +1,150 @@
+import ArgumentParser
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+import Torch
+
+/// Does it learn? For every example concept: train on four pictures, hold out the fifth, and compare the
+/// denoising loss on it under the category's word, a single learned vector (ti) and neti.
+///
+/// Every finished training is one line of a JSON-lines file; a run that was interrupted goes on where it
+/// was. `--report` turns the lines into the table.
+@main
+struct HeldOut: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "held-out", abstract: "Held-out denoising losses of every example concept on mini-sd.")
+
+  @Option(help: "The base model's folder.") var model = "Models/mini-sd"
+  @Option(help: "Concepts, separated by commas; all examples when left out.") var concepts: String?
+  @Option(help: "Training seeds.") var seeds = 3
+  @Option(help: "Steps of neti and of ti; the recipe's when left out.") var steps: Int?
+  @Option(help: "neti, ti, ti5 (ti at five times the steps), separated by commas.") var kinds = "neti,ti,ti5"
+  @Option(help: "Learning rate (already scaled); the recipe's when left out.") var learningRate: Double?
+  @Option(help: "Results, one JSON object a line.") var results = "Benchmarks/results/held-out.jsonl"
+  @Option(help: "Where the concepts are kept; nowhere when left out.") var keep: String?
+  @Flag(help: "Print the table of the results instead of training.") var report = false
+
+  struct Line: Codable {
+    var concept: String, kind: String, seed: Int, steps: Int, learningRate: Double, loss: Double,
+      seconds: Double
+  }
+  struct Example: Decodable { let category: String }
+
+  func run() throws {
+    var lines = try read()
+    if report { return print(Self.table(lines)) }
+    Runtime.tuneAllocator()
+    let names = try concepts?.split(separator: ",").map(String.init) ?? Self.examples()
+    let folder = try ModelFolder(model)
+    let recipe = try Recipe.load(fromModelFolder: folder.url)
+    for name in names {
+      let category = try JSONFile.decode(Example.self, from: URL(filePath: "Examples/\(name).json")).category
+      let base = try StableDiffusion(folder)
+      let pictures = try TrainingPictures(
+        folder: URL(filePath: "Examples/\(name)"), side: base.resolution, crop: true
+      ).pictures
+      let heldOut = try HeldOutLoss(base, picture: pictures[pictures.count - 1])
+      func record(_ line: Line) throws {
+        lines.append(line)
+        try append(line)
+        print(
+          "\(line.concept) \(line.kind) seed \(line.seed): \(String(format: "%.5f", line.loss)) after \(line.steps) steps, \(Int(line.seconds)) s"
+        )
+      }
+      if !lines.contains(where: { $0.concept == name && $0.kind == "word" }) {
+        try record(
+          Line(
+            concept: name, kind: "word", seed: 0, steps: 0, learningRate: 0, loss: heldOut(word: category),
+            seconds: 0))
+      }
+      for seed in 0..<seeds {
+        for kind in kinds.split(separator: ",").map(String.init) {
+          var c = try RunConfiguration.load(
+            overrides: [
+              ("data.train_data_dir", name), ("data.placeholder_token", "<\(name)>"),
+              ("data.super_category_token", category),
+              ("log.exp_name", name), ("optim.seed", String(seed)),
+              ("model.representation", kind.hasPrefix("ti") ? "ti" : kind),
+              ("eval.validation_prompts", "[]"),
+            ], recipe: { _ in recipe }
+          ).configuration
+          if let steps { c.optim.maxTrainSteps = steps }
+          if kind == "ti5" { c.optim.maxTrainSteps *= 5 }
+          if let learningRate { (c.optim.learningRate, c.optim.scaleLr) = (learningRate, false) }
+          c.log.saveSteps = 1_000_000
+          let rate = c.optim.learningRateSchedule().base
+          if lines.contains(where: {
+            $0.concept == name && $0.kind == kind && $0.seed == seed && $0.steps == c.optim.maxTrainSteps
+              && $0.learningRate == rate
+          }) {
+            continue
+          }
+          let start = ContinuousClock.now
+          let trainer = try Trainer(model: base, pictures: Array(pictures.dropLast()), configuration: c)
+          let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }, listener: { _ in })
+          let time = (ContinuousClock.now - start).components
+          if let keep {
+            try FileManager.default.createDirectory(atPath: keep, withIntermediateDirectories: true)
+            try concept.write(to: URL(filePath: "\(keep)/\(name)-\(kind)-\(seed).safetensors"))
+          }
+          try record(
+            Line(
+              concept: name, kind: kind, seed: seed, steps: c.optim.maxTrainSteps, learningRate: rate,
+              loss: heldOut(concept),
+              seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18))
+        }
+      }
+    }
+    print(Self.table(lines))
+  }
+
+  static func examples() throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: "Examples").filter { $0.hasSuffix(".json") }.map {
+      String($0.dropLast(5))
+    }.sorted()
+  }
+
+  private func read() throws -> [Line] {
+    guard let text = try? String(contentsOfFile: results, encoding: .utf8) else { return [] }
+    return try text.split(separator: "\n").map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
+  }
+
+  private func append(_ line: Line) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .sortedKeys
+    let old = (try? Data(contentsOf: URL(filePath: results))) ?? Data()
+    try AtomicFile.write(old + encoder.encode(line) + Data("\n".utf8), to: URL(filePath: results))
+  }
+
+  /// Mean loss and its standard deviation over the seeds, per concept; the gain over the word in percent.
+  static func table(_ lines: [Line]) -> String {
+    let kinds = ["ti", "ti5", "neti"].filter { k in lines.contains { $0.kind == k } }
+    var rows = [
+      "| concept | category word | " + kinds.joined(separator: " | ") + " |",
+      "|---|---|" + kinds.map { _ in "---|" }.joined(),
+    ]
+    var means: [String: [Double]] = [:]
+    for name in Set(lines.map(\.concept)).sorted() {
+      guard let word = lines.first(where: { $0.concept == name && $0.kind == "word" })?.loss else { continue }
+      var cells = [name, String(format: "%.4f", word)]
+      for k in kinds {
+        let losses = lines.filter { $0.concept == name && $0.kind == k }.map(\.loss)
+        let mean = losses.reduce(0, +) / Double(max(losses.count, 1))
+        let deviation =
+          (losses.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / Double(max(losses.count - 1, 1)))
+          .squareRoot()
+        cells.append(
+          losses.isEmpty
+            ? "–" : String(format: "%.4f ± %.4f (%+.1f %%)", mean, deviation, (mean / word - 1) * 100))
+        if !losses.isEmpty { means[k, default: []].append(mean / word - 1) }
+      }
+      rows.append("| " + cells.joined(separator: " | ") + " |")
+    }
+    let all = kinds.map { k in
+      means[k].map { String(format: "%+.1f %%", $0.reduce(0, +) / Double($0.count) * 100) } ?? "–"
+    }
+    rows.append("| **mean change** | | " + all.joined(separator: " | ") + " |")
+    return rows.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,9 @@
+import Diffusion
+import Imaging
+import NeTI
+import Torch
+
+extension TorchError: CommandFailure {}
+extension DiffusionError: CommandFailure {}
+extension ImagingError: CommandFailure {}
+extension NeTIError: CommandFailure {}

@@ -1,0 +1,113 @@
+import ArgumentParser
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+
+/// `neti demo`: everything at once on mini-sd.
+struct Demo: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Learn an example concept on mini-sd and draw a sheet of pictures, in about two minutes.",
+    discussion: "Each demo has a folder of its own; nothing is overwritten.")
+
+  @Option(help: ArgumentHelp("Which example: a folder of pictures in Examples.", valueName: "name"))
+  var example: String = "spotty"
+
+  @Option(help: ArgumentHelp("Where the run goes; outputs/demo-NAME when left out.", valueName: "folder"))
+  var output: String?
+
+  @Option(help: "Updates of the mapper.")
+  var steps: Int?
+
+  @Option(help: "Threads that one operation may use; all cores when left out.")
+  var threads: Int?
+
+  /// What the demo draws.
+  static let prompts = [
+    "a photo of a {}", "a photo of a {} on a beach", "a photo of a {} in the snow", "pixel art of a {}",
+    "a pencil drawing of a {}",
+  ]
+  static let seeds: [UInt64] = [0, 1, 2, 3]
+
+  func validate() throws {
+    if let steps, steps < 1 { throw ValidationError("--steps \(steps): at least 1") }
+  }
+
+  func run() throws {
+    let clock = ContinuousClock.now
+    let pictures = try Installation.resource("Examples/\(example)")
+    let about = try JSONFile.decode(
+      ExampleDescription.self, from: Installation.resource("Examples/\(example).json"))
+    let folder = try freeFolder()
+    let modelFolder = try ModelFolder(Installation.miniSD().path)
+    let recipe = try Recipe.load(fromModelFolder: modelFolder.url)
+    let loaded = try RunConfiguration.load(
+      overrides: [
+        ("data.train_data_dir", pictures.path), ("data.placeholder_token", "<\(example)>"),
+        ("data.super_category_token", about.category), ("data.center_crop", "true"),
+        ("log.exp_dir", folder.deletingLastPathComponent().path), ("log.exp_name", folder.lastPathComponent),
+        ("optim.max_train_steps", String(steps ?? recipe?.demoSteps ?? 150)),
+        ("eval.validation_prompts", "[]"),
+      ],
+      recipe: { _ in recipe })
+    let c = loaded.configuration
+    var options = try ModelOptions.parse([])
+    options.threads = threads
+    note(
+      "neti learns “\(c.data.placeholderToken)”, a \(about.category), from \(folderCount(pictures)) pictures of it, then draws it in new places."
+    )
+    let (_, concept) = try TrainingSession.run(c, model: options, resume: false, quiet: true)
+
+    let model = try options.open(modelFolder)
+    var request = ConceptGenerator.Request(prompts: Self.prompts)
+    request.seeds = Self.seeds
+    request.steps = 25
+    request.guidance = recipe?.guidance ?? 7.5
+    let bar = ProgressBar("drawing ", total: request.prompts.count * request.seeds.count * request.steps)
+    let drawn = try ConceptGenerator(model, concepts: [.init(concept)])(request) { bar.update($0.stepsDone) }
+    let training = try TrainingPictures(
+      folder: pictures, side: c.data.resolution ?? model.resolution, crop: true)
+    let output = try PictureOutput(folder.appending(path: "pictures", directoryHint: .isDirectory))
+    for d in drawn {
+      _ = try output.write(d, recipe: ["model": model.folder.name, "concept": concept.about.token])
+    }
+    let sheet = try PictureOutput(folder).write(
+      PictureOutput.sheet(
+        drawn, title: "\(c.data.placeholderToken), a \(about.category), on \(model.folder.name)",
+        training: training.pictures),
+      stem: "sheet")
+    let path = folder.relativePath
+    print(
+      """
+
+      \(ProgressBar.clock((ContinuousClock.now - clock).seconds)) minutes. Look at
+
+        \(sheet.relativePath)   the training pictures, then prompts × seeds
+        \(path)/concept.safetensors   the concept
+
+      and try
+
+        neti generate --concept \(path)/concept.safetensors --prompt 'a watercolor painting of a {}' --seed 0-3
+        neti generate --concept \(path)/concept.safetensors --prompt 'a photo of a {} on the moon' --truncation 4,16,64,128
+        neti inspect \(path)/concept.safetensors
+        neti train --images YOUR-PICTURES --token '<toy>' --category toy
+      """)
+  }
+
+  private struct ExampleDescription: Decodable { let category: String }
+
+  /// A folder that no earlier demo used.
+  private func freeFolder() throws -> URL {
+    if let output { return URL(filePath: output, directoryHint: .isDirectory) }
+    let base = "outputs/demo-\(example)"
+    var path = base
+    var n = 2
+    while FileManager.default.fileExists(atPath: path) {
+      path = "\(base)-\(n)"
+      n += 1
+    }
+    return URL(filePath: path, directoryHint: .isDirectory)
+  }
+
+  private func folderCount(_ folder: URL) -> Int { (try? PictureFolder.list(folder).pictures.count) ?? 0 }
+}

@@ -1,0 +1,84 @@
+import ArgumentParser
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+import Torch
+
+/// `neti inspect`: what a concept file holds.
+struct Inspect: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Say what a concept file or checkpoint holds.",
+    discussion: """
+        neti inspect toy-run/concept.safetensors
+        neti inspect toy-run/concept.safetensors --plot importance.png
+
+      The plot shows how much each hidden unit contributes, over timesteps and layers: nested dropout puts
+      the important ones first.
+      """)
+
+  @Argument(help: ArgumentHelp("A concept or checkpoint.", valueName: "file"))
+  var file: String
+
+  @Option(help: ArgumentHelp("Draw the importance of the hidden units to this PNG.", valueName: "file"))
+  var plot: String?
+
+  @Flag(help: "Print it as JSON.")
+  var json = false
+
+  func run() throws {
+    let concept = try Concept.open(URL(filePath: file))
+    let importance = try (concept.representation as? NeTIMapper)?.unitImportance()
+    if let plot {
+      guard let importance else {
+        throw NeTIError("a \(concept.representation.kind.rawValue) concept has no hidden units to plot")
+      }
+      let picture = try Plot(
+        title: "\(concept.about.token): contribution of each hidden unit",
+        xLabel: "unit, in the order of nested dropout", yLabel: "norm",
+        series: [.init("contribution", y: importance, style: .bars)]
+      ).draw()
+      try AtomicFile.write(Data(picture.png()), to: URL(filePath: plot))
+    }
+    let a = concept.about
+    let r = concept.representation
+    let count = r.parameters.reduce(0) { $0 + $1.tensor.count }
+    if json {
+      struct Report: Encodable {
+        let file: String, about: Concept.About, representation: String, parameters: Int,
+          mapper: NeTIMapper.Settings?, importance: [Double]?
+      }
+      try printJSON(
+        Report(
+          file: URL(filePath: file).lastPathComponent, about: a, representation: r.kind.rawValue,
+          parameters: count,
+          mapper: (r as? NeTIMapper)?.settings, importance: importance))
+      return
+    }
+    print(
+      """
+      token           \(a.token)
+      category        \(a.category.isEmpty ? "unknown" : a.category)
+      representation  \(r.kind.rawValue), \(count) parameters
+      base model      \(a.base.name), hidden size \(a.base.hiddenSize), \(a.base.layers.count) cross-attention layers
+      trained         \(a.steps) steps
+      """)
+    if let m = (r as? NeTIMapper)?.settings {
+      print(
+        """
+        encoding        \(m.usesPositionalEncoding ? "σ_t \(m.sigmaTime), σ_l \(m.sigmaLayer), \(m.timeAnchors) time anchors" : "none")
+        bypass          \(m.outputBypass ? "yes" : "no")
+        output norm     \(m.targetNorm.map { String(format: "%.4f", $0) } ?? "free")
+        dial            \(m.usesNestedDropout ? "1 to \(NeTIMapper.hiddenWidth) hidden units (--truncation)" : "none: trained without nested dropout")
+        """)
+    }
+    if let importance {
+      let total = max(importance.reduce(0, +), 1e-30)
+      let shares = [8, 16, 32, 64].map { k in
+        "\(k): \(Int((importance.prefix(k).reduce(0, +) / total * 100).rounded())) %"
+      }
+      print("first units     \(shares.joined(separator: ", ")) of the contribution")
+    }
+    if let plot { print("plot            \(plot)") }
+  }
+}

@@ -1,0 +1,146 @@
+public import ArgumentParser
+import Diffusion
+import Foundation
+public import NeTI
+
+/// `neti train`: learns a concept from pictures.
+struct Train: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Learn a concept from 3–6 pictures of it.",
+    discussion: """
+        neti train --images my-toy --token '<toy>' --category toy --output toy-run
+
+      The folder toy-run then holds the concept (concept.safetensors), checkpoints, TensorBoard files and
+      a log. Ctrl-C saves the last completed step; --resume goes on from there, to exactly the concept
+      that an uninterrupted run gives:
+
+        neti train --output toy-run --resume
+
+      A configuration in the structure of the authors' train.yaml is read with --config_path; any of its
+      keys can be set on the command line, such as --optim.learning_rate 0.002.
+      """)
+
+  @Option(help: ArgumentHelp("The pictures: JPEG, PNG or WebP.", valueName: "folder"))
+  var images: String?
+
+  @Option(
+    help: ArgumentHelp("What the concept is called, a word that the model does not know.", valueName: "token")
+  )
+  var token: String?
+
+  @Option(help: ArgumentHelp("What kind of thing it is, in one word: toy, cat, mug.", valueName: "word"))
+  var category: String?
+
+  @OptionGroup var model: ModelOptions
+
+  @Option(help: "Updates of the mapper; what suits the model when left out.")
+  var steps: Int?
+
+  @Option(help: "Decides every random draw.")
+  var seed: Int?
+
+  @Option(help: ArgumentHelp("The folder of the run; it must be empty or new.", valueName: "folder"))
+  var output: String?
+
+  @Flag(help: "Go on with the run in --output.")
+  var resume = false
+
+  @Option(
+    help:
+      "\(RepresentationKind.allCases.map(\.rawValue).joined(separator: ", ")): what the concept is made of.")
+  var representation: RepresentationKind?
+
+  @Option(help: "object, or style: which sentences the placeholder is trained in.")
+  var property: String?
+
+  @Option(help: "Steps between two sets of validation pictures; none when left out.")
+  var validateEvery: Int?
+
+  @Option(
+    name: .customLong("config_path"),
+    help: ArgumentHelp("A YAML configuration in the authors' structure.", valueName: "file"))
+  var configPath: String?
+
+  @Argument(
+    parsing: .allUnrecognized,
+    help: ArgumentHelp("Settings by their dotted names.", valueName: "--section.key value"))
+  var settings: [String] = []
+
+  func validate() throws {
+    if let steps, steps < 1 { throw ValidationError("--steps \(steps): at least 1") }
+    if let seed, seed < 0 { throw ValidationError("--seed \(seed): a whole number from 0 on") }
+    if let validateEvery, validateEvery < 1 {
+      throw ValidationError("--validate-every \(validateEvery): at least 1")
+    }
+    if let bad = settings.first, !bad.hasPrefix("--") || !bad.contains(".") {
+      throw ValidationError("unexpected argument \(bad); settings look like --optim.max_train_steps 500")
+    }
+    if resume, output == nil, configPath == nil {
+      throw ValidationError("--resume needs the run's folder: --output")
+    }
+    if configPath == nil, !resume {
+      for (name, value, example) in [
+        ("images", images, "my-toy"), ("token", token, "'<toy>'"), ("category", category, "toy"),
+      ] where value == nil {
+        throw ValidationError("--\(name) is missing; for example --\(name) \(example)")
+      }
+    }
+  }
+
+  func run() throws {
+    let loaded = try configuration()
+    let c = loaded.configuration
+    for line in loaded.notices { note(line) }
+    if !loaded.fromRecipe.isEmpty {
+      note("the model's recipe gives \(loaded.fromRecipe.joined(separator: ", "))")
+    }
+    _ = try TrainingSession.run(c, model: model, resume: resume, quiet: false)
+    let folder = c.runFolder
+    note(
+      """
+
+      done: \(folder.relativePath)/concept.safetensors. Now try
+
+        neti generate --concept \(folder.relativePath)/concept.safetensors --prompt 'a photo of {} on a beach' --seed 0-3
+        neti inspect \(folder.relativePath)/concept.safetensors
+      """)
+  }
+
+  /// Flags before the YAML file, before the model's recipe, before the authors' defaults.
+  private func configuration() throws -> LoadedConfiguration {
+    var overrides: [(key: String, value: String)] = []
+    if configPath == nil { overrides.append(("data.center_crop", "true")) }
+    overrides += try RunConfiguration.overrides(fromArguments: settings)
+    func set(_ key: String, _ value: String?) {
+      if let value { overrides.append((key, value)) }
+    }
+    set("data.train_data_dir", images)
+    set("data.placeholder_token", token)
+    set("data.super_category_token", category)
+    set("data.learnable_property", property)
+    set("model.pretrained_model_name_or_path", model.model)
+    set("model.representation", representation?.rawValue)
+    set("optim.max_train_steps", steps.map(String.init))
+    set("optim.seed", seed.map(String.init))
+    set("eval.validation_steps", validateEvery.map(String.init))
+    if model.precision == .bf16 { set("optim.mixed_precision", "bf16") }
+    if configPath == nil, validateEvery == nil,
+      !overrides.contains(where: { $0.key.hasPrefix("eval.validation") })
+    {
+      set("eval.validation_prompts", "[]")
+    }
+    if let output {
+      let url = URL(filePath: output, directoryHint: .isDirectory).standardizedFileURL
+      set("log.exp_dir", url.deletingLastPathComponent().path)
+      set("log.exp_name", url.lastPathComponent)
+    } else if configPath == nil {
+      set("log.exp_dir", "outputs")
+      set("log.exp_name", token.map { $0.filter { $0.isLetter || $0.isNumber } })
+    }
+    return try RunConfiguration.load(
+      yaml: configPath.map { URL(filePath: $0) }, overrides: overrides,
+      recipe: { c in try Recipe.load(fromModelFolder: model.folder(c.model.pretrainedModelNameOrPath).url) })
+  }
+}
+
+extension RepresentationKind: ExpressibleByArgument {}

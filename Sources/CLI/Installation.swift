@@ -1,0 +1,30 @@
+import Foundation
+import NeTI
+
+/// Where what comes with neti lies: mini-sd and the example pictures.
+enum Installation {
+  /// The first of: `NETI_SHARE`, `share/neti` beside the installed executable, the checkout that
+  /// this program was built in.
+  static func resource(_ path: String) throws -> URL {
+    var candidates: [URL] = []
+    if let folder = ProcessInfo.processInfo.environment["NETI_SHARE"], !folder.isEmpty {
+      candidates.append(URL(filePath: folder))
+    }
+    if let executable = Bundle.main.executableURL?.resolvingSymlinksInPath() {
+      candidates.append(
+        executable.deletingLastPathComponent().deletingLastPathComponent().appending(path: "share/neti"))
+    }
+    candidates.append(
+      URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent())
+    for c in candidates {
+      let url = c.appending(path: path)
+      if FileManager.default.fileExists(atPath: url.path) { return url }
+    }
+    throw NeTIError(
+      "\(path) was not found, neither beside the program nor in \(candidates.map(\.path).joined(separator: ", ")); "
+        + "install neti again, or set NETI_SHARE to the folder that holds it")
+  }
+
+  static func miniSD() throws -> URL { try resource("Models/mini-sd") }
+}

@@ -1,0 +1,50 @@
+import ArgumentParser
+import Foundation
+import Torch
+
+/// The command `neti`.
+@main
+struct Neti: ParsableCommand {
+  static let version = "0.1.0"
+
+  static let configuration = CommandConfiguration(
+    commandName: "neti",
+    abstract:
+      "Personal concepts for text-to-image diffusion: learn one from 3–6 pictures, then draw it anywhere.",
+    discussion: """
+      Start with
+
+        neti demo                                  learn an example concept and draw a sheet of pictures
+
+      then use your own pictures:
+
+        neti train --images my-toy --token '<toy>' --category toy --output toy-run
+        neti generate --concept toy-run/concept.safetensors --prompt 'a photo of {} on a beach'
+
+      Without --model, everything runs on mini-sd, a small model that comes with neti. Give a folder in
+      the diffusers layout, or the name of a model in the Hugging Face cache, to use Stable Diffusion.
+      """,
+    version: versionText,
+    subcommands: [Demo.self, Train.self, Generate.self, Inspect.self, Convert.self])
+
+  private static var versionText: String {
+    "neti \(version), libtorch \(Runtime.version), devices: \(Device.available.map(\.description).joined(separator: ", "))"
+  }
+
+  /// Exit codes: 0 done, 1 failed, 64 wrong usage, 130 and 143 stopped by a signal.
+  static func main() {
+    Runtime.tuneAllocator()
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let error as any CommandFailure {
+      note("neti: \(error)")
+      exit(withError: ExitCode.failure)
+    } catch {
+      exit(withError: error)
+    }
+  }
+}
+
+/// An error of the libraries: one line for the user, exit code 1.
+protocol CommandFailure: Error, CustomStringConvertible {}

@@ -1,0 +1,86 @@
+public import ArgumentParser
+public import Diffusion
+import Foundation
+import NeTI
+import Torch
+
+/// Which model, and where and how it runs.
+struct ModelOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "A folder in the diffusers layout, or the name of a model in the Hugging Face cache; mini-sd when left out.",
+      valueName: "folder or name"))
+  var model: String?
+
+  @Option(help: "cpu, cuda, cuda:1 … or mps.")
+  var device: String = "cpu"
+
+  @Option(help: "Threads that one operation may use; all cores when left out.")
+  var threads: Int?
+
+  @Option(
+    help:
+      "fp32, or bf16: half the memory and faster where the processor has it. The concept itself always computes in fp32."
+  )
+  var precision: Precision = .fp32
+
+  enum Precision: String, ExpressibleByArgument, CaseIterable {
+    case fp32, bf16
+    var dtype: DType { self == .fp32 ? .float32 : .bfloat16 }
+  }
+
+  func validate() throws {
+    guard let d = Device(device) else {
+      throw ValidationError("--device \(device): there are cpu, cuda, cuda:N and mps")
+    }
+    guard d.isAvailable else {
+      throw ValidationError(
+        "--device \(device): not available here; this libtorch sees \(Device.available.map(\.description).joined(separator: ", "))"
+      )
+    }
+    if let threads, !(1...1024).contains(threads) {
+      throw ValidationError("--threads \(threads): between 1 and 1024")
+    }
+  }
+
+  /// The folder of the model; `name` is what a configuration says when no flag does.
+  func folder(_ name: String? = nil) throws -> ModelFolder {
+    guard let wanted = model ?? name else { return try ModelFolder(Installation.miniSD().path) }
+    return try ModelFolder(wanted)
+  }
+
+  /// Opens the model; nothing large is read before it is needed.
+  func open(_ folder: ModelFolder) throws -> StableDiffusion {
+    if let threads { try Runtime.setThreads(threads) }
+    return try StableDiffusion(folder, dtype: precision.dtype, device: Device(device) ?? .cpu)
+  }
+}
+
+/// A list of whole numbers, written 0,1,2 or 0-3.
+struct NumberList: ExpressibleByArgument {
+  static let largestCount = 1000
+  let values: [Int]
+
+  init(_ values: [Int]) { self.values = values }
+
+  init?(argument: String) {
+    var values: [Int] = []
+    for part in argument.split(separator: ",", omittingEmptySubsequences: false) {
+      let ends = part.split(separator: "-", maxSplits: 1, omittingEmptySubsequences: false).map { Int($0) }
+      switch ends.count {
+      case 1:
+        guard let v = ends[0], v >= 0 else { return nil }
+        values.append(v)
+      default:
+        guard let a = ends[0], let b = ends[1], a <= b, b - a < Self.largestCount else { return nil }
+        values += a...b
+      }
+      guard values.count <= Self.largestCount else { return nil }
+    }
+    self.init(values)
+  }
+
+  var defaultValueDescription: String { values.map(String.init).joined(separator: ",") }
+}
+
+extension SchedulerKind: ExpressibleByArgument {}

@@ -1,0 +1,141 @@
+import ArgumentParser
+import Diffusion
+import Foundation
+import NeTI
+import Synchronization
+import Torch
+
+/// A training run at the terminal: pictures, memory, progress bar, signals.
+enum TrainingSession {
+  /// How long a signal waits for the step at hand before it saves the one before.
+  private static let patience = 1.2
+
+  /// Trains as `c` says; returns the run and its concept, or ends the process when a signal stopped it.
+  static func run(_ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool) throws -> (
+    TrainingRun, Concept
+  ) {
+    let folder = try options.folder(c.model.pretrainedModelNameOrPath)
+    var options = options
+    if c.optim.mixedPrecision == .bf16 { options.precision = .bf16 }
+    let base = try options.open(folder)
+    try checkMemory(c, base)
+    let side = c.data.resolution ?? base.resolution
+    let pictures = try TrainingPictures(
+      folder: URL(filePath: c.data.trainDataDir, directoryHint: .isDirectory), side: side,
+      crop: c.data.centerCrop)
+    for line in pictures.warnings { warn(line) }
+    if !quiet {
+      note(
+        "learning \(c.data.placeholderToken) from \(pictures.pictures.count) pictures at \(side)×\(side) on \(base.folder.name)"
+      )
+    }
+    let run = try TrainingRun(
+      folder: c.runFolder, configuration: c, model: base, pictures: pictures.pictures, resume: resume)
+    for line in run.notices { warn(line) }
+
+    let commands = run.trainer.commands
+    let stopCode = Mutex<Int32>(0)
+    let ended = DispatchSemaphore(value: 0)
+    let path = c.runFolder.relativePath
+    let signals = Signals { code in
+      // A second signal while the first is being served changes nothing.
+      guard
+        stopCode.withLock({ old in
+          defer { if old == 0 { old = code } }; return old == 0
+        })
+      else { return }
+      commands.requestStop()
+      if ended.wait(timeout: .now() + patience) == .success { return }
+      do {
+        let saved = try commands.saveLastStep()
+        note(
+          "\nstopped; " + (saved.map { "step \($0.step) is saved. " } ?? "no step was complete. ")
+            + goOn(path))
+      } catch {
+        note("\nneti: stopped, and the last step could not be saved: \(error)")
+      }
+      _exit(code)
+    }
+    let bar = Bar(total: c.optim.maxTrainSteps)
+    let concept = try withExtendedLifetime(signals) { try run(listener: bar.listen) }
+    ended.signal()
+    bar.finish()
+    let code = stopCode.withLock { $0 }
+    if code != 0, concept.about.steps < c.optim.maxTrainSteps {
+      note("stopped; step \(concept.about.steps) is saved. " + goOn(path))
+      throw ExitCode(code)
+    }
+    return (run, concept)
+  }
+
+  private static func goOn(_ path: String) -> String { "Go on with: neti train --output \(path) --resume" }
+
+  /// The progress bar as a listener, which also says once how long it will take.
+  private final class Bar {
+    private let total: Int
+    private var bar: ProgressBar?
+    private var first = 0
+    private var smoothed: Double?
+    private var seconds: [Double] = []
+
+    init(total: Int) { self.total = total }
+
+    func listen(_ event: TrainingEvent) {
+      switch event {
+      case .started(let from, let to):
+        first = from
+        bar = ProgressBar("learning", total: to, first: from)
+      case .step(let s):
+        smoothed = smoothed.map { 0.95 * $0 + 0.05 * s.loss } ?? s.loss
+        seconds.append(s.seconds)
+        // The first step makes caches; the next two tell.
+        if s.step - first == 3, seconds.dropFirst().max() ?? 0 > 1 {
+          let each = seconds.dropFirst().reduce(0, +) / 2
+          note(
+            "\na step takes \(String(format: "%.1f", each)) s: about \(ProgressBar.clock(each * Double(total - s.step))) in all"
+          )
+        }
+        bar?.update(s.step, detail: "loss \(String(format: "%.4f", smoothed ?? s.loss))")
+      case .checkpoint, .samples: break
+      }
+    }
+
+    func finish() { bar?.finish() }
+  }
+
+  /// Refuses a run that cannot fit, and says what would.
+  private static func checkMemory(_ c: RunConfiguration, _ base: StableDiffusion) throws {
+    guard base.device == .cpu else { return }
+    let bytes = try [ModelFolder.Component.unet, .textEncoder].map { try base.parameterCount($0) }.reduce(
+      0, +)
+    func estimate(batch: Int, side: Int, dtype: DType) -> MemoryEstimate {
+      MemoryEstimate(
+        unet: base.unetConfiguration, text: base.textConfiguration, weightBytes: Double(bytes * dtype.size),
+        latentSide: side / base.vaeFactor, samples: batch,
+        layersAtOnce: c.model.representation == .ti ? 1 : 16, dtype: dtype)
+    }
+    let side = c.data.resolution ?? base.resolution
+    let batch = c.optim.trainBatchSize
+    var others: [(setting: String, estimate: MemoryEstimate)] = []
+    if batch > 1 {
+      others.append(
+        (
+          "--optim.train_batch_size 1 --optim.gradient_accumulation_steps \(batch * c.optim.gradientAccumulationSteps)",
+          estimate(batch: 1, side: side, dtype: base.dtype)
+        ))
+    }
+    if base.dtype == .float32 {
+      others.append(
+        ("--precision bf16 --optim.train_batch_size 1", estimate(batch: 1, side: side, dtype: .bfloat16)))
+    }
+    let small = max(base.vaeFactor * 8, side / 2 / base.vaeFactor / 8 * base.vaeFactor * 8)
+    others.append(
+      (
+        "--precision bf16 --optim.train_batch_size 1 --data.resolution \(small)",
+        estimate(batch: 1, side: small, dtype: .bfloat16)
+      ))
+    try MemoryEstimate.require(
+      estimate(batch: batch, side: side, dtype: base.dtype), available: MemoryEstimate.available(),
+      alternatives: others)
+  }
+}

@@ -1,0 +1,190 @@
+public import Diffusion
+public import Foundation
+public import Torch
+
+/// A personal concept: the file that training makes and everything else reads.
+///
+/// One safetensors file. The tensors are the representation's, plus `placeholder`, the row that
+/// stands for the token; everything else is text in the file's metadata. A checkpoint is the same
+/// file with the optimiser's state beside it, in tensors called `optimizer.…`.
+public struct Concept {
+  /// major.minor of the file format: a newer major is refused.
+  public static let formatVersion = (major: 1, minor: 0)
+
+  public let representation: any ConceptRepresentation
+  public var about: About
+  /// The placeholder's row in the embedding table, [d]; the mapper's output overwrites it.
+  public let placeholder: Tensor
+
+  /// What the file says of the concept beside its tensors.
+  public struct About: Codable, Sendable, Equatable {
+    public var token: String
+    public var category: String
+    /// The model it was trained on.
+    public var base: BaseIdentity
+    /// Updates made.
+    public var steps: Int
+    /// The resolved training configuration as YAML, without absolute paths; empty for an import.
+    public var training: String
+
+    public init(token: String, category: String, base: BaseIdentity, steps: Int, training: String) {
+      self.token = token
+      self.category = category
+      self.base = base
+      self.steps = steps
+      self.training = training
+    }
+  }
+
+  public init(_ representation: any ConceptRepresentation, about: About, placeholder: Tensor) {
+    self.representation = representation
+    self.about = about
+    self.placeholder = placeholder
+  }
+
+  // MARK: Files
+
+  private enum Key {
+    static let version = "neti.version"
+    static let representation = "neti.representation"
+    static let settings = "neti.mapper"
+    static let about = "neti.about"
+  }
+
+  /// Everything the file holds, `extra` included.
+  func encoded(extra: [(String, Tensor)] = [], metadata: [String: String] = [:]) throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    var meta = metadata
+    meta["format"] = "pt"
+    meta[Key.version] = "\(Self.formatVersion.major).\(Self.formatVersion.minor)"
+    meta[Key.representation] = representation.kind.rawValue
+    meta[Key.about] = String(decoding: try encoder.encode(about), as: UTF8.self)
+    if let mapper = representation as? NeTIMapper {
+      meta[Key.settings] = String(decoding: try encoder.encode(mapper.settings), as: UTF8.self)
+    }
+    let tensors = representation.parameters + representation.buffers
+    return try Safetensors.encode(
+      tensors.map { ($0.name, try $0.tensor.detached()) } + [("placeholder", placeholder)] + extra,
+      metadata: meta)
+  }
+
+  /// Writes the file atomically.
+  public func write(to url: URL) throws { try AtomicFile.write(encoded(), to: url) }
+
+  /// Reads a concept; throws one line that names the file and what is wrong with it.
+  public init(contentsOf url: URL) throws {
+    try self.init(SafetensorsFile(url), name: url.lastPathComponent)
+  }
+
+  /// Tensors that belong to a checkpoint, not to the concept.
+  static let optimizerPrefix = "optimizer."
+  /// A mapper is about 2 MB at Stable Diffusion's size; nothing near this is a concept.
+  static let maximumTensorCount = 4096
+
+  init(_ file: SafetensorsFile, name: String) throws {
+    func fail(_ why: String) -> NeTIError { NeTIError("\(name): \(why)") }
+    guard let version = file.metadata[Key.version] else {
+      throw fail(
+        "this safetensors file is not a neti concept (it has no \(Key.version)); see `neti convert --help` for other formats"
+      )
+    }
+    guard let major = Int(version.split(separator: ".").first ?? ""), major >= 1 else {
+      throw fail("the format version “\(version)” is not a version")
+    }
+    guard major <= Self.formatVersion.major else {
+      throw fail(
+        "it has format version \(version), newer than this program reads (\(Self.formatVersion.major).x); update neti"
+      )
+    }
+    guard let kind = file.metadata[Key.representation].flatMap(RepresentationKind.init(rawValue:)) else {
+      throw fail(
+        "unknown representation “\(file.metadata[Key.representation] ?? "none")”; known are \(RepresentationKind.allCases.map(\.rawValue).joined(separator: ", "))"
+      )
+    }
+    guard file.entries.count <= Self.maximumTensorCount else {
+      throw fail("it holds \(file.entries.count) tensors, which no concept does")
+    }
+    let about = try Self.decode(About.self, file.metadata[Key.about], Key.about, name)
+    guard (1...16_384).contains(about.base.hiddenSize), (1...1_024).contains(about.base.layers.count) else {
+      throw fail(
+        "its base model has hidden size \(about.base.hiddenSize) and \(about.base.layers.count) layers, which no model has"
+      )
+    }
+    self.about = about
+    var tensors: [String: Tensor] = [:]
+    for key in file.entries.keys where !key.hasPrefix(Self.optimizerPrefix) {
+      let t = try file.tensor(key)
+      guard t.dtype.isFloating, try t.to(.float32).isFinite().to(.float32).sum().item() == Double(t.count)
+      else {
+        throw fail("the tensor \(key) has values that are not finite numbers")
+      }
+      tensors[key] = try t.to(.float32, copy: true)
+    }
+    guard let placeholder = tensors.removeValue(forKey: "placeholder") else {
+      throw fail("the tensor placeholder is missing")
+    }
+    self.placeholder = placeholder
+    do {
+      if kind.usesMapper {
+        let settings = try Self.decode(
+          NeTIMapper.Settings.self, file.metadata[Key.settings], Key.settings, name)
+        let frequencies = tensors.removeValue(forKey: "frequencies")
+        representation = try NeTIMapper(settings, tensors: tensors, frequencies: frequencies)
+      } else {
+        guard let vectors = tensors["vectors"], tensors.count == 1 else {
+          throw NeTIError(
+            "a \(kind.rawValue) concept holds one tensor called vectors, this one \(tensors.keys.sorted().joined(separator: ", "))"
+          )
+        }
+        representation = try LearnedVectors(kind, vectors: vectors, layerCount: about.base.layers.count)
+      }
+    } catch let e as NeTIError {
+      throw fail(e.message)
+    }
+    guard representation.kind == kind, placeholder.shape == [representation.hiddenSize],
+      representation.hiddenSize == about.base.hiddenSize, representation.layerCount == about.base.layers.count
+    else {
+      throw fail("its parts do not fit together: mapper, placeholder and base model have different sizes")
+    }
+  }
+
+  private static func decode<T: Decodable>(_ type: T.Type, _ text: String?, _ key: String, _ name: String)
+    throws -> T
+  {
+    guard let text else { throw NeTIError("\(name): the entry \(key) is missing from its metadata") }
+    do {
+      return try JSONFile.decode(type, from: Data(text.utf8), name: "\(name), metadata \(key)")
+    } catch let e as DiffusionError {
+      throw NeTIError(e.message)
+    }
+  }
+
+  // MARK: The base model
+
+  /// Checks that this concept can be used with `base`: throws when dimensions or layers differ, and
+  /// returns a warning when only the weights do, as in a fine-tune.
+  public func check(against base: BaseIdentity) throws -> String? {
+    let mine = about.base
+    guard mine.hiddenSize == base.hiddenSize else {
+      throw NeTIError(
+        "the concept \(about.token) was trained on \(mine.name) with hidden size \(mine.hiddenSize); \(base.name) "
+          + "has \(base.hiddenSize): use the model it was trained on (--model)")
+    }
+    guard mine.layers.count == base.layers.count else {
+      throw NeTIError(
+        "the concept \(about.token) was trained on \(mine.name) with \(mine.layers.count) cross-attention layers; "
+          + "\(base.name) has \(base.layers.count): use the model it was trained on (--model)")
+    }
+    if mine.layers != base.layers {
+      throw NeTIError(
+        "the concept \(about.token) was trained on \(mine.name), whose cross-attention layers are others than those "
+          + "of \(base.name): use the model it was trained on (--model)")
+    }
+    if !mine.tokenTableHash.isEmpty, mine.tokenTableHash != base.tokenTableHash {
+      return "the concept \(about.token) was trained on \(mine.name), and \(base.name) has other weights; "
+        + "on a fine-tune of the same model that is fine"
+    }
+    return nil
+  }
+}

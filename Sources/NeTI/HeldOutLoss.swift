@@ -1,0 +1,68 @@
+public import Diffusion
+public import Imaging
+import Torch
+
+/// How well a concept explains a picture that it was not trained on: the mean denoising loss over a
+/// fixed grid of timesteps and noises.
+///
+/// The same grid for every concept and word, so that differences are theirs. Ours; the paper
+/// measures generated pictures with CLIP.
+public struct HeldOutLoss {
+  /// The grid: timesteps 40, 120, … 920 and so many noises for each.
+  public static let timesteps = Array(stride(from: 40, to: 1000, by: 80))
+  public static let noisesPerTimestep = 4
+  /// What the picture is called.
+  public static let prompt = "a photo of a {}"
+
+  private let model: StableDiffusion
+  private let latents: Tensor
+  private let noises: Tensor
+  private let schedule: NoiseSchedule
+
+  /// `picture` is of the model's training size.
+  public init(_ model: StableDiffusion, picture: Picture, seed: UInt64 = 0) throws {
+    self.model = model
+    schedule = try NoiseSchedule(model.schedulerConfiguration)
+    latents = try withoutGradients {
+      let x = try Tensor(picture.floats(), [1, 3, picture.height, picture.width]).to(device: model.device)
+      return try model.vae.encode(x).mean.to(.float32) * model.scalingFactor
+    }
+    let count = Self.timesteps.count * Self.noisesPerTimestep
+    noises = try RandomSource(seed: seed).normal([count] + Array(latents.shape[1...])).to(
+      device: model.device)
+  }
+
+  /// The loss of a learned concept.
+  public func callAsFunction(_ concept: Concept) throws -> Double {
+    let prompter = try ConceptPrompter(model.tokenizer, [.init(token: concept.about.token)])
+    return try mean(prompter(Self.prompt), concepts: [concept.representation])
+  }
+
+  /// The loss of a plain word, such as the category.
+  public func callAsFunction(word: String) throws -> Double {
+    let prompter = try ConceptPrompter(model.tokenizer, [])
+    return try mean(prompter(Self.prompt.replacing("{}", with: word)), concepts: [])
+  }
+
+  private func mean(_ prompt: ConceptPrompt, concepts: [any ConceptRepresentation]) throws -> Double {
+    try withoutGradients {
+      let conditioner = try SpaceTimeConditioner(
+        model.textEncoder, concepts: concepts, layerCount: model.baseIdentity.layers.count)
+      let times = Self.timesteps.flatMap { [Int](repeating: $0, count: Self.noisesPerTimestep) }
+      var sum = 0.0
+      for start in stride(from: 0, to: times.count, by: Self.samplesPerPass) {
+        let part = start..<min(start + Self.samplesPerPass, times.count)
+        let context = try conditioner(
+          [prompt], samples: part.map { .init(prompt: 0, timestep: Double(times[$0])) })
+        let loss = try schedule.loss(
+          unet: model.unet, clean: latents.expanded([part.count] + latents.shape.dropFirst()),
+          noise: noises.sliced(0, part), timesteps: Array(times[part]), context: context,
+          predicting: model.predictionType)
+        sum += try loss.item() * Double(part.count)
+      }
+      return sum / Double(times.count)
+    }
+  }
+
+  private static let samplesPerPass = 8
+}

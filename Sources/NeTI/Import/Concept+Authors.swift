@@ -1,0 +1,93 @@
+public import Foundation
+import Diffusion
+import Torch
+
+// A concept from and to the files of the authors' code.
+extension Concept {
+  /// The 16 cross-attention layers of a Stable Diffusion 1.x U-Net, in execution order, which is all
+  /// that the authors' code knows.
+  static let stableDiffusion1Layers: [String] = {
+    func block(_ path: String, _ count: Int) -> [String] {
+      (0..<count).map { "\(path).attentions.\($0).transformer_blocks.0" }
+    }
+    return (0...2).flatMap { block("down_blocks.\($0)", 2) } + block("mid_block", 1)
+      + (1...3).flatMap { block("up_blocks.\($0)", 3) }
+  }()
+
+  /// A concept file of either kind: ours, or the authors' `mapper-….pt`.
+  public static func open(_ url: URL) throws -> Concept {
+    url.pathExtension == "pt" ? try Concept(authors: AuthorsCheckpoint(url)) : try Concept(contentsOf: url)
+  }
+
+  /// The authors' checkpoint as a concept. Their file does not say which weights it was trained on, so
+  /// the base has no hash.
+  public init(authors file: AuthorsCheckpoint) throws {
+    let s = file.settings
+    let count = s.usesPositionalEncoding ? file.layers : Self.stableDiffusion1Layers.count
+    guard count == Self.stableDiffusion1Layers.count, file.layers == count else {
+      throw NeTIError(
+        "the checkpoint is for \(file.layers) cross-attention layers; Stable Diffusion 1.x has \(Self.stableDiffusion1Layers.count)"
+      )
+    }
+    var m = NeTIMapper.Settings(hiddenSize: file.embedding.count, layerCount: count)
+    m.usesPositionalEncoding = s.usesPositionalEncoding
+    m.timeAnchors = s.timeAnchors
+    m.sigmaTime = s.sigmaT
+    m.sigmaLayer = s.sigmaL
+    m.outputBypass = s.outputBypass
+    m.targetNorm = s.targetNorm
+    m.usesNestedDropout = s.usesNestedDropout
+    m.nestedDropoutProbability = s.nestedDropoutProbability
+    var tensors = file.tensors
+    let frequencies = tensors.removeValue(forKey: "frequencies")
+    let isPath = s.pretrainedModel.hasPrefix("/") || s.pretrainedModel.hasPrefix(".")
+    self.init(
+      try NeTIMapper(m, tensors: tensors, frequencies: frequencies),
+      about: About(
+        token: s.placeholderToken, category: s.superCategoryToken,
+        base: BaseIdentity(
+          name: isPath ? URL(filePath: s.pretrainedModel).lastPathComponent : s.pretrainedModel,
+          hiddenSize: file.embedding.count, layers: Self.stableDiffusion1Layers, tokenTableHash: ""),
+        steps: file.steps ?? s.maxTrainSteps, training: ""),
+      placeholder: file.embedding)
+  }
+
+  /// This concept as the authors' code keeps it. Throws when their format cannot hold it.
+  public func authorsCheckpoint() throws -> AuthorsCheckpoint {
+    guard let mapper = representation as? NeTIMapper, mapper.kind == .neti else {
+      throw NeTIError(
+        "the authors' format holds a neti concept only, and this is \(representation.kind.rawValue)")
+    }
+    let m = mapper.settings
+    var s = AuthorsSettings(placeholderToken: about.token)
+    s.superCategoryToken = about.category
+    s.pretrainedModel = about.base.name
+    s.usesNestedDropout = m.usesNestedDropout
+    s.nestedDropoutProbability = m.nestedDropoutProbability
+    s.normalizesMapperOutput = m.targetNorm != nil
+    s.targetNorm = m.targetNorm
+    s.usesPositionalEncoding = m.usesPositionalEncoding
+    s.sigmaT = m.sigmaTime
+    s.sigmaL = m.sigmaLayer
+    s.timeAnchors = m.timeAnchors
+    s.outputBypass = m.outputBypass
+    s.maxTrainSteps = about.steps
+    if let yaml = try? RunConfiguration(resolvedYAML: about.training, name: "training") {
+      let o = yaml.optim
+      s.learningRate = o.learningRateSchedule().base
+      s.scalesLearningRate = o.scaleLr
+      s.trainBatchSize = o.trainBatchSize
+      s.gradientAccumulationSteps = o.gradientAccumulationSteps
+      s.seed = o.seed
+      s.repeats = yaml.data.repeats
+      s.learnableProperty = yaml.data.learnableProperty.rawValue
+      s.centerCrop = yaml.data.centerCrop
+      s.resolution = yaml.data.resolution ?? s.resolution
+    }
+    var tensors = Dictionary(
+      uniqueKeysWithValues: try mapper.parameters.map { ($0.name, try $0.tensor.detached()) })
+    if let w = mapper.encoding?.frequencies { tensors["frequencies"] = w }
+    return AuthorsCheckpoint(
+      settings: s, steps: about.steps, embedding: placeholder, tensors: tensors, layers: m.layerCount)
+  }
+}

@@ -1,0 +1,184 @@
+public import Diffusion
+import Torch
+
+/// Space-time conditioning: from prompts, timesteps and concepts to what each cross-attention layer
+/// of the U-Net sees.
+///
+/// For every sample and layer, the concept's embedding v_base(t, l) replaces the placeholder's token
+/// embedding; the text encoder runs; before its final LayerNorm the textual bypass is added at the
+/// placeholder:
+///
+///     h_p' = h_p + 0.2 · ‖h_p‖ · v_bypass / ‖v_bypass‖
+///
+/// Keys come from the sequence without the bypass, values from the one with it. NeTI, sections 3.1
+/// and 3.3 (https://arxiv.org/abs/2305.15391). The final LayerNorm works position by position, so
+/// the two sequences differ at the placeholder only.
+///
+/// All layers and samples go through the encoder as one batch. Tokens before the first placeholder
+/// are the same for every (t, l), because the encoder is causal: they are run once per prompt.
+public struct SpaceTimeConditioner {
+  /// The weight of the bypass in the authors' code.
+  static let bypassScale = 0.2
+
+  private let encoder: CLIPTextEncoder
+  /// One per placeholder of the prompts, in the same order.
+  public let concepts: [any ConceptRepresentation]
+  public let layerCount: Int
+
+  /// Throws when a concept was made for another hidden size or number of layers.
+  public init(_ encoder: CLIPTextEncoder, concepts: [any ConceptRepresentation], layerCount: Int) throws {
+    for c in concepts {
+      guard c.hiddenSize == encoder.configuration.hiddenSize, c.layerCount == layerCount else {
+        throw NeTIError(
+          "the concept is for hidden size \(c.hiddenSize) and \(c.layerCount) cross-attention layers, but this "
+            + "model has \(encoder.configuration.hiddenSize) and \(layerCount); use the model it was trained on"
+        )
+      }
+    }
+    self.encoder = encoder
+    self.concepts = concepts
+    self.layerCount = layerCount
+  }
+
+  /// Whether anything changes with the timestep: if not, one timestep stands for all.
+  public var dependsOnTime: Bool { concepts.contains { $0.dependsOnTime } }
+  /// Layers that differ: L, or 1 when no concept depends on the layer.
+  public var distinctLayers: Int { concepts.contains { $0.dependsOnLayer } ? layerCount : 1 }
+
+  /// One thing to condition: a prompt at a timestep.
+  public struct Sample: Sendable {
+    /// Index into the prompts.
+    public var prompt: Int
+    /// Raw, 0…999; need not be whole.
+    public var timestep: Double
+
+    public init(prompt: Int, timestep: Double) {
+      self.prompt = prompt
+      self.timestep = timestep
+    }
+  }
+
+  /// The sequences of all layers for `samples`, one pair per distinct layer, each [samples, S, d].
+  ///
+  /// `keep[c]`, when there is one, says how many hidden units of concept c each row keeps; row
+  /// l · samples.count + s is layer l of sample s.
+  public func callAsFunction(
+    _ prompts: [ConceptPrompt], samples: [Sample], keep: [[Int?]] = []
+  ) throws -> [CrossAttentionContext] {
+    let sequence = try sequences(prompts, samples: samples, keep: keep)
+    return try (0..<distinctLayers).map { l in
+      let rows = l * samples.count..<(l + 1) * samples.count
+      let keys = try sequence.keys.sliced(0, rows)
+      return CrossAttentionContext(
+        keys: keys, values: try sequence.values.map { try $0.sliced(0, rows) } ?? keys)
+    }
+  }
+
+  /// Keys, and values where they differ, [layers · samples, S, d], layers outermost.
+  func sequences(_ prompts: [ConceptPrompt], samples: [Sample], keep: [[Int?]]) throws
+    -> (keys: Tensor, values: Tensor?)
+  {
+    let device = encoder.tokenEmbedding.device
+    let layers = distinctLayers
+    let rowPrompts = (0..<layers).flatMap { _ in samples.map(\.prompt) }
+    let rowIndex = try Tensor(rowPrompts).to(device: device)
+    let length = prompts[0].ids.count
+    // A placeholder has no row of its own; whichever it gets here is overwritten below.
+    let last = encoder.tokenEmbedding.size(0) - 1
+    let ids = try Tensor(prompts.flatMap { $0.ids.map { min($0, last) } }, [prompts.count, length])
+      .to(device: device)
+
+    // What comes before every placeholder is run once per prompt.
+    let start = prompts.flatMap(\.positions).min() ?? length
+    let prefix: CLIPPrefix? =
+      try start == 0
+      ? nil : withoutGradients { try encoder.prefix(encoder.embed(ids.sliced(1, 0..<start))) }
+    let prefixStates = try prefix.map { p in try withoutGradients { try encoder.finalNorm(p.states) } }
+    if start == length, let prefixStates {
+      return (try prefixStates.indexSelected(0, rowIndex), nil)
+    }
+
+    let rest = length - start
+    let d = encoder.configuration.hiddenSize
+    var inputs = try encoder.embed(ids.sliced(1, start..<length)).indexSelected(0, rowIndex)
+      .reshaped([-1, d])
+    let t = try Tensor((0..<layers).flatMap { _ in samples.map { Float($0.timestep) } }).to(device: device)
+    let l = try Tensor((0..<layers).flatMap { l in samples.map { _ in Float(l) } }).to(device: device)
+    var bypasses: [(concept: Int, direction: Tensor)] = []
+    for (c, concept) in concepts.enumerated() {
+      let width = concept.truncationWidth ?? 0
+      let mask =
+        try c < keep.count ? NestedDropout.mask(keep: keep[c], width: width)?.to(device: device) : nil
+      let e = try concept.embeddings(timesteps: t, layers: l, mask: mask)
+      let at = try rows(of: c, prompts, rowPrompts, stride: rest, offset: -start).to(device: device)
+      inputs = try inputs.indexCopied(0, at, e.base.to(inputs.dtype))
+      if let direction = e.bypass { bypasses.append((c, direction)) }
+    }
+
+    let h = try encoder.hiddenStates(
+      inputs.reshaped([rowPrompts.count, rest, d]), prefix: prefix?.rows(rowIndex))
+    let normed = try encoder.finalNorm(h)
+    let keys =
+      try prefixStates.map { try Tensor.concatenated([$0.indexSelected(0, rowIndex), normed], 1) } ?? normed
+    guard !bypasses.isEmpty else { return (keys, nil) }
+
+    var values = try keys.reshaped([-1, d])
+    for (c, direction) in bypasses {
+      let at = try rows(of: c, prompts, rowPrompts, stride: rest, offset: -start).to(device: device)
+      let state = try h.reshaped([-1, d]).indexSelected(0, at).to(.float32)
+      let residual = try direction / direction.norm([1], keep: true) * state.norm([1], keep: true)
+      let moved = try encoder.finalNorm((state + residual * Self.bypassScale).to(h.dtype).unsqueezed(1))
+      let full = try rows(of: c, prompts, rowPrompts, stride: length, offset: 0).to(device: device)
+      values = try values.indexCopied(0, full, moved.squeezed(1))
+    }
+    return (keys, try values.reshaped(keys.shape))
+  }
+
+  /// Where concept c's placeholder lies in each row of a flattened [rows, stride, …].
+  private func rows(
+    of c: Int, _ prompts: [ConceptPrompt], _ rowPrompts: [Int], stride: Int, offset: Int
+  ) throws -> Tensor {
+    try Tensor(rowPrompts.enumerated().map { r, p in r * stride + prompts[p].positions[c] + offset })
+  }
+}
+
+/// The conditioning of one prompt for a list of timesteps, computed once and kept.
+///
+/// It depends on the concepts, the prompt, the timesteps, the truncation and the precision, never on
+/// the seed.
+public struct ConditioningTable {
+  /// Rows of the text encoder that run together: bounds memory, and is past what speeds it up.
+  static let rowsPerBatch = 128
+
+  /// Per timestep (one for all when nothing depends on time), per distinct layer, [1, S, d].
+  private let steps: [[CrossAttentionContext]]
+
+  public init(
+    _ conditioner: SpaceTimeConditioner, _ prompt: ConceptPrompt, timesteps: [Double],
+    truncations: [Int?] = [], progress: ((Double) -> Void)? = nil
+  ) throws {
+    let times = conditioner.dependsOnTime ? timesteps : Array(timesteps.prefix(1))
+    let layers = conditioner.distinctLayers
+    let chunk = max(1, Self.rowsPerBatch / layers)
+    var steps: [[CrossAttentionContext]] = []
+    for start in stride(from: 0, to: times.count, by: chunk) {
+      let part = times[start..<min(start + chunk, times.count)]
+      let samples = part.map { SpaceTimeConditioner.Sample(prompt: 0, timestep: $0) }
+      let keep = truncations.map { [Int?](repeating: $0, count: samples.count * layers) }
+      let pairs = try withoutGradients { try conditioner([prompt], samples: samples, keep: keep) }
+      for i in samples.indices {
+        steps.append(
+          try pairs.map {
+            let keys = try $0.keys.sliced(0, i..<i + 1)
+            return CrossAttentionContext(
+              keys: keys, values: $0.keys === $0.values ? keys : try $0.values.sliced(0, i..<i + 1))
+          })
+      }
+      progress?(Double(start + part.count) / Double(times.count))
+    }
+    self.steps = steps
+  }
+
+  /// The pairs at the `index`-th timestep.
+  public subscript(index: Int) -> [CrossAttentionContext] { steps[min(index, steps.count - 1)] }
+}

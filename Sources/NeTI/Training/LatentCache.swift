@@ -1,0 +1,46 @@
+import Diffusion
+import Imaging
+import Torch
+
+/// The VAE's posterior of every training picture, straight and mirrored, computed once.
+///
+/// A training step draws from it: z = (μ + σ ε) · scaling factor, as `latent_dist.sample()` does.
+struct LatentCache {
+  /// [pictures, 2 (straight, mirrored), C, h, w]
+  private let means: Tensor
+  private let deviations: Tensor
+  private let scale: Double
+
+  /// Pictures are already of the training size.
+  init(
+    _ pictures: [Picture], vae: VAE, scalingFactor: Double, device: Device, progress: (Int) -> Void = { _ in }
+  )
+    throws
+  {
+    var means: [Tensor] = []
+    var deviations: [Tensor] = []
+    for (i, picture) in pictures.enumerated() {
+      try withoutGradients {
+        let straight = try Tensor(picture.floats(), [1, 3, picture.height, picture.width]).to(device: device)
+        // One at a time: the encoder's activations are the largest thing in memory at this point.
+        let moments = try [straight, straight.flipped(3)].map { try vae.encode($0) }
+        means.append(try .concatenated(moments.map { try $0.mean.to(.float32) }, 0))
+        deviations.append(try .concatenated(moments.map { try ($0.logVariance.to(.float32) * 0.5).exp() }, 0))
+      }
+      progress(i + 1)
+    }
+    self.means = try .stacked(means, 0)
+    self.deviations = try .stacked(deviations, 0)
+    scale = scalingFactor
+  }
+
+  /// [C, h, w]
+  var latentShape: [Int] { Array(means.shape[2...]) }
+
+  /// One sample of a picture's posterior, [C, h, w], scaled; `noise` is standard normal.
+  func sample(picture: Int, flipped: Bool, noise: Tensor) throws -> Tensor {
+    let mean = try means.selected(0, picture).selected(0, flipped ? 1 : 0)
+    let deviation = try deviations.selected(0, picture).selected(0, flipped ? 1 : 0)
+    return try (mean + deviation * noise) * scale
+  }
+}

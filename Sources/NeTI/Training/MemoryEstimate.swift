@@ -1,0 +1,91 @@
+public import Diffusion
+import Foundation
+public import Torch
+
+/// What a training run needs at its peak, against what the machine and its control group have.
+///
+/// An estimate from the configurations alone, made before anything is loaded: weights in the compute
+/// type, plus what the U-Net and the text encoder keep for the backward pass. Its two factors were
+/// fitted to measured runs (Benchmarks/README.md); it is meant to be right within a quarter.
+public struct MemoryEstimate: Sendable {
+  /// Values kept for the backward pass, per position and channel: by a residual block and by a
+  /// transformer block of the U-Net, and by a layer of the text encoder.
+  static let keptByResidual = 7.0
+  static let keptByTransformer = 30.0
+  static let keptByTextLayer = 30.0
+  /// libtorch itself, and what allocators hold back.
+  static let fixedBytes = 400e6
+
+  /// Bytes at the peak with `samples` in one pass.
+  public let bytes: Double
+
+  /// - Parameters:
+  ///   - weightBytes: of U-Net and text encoder together, in the compute type.
+  ///   - latentSide: height and width of the latents.
+  ///   - samples: that run as one batch.
+  ///   - layersAtOnce: sequences of the text encoder per sample.
+  public init(
+    unet: UNetConfiguration, text: CLIPTextConfiguration, weightBytes: Double, latentSide: Int, samples: Int,
+    layersAtOnce: Int, dtype: DType
+  ) {
+    var kept = 0.0
+    for (level, channels) in unet.blockOutChannels.enumerated() {
+      let side = Double(max(1, latentSide >> level))
+      let perBlock = side * side * Double(channels)
+      let layers = Double(unet.layersPerBlock[min(level, unet.layersPerBlock.count - 1)])
+      let crosses = level < unet.downBlockTypes.count && unet.downBlockTypes[level] == .crossAttention
+      // The way down has `layers` blocks, the way up one more, on about one and a half times the channels.
+      let blocks = layers + 1.5 * (layers + 1)
+      kept += perBlock * blocks * (Self.keptByResidual + (crosses ? Self.keptByTransformer : 0))
+    }
+    let textKept =
+      Double(layersAtOnce * text.maxPositions * text.hiddenSize * text.layers) * Self.keptByTextLayer
+    bytes = weightBytes + Double(samples) * (kept + textKept) * Double(dtype.size) + Self.fixedBytes
+  }
+
+  /// Bytes that this process may still take: what is available on the machine, or less where a
+  /// control group says so; nil where nothing tells.
+  public static func available() -> Double? {
+    var limits: [Double] = []
+    if let text = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8) {
+      for line in text.split(separator: "\n") where line.hasPrefix("MemAvailable:") {
+        let kilobytes = line.split(separator: " ").dropFirst().first.flatMap { Double($0) }
+        if let kilobytes { limits.append(kilobytes * 1024) }
+      }
+    } else {
+      limits.append(Double(ProcessInfo.processInfo.physicalMemory))
+    }
+    func number(_ path: String) -> Double? {
+      (try? String(contentsOfFile: path, encoding: .utf8)).flatMap {
+        Double($0.trimmingCharacters(in: .whitespacesAndNewlines))
+      }
+    }
+    // Version 2 of control groups, then version 1.
+    for (limit, used) in [
+      ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+      ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ] {
+      if let most = number(limit), most < 1e15 { limits.append(most - (number(used) ?? 0)) }
+    }
+    return limits.min()
+  }
+
+  /// Refuses a run that cannot fit, with settings that would; `alternatives` are tried in order.
+  public static func require(
+    _ estimate: MemoryEstimate, available: Double?,
+    alternatives: [(setting: String, estimate: MemoryEstimate)]
+  ) throws {
+    guard let available, estimate.bytes > available else { return }
+    let fits = alternatives.first { $0.estimate.bytes <= available }
+    throw NeTIError(
+      "this run needs about \(gigabytes(estimate.bytes)), and \(gigabytes(available)) are free; "
+        + (fits.map { "it would fit with \($0.setting) (about \(gigabytes($0.estimate.bytes)))" }
+          ?? "no setting makes it fit: the smallest needs about \(gigabytes(alternatives.last?.estimate.bytes ?? estimate.bytes)); use a machine with more memory or a smaller model")
+    )
+  }
+
+  /// 7.5 GiB
+  public static func gigabytes(_ bytes: Double) -> String {
+    "\((bytes / Double(1 << 30) * 10).rounded() / 10) GiB"
+  }
+}

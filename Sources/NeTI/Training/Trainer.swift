@@ -1,0 +1,328 @@
+public import Diffusion
+public import Foundation
+public import Imaging
+import Torch
+
+/// Learns a concept from pictures, with the diffusion model frozen.
+///
+/// Per sample: a picture, perhaps mirrored; a prompt with the placeholder in it; t ~ U{0 … 999};
+/// ε ~ N(0, I); z_t = √ᾱ_t z + √(1 − ᾱ_t) ε; the loss is the mean of (U(z_t, t, conditioning) − ε)²,
+/// or against v, as the model predicts. Only the representation is trained, by AdamW. NeTI, section
+/// 4 (https://arxiv.org/abs/2305.15391).
+///
+/// The trainer emits events and takes commands; it draws nothing on a screen and writes no file
+/// except the checkpoints that its caller's `save` makes.
+public final class Trainer {
+  public let configuration: RunConfiguration
+  public let commands = TrainingCommands()
+  /// What is being learned.
+  public let representation: any ConceptRepresentation
+
+  private let model: StableDiffusion
+  private let unet: UNet
+  private let conditioner: SpaceTimeConditioner
+  private let prompts: [ConceptPrompt]
+  private let latents: LatentCache
+  private let samples: TrainingSamples
+  private let schedule: NoiseSchedule
+  private let optimizer: AdamW
+  private let learningRate: LearningRate
+  private let about: Concept.About
+  private let placeholder: Tensor
+  private var completedSteps = 0
+
+  /// Prepares a run: encodes the pictures, makes the representation or takes it from `checkpoint`.
+  ///
+  /// - Parameters:
+  ///   - pictures: already prepared to the training size (see `TrainingPictures`).
+  ///   - configuration: resolved: no field that decides the result is left open.
+  ///   - start: a concept to begin at, with a fresh optimiser, instead of a random mapper.
+  ///   - notice: receives one line for each thing the user should know.
+  public init(
+    model: StableDiffusion, pictures: [Picture], configuration: RunConfiguration,
+    startingFrom start: Concept? = nil,
+    resuming checkpoint: Checkpoint? = nil, notice: (String) -> Void = { _ in }
+  ) throws {
+    guard !pictures.isEmpty else { throw NeTIError("there are no pictures to learn from") }
+    self.configuration = configuration
+    self.model = model
+    let keys = DrawKeys(seed: UInt64(configuration.optim.seed ?? 0))
+
+    let vae = try model.vae
+    latents = try LatentCache(pictures, vae: vae, scalingFactor: model.scalingFactor, device: model.device)
+    model.release(.vae)
+
+    let encoder = try model.textEncoder
+    let category = try CategoryToken(configuration.data.superCategoryToken, model.tokenizer)
+    if let line = category.notice { notice(line) }
+    let row = try encoder.tokenEmbedding.selected(0, category.id).to(.float32, device: .cpu, copy: true)
+    let base = try model.baseIdentity
+    let layerCount = base.layers.count
+    if let checkpoint {
+      if let warning = try checkpoint.concept.check(against: base) { notice(warning) }
+      representation = checkpoint.concept.representation
+      placeholder = checkpoint.concept.placeholder
+      completedSteps = checkpoint.concept.about.steps
+    } else if let start {
+      if let warning = try start.check(against: base) { notice(warning) }
+      representation = start.representation
+      placeholder = start.placeholder
+    } else {
+      representation = try Self.makeRepresentation(
+        configuration, row: row, layerCount: layerCount, keys: keys)
+      placeholder = row
+    }
+    about = Concept.About(
+      token: configuration.data.placeholderToken, category: configuration.data.superCategoryToken, base: base,
+      steps: completedSteps, training: configuration.withoutPaths().resolvedYAML())
+
+    let prompter = try ConceptPrompter(model.tokenizer, [.init(token: configuration.data.placeholderToken)])
+    prompts = try configuration.data.learnableProperty.templates.map { try prompter($0) }
+    conditioner = try SpaceTimeConditioner(encoder, concepts: [representation], layerCount: layerCount)
+    unet = try model.unet
+    schedule = try NoiseSchedule(model.schedulerConfiguration)
+    samples = TrainingSamples(
+      keys: keys, pictureCount: pictures.count, repeats: configuration.data.repeats,
+      templateCount: prompts.count,
+      timestepCount: schedule.alphasCumprod.count, latentShape: latents.latentShape)
+
+    let optim = configuration.optim
+    var options = AdamW.Options()
+    options.beta1 = optim.adamBeta1
+    options.beta2 = optim.adamBeta2
+    options.epsilon = optim.adamEpsilon
+    options.weightDecay = optim.adamWeightDecay
+    let parameters = representation.parameters.map(\.tensor)
+    for p in parameters { try p.requireGradient() }
+    optimizer = try AdamW(parameters, options)
+    learningRate = optim.learningRateSchedule()
+    if let checkpoint {
+      for (a, b) in zip(optimizer.averages, checkpoint.averages) { try a.copy(from: b) }
+      for (a, b) in zip(optimizer.squareAverages, checkpoint.squareAverages) { try a.copy(from: b) }
+      try optimizer.setStepCount(completedSteps)
+    }
+  }
+
+  /// A representation at its start, as the configuration asks for it.
+  static func makeRepresentation(
+    _ configuration: RunConfiguration, row: Tensor, layerCount: Int, keys: DrawKeys
+  ) throws -> any ConceptRepresentation {
+    let m = configuration.model
+    guard m.representation.usesMapper else {
+      return try LearnedVectors(m.representation, startingAt: row, layerCount: layerCount)
+    }
+    var s = NeTIMapper.Settings(hiddenSize: row.count, layerCount: layerCount)
+    s.kind = m.representation
+    s.usesPositionalEncoding = m.usePositionalEncoding
+    s.timeAnchors = m.numPeTimeAnchors
+    s.sigmaTime = m.peSigmas.sigmaT
+    s.sigmaLayer = m.peSigmas.sigmaL
+    s.outputBypass = m.outputBypass
+    s.targetNorm = m.normalizeMapperOutput ? try row.norm().item() : nil
+    s.usesNestedDropout = m.useNestedDropout
+    s.nestedDropoutProbability = m.nestedDropoutProb
+    return try NeTIMapper(s, keys: keys)
+  }
+
+  // MARK: Running
+
+  /// The concept as it is now.
+  public func concept() -> Concept {
+    var about = about
+    about.steps = completedSteps
+    return Concept(representation, about: about, placeholder: placeholder)
+  }
+
+  /// Trains up to the configured number of steps, or until asked to stop.
+  ///
+  /// - Parameters:
+  ///   - save: writes a checkpoint's bytes for a step and says where.
+  ///   - validate: draws validation pictures of the concept as it is now.
+  ///   - listener: receives every event, in order, on this thread.
+  /// - Returns: the concept, with the steps that it has.
+  public func run(
+    save: @escaping (_ step: Int, _ checkpoint: Data) throws -> URL,
+    validate: ((Concept) throws -> [(prompt: String, seed: UInt64, picture: Picture)])? = nil,
+    listener: (TrainingEvent) throws -> Void
+  ) throws -> Concept {
+    let total = configuration.optim.maxTrainSteps
+    try listener(.started(from: completedSteps, to: total))
+    var lastSave = ContinuousClock.now
+    var saved = completedSteps
+    func checkpoint() throws {
+      let file = try save(completedSteps, snapshot().encode())
+      lastSave = .now
+      saved = completedSteps
+      try listener(.checkpoint(step: completedSteps, file: file))
+    }
+    if completedSteps > 0 { try offerLastStep(save) }
+    while completedSteps < total, !commands.stopRequested {
+      let start = ContinuousClock.now
+      let rate = learningRate(completedSteps)
+      let loss: Double
+      do {
+        loss = try step(completedSteps, learningRate: rate)
+      } catch let e as NonFiniteLoss {
+        // The step before, as it was: this one may have spoiled the mapper already.
+        if saved < completedSteps { _ = try commands.saveLastStep() }
+        throw NeTIError(
+          "the loss or the mapper became \(e.loss) in step \(completedSteps + 1), so that step was not taken; step \(completedSteps) is saved. "
+            + "Try a smaller learning rate (this step's was \(rate))"
+            + (configuration.optim.mixedPrecision == .no ? "" : " or --precision fp32"))
+      }
+      completedSteps += 1
+      try offerLastStep(save)
+      let time = (ContinuousClock.now - start).components
+      let seconds = Double(time.seconds) + Double(time.attoseconds) * 1e-18
+      try listener(
+        .step(TrainingStep(step: completedSteps, loss: loss, learningRate: rate, seconds: seconds)))
+      let due =
+        completedSteps % max(configuration.log.saveSteps, 1) == 0
+        || ContinuousClock.now - lastSave > Self.saveInterval
+      if due || commands.takeCheckpoint() { try checkpoint() }
+      let every = configuration.eval.validationSteps
+      if let validate,
+        (every > 0 && completedSteps % every == 0 && completedSteps < total) || commands.takeSamples()
+      {
+        try listener(
+          .samples(step: completedSteps, pictures: try withoutGradients { try validate(concept()) }))
+      }
+    }
+    if saved < completedSteps { try checkpoint() }
+    return concept()
+  }
+
+  /// Checkpoints come at least this often.
+  static let saveInterval: Duration = .seconds(600)
+
+  private struct NonFiniteLoss: Error { let loss: Double }
+
+  /// What a checkpoint holds, apart from the tensors that the next step changes.
+  private struct Snapshot {
+    let concept: Concept
+    let averages: [Tensor]
+    let squareAverages: [Tensor]
+    func encode() throws -> Data {
+      try Checkpoint.encode(concept, averages: averages, squareAverages: squareAverages)
+    }
+  }
+
+  private func snapshot() throws -> Snapshot {
+    Snapshot(concept: concept(), averages: optimizer.averages, squareAverages: optimizer.squareAverages)
+  }
+
+  /// Gives the commands a copy of this step, so that a signal can save it while the next one runs.
+  private func offerLastStep(_ save: @escaping (Int, Data) throws -> URL) throws {
+    let frozen = try withoutGradients { () -> Snapshot in
+      let parameters = Dictionary(
+        uniqueKeysWithValues: try representation.parameters.map { ($0.name, try $0.tensor.detached()) })
+      let copy: any ConceptRepresentation =
+        if let m = representation as? NeTIMapper {
+          try NeTIMapper(m.settings, tensors: parameters, frequencies: m.encoding?.frequencies)
+        } else {
+          try LearnedVectors(
+            representation.kind, vectors: parameters["vectors"] ?? placeholder,
+            layerCount: representation.layerCount)
+        }
+      let now = concept()
+      return Snapshot(
+        concept: Concept(copy, about: now.about, placeholder: placeholder),
+        averages: try optimizer.averages.map { try $0.clone() },
+        squareAverages: try optimizer.squareAverages.map { try $0.clone() })
+    }
+    let step = completedSteps
+    commands.completed(step: step) { try save(step, frozen.encode()) }
+  }
+
+  // MARK: One step
+
+  /// Samples that run as one batch. Micro-batches are merged while pictures are small, where a
+  /// larger batch is faster; the draws, and so the result but for rounding, do not depend on it.
+  private var samplesPerPass: Int {
+    let micro = configuration.optim.trainBatchSize
+    let area = latents.latentShape[1] * latents.latentShape[2]
+    return max(micro, latentPositionsPerPass / area / micro * micro)
+  }
+  package var latentPositionsPerPass = 4096
+
+  /// One update; returns the loss.
+  private func step(_ step: Int, learningRate: Double) throws -> Double {
+    let micro = configuration.optim.trainBatchSize
+    let perStep = micro * configuration.optim.gradientAccumulationSteps
+    var loss = 0.0
+    for start in stride(from: 0, to: perStep, by: samplesPerPass) {
+      let count = min(samplesPerPass, perStep - start)
+      let part =
+        try denoisingLoss(step: step, first: step * perStep + start, count: count)
+        * (Double(count) / Double(perStep))
+      loss += try part.item()
+      guard loss.isFinite else {
+        optimizer.clearGradients()
+        throw NonFiniteLoss(loss: loss)
+      }
+      try part.backward()
+    }
+    // A gradient that overflowed would spoil the mapper although the loss was still finite.
+    for p in optimizer.parameters {
+      guard let g = p.gradient, try g.norm().item().isFinite else {
+        optimizer.clearGradients()
+        throw NonFiniteLoss(loss: .nan)
+      }
+    }
+    try optimizer.step(learningRate: learningRate)
+    optimizer.clearGradients()
+    for p in optimizer.parameters {
+      guard try p.detached().norm().item().isFinite else { throw NonFiniteLoss(loss: .infinity) }
+    }
+    return loss
+  }
+
+  /// The mean denoising loss of samples first ..< first + count.
+  private func denoisingLoss(step: Int, first: Int, count: Int) throws -> Tensor {
+    let draws = try (0..<count).map { try samples.draw(step: step, number: first + $0) }
+    let device = model.device
+    let clean = try Tensor.stacked(
+      try draws.map {
+        try latents.sample(picture: $0.picture, flipped: $0.flipped, noise: $0.posterior.to(device: device))
+      }, 0)
+    let noise = try Tensor.stacked(draws.map(\.noise), 0).to(device: device)
+    let times = draws.map(\.timestep)
+
+    let used = Array(Set(draws.map(\.template))).sorted()
+    let rows = draws.map { d in
+      SpaceTimeConditioner.Sample(prompt: used.firstIndex(of: d.template) ?? 0, timestep: Double(d.timestep))
+    }
+    var keep: [[Int?]] = []
+    if let width = representation.truncationWidth {
+      keep = [
+        try NestedDropout.draw(
+          keys: samples.keys, step: step, firstSample: first, samples: count,
+          microBatch: configuration.optim.trainBatchSize, layers: conditioner.distinctLayers, width: width,
+          probability: configuration.model.nestedDropoutProb)
+      ]
+    }
+    let context = try conditioner(used.map { prompts[$0] }, samples: rows, keep: keep)
+    return try schedule.loss(
+      unet: unet, clean: clean, noise: noise, timesteps: times, context: context,
+      predicting: model.predictionType)
+  }
+}
+
+extension NoiseSchedule {
+  /// The mean of (prediction − target)² in fp32, over all samples.
+  func loss(
+    unet: UNet, clean: Tensor, noise: Tensor, timesteps: [Int], context: [CrossAttentionContext],
+    predicting: PredictionType
+  ) throws -> Tensor {
+    let noisy = try addNoise(clean, noise, timesteps: timesteps)
+    let t = try Tensor(timesteps.map { Float($0) }).to(device: clean.device)
+    let prediction = try unet(noisy, timesteps: t, context: context).to(.float32)
+    let target =
+      switch predicting {
+      case .epsilon: noise
+      case .vPrediction: try velocity(clean, noise, timesteps: timesteps)
+      case .sample: clean
+      }
+    return try meanSquaredError(prediction, target)
+  }
+}

@@ -1,0 +1,119 @@
+public import Diffusion
+public import Foundation
+public import Imaging
+import Torch
+
+/// A training run with its folder: the trainer, its logs, its checkpoints and its result.
+///
+/// What `neti train` does between reading its flags and drawing its progress bar.
+public final class TrainingRun {
+  public let folder: RunFolder
+  public let configuration: RunConfiguration
+  public let trainer: Trainer
+  /// Lines for the user: recipes, categories of several tokens, checkpoints that were skipped.
+  public private(set) var notices: [String] = []
+
+  private let log: RunLog
+  private let board: TensorBoardWriter
+  private let model: StableDiffusion
+
+  /// Opens the folder and prepares the trainer.
+  ///
+  /// - Parameters:
+  ///   - resume: go on from the latest checkpoint that can be read.
+  ///   - pictures: prepared to `configuration.data.resolution`, or the model's own size.
+  public init(
+    folder url: URL, configuration: RunConfiguration, model: StableDiffusion, pictures: [Picture],
+    resume: Bool
+  ) throws {
+    self.model = model
+    self.configuration = configuration
+    folder = try RunFolder(url, configuration: configuration, resume: resume)
+    var lines: [String] = []
+    var checkpoint: Checkpoint?
+    if resume {
+      // Reading it is the check; what cannot be read is passed over for the one before.
+      let latest = folder.latestCheckpoint { candidate in
+        checkpoint = try? Checkpoint(contentsOf: candidate.url)
+        return checkpoint != nil
+      }
+      lines += latest.broken.map { "\($0) cannot be read and is passed over" }
+    }
+    let start = try configuration.model.mapperCheckpointPath.map {
+      try Concept(contentsOf: URL(filePath: $0))
+    }
+    trainer = try Trainer(
+      model: model, pictures: pictures, configuration: configuration, startingFrom: start,
+      resuming: checkpoint,
+      notice: { lines.append($0) })
+    notices = lines
+    let done = checkpoint?.concept.about.steps ?? 0
+    log = try RunLog(folder.eventsFile, keepingThrough: done)
+    board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
+  }
+
+  /// Trains until the last step or until asked to stop; the result is written only when it is whole.
+  public func callAsFunction(listener: (TrainingEvent) throws -> Void = { _ in }) throws -> Concept {
+    let folder = folder
+    let limit = configuration.log.checkpointsTotalLimit
+    let concept = try trainer.run(
+      save: { step, data in
+        let file = folder.checkpointFile(step: step)
+        try AtomicFile.write(data, to: file)
+        folder.prune(keeping: limit)
+        return file
+      },
+      validate: configuration.eval.validationPrompts.isEmpty ? nil : { [self] in try validate($0) },
+      listener: { event in
+        try record(event)
+        try listener(event)
+      })
+    try log.append(RunEvent(.stop, step: concept.about.steps))
+    if concept.about.steps >= configuration.optim.maxTrainSteps { try concept.write(to: folder.conceptFile) }
+    return concept
+  }
+
+  private func record(_ event: TrainingEvent) throws {
+    switch event {
+    case .started(let from, _): try log.append(RunEvent(.start, step: from))
+    case .step(let s):
+      try log.append(
+        RunEvent(.step, step: s.step, loss: s.loss, learningRate: s.learningRate, seconds: s.seconds))
+      try board.scalar("loss", s.loss, step: s.step)
+      try board.scalar("lr", s.learningRate, step: s.step)
+    case .checkpoint(let step, let file):
+      try log.append(RunEvent(.checkpoint, step: step, files: [file.lastPathComponent]))
+    case .samples(let step, let pictures):
+      var files: [String] = []
+      for (i, p) in pictures.enumerated() {
+        let data = Data(
+          try p.picture.png(text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))]))
+        let name = "step-\(step)-\(i)-seed-\(p.seed).png"
+        try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
+        try board.image(
+          "samples/\(i)", encoded: data, width: p.picture.width, height: p.picture.height, step: step)
+        files.append(name)
+      }
+      try log.append(RunEvent(.sample, step: step, files: files))
+    }
+  }
+
+  /// The validation pictures of the concept as it is now.
+  private func validate(_ concept: Concept) throws -> [(prompt: String, seed: UInt64, picture: Picture)] {
+    let eval = configuration.eval
+    var request = ConceptGenerator.Request(prompts: eval.validationPrompts)
+    request.seeds = eval.seeds.map { UInt64($0) }
+    request.steps = eval.numDenoisingSteps
+    request.guidance = eval.guidanceScale
+    let commands = trainer.commands
+    do {
+      return try ConceptGenerator(model, concepts: [.init(concept)])(request) { _ in
+        if commands.stopRequested { throw Stopped() }
+      }.map { ($0.prompt, $0.seed, $0.picture) }
+    } catch is Stopped {
+      return []
+    }
+  }
+
+  private struct Stopped: Error {}
+}

@@ -1,0 +1,43 @@
+import Torch
+
+/// Which picture, prompt, timestep and noise each global sample number gets: a pure function of the
+/// run's seed.
+struct TrainingSamples {
+  let keys: DrawKeys
+  let pictureCount: Int
+  let repeats: Int
+  let templateCount: Int
+  let timestepCount: Int
+  let latentShape: [Int]
+
+  struct Draw {
+    let picture: Int
+    let flipped: Bool
+    let template: Int
+    let timestep: Int
+    /// Standard normal, [C, h, w] each: for the VAE's posterior, and the noise to predict.
+    let posterior: Tensor
+    let noise: Tensor
+  }
+
+  /// The draw of sample `number` (over the whole run) in update `step`.
+  func draw(step: Int, number: Int) throws -> Draw {
+    func source(_ purpose: DrawKeys.Purpose) throws -> RandomSource {
+      try keys.source(purpose, step: step, index: number)
+    }
+    return Draw(
+      picture: try picture(number),
+      flipped: try source(.flip).uniform([1]).item() < 0.5,
+      template: try source(.template).integers(in: 0..<templateCount, [1]).integers()[0],
+      timestep: try source(.timestep).integers(in: 0..<timestepCount, [1]).integers()[0],
+      posterior: try source(.posterior).normal(latentShape),
+      noise: try source(.noise).normal(latentShape))
+  }
+
+  /// The list of pictures × repeats is shuffled anew each pass and drawn without replacement.
+  private func picture(_ number: Int) throws -> Int {
+    let length = pictureCount * repeats
+    let order = try keys.source(.order, index: number / length).permutation(length)
+    return try order.selected(0, number % length).integers()[0] % pictureCount
+  }
+}

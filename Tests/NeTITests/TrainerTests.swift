@@ -1,0 +1,138 @@
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+import TestSupport
+import Testing
+import Torch
+
+@Suite("Training", .serialized)
+struct TrainerTests {
+  private static func configuration(steps: Int, representation: String = "neti", rate: Double = 2e-3) throws
+    -> RunConfiguration
+  {
+    try RunConfiguration.load(overrides: [
+      ("data.train_data_dir", "spotty"), ("data.placeholder_token", "<spotty>"),
+      ("data.super_category_token", "monster"),
+      ("log.exp_name", "test"), ("optim.max_train_steps", String(steps)),
+      ("optim.learning_rate", String(rate)), ("optim.scale_lr", "false"),
+      ("optim.gradient_accumulation_steps", "2"), ("model.representation", representation),
+      ("eval.validation_prompts", "[]"),
+    ]).configuration
+  }
+
+  private static func pictures(_ side: Int) throws -> [Picture] {
+    try TrainingPictures(folder: Fixtures.examples.appending(path: "spotty"), side: side, crop: true).pictures
+  }
+
+  private static func trainer(_ c: RunConfiguration, resuming: Checkpoint? = nil) throws -> Trainer {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    return try Trainer(
+      model: model, pictures: pictures(model.resolution), configuration: c, resuming: resuming)
+  }
+
+  private func folder() throws -> URL {
+    let url = FileManager.default.temporaryDirectory.appending(path: "neti-tests-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+    return url
+  }
+
+  private func bytes(_ c: Concept) throws -> [[Float]] {
+    try c.representation.parameters.map { try $0.tensor.detached().floats() }
+  }
+
+  @Test("is the same for a seed, and resumed at any checkpoint gives exactly the uninterrupted concept")
+  func resume() throws {
+    let folder = try folder()
+    defer { try? FileManager.default.removeItem(at: folder) }
+    var c = try Self.configuration(steps: 5)
+    c.log.saveSteps = 1
+    let save: (Int, Data) throws -> URL = { step, data in
+      let url = folder.appending(path: "\(step).safetensors")
+      try AtomicFile.write(data, to: url)
+      return url
+    }
+    var losses: [Double] = []
+    let whole = try Self.trainer(c).run(save: save) { if case .step(let s) = $0 { losses.append(s.loss) } }
+    #expect(losses.count == 5)
+    #expect(whole.about.steps == 5)
+    for step in [1, 3] {
+      let checkpoint = try Checkpoint(contentsOf: folder.appending(path: "\(step).safetensors"))
+      #expect(checkpoint.concept.about.steps == step)
+      var again: [Double] = []
+      let resumed = try Self.trainer(c, resuming: checkpoint).run(save: { _, _ in folder }) {
+        if case .step(let s) = $0 { again.append(s.loss) }
+      }
+      #expect(again == Array(losses[step...]))
+      #expect(try bytes(resumed) == bytes(whole))
+    }
+  }
+
+  @Test("stops when asked, with a checkpoint of the last completed step that another thread can write, too")
+  func stop() throws {
+    let folder = try folder()
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let trainer = try Self.trainer(Self.configuration(steps: 50))
+    var saved: [Int] = []
+    let concept = try trainer.run(save: { step, data in
+      saved.append(step)
+      let url = folder.appending(path: "\(step).safetensors")
+      try AtomicFile.write(data, to: url)
+      return url
+    }) { if case .step(let s) = $0, s.step == 2 { trainer.commands.requestStop() } }
+    #expect(concept.about.steps == 2)
+    #expect(saved == [2])
+    let last = try #require(try trainer.commands.saveLastStep())
+    #expect(last.step == 2)
+    #expect(try bytes(Checkpoint(contentsOf: last.file).concept) == bytes(concept))
+  }
+
+  @Test("merges micro-batches without changing the result but for rounding")
+  func merging() throws {
+    // Accumulation over 4 × 1 and one pass over 4 see the same samples and, with one coin per sample, the same dropout.
+    var one = try Self.configuration(steps: 2)
+    one.optim.trainBatchSize = 1
+    one.optim.gradientAccumulationSteps = 4
+    let merged = try Self.trainer(one).run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
+    let split = try Self.trainer(one)
+    split.latentPositionsPerPass = 1
+    let apart = try split.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
+    for (a, b) in zip(merged.representation.parameters, apart.representation.parameters) {
+      #expect(try relativeError(a.tensor.detached(), b.tensor.detached()) < 1e-3, "\(a.name)")
+    }
+    #expect(try bytes(merged) != bytes(Self.trainer(one).concept()))
+  }
+
+  @Test("stops at a loss that is not finite, says why, and keeps the last good step")
+  func nonFinite() throws {
+    let folder = try folder()
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let trainer = try Self.trainer(Self.configuration(steps: 50, representation: "ti", rate: 1e38))
+    var saved: [Int: Data] = [:]
+    let error = #expect(throws: NeTIError.self) {
+      try trainer.run(save: { step, data in
+        saved[step] = data
+        return folder
+      }) { _ in }
+    }
+    #expect(error?.message.contains("smaller learning rate") == true)
+    let last = try #require(saved.keys.max())
+    let url = folder.appending(path: "last.safetensors")
+    try saved[last]?.write(to: url)
+    _ = try Checkpoint(contentsOf: url)
+  }
+
+  @Test("lowers the loss on the pictures it learns from", arguments: ["neti", "ti"])
+  func learns(_ representation: String) throws {
+    let c = try Self.configuration(
+      steps: 40, representation: representation, rate: representation == "ti" ? 1e-2 : 2e-3)
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let pictures = try Self.pictures(model.resolution)
+    let trainer = try Trainer(model: model, pictures: pictures, configuration: c)
+    let loss = try HeldOutLoss(model, picture: pictures[0])
+    let before = try loss(trainer.concept())
+    let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
+    let after = try loss(concept)
+    #expect(after < before * 0.99, "\(before) → \(after)")
+  }
+}
