@@ -29,20 +29,9 @@ extension Concept {
         "the checkpoint is for \(file.layers) cross-attention layers; Stable Diffusion 1.x has \(Self.stableDiffusion1Layers.count)"
       )
     }
-    var m = NeTIMapper.Settings(hiddenSize: file.embedding.count, layerCount: count)
-    m.usesPositionalEncoding = s.usesPositionalEncoding
-    m.timeAnchors = s.timeAnchors
-    m.sigmaTime = s.sigmaT
-    m.sigmaLayer = s.sigmaL
-    m.outputBypass = s.outputBypass
-    m.targetNorm = s.targetNorm
-    m.usesNestedDropout = s.usesNestedDropout
-    m.nestedDropoutProbability = s.nestedDropoutProbability
-    var tensors = file.tensors
-    let frequencies = tensors.removeValue(forKey: "frequencies")
     let isPath = s.pretrainedModel.hasPrefix("/") || s.pretrainedModel.hasPrefix(".")
     self.init(
-      try NeTIMapper(m, tensors: tensors, frequencies: frequencies),
+      try file.mapper(),
       about: About(
         token: s.placeholderToken, category: s.superCategoryToken,
         base: BaseIdentity(
@@ -58,19 +47,9 @@ extension Concept {
       throw NeTIError(
         "the authors' format holds a neti concept only, and this is \(representation.kind.rawValue)")
     }
-    let m = mapper.settings
     var s = AuthorsSettings(placeholderToken: about.token)
     s.superCategoryToken = about.category
     s.pretrainedModel = about.base.name
-    s.usesNestedDropout = m.usesNestedDropout
-    s.nestedDropoutProbability = m.nestedDropoutProbability
-    s.normalizesMapperOutput = m.targetNorm != nil
-    s.targetNorm = m.targetNorm
-    s.usesPositionalEncoding = m.usesPositionalEncoding
-    s.sigmaT = m.sigmaTime
-    s.sigmaL = m.sigmaLayer
-    s.timeAnchors = m.timeAnchors
-    s.outputBypass = m.outputBypass
     s.maxTrainSteps = about.steps
     if let yaml = try? RunConfiguration(resolvedYAML: about.training, name: "training") {
       let o = yaml.optim
@@ -84,10 +63,6 @@ extension Concept {
       s.centerCrop = yaml.data.centerCrop
       s.resolution = yaml.data.resolution ?? s.resolution
     }
-    var tensors = Dictionary(
-      uniqueKeysWithValues: try mapper.parameters.map { ($0.name, try $0.tensor.detached()) })
-    if let w = mapper.encoding?.frequencies { tensors["frequencies"] = w }
-    return AuthorsCheckpoint(
-      settings: s, steps: about.steps, embedding: placeholder, tensors: tensors, layers: m.layerCount)
+    return try AuthorsCheckpoint(mapper, settings: s, steps: about.steps, embedding: placeholder)
   }
 }
