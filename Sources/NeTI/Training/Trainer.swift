@@ -166,7 +166,8 @@ public final class Trainer {
         // The step before, as it was: this one may have spoiled the mapper already.
         if saved < completedSteps { _ = try commands.saveLastStep() }
         throw NeTIError(
-          "the loss or the mapper became \(e.loss) in step \(completedSteps + 1), so that step was not taken; step \(completedSteps) is saved. "
+          "the loss or the mapper became \(e.loss) in step \(completedSteps + 1), so that step was not taken"
+            + (completedSteps > 0 ? " and step \(completedSteps) is saved. " : ". ")
             + "Try a smaller learning rate (this step's was \(rate))"
             + (configuration.optim.mixedPrecision == .no ? "" : " or --precision fp32"))
       }
