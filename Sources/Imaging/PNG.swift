@@ -10,15 +10,16 @@ extension Picture {
     var image = png_image()
     image.version = UInt32(PNG_IMAGE_VERSION)
     defer { png_image_free(&image) }
-    guard png_image_begin_read_from_memory(&image, file, file.count) != 0 else { throw damaged(image, name) }
-    guard Int(image.width) == header.width, Int(image.height) == header.height else {
-      throw damaged(image, name)
+    // libpng keeps the address that it is given until the pixels are read.
+    let picture = try file.withUnsafeBytes { memory in
+      guard png_image_begin_read_from_memory(&image, memory.baseAddress, memory.count) != 0,
+        Int(image.width) == header.width, Int(image.height) == header.height
+      else { throw damaged(image, name) }
+      let alpha = image.format & UInt32(PNG_FORMAT_FLAG_ALPHA) != 0
+      return header.depth == 16
+        ? try readDeep(&image, alpha: alpha, header, name)
+        : try readShallow(&image, alpha: alpha, header, name)
     }
-
-    let alpha = image.format & UInt32(PNG_FORMAT_FLAG_ALPHA) != 0
-    let picture =
-      header.depth == 16
-      ? try readDeep(&image, alpha: alpha, header, name) : try readShallow(&image, alpha: alpha, header, name)
     return picture.turned(header.orientation)
   }
 

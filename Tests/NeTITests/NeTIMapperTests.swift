@@ -38,7 +38,8 @@ struct NeTIMapperTests {
     let encoding = try #require(m.encoding)
     let one = try encoding.encode(timesteps: Tensor([300]), layers: Tensor([5]))
     #expect(weight.shape == [160, 2048])
-    #expect(try relativeError(weight.sliced(0, 3 * 16 + 5..<3 * 16 + 6), one) < 1e-6)
+    // One row and 160 at a time are summed in other orders, and angles go up to some ten radians.
+    #expect(try relativeError(weight.sliced(0, 3 * 16 + 5..<3 * 16 + 6), one) < 1e-5)
   }
 
   @Test("gives encodings of length one")
