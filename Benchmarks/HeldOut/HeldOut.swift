@@ -23,6 +23,7 @@ struct HeldOut: ParsableCommand {
   @Option(help: "Learning rate (already scaled); the recipe's when left out.") var learningRate: Double?
   @Option(help: "Results, one JSON object a line.") var results = "Benchmarks/results/held-out.jsonl"
   @Option(help: "Where the concepts are kept; nowhere when left out.") var keep: String?
+  @Option(help: "Also print the held-out loss every so many steps.") var trajectory: Int?
   @Flag(help: "Print the table of the results instead of training.") var report = false
 
   struct Line: Codable {
@@ -82,7 +83,13 @@ struct HeldOut: ParsableCommand {
           }
           let start = ContinuousClock.now
           let trainer = try Trainer(model: base, pictures: Array(pictures.dropLast()), configuration: c)
-          let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }, listener: { _ in })
+          let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { event in
+            if let trajectory, case .step(let s) = event, s.step % trajectory == 0 {
+              say(
+                "\(name) \(kind) rate \(rate) step \(s.step): \(String(format: "%.5f", try heldOut(trainer.concept())))"
+              )
+            }
+          }
           let time = (ContinuousClock.now - start).components
           if let keep {
             try FileManager.default.createDirectory(atPath: keep, withIntermediateDirectories: true)
@@ -98,6 +105,9 @@ struct HeldOut: ParsableCommand {
     }
     print(Self.table(lines))
   }
+
+  /// A line at once, also into a file.
+  private func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
 
   static func examples() throws -> [String] {
     try FileManager.default.contentsOfDirectory(atPath: "Examples").filter { $0.hasSuffix(".json") }.map {
