@@ -11,17 +11,19 @@ public struct HeldOutLoss {
   /// The grid: timesteps 40, 120, … 920 and so many noises for each.
   public static let timesteps = Array(stride(from: 40, to: 1000, by: 80))
   public static let noisesPerTimestep = 4
-  /// What the picture is called.
-  public static let prompt = "a photo of a {}"
+  /// What a picture is called where nothing else is known of it.
+  public static let defaultPrompt = "a photo of a {}"
 
   private let model: StableDiffusion
   private let latents: Tensor
   private let noises: Tensor
   private let schedule: NoiseSchedule
+  private let prompt: String
 
-  /// `picture` is of the model's training size.
-  public init(_ model: StableDiffusion, picture: Picture, seed: UInt64 = 0) throws {
+  /// `picture` is of the model's training size; `prompt` says what is in it, with `{}` for the concept.
+  public init(_ model: StableDiffusion, picture: Picture, prompt: String = defaultPrompt, seed: UInt64 = 0) throws {
     self.model = model
+    self.prompt = prompt
     schedule = try NoiseSchedule(model.schedulerConfiguration)
     latents = try withoutGradients {
       let x = try Tensor(picture.floats(), [1, 3, picture.height, picture.width]).to(device: model.device)
@@ -35,13 +37,13 @@ public struct HeldOutLoss {
   /// The loss of a learned concept.
   public func callAsFunction(_ concept: Concept) throws -> Double {
     let prompter = try ConceptPrompter(model.tokenizer, [.init(token: concept.about.token)])
-    return try mean(prompter(Self.prompt), concepts: [concept.representation])
+    return try mean(prompter(prompt), concepts: [concept.representation])
   }
 
   /// The loss of a plain word, such as the category.
   public func callAsFunction(word: String) throws -> Double {
     let prompter = try ConceptPrompter(model.tokenizer, [])
-    return try mean(prompter(Self.prompt.replacing("{}", with: word)), concepts: [])
+    return try mean(prompter(prompt.replacing("{}", with: word)), concepts: [])
   }
 
   private func mean(_ prompt: ConceptPrompt, concepts: [any ConceptRepresentation]) throws -> Double {
