@@ -21,7 +21,9 @@ public struct HeldOutLoss {
   private let prompt: String
 
   /// `picture` is of the model's training size; `prompt` says what is in it, with `{}` for the concept.
-  public init(_ model: StableDiffusion, picture: Picture, prompt: String = defaultPrompt, seed: UInt64 = 0) throws {
+  public init(_ model: StableDiffusion, picture: Picture, prompt: String = defaultPrompt, seed: UInt64 = 0)
+    throws
+  {
     self.model = model
     self.prompt = prompt
     schedule = try NoiseSchedule(model.schedulerConfiguration)

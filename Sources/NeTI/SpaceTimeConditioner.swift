@@ -14,6 +14,9 @@ import Torch
 /// and 3.3 (https://arxiv.org/abs/2305.15391). The final LayerNorm works position by position, so
 /// the two sequences differ at the placeholder only.
 ///
+/// The representations themselves compute on the CPU in fp32, wherever the model runs: they are tiny,
+/// and so are the same to the last bit on every device.
+///
 /// All layers and samples go through the encoder as one batch. Tokens before the first placeholder
 /// are the same for every (t, l), because the encoder is causal: they are run once per prompt.
 public struct SpaceTimeConditioner {
@@ -102,17 +105,16 @@ public struct SpaceTimeConditioner {
     let d = encoder.configuration.hiddenSize
     var inputs = try encoder.embed(ids.sliced(1, start..<length)).indexSelected(0, rowIndex)
       .reshaped([-1, d])
-    let t = try Tensor((0..<layers).flatMap { _ in samples.map { Float($0.timestep) } }).to(device: device)
-    let l = try Tensor((0..<layers).flatMap { l in samples.map { _ in Float(l) } }).to(device: device)
+    let t = try Tensor((0..<layers).flatMap { _ in samples.map { Float($0.timestep) } })
+    let l = try Tensor((0..<layers).flatMap { l in samples.map { _ in Float(l) } })
     var bypasses: [(concept: Int, direction: Tensor)] = []
     for (c, concept) in concepts.enumerated() {
       let width = concept.truncationWidth ?? 0
-      let mask =
-        try c < keep.count ? NestedDropout.mask(keep: keep[c], width: width)?.to(device: device) : nil
+      let mask = try c < keep.count ? NestedDropout.mask(keep: keep[c], width: width) : nil
       let e = try concept.embeddings(timesteps: t, layers: l, mask: mask)
       let at = try rows(of: c, prompts, rowPrompts, stride: rest, offset: -start).to(device: device)
-      inputs = try inputs.indexCopied(0, at, e.base.to(inputs.dtype))
-      if let direction = e.bypass { bypasses.append((c, direction)) }
+      inputs = try inputs.indexCopied(0, at, e.base.to(inputs.dtype, device: device))
+      if let direction = e.bypass { bypasses.append((c, try direction.to(device: device))) }
     }
 
     let h = try encoder.hiddenStates(
