@@ -19,16 +19,41 @@ struct PictureOutput {
     }
   }
 
-  /// One picture, called by its prompt, truncation and seed, with its recipe in text chunks.
-  func write(_ drawn: ConceptGenerator.Drawn, recipe: [String: String]) throws -> URL {
-    var text = recipe
+  /// One picture, called by its prompt, variant and seed, with its recipe in text chunks.
+  func write(_ drawn: DrawnPicture, recipe: [String: String]) throws -> URL {
+    var text = recipe.merging(drawn.variant.recipe) { $1 }
     text["prompt"] = drawn.prompt
     text["seed"] = String(drawn.seed)
-    if let k = drawn.truncation { text["truncation"] = String(k) }
-    let stem = [Self.slug(drawn.prompt), drawn.truncation.map { "t\($0)" }, "s\(drawn.seed)"].compactMap {
-      $0
-    }.joined(separator: "-")
+    let stem = [Self.slug(drawn.prompt), drawn.variant.slug, "s\(drawn.seed)"].compactMap { $0 }
+      .joined(separator: "-")
     return try write(drawn.picture, stem: stem, text: text)
+  }
+
+  /// Writes all pictures, and a sheet of them when there are several; tells on standard output where
+  /// they are.
+  func report(
+    _ drawn: [DrawnPicture], recipe: [String: String], title: String, subtitle: String = "", json: Bool
+  ) throws {
+    let files = try drawn.map { try write($0, recipe: recipe) }
+    let sheet =
+      try drawn.count > 1
+      ? write(Self.sheet(drawn, title: title, subtitle: subtitle), stem: "sheet") : nil
+    guard json else {
+      for f in files + [sheet].compactMap({ $0 }) { print(f.relativePath) }
+      return
+    }
+    struct Entry: Encodable {
+      let file: String, prompt: String, seed: UInt64, truncation: Int?, setting: [String: String]
+    }
+    struct Report: Encodable { let pictures: [Entry], sheet: String?, recipe: [String: String] }
+    try printJSON(
+      Report(
+        pictures: zip(drawn, files).map {
+          Entry(
+            file: $1.relativePath, prompt: $0.prompt, seed: $0.seed, truncation: $0.truncation,
+            setting: $0.variant.recipe)
+        },
+        sheet: sheet?.relativePath, recipe: recipe))
   }
 
   /// Writes a PNG under a name that is not taken.
@@ -42,22 +67,18 @@ struct PictureOutput {
     return url
   }
 
-  /// All pictures with their prompts, truncations and seeds.
-  func writeSheet(_ drawn: [ConceptGenerator.Drawn], title: String) throws -> URL {
-    try write(Self.sheet(drawn, title: title), stem: "sheet")
-  }
-
-  /// Rows are prompts, columns seeds; or columns truncations, where there are several. The training
+  /// Rows are prompts, columns seeds; or columns variants, where there are several. The training
   /// pictures, when there are any, come first.
-  static func sheet(_ drawn: [ConceptGenerator.Drawn], title: String, training: [Picture] = []) throws
-    -> Picture
-  {
-    let acrossTruncations = Set(drawn.map(\.truncation)).count > 1
+  static func sheet(
+    _ drawn: [DrawnPicture], title: String, subtitle: String = "", training: [Picture] = []
+  ) throws -> Picture {
+    let acrossVariants = drawn.contains { $0.variant != drawn[0].variant }
+    let severalSeeds = drawn.contains { $0.seed != drawn[0].seed }
     var rows: [Sheet.Row] = []
     var columns: [String] = []
     for d in drawn {
-      let label = acrossTruncations ? "\(d.prompt), seed \(d.seed)" : d.prompt
-      let column = acrossTruncations ? "keep \(d.truncation.map(String.init) ?? "all")" : "seed \(d.seed)"
+      let label = acrossVariants && severalSeeds ? "\(d.prompt), seed \(d.seed)" : d.prompt
+      let column = acrossVariants ? d.variant.label : "seed \(d.seed)"
       if !columns.contains(column) { columns.append(column) }
       if let i = rows.firstIndex(where: { $0.label == label }) {
         rows[i].pictures.append(d.picture)
@@ -69,7 +90,7 @@ struct PictureOutput {
     if !training.isEmpty {
       sections.insert(.init(heading: "learned from", rows: [.init(pictures: training)]), at: 0)
     }
-    return try Sheet(title: title, sections: sections).draw()
+    return try Sheet(title: title, subtitle: subtitle, sections: sections).draw()
   }
 
   private func free(_ stem: String) -> URL {

@@ -155,18 +155,32 @@ public struct ConditioningTable {
   /// Per timestep (one for all when nothing depends on time), per distinct layer, [1, S, d].
   private let steps: [[CrossAttentionContext]]
 
+  /// `truncations` says how many hidden units each concept keeps; empty keeps all.
   public init(
     _ conditioner: SpaceTimeConditioner, _ prompt: ConceptPrompt, timesteps: [Double],
-    truncations: [Int?] = [], progress: ((Double) -> Void)? = nil
+    truncations: [Int?] = []
   ) throws {
+    self = try Self.tables(conditioner, prompt, timesteps: timesteps, truncations: [truncations])[0]
+  }
+
+  private init(steps: [[CrossAttentionContext]]) { self.steps = steps }
+
+  /// A table for each setting of the dial, computed together in batches.
+  ///
+  /// - Parameter truncations: per table, how many hidden units each concept keeps.
+  public static func tables(
+    _ conditioner: SpaceTimeConditioner, _ prompt: ConceptPrompt, timesteps: [Double],
+    truncations: [[Int?]]
+  ) throws -> [ConditioningTable] {
     let times = conditioner.dependsOnTime ? timesteps : Array(timesteps.prefix(1))
     let layers = conditioner.distinctLayers
-    let chunk = max(1, Self.rowsPerBatch / layers)
+    let rows = truncations.flatMap { keep in times.map { (keep: keep, timestep: $0) } }
     var steps: [[CrossAttentionContext]] = []
-    for start in stride(from: 0, to: times.count, by: chunk) {
-      let part = times[start..<min(start + chunk, times.count)]
-      let samples = part.map { SpaceTimeConditioner.Sample(prompt: 0, timestep: $0) }
-      let keep = truncations.map { [Int?](repeating: $0, count: samples.count * layers) }
+    for part in rows.chunked(max(1, rowsPerBatch / layers)) {
+      let samples = part.map { SpaceTimeConditioner.Sample(prompt: 0, timestep: $0.timestep) }
+      let keep = conditioner.concepts.indices.map { c in
+        (0..<layers).flatMap { _ in part.map { c < $0.keep.count ? $0.keep[c] : nil } }
+      }
       let pairs = try withoutGradients { try conditioner([prompt], samples: samples, keep: keep) }
       for i in samples.indices {
         steps.append(
@@ -176,11 +190,23 @@ public struct ConditioningTable {
               keys: keys, values: $0.keys === $0.values ? keys : try $0.values.sliced(0, i..<i + 1))
           })
       }
-      progress?(Double(start + part.count) / Double(times.count))
     }
-    self.steps = steps
+    return steps.chunked(max(1, times.count)).map { ConditioningTable(steps: Array($0)) }
   }
 
-  /// The pairs at the `index`-th timestep.
+  /// The pairs at the `index`-th timestep: one for all layers, or one per layer.
   public subscript(index: Int) -> [CrossAttentionContext] { steps[min(index, steps.count - 1)] }
+
+  /// The pair of one layer at the `index`-th timestep.
+  public subscript(index: Int, layer layer: Int) -> CrossAttentionContext {
+    let pairs = self[index]
+    return pairs.count == 1 ? pairs[0] : pairs[layer]
+  }
+}
+
+extension Array {
+  /// Slices of at most `size` elements.
+  fileprivate func chunked(_ size: Int) -> [ArraySlice<Element>] {
+    stride(from: 0, to: count, by: size).map { self[$0..<Swift.min($0 + size, count)] }
+  }
 }

@@ -119,6 +119,35 @@ struct SpaceTimeConditionerTests {
     }
   }
 
+  @Test("computed for several truncations together equals each alone")
+  func truncations() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let encoder = try model.textEncoder
+    let prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<x>")])("a photo of {} in the snow")
+    let times = (0..<5).map { 990.0 - 200 * Double($0) }
+    var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
+    s.targetNorm = 0.4
+    for (kind, steps) in [(RepresentationKind.neti, 5), (.time, 5), (.space, 1)] {
+      s.kind = kind
+      let mapper = try NeTIMapper(s, keys: DrawKeys(seed: 1))
+      let conditioner = try SpaceTimeConditioner(encoder, concepts: [mapper], layerCount: 16)
+      let settings: [[Int?]] = [[8], [nil], [64]]
+      let tables = try ConditioningTable.tables(
+        conditioner, prompt, timesteps: times, truncations: settings)
+      #expect(tables.count == settings.count)
+      for (table, keep) in zip(tables, settings) {
+        let alone = try ConditioningTable(conditioner, prompt, timesteps: times, truncations: keep)
+        for i in 0..<steps {
+          for l in [0, 9] {
+            #expect(try relativeError(table[i, layer: l].keys, alone[i, layer: l].keys) < 1e-5)
+            #expect(try relativeError(table[i, layer: l].values, alone[i, layer: l].values) < 1e-5)
+          }
+        }
+      }
+      #expect(try relativeError(tables[0][0, layer: 0].values, tables[1][0, layer: 0].values) > 1e-3)
+    }
+  }
+
   @Test("refuses a concept of another size")
   func wrongSize() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))

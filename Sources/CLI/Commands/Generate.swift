@@ -1,7 +1,6 @@
 import ArgumentParser
 import Diffusion
 import Foundation
-import Imaging
 import NeTI
 
 /// `neti generate`: pictures of a concept, or of the base model alone.
@@ -38,19 +37,11 @@ struct Generate: ParsableCommand {
       "Hidden units of the concept to keep, 1 to 128; a list makes a column for each.", valueName: "list"))
   var truncation: NumberList?
 
-  @Option(help: ArgumentHelp("Where the pictures go.", valueName: "folder"))
-  var output: String = "outputs"
-
-  @Flag(help: "Print the pictures' files and recipes as JSON.")
-  var json = false
+  @OptionGroup var results: ResultOptions
 
   func validate() throws {
-    if let bad = prompt.first(where: { $0.count > 10_000 }) {
-      throw ValidationError("--prompt: \(bad.count) characters; a prompt has at most 10000")
-    }
-    if let t = truncation?.values, let bad = t.first(where: { !(1...NeTIMapper.hiddenWidth).contains($0) }) {
-      throw ValidationError("--truncation \(bad): it must be between 1 and \(NeTIMapper.hiddenWidth)")
-    }
+    try DrawingOptions.check(prompts: prompt)
+    for k in truncation?.values ?? [] { try DrawingOptions.check(truncation: k, "--truncation") }
     if truncation != nil, concept.isEmpty {
       throw ValidationError("--truncation needs a --concept")
     }
@@ -62,45 +53,24 @@ struct Generate: ParsableCommand {
     let base = try model.open(folder)
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
-    drawing.apply(to: &request, recipe: try Recipe.load(fromModelFolder: folder.url))
+    request.drawing = drawing.settings(recipe: try Recipe.load(fromModelFolder: folder.url))
     request.truncations = truncation?.values ?? [nil]
     try generator.check(request)
     for line in try generator.warnings(request) { warn(line) }
-    let pictures = try PictureOutput(URL(filePath: output, directoryHint: .isDirectory))
+    let pictures = try results.folder()
 
     let bar = ProgressBar(
       "drawing",
       total: request.prompts.count * request.truncations.count * request.seeds.count * request.steps)
     let drawn = try generator(request) { bar.update($0.stepsDone) }
-    var recipe = drawing.recipe(request, model: base.folder.name)
+    var recipe = DrawingOptions.recipe(request.drawing, model: base.folder.name)
     if !concepts.isEmpty {
       recipe["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
       recipe["concept file"] = concept.map { URL(filePath: $0).lastPathComponent }.joined(separator: " ")
     }
-    let files = try drawn.map { try pictures.write($0, recipe: recipe) }
-    let sheet =
-      drawn.count > 1
-      ? try pictures.writeSheet(drawn, title: concepts.map { $0.concept.about.token }.joined(separator: ", "))
-      : nil
-    try report(drawn, files, sheet, recipe)
-  }
-
-  private func report(
-    _ drawn: [ConceptGenerator.Drawn], _ files: [URL], _ sheet: URL?, _ recipe: [String: String]
-  ) throws {
-    if json {
-      struct Entry: Encodable { let file: String, prompt: String, seed: UInt64, truncation: Int? }
-      struct Report: Encodable { let pictures: [Entry], sheet: String?, recipe: [String: String] }
-      try printJSON(
-        Report(
-          pictures: zip(drawn, files).map {
-            Entry(file: $1.relativePath, prompt: $0.prompt, seed: $0.seed, truncation: $0.truncation)
-          },
-          sheet: sheet?.relativePath, recipe: recipe))
-    } else {
-      for f in files { print(f.relativePath) }
-      if let sheet { print(sheet.relativePath) }
-    }
+    try pictures.report(
+      drawn, recipe: recipe, title: concepts.map { $0.concept.about.token }.joined(separator: ", "),
+      json: results.json)
   }
 
   /// FILE or name=FILE.
@@ -114,65 +84,5 @@ struct Generate: ParsableCommand {
         name: name, try Concept.open(URL(filePath: String(argument[argument.index(after: equals)...]))))
     }
     return .init(try Concept.open(URL(filePath: argument)))
-  }
-}
-
-/// How pictures are drawn, for every command that draws.
-struct DrawingOptions: ParsableArguments {
-  @Option(
-    help: ArgumentHelp(
-      "One picture for each, such as 0,1,2 or 0-3. A seed gives the noise that PyTorch gives.",
-      valueName: "list"))
-  var seed = NumberList([0])
-
-  @Option(help: "Denoising steps.")
-  var steps: Int = 50
-
-  @Option(
-    help:
-      "The scale of classifier-free guidance; what suits the model when left out (7.5 for Stable Diffusion).")
-  var guidance: Double?
-
-  @Option(help: "\(SchedulerKind.allCases.map(\.rawValue).joined(separator: ", ")).")
-  var scheduler: SchedulerKind = .dpm
-
-  @Option(help: ArgumentHelp("What guidance leads away from.", valueName: "text"))
-  var negativePrompt: String = ""
-
-  @Option(help: "In pixels; the model's own when left out.")
-  var width: Int?
-
-  @Option(help: "In pixels; the model's own when left out.")
-  var height: Int?
-
-  func validate() throws {
-    guard (1...1000).contains(steps) else { throw ValidationError("--steps \(steps): between 1 and 1000") }
-    if let guidance, !(guidance.isFinite && guidance >= 0 && guidance <= 1000) {
-      throw ValidationError("--guidance \(guidance): a number between 0 and 1000")
-    }
-    for (name, side) in [("width", width), ("height", height)] {
-      if let side, !(1...StableDiffusion.maximumSide).contains(side) {
-        throw ValidationError("--\(name) \(side): between 1 and \(StableDiffusion.maximumSide) pixels")
-      }
-    }
-  }
-
-  func apply(to request: inout ConceptGenerator.Request, recipe: Recipe?) {
-    request.seeds = seed.values.map { UInt64($0) }
-    request.steps = steps
-    request.guidance = guidance ?? recipe?.guidance ?? 7.5
-    request.scheduler = scheduler
-    request.negativePrompt = negativePrompt
-    request.width = width
-    request.height = height
-  }
-
-  /// What a picture's text chunks say, without anything of this machine.
-  func recipe(_ request: ConceptGenerator.Request, model: String) -> [String: String] {
-    [
-      "model": model, "scheduler": request.scheduler.rawValue, "steps": String(request.steps),
-      "guidance": String(request.guidance), "negative prompt": request.negativePrompt,
-      "software": "neti \(Neti.version)",
-    ]
   }
 }

@@ -1,0 +1,131 @@
+public import ArgumentParser
+import Diffusion
+import Foundation
+public import NeTI
+
+/// `neti decompose`: what a concept has learned for each part of the denoising process.
+struct Decompose: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Draw what a concept has learned for each part of the denoising process.",
+    discussion: """
+        neti decompose --concept toy.safetensors --prompt 'a photo of a {}' --seed 0-3
+
+      The strip runs from noise to picture, timestep 999 to 0; its last column is the concept as it is.
+
+      --view frozen      the concept as it is at one timestep, used at every step (the default)
+      --view cumulative  the concept down to a timestep, the category's word below
+      --view windows     the concept inside a window of timesteps, the word outside (not in the paper)
+
+      --count divides the process evenly; --timesteps says where, larger first:
+
+        neti decompose … --timesteps 900,500,100
+        neti decompose … --view windows --timesteps 999-700,699-300,299-0
+      """)
+
+  @Option(help: ArgumentHelp("The concept's file.", valueName: "file"))
+  var concept: String
+
+  @Option(help: "What to draw, with {} in it; may be given several times.")
+  var prompt: [String]
+
+  @Option(help: "frozen, cumulative or windows.")
+  var view: Decomposition.View = .frozen
+
+  @Option(help: "Columns, 1 to 100; 5 when neither this nor --timesteps is given.")
+  var count: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the columns are, such as 900,500,100; windows are written 999-700,699-0.", valueName: "list"))
+  var timesteps: String?
+
+  @Option(help: ArgumentHelp("The word outside of the concept's part; its own category when left out."))
+  var category: String?
+
+  @Option(help: ArgumentHelp("Hidden units of the concept to keep, 1 to 128.", valueName: "number"))
+  var truncation: Int?
+
+  @OptionGroup var model: ModelOptions
+  @OptionGroup var drawing: DrawingOptions
+  @OptionGroup var results: ResultOptions
+
+  func validate() throws {
+    try DrawingOptions.check(prompts: prompt)
+    try DrawingOptions.check(truncation: truncation, "--truncation")
+    if let count, !(1...100).contains(count) {
+      throw ValidationError("--count \(count): between 1 and 100 columns")
+    }
+    if count != nil, timesteps != nil {
+      throw ValidationError("--count and --timesteps both say where the columns are; give one of them")
+    }
+    if let category, category.isEmpty || category.count > 100 || category.contains(where: "{}".contains) {
+      throw ValidationError("--category: a word such as toy")
+    }
+    do {
+      try Decomposition.check(columns())
+    } catch let e as NeTIError {
+      throw ValidationError("--timesteps \(timesteps ?? ""): \(e.message)")
+    }
+  }
+
+  func run() throws {
+    let file = URL(filePath: concept)
+    let concept = try Concept.open(file)
+    let folder = try model.folder()
+    let base = try model.open(folder)
+    var request = Decomposition.Request(prompts: prompt, columns: try columns())
+    request.truncation = truncation
+    request.category = category
+    request.drawing = drawing.settings(recipe: try Recipe.load(fromModelFolder: folder.url))
+    let decomposition = try Decomposition(base, concept)
+    try decomposition.check(request)
+    for line in try decomposition.warnings(request) { warn(line) }
+    let pictures = try results.folder()
+
+    let bar = ProgressBar(
+      "drawing",
+      total: request.prompts.count * request.variants.count * request.drawing.seeds.count
+        * request.drawing.steps)
+    let drawn = try decomposition(request) { bar.update($0.stepsDone) }
+    let recipe = DrawingOptions.recipe(request.drawing, model: base.folder.name).merging([
+      "concept": concept.about.token, "concept file": file.lastPathComponent,
+      "concept truncation": truncation.map(String.init) ?? "",
+    ]) { $1 }
+    try pictures.report(
+      drawn, recipe: recipe, title: "\(concept.about.token) over the denoising process", subtitle: subtitle,
+      json: results.json)
+  }
+
+  private var subtitle: String {
+    switch view {
+    case .frozen: "frozen: the concept of one timestep at every step"
+    case .cumulative: "cumulative: the concept down to t, the category's word below"
+    case .windows: "windows (not in the paper): the concept within, the category's word outside"
+    }
+  }
+
+  private func columns() throws -> [DrawingVariant] {
+    guard let timesteps else { return Decomposition.columns(view, count: count ?? 5) }
+    return try timesteps.split(separator: ",", omittingEmptySubsequences: false).map { part in
+      let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+      switch (view, ends.count) {
+      case (.windows, 2):
+        guard let high = ends[0], let low = ends[1] else { break }
+        guard high >= low else {
+          throw ValidationError(
+            "--timesteps \(part): a window runs from noise to picture; write \(low)-\(high)")
+        }
+        return .window(low...high)
+      case (.frozen, 1): if let t = ends[0] { return .frozen(t) }
+      case (.cumulative, 1): if let t = ends[0] { return .cumulative(t) }
+      default: break
+      }
+      throw ValidationError(
+        view == .windows
+          ? "--timesteps “\(part)”: windows are written 999-700,699-0"
+          : "--timesteps “\(part)”: write whole numbers, such as 900,500,100")
+    }
+  }
+}
+
+extension Decomposition.View: ExpressibleByArgument {}

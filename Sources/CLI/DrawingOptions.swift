@@ -1,0 +1,94 @@
+import ArgumentParser
+import Diffusion
+import Foundation
+import NeTI
+
+/// How pictures are drawn, for every command that draws.
+struct DrawingOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "One picture for each, such as 0,1,2 or 0-3. A seed gives the noise that PyTorch gives.",
+      valueName: "list"))
+  var seed = NumberList([0])
+
+  @Option(help: "Denoising steps.")
+  var steps: Int = 50
+
+  @Option(
+    help:
+      "The scale of classifier-free guidance; what suits the model when left out (7.5 for Stable Diffusion).")
+  var guidance: Double?
+
+  @Option(help: "\(SchedulerKind.allCases.map(\.rawValue).joined(separator: ", ")).")
+  var scheduler: SchedulerKind = .dpm
+
+  @Option(help: ArgumentHelp("What guidance leads away from.", valueName: "text"))
+  var negativePrompt: String = ""
+
+  @Option(help: "In pixels; the model's own when left out.")
+  var width: Int?
+
+  @Option(help: "In pixels; the model's own when left out.")
+  var height: Int?
+
+  func validate() throws {
+    guard (1...1000).contains(steps) else { throw ValidationError("--steps \(steps): between 1 and 1000") }
+    if let guidance, !(guidance.isFinite && guidance >= 0 && guidance <= 1000) {
+      throw ValidationError("--guidance \(guidance): a number between 0 and 1000")
+    }
+    for (name, side) in [("width", width), ("height", height)] {
+      if let side, !(1...StableDiffusion.maximumSide).contains(side) {
+        throw ValidationError("--\(name) \(side): between 1 and \(StableDiffusion.maximumSide) pixels")
+      }
+    }
+  }
+
+  /// `recipe` is the model's own, which decides where no flag does.
+  func settings(recipe: Recipe?) -> DrawingSettings {
+    var s = DrawingSettings()
+    s.seeds = seed.values.map { UInt64($0) }
+    s.steps = steps
+    s.guidance = guidance ?? recipe?.guidance ?? 7.5
+    s.scheduler = scheduler
+    s.negativePrompt = negativePrompt
+    s.width = width
+    s.height = height
+    return s
+  }
+
+  /// Refuses prompts that no model has room for.
+  static func check(prompts: [String]) throws {
+    if let bad = prompts.first(where: { $0.count > 10_000 }) {
+      throw ValidationError("--prompt: \(bad.count) characters; a prompt has at most 10000")
+    }
+  }
+
+  static func check(truncation k: Int?, _ option: String) throws {
+    if let k, !(1...NeTIMapper.hiddenWidth).contains(k) {
+      throw ValidationError("\(option) \(k): it must be between 1 and \(NeTIMapper.hiddenWidth)")
+    }
+  }
+
+  /// What a picture's text chunks say, without anything of this machine.
+  static func recipe(_ s: DrawingSettings, model: String) -> [String: String] {
+    [
+      "model": model, "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
+      "guidance": String(s.guidance), "negative prompt": s.negativePrompt,
+      "software": "neti \(Neti.version)",
+    ]
+  }
+}
+
+/// Where pictures go and how that is told.
+struct ResultOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Where the pictures go.", valueName: "folder"))
+  var output: String = "outputs"
+
+  @Flag(help: "Print the pictures' files and recipes as JSON.")
+  var json = false
+
+  /// Makes the folder.
+  func folder() throws -> PictureOutput {
+    try PictureOutput(URL(filePath: output, directoryHint: .isDirectory))
+  }
+}

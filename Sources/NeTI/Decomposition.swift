@@ -1,0 +1,198 @@
+public import Diffusion
+import Torch
+
+/// Per-timestep decomposition: what a concept has learned for each part of the denoising process.
+///
+/// With M(t, l) the concept's embedding, and U-Net and scheduler always at the true t:
+///
+/// - *frozen*: the column τ uses M(τ, l) at every denoising step;
+/// - *cumulative*: M(t, l) for t ≥ τ, the category's word below;
+/// - *windows* (ours): M(t, l) for t in a window, the category's word outside.
+///
+/// NeTI, section 4.2 (https://arxiv.org/abs/2305.15391).
+public struct Decomposition {
+  public enum View: String, CaseIterable, Sendable { case frozen, cumulative, windows }
+
+  /// What to draw: every prompt with every column and every seed, and the plain picture beside them.
+  public struct Request: Sendable {
+    public var prompts: [String]
+    /// The columns, from noise to picture: `.frozen`, `.cumulative` or `.window`.
+    public var columns: [DrawingVariant]
+    /// Hidden units to keep; nil keeps all.
+    public var truncation: Int?
+    /// The word that stands where the concept does not; the concept's own category when nil.
+    public var category: String?
+    public var drawing = DrawingSettings()
+
+    public init(prompts: [String], columns: [DrawingVariant]) {
+      self.prompts = prompts
+      self.columns = columns
+    }
+
+    /// What is drawn: the columns and, for comparison, the concept as it is.
+    public var variants: [DrawingVariant] { columns + [.whole] }
+  }
+
+  /// The last timestep of the training noise.
+  public static let lastTimestep = 999
+
+  /// `count` columns that divide the denoising process evenly, from noise to picture: the middles of
+  /// equal parts, their lower ends, or the parts themselves. `count` is at most 1000.
+  public static func columns(_ view: View, count: Int) -> [DrawingVariant] {
+    let n = lastTimestep + 1
+    return (0..<max(0, min(count, n))).map { i in
+      let (low, high) = (n - n * (i + 1) / count, n - n * i / count - 1)
+      return switch view {
+      case .frozen: .frozen((low + high + 1) / 2)
+      case .cumulative: .cumulative(low)
+      case .windows: .window(low...high)
+      }
+    }
+  }
+
+  private let model: StableDiffusion
+  private let concept: Concept
+  private let prompter: ConceptPrompter
+
+  /// Throws when the concept does not fit the model.
+  public init(_ model: StableDiffusion, _ concept: Concept) throws {
+    self.model = model
+    self.concept = concept
+    _ = try concept.check(against: model.baseIdentity)
+    prompter = try ConceptPrompter(model.tokenizer, [.init(token: concept.about.token)])
+  }
+
+  /// Lines that the user should read before waiting.
+  public func warnings(_ request: Request) throws -> [String] {
+    var lines = try [concept.check(against: model.baseIdentity)].compactMap { $0 }
+    lines += try prompter.cutOffWarnings(
+      request.prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+    if !concept.representation.dependsOnTime, request.columns.contains(where: \.isFrozen) {
+      lines.append(
+        "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same picture"
+      )
+    }
+    return lines
+  }
+
+  /// Refuses what cannot be drawn, before any work is done: columns that run backwards, windows that
+  /// overlap or hold no denoising step.
+  public func check(_ request: Request) throws {
+    for text in request.prompts { _ = try prompter(text) }
+    try concept.checkTruncation(request.truncation)
+    if !request.columns.allSatisfy(\.isFrozen) { _ = try category(request) }
+    try Self.check(request.columns)
+    let times = try PictureDrawing(model, request.drawing).timesteps
+    for case .window(let w) in request.columns
+    where !times.contains(where: DrawingVariant.window(w).holdsConcept) {
+      throw NeTIError(
+        "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more --steps"
+      )
+    }
+  }
+
+  /// Columns must run from noise to picture, within 0…999, and windows must not overlap.
+  public static func check(_ columns: [DrawingVariant]) throws {
+    guard !columns.isEmpty else { throw NeTIError("there is no timestep to draw at; give one such as 500") }
+    var previous: ClosedRange<Int>?
+    for c in columns {
+      guard let range = c.timesteps else {
+        throw NeTIError("a decomposition has columns at timesteps, or windows of timesteps")
+      }
+      guard (0...lastTimestep).contains(range.lowerBound), range.upperBound <= lastTimestep else {
+        throw NeTIError(
+          "the timestep \(range.upperBound > lastTimestep ? range.upperBound : range.lowerBound) is outside 0…\(lastTimestep)"
+        )
+      }
+      if let p = previous {
+        func name(_ r: ClosedRange<Int>) -> String {
+          r.count == 1 ? "\(r.lowerBound)" : "\(r.upperBound)-\(r.lowerBound)"
+        }
+        guard !p.overlaps(range) else {
+          throw NeTIError(
+            p == range
+              ? "\(name(range)) is given twice" : "the windows \(name(p)) and \(name(range)) overlap")
+        }
+        guard range.upperBound < p.lowerBound else {
+          throw NeTIError(
+            "\(name(p)) comes before \(name(range)): timesteps run from noise to picture, from 999 down to 0; write the larger first"
+          )
+        }
+      }
+      previous = range
+    }
+  }
+
+  /// Draws everything; `progress` may throw to stop.
+  public func callAsFunction(
+    _ request: Request, progress: (DrawingProgress) throws -> Void = { _ in }
+  ) throws -> [DrawnPicture] {
+    try check(request)
+    let drawing = try PictureDrawing(model, request.drawing)
+    let conditioner = try SpaceTimeConditioner(
+      model.textEncoder, concepts: [concept.representation], layerCount: model.baseIdentity.layers.count)
+    let frozen = request.columns.compactMap { c -> Double? in
+      if case .frozen(let t) = c { Double(t) } else { nil }
+    }
+    let variants = request.variants
+    return try drawing(request.prompts, plansPerPrompt: variants.count, progress: progress) { text in
+      let prompt = try prompter(text)
+      // One table: the denoising steps, and after them the frozen columns.
+      let table = try ConditioningTable(
+        conditioner, prompt, timesteps: drawing.timesteps + frozen, truncations: [request.truncation])
+      let word =
+        try frozen.count == request.columns.count
+        ? nil : [CrossAttentionContext(model.encode(withWord(text, category(request))))]
+      var column = drawing.timesteps.count
+      return variants.map { variant in
+        if variant.isFrozen {
+          let contexts = table[column]
+          column += 1
+          return DrawingPlan(variant) { _ in contexts }
+        }
+        return DrawingPlan(variant) { i in
+          variant.holdsConcept(at: drawing.timesteps[i]) ? table[i] : word ?? table[i]
+        }
+      }
+    }
+  }
+
+  /// The prompt with the category's word in the concept's place.
+  private func withWord(_ text: String, _ word: String) -> String {
+    text.contains("{}")
+      ? text.replacing("{}", with: word) : text.replacing(concept.about.token, with: word)
+  }
+
+  private func category(_ request: Request) throws -> String {
+    let word = request.category ?? concept.about.category
+    guard !word.isEmpty else {
+      throw NeTIError(
+        "the concept \(concept.about.token) does not say what kind of thing it is; give the word with --category"
+      )
+    }
+    return word
+  }
+}
+
+extension DrawingVariant {
+  fileprivate var isFrozen: Bool { if case .frozen = self { true } else { false } }
+
+  /// The part of the denoising process that a column of a decomposition is about.
+  fileprivate var timesteps: ClosedRange<Int>? {
+    switch self {
+    case .frozen(let t), .cumulative(let t): t...t
+    case .window(let w): w
+    default: nil
+    }
+  }
+
+  /// Whether the concept stands in the prompt at `t`, rather than the category's word.
+  fileprivate func holdsConcept(at t: Double) -> Bool {
+    switch self {
+    case .cumulative(let low): t >= Double(low)
+    // Half-open between whole timesteps, so that neighbouring windows leave no fractional t out.
+    case .window(let w): t >= Double(w.lowerBound) && t < Double(w.upperBound) + 1
+    default: true
+    }
+  }
+}

@@ -1,0 +1,60 @@
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+import TestSupport
+import Testing
+import Torch
+
+/// Concepts with weights as training starts from them, on mini-sd.
+struct ConceptFactory {
+  let model: StableDiffusion
+
+  init() throws { model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)) }
+
+  func about(_ category: String = "cat") throws -> Concept.About {
+    .init(token: "<x>", category: category, base: try model.baseIdentity, steps: 0, training: "")
+  }
+
+  func neti(seed: UInt64, nestedDropout: Bool = true) throws -> Concept {
+    var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
+    s.targetNorm = 0.4
+    s.usesNestedDropout = nestedDropout
+    return Concept(
+      try NeTIMapper(s, keys: DrawKeys(seed: seed)), about: try about(), placeholder: try .zeros([128]))
+  }
+
+  func vectors(_ kind: RepresentationKind, word: String) throws -> Concept {
+    let encoder = try model.textEncoder
+    let id = try #require(model.tokenizer.encode(word).first)
+    return Concept(
+      try LearnedVectors(
+        kind, startingAt: encoder.tokenEmbedding.selected(0, id).to(.float32), layerCount: 16),
+      about: try about(word), placeholder: try .zeros([128]))
+  }
+
+  /// The concept by itself, as `neti generate` draws it.
+  func drawn(_ concept: Concept, _ settings: DrawingSettings, truncation: Int? = nil) throws -> [UInt8] {
+    var request = ConceptGenerator.Request(prompts: [Self.prompt])
+    request.drawing = settings
+    request.truncations = [truncation]
+    return try ConceptGenerator(model, concepts: [.init(concept)])(request)[0].picture.pixels
+  }
+
+  static let prompt = "a photo of a {} in the snow"
+
+  /// Few steps: what is tested holds at any number.
+  static var settings: DrawingSettings {
+    var s = DrawingSettings()
+    s.steps = 4
+    s.guidance = 3
+    return s
+  }
+}
+
+/// The most that two pictures' bytes may differ where batches have other sizes.
+let pictureTolerance = 1
+
+func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
+  a.count == b.count ? zip(a, b).map { abs(Int($0) - Int($1)) }.max() ?? 0 : .max
+}
