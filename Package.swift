@@ -98,7 +98,9 @@ let package = Package(
     .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "NeTITests", dependencies: ["NeTI", "Imaging", "TestSupport"], swiftSettings: strict),
-    .testTarget(name: "CLITests", dependencies: ["CLI", "Imaging", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "CLITests", dependencies: ["CLI", "NeTI", "Diffusion", "Imaging", "TestSupport"],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6],
   cxxLanguageStandard: .cxx20

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import NeTI
 import Torch
 
 /// The command `neti`.
@@ -34,9 +35,14 @@ struct Neti: ParsableCommand {
   /// Exit codes: 0 done, 1 failed, 64 wrong usage, 130 and 143 stopped by a signal.
   static func main() {
     Runtime.tuneAllocator()
+    // A file-size limit then is an error of the write, as a full disk is, and not the end of the process.
+    signal(SIGXFSZ, SIG_IGN)
     do {
       var command = try parseAsRoot()
       try command.run()
+      guard fflush(nil) == 0 else {
+        throw NeTIError("standard output cannot be written: \(String(cString: strerror(errno)))")
+      }
     } catch let error as any CommandFailure {
       note("neti: \(error)")
       exit(withError: ExitCode.failure)

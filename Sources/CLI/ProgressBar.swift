@@ -62,9 +62,9 @@ extension Duration {
   var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }
 
-/// A line on standard error.
+/// A line on standard error. Where that is closed or full, work goes on without it.
 func note(_ text: String, end: String = "\n") {
-  FileHandle.standardError.write(Data((text + end).utf8))
+  try? FileHandle.standardError.write(contentsOf: Data((text + end).utf8))
 }
 
 /// A warning on standard error: something the user should know that stops nothing.

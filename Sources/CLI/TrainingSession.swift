@@ -2,18 +2,35 @@ import ArgumentParser
 import Diffusion
 import Foundation
 import NeTI
-import Synchronization
 import Torch
 
 /// A training run at the terminal: pictures, memory, progress bar, signals.
 enum TrainingSession {
-  /// How long a signal waits for the step at hand before it saves the one before.
-  private static let patience = 1.2
-
   /// Trains as `c` says; returns the run and its concept, or ends the process when a signal stopped it.
   static func run(_ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool) throws -> (
     TrainingRun, Concept
   ) {
+    let stop = StopOnSignal(goOn: goOn(c, options))
+    return try withExtendedLifetime(stop) {
+      let run = try prepare(c, model: options, resume: resume, quiet: quiet)
+      for line in run.notices { warn(line) }
+      stop.serve(run.trainer.commands)
+      let bar = Bar(total: c.optim.maxTrainSteps)
+      let concept = try run(listener: bar.listen)
+      let code = stop.end()
+      bar.finish()
+      if code != 0, concept.about.steps < c.optim.maxTrainSteps {
+        note(stop.message(savedStep: concept.about.steps > 0 ? concept.about.steps : nil))
+        throw ExitCode(code)
+      }
+      return (run, concept)
+    }
+  }
+
+  /// Everything before the first step: the model, the pictures, the run's folder.
+  private static func prepare(
+    _ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool
+  ) throws -> TrainingRun {
     let folder = try options.folder(c.model.pretrainedModelNameOrPath)
     var options = options
     if c.optim.mixedPrecision == .bf16 { options.precision = .bf16 }
@@ -25,50 +42,22 @@ enum TrainingSession {
       crop: c.data.centerCrop)
     for line in pictures.warnings { warn(line) }
     if !quiet {
+      let count = pictures.pictures.count
       note(
-        "learning \(c.data.placeholderToken) from \(pictures.pictures.count) pictures at \(side)×\(side) on \(base.folder.name)"
+        "learning \(c.data.placeholderToken) from \(count) picture\(count == 1 ? "" : "s") at \(side)×\(side) on \(base.folder.name)"
       )
     }
-    let run = try TrainingRun(
+    return try TrainingRun(
       folder: c.runFolder, configuration: c, model: base, pictures: pictures.pictures, resume: resume)
-    for line in run.notices { warn(line) }
-
-    let commands = run.trainer.commands
-    let stopCode = Mutex<Int32>(0)
-    let ended = DispatchSemaphore(value: 0)
-    let path = c.runFolder.relativePath
-    let signals = Signals { code in
-      // A second signal while the first is being served changes nothing.
-      guard
-        stopCode.withLock({ old in
-          defer { if old == 0 { old = code } }; return old == 0
-        })
-      else { return }
-      commands.requestStop()
-      if ended.wait(timeout: .now() + patience) == .success { return }
-      do {
-        let saved = try commands.saveLastStep()
-        note(
-          "\nstopped; " + (saved.map { "step \($0.step) is saved. " } ?? "no step was complete. ")
-            + goOn(path))
-      } catch {
-        note("\nneti: stopped, and the last step could not be saved: \(error)")
-      }
-      _exit(code)
-    }
-    let bar = Bar(total: c.optim.maxTrainSteps)
-    let concept = try withExtendedLifetime(signals) { try run(listener: bar.listen) }
-    ended.signal()
-    bar.finish()
-    let code = stopCode.withLock { $0 }
-    if code != 0, concept.about.steps < c.optim.maxTrainSteps {
-      note("stopped; step \(concept.about.steps) is saved. " + goOn(path))
-      throw ExitCode(code)
-    }
-    return (run, concept)
   }
 
-  private static func goOn(_ path: String) -> String { "Go on with: neti train --output \(path) --resume" }
+  /// How to continue this run; what its folder does not know has to be said again.
+  private static func goOn(_ c: RunConfiguration, _ options: ModelOptions) -> String {
+    var words = ["neti", "train", "--output", c.runFolder.shownPath.shellQuoted, "--resume"]
+    if let threads = options.threads { words += ["--threads", String(threads)] }
+    if options.device != "cpu" { words += ["--device", options.device] }
+    return words.joined(separator: " ")
+  }
 
   /// The progress bar as a listener, which also says once how long it will take.
   private final class Bar {

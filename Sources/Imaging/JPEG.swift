@@ -66,9 +66,13 @@ extension Picture {
       TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS)
     if status != 0 {
       let message = tjGetErrorStr2(decoder).map { String(cString: $0) } ?? "unknown error"
-      // Warnings leave a usable picture, unless they say that a part of it is missing.
+      // Warnings leave a usable picture, unless they say that a part of it is missing. The code does not
+      // tell them from an error that comes after a warning, so that the message has to.
       let missing = message.lowercased().contains("premature end")
-      if missing || tjGetErrorCode(decoder) != Int32(TJERR_WARNING.rawValue) {
+      let isWarning =
+        tjGetErrorCode(decoder) == Int32(TJERR_WARNING.rawValue)
+        && warnings.contains { message.hasPrefix($0) }
+      if missing || !isWarning {
         throw ImagingError("\(name): the JPEG data is cut short or damaged (\(message)); replace the file")
       }
     }
@@ -76,6 +80,11 @@ extension Picture {
       fourColours ? fromInvertedCMYK(out, header) : Picture(unchecked: header.width, header.height, out)
     return picture.turned(header.orientation)
   }
+
+  /// How the warnings of libjpeg (`JWRN_…`) begin.
+  private static let warnings = [
+    "Corrupt JPEG data", "Inconsistent progression", "Invalid SOS parameters", "Unknown Adobe", "Warning:",
+  ]
 
   /// Pillow's formula: with c, k the stored (inverted) values, k − (255 − c)·k / 255, rounded.
   private static func fromInvertedCMYK(_ cmyk: [UInt8], _ header: JPEGHeader) -> Picture {

@@ -85,8 +85,9 @@ public struct ConceptPrompter: Sendable {
       let count = result.ranges(of: braces).count
       guard count == 1 else {
         throw NeTIError(
-          "the prompt “\(text)” has \(braces) \(count == 0 ? "nowhere" : "\(count) times"); "
-            + "write it exactly once, where the concept belongs, as in “a photo of \(braces) on a beach”")
+          "the prompt “\(text)” has \(count == 0 ? "no \(braces)" : "\(braces) \(count) times"); "
+            + "write \(braces) exactly once, where the concept belongs, as in “a photo of \(braces) on a beach”"
+        )
       }
       result = result.replacing(braces, with: p.text)
     }
@@ -94,8 +95,8 @@ public struct ConceptPrompter: Sendable {
       let unknown = result[open...close]
       let known = names.map { Self.braces($0) }.joined(separator: ", ")
       throw NeTIError(
-        "the prompt “\(text)” has \(unknown), but no concept of that name was given"
-          + (known.isEmpty ? "; give one with --concept" : "; there is \(known)"))
+        "the prompt “\(text)” has \(unknown), but no concept \(known.isEmpty ? "" : "of that name ")was given"
+          + (known.isEmpty ? "; give one with --concept FILE" : "; there is \(known)"))
     }
     return result
   }

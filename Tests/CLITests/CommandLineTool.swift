@@ -5,6 +5,8 @@ import TestSupport
 struct CommandLineTool {
   struct Result {
     let code: Int32
+    /// The process was ended by a signal, as by a crash.
+    let killed: Bool
     let output: String
     let error: String
   }
@@ -25,7 +27,36 @@ struct CommandLineTool {
   /// Runs it in `folder` and waits.
   static func run(_ arguments: [String], in folder: URL, environment: [String: String] = [:]) throws -> Result
   {
-    let process = Process()
+    try RunningTool(executable, arguments, in: folder, environment: environment).wait()
+  }
+
+  /// Runs it under a shell's `setup`, such as `ulimit -f 1`; `redirect` follows its arguments.
+  static func run(
+    _ arguments: [String], in folder: URL, setup: String, redirect: String = ""
+  ) throws -> Result {
+    try RunningTool(
+      URL(filePath: "/bin/sh"),
+      ["-c", "\(setup)\nexec \"$0\" \"$@\" \(redirect)", executable.path] + arguments, in: folder
+    ).wait()
+  }
+
+  /// Starts it in `folder`.
+  static func start(_ arguments: [String], in folder: URL) throws -> RunningTool {
+    try RunningTool(executable, arguments, in: folder)
+  }
+}
+
+/// A process at work whose output is collected.
+final class RunningTool: @unchecked Sendable {
+  private let process = Process()
+  private let readers = DispatchGroup()
+  // Each written by its reader before the group is left, and read after that.
+  private var output = Data()
+  private var errors = Data()
+
+  init(
+    _ executable: URL, _ arguments: [String], in folder: URL, environment: [String: String] = [:]
+  ) throws {
     process.executableURL = executable
     process.arguments = arguments
     process.currentDirectoryURL = folder
@@ -35,15 +66,25 @@ struct CommandLineTool {
     process.standardError = err
     process.standardInput = FileHandle.nullDevice
     try process.run()
-    // Standard error is read on another thread, so that neither pipe can fill up and stop the process.
-    let errors = DispatchQueue(label: "stderr")
-    nonisolated(unsafe) var errorData = Data()
-    errors.async { errorData = err.fileHandleForReading.readDataToEndOfFile() }
-    let output = out.fileHandleForReading.readDataToEndOfFile()
+    // Both on threads of their own, so that neither pipe can fill up and stop the process.
+    let (readOut, readErr) = (out.fileHandleForReading, err.fileHandleForReading)
+    DispatchQueue(label: "stdout").async(group: readers) { [self] in
+      output = readOut.readDataToEndOfFile()
+    }
+    DispatchQueue(label: "stderr").async(group: readers) { [self] in
+      errors = readErr.readDataToEndOfFile()
+    }
+  }
+
+  var isRunning: Bool { process.isRunning }
+
+  func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
+
+  func wait() -> CommandLineTool.Result {
     process.waitUntilExit()
-    errors.sync {}
-    return Result(
-      code: process.terminationStatus, output: String(decoding: output, as: UTF8.self),
-      error: String(decoding: errorData, as: UTF8.self))
+    readers.wait()
+    return .init(
+      code: process.terminationStatus, killed: process.terminationReason == .uncaughtSignal,
+      output: String(decoding: output, as: UTF8.self), error: String(decoding: errors, as: UTF8.self))
   }
 }

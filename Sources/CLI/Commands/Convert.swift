@@ -42,6 +42,7 @@ struct Convert: ParsableCommand {
     } else {
       let folder = URL(filePath: output, directoryHint: .isDirectory)
       let authors = try concept.authorsCheckpoint()
+      try authors.checkSizes()
       let made = try PictureOutput(folder).folder
       let stem = authors.steps.map { "steps-\($0)" } ?? "final"
       for name in ["mapper-\(stem).pt", "learned_embeds-\(stem).bin"]

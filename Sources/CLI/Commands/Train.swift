@@ -95,22 +95,49 @@ struct Train: ParsableCommand {
       note("the model's recipe gives \(loaded.fromRecipe.joined(separator: ", "))")
     }
     _ = try TrainingSession.run(c, model: model, resume: resume, quiet: false)
-    let folder = c.runFolder
+    let concept = c.runFolder.appending(path: "concept.safetensors").shownPath
     note(
       """
 
-      done: \(folder.relativePath)/concept.safetensors. Now try
+      done: \(concept). Now try
 
-        neti generate --concept \(folder.relativePath)/concept.safetensors --prompt 'a photo of {} on a beach' --seed 0-3
-        neti inspect \(folder.relativePath)/concept.safetensors
+        neti generate --concept \(concept.shellQuoted) --prompt 'a photo of {} on a beach' --seed 0-3
+        neti inspect \(concept.shellQuoted)
       """)
   }
 
-  /// Flags before the YAML file, before the model's recipe, before the authors' defaults.
+  /// Flags before the YAML file, before the model's recipe, before the authors' defaults; of a run that
+  /// goes on, flags before what it began with.
   private func configuration() throws -> LoadedConfiguration {
-    var overrides: [(key: String, value: String)] = []
-    if configPath == nil { overrides.append(("data.center_crop", "true")) }
-    overrides += try RunConfiguration.overrides(fromArguments: settings)
+    if resume, configPath == nil, let output {
+      if let earlier = try Self.earlierRun(in: output) { return try resumed(earlier) }
+      guard images != nil, token != nil, category != nil else {
+        throw NeTIError(
+          "there is no run in \(output) to go on with; begin one with --images, --token and --category, without --resume"
+        )
+      }
+    }
+    return try load(flags())
+  }
+
+  /// The settings of the run in a folder; nil where there is none.
+  private static func earlierRun(in output: String) throws -> RunConfiguration? {
+    let folder = URL(filePath: output, directoryHint: .isDirectory)
+    return RunFolder.holdsRun(folder) ? try RunFolder.configuration(of: folder) : nil
+  }
+
+  private func resumed(_ earlier: RunConfiguration) throws -> LoadedConfiguration {
+    var earlier = earlier
+    // A run that began without validation pictures has no prompts for them.
+    if validateEvery != nil, earlier.eval.validationPrompts.isEmpty {
+      earlier.eval.validationPrompts = RunConfiguration().eval.validationPrompts
+    }
+    return try earlier.resumed(overrides: flags())
+  }
+
+  /// What the flags say, as dotted names.
+  private func flags() throws -> [(key: String, value: String)] {
+    var overrides = try RunConfiguration.overrides(fromArguments: settings)
     func set(_ key: String, _ value: String?) {
       if let value { overrides.append((key, value)) }
     }
@@ -124,18 +151,27 @@ struct Train: ParsableCommand {
     set("optim.seed", seed.map(String.init))
     set("eval.validation_steps", validateEvery.map(String.init))
     if model.precision == .bf16 { set("optim.mixed_precision", "bf16") }
-    if configPath == nil, validateEvery == nil,
-      !overrides.contains(where: { $0.key.hasPrefix("eval.validation") })
-    {
-      set("eval.validation_prompts", "[]")
-    }
     if let output {
       let url = URL(filePath: output, directoryHint: .isDirectory).standardizedFileURL
       set("log.exp_dir", url.deletingLastPathComponent().path)
       set("log.exp_name", url.lastPathComponent)
-    } else if configPath == nil {
-      set("log.exp_dir", "outputs")
-      set("log.exp_name", token.map { $0.filter { $0.isLetter || $0.isNumber } })
+    }
+    return overrides
+  }
+
+  private func load(_ flags: [(key: String, value: String)]) throws -> LoadedConfiguration {
+    var overrides = flags
+    if configPath == nil {
+      // What the plain flags mean, unless a dotted name says otherwise.
+      var defaults = [("data.center_crop", "true")]
+      if validateEvery == nil, !flags.contains(where: { $0.key.hasPrefix("eval.validation") }) {
+        defaults.append(("eval.validation_prompts", "[]"))
+      }
+      if output == nil, let token {
+        let name = String(token.filter { $0.isLetter || $0.isNumber })
+        defaults += [("log.exp_dir", "outputs"), ("log.exp_name", name.isEmpty ? "concept" : name)]
+      }
+      overrides = defaults + flags
     }
     return try RunConfiguration.load(
       yaml: configPath.map { URL(filePath: $0) }, overrides: overrides,

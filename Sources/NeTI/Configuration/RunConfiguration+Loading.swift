@@ -49,6 +49,21 @@ extension RunConfiguration {
       fromRecipe: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
   }
 
+  /// This configuration, of a run that goes on, with some keys set anew; see `load` for `overrides`.
+  /// The model's recipe has had its say when the run began.
+  public func resumed(overrides: [(key: String, value: String)]) throws -> LoadedConfiguration {
+    var result = self
+    for o in overrides { try result.set(o.key, Self.value(of: o), at: "--" + o.key) }
+    let named = Set(overrides.map(\.key))
+    // Seeds of another number of pictures count from 0 again.
+    if named.contains("eval.num_validation_images"), !named.contains("eval.validation_seeds") {
+      result.eval.validationSeeds = nil
+    }
+    try result.validate()
+    return LoadedConfiguration(
+      configuration: result, notices: result.notices(named: named), fromRecipe: [], named: named)
+  }
+
   /// The pairs that `--section.key value` and `--section.key=value` name.
   public static func overrides(fromArguments arguments: [String]) throws -> [(key: String, value: String)] {
     var pairs: [(key: String, value: String)] = []

@@ -30,12 +30,14 @@ extension RunConfiguration {
     return result
   }
 
-  /// For a concept file, which is given away: of absolute paths and those that lead upwards, only the
-  /// last name.
+  /// For a concept file, which is given away: of paths only the last name, whichever way they were
+  /// written, so that a resumed run says what the run said. The name of a repository stays.
   public func withoutPaths() -> RunConfiguration {
     mapPaths { path in
-      let leadsAway = path.hasPrefix("/") || path.hasPrefix("~") || path.split(separator: "/").contains("..")
-      return leadsAway ? URL(filePath: path).lastPathComponent : path
+      let isPath =
+        path.hasPrefix("/") || path.hasPrefix("~") || path.split(separator: "/").contains("..")
+        || FileManager.default.fileExists(atPath: path)
+      return isPath ? Self.canonical(URL(filePath: path)).lastPathComponent : path
     }
   }
 

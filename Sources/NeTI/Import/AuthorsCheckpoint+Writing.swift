@@ -32,7 +32,8 @@ extension AuthorsCheckpoint {
     return (mapper, embeddings)
   }
 
-  private func checkSizes() throws {
+  /// Refuses what their format cannot hold.
+  public func checkSizes() throws {
     guard embedding.shape == [Self.hiddenSize] else {
       throw NeTIError(
         "the authors' format holds concepts for a text encoder of width \(Self.hiddenSize); this one has the "

@@ -49,6 +49,11 @@ public final class RunFolder {
     try save(configuration)
   }
 
+  /// Whether a run began in a folder.
+  public static func holdsRun(_ folder: URL) -> Bool {
+    FileManager.default.fileExists(atPath: folder.appending(path: configurationName).path)
+  }
+
   /// The configuration of the run in a folder, its paths located from there.
   ///
   /// Throws when there is no run or its configuration cannot be read.

@@ -185,8 +185,9 @@ public final class Trainer {
       if let validate,
         (every > 0 && completedSteps % every == 0 && completedSteps < total) || commands.takeSamples()
       {
-        try listener(
-          .samples(step: completedSteps, pictures: try withoutGradients { try validate(concept()) }))
+        let pictures = try withoutGradients { try validate(concept()) }
+        // None when a request to stop came meanwhile.
+        if !pictures.isEmpty { try listener(.samples(step: completedSteps, pictures: pictures)) }
       }
     }
     if saved < completedSteps { try checkpoint() }

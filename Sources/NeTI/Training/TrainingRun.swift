@@ -28,6 +28,8 @@ public final class TrainingRun {
   ) throws {
     self.model = model
     self.configuration = configuration
+    // Before the folder is made: a wrong word should leave nothing behind.
+    try Self.checkWords(configuration, model.tokenizer)
     folder = try RunFolder(url, configuration: configuration, resume: resume)
     var lines: [String] = []
     var checkpoint: Checkpoint?
@@ -50,6 +52,13 @@ public final class TrainingRun {
     let done = checkpoint?.concept.about.steps ?? 0
     log = try RunLog(folder.eventsFile, keepingThrough: done)
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
+  }
+
+  /// Refuses a placeholder that the model knows as a word, and a category without a word in it.
+  private static func checkWords(_ configuration: RunConfiguration, _ tokenizer: CLIPTokenizer) throws {
+    var tokenizer = tokenizer
+    _ = try tokenizer.add(configuration.data.placeholderToken)
+    _ = try CategoryToken(configuration.data.superCategoryToken, tokenizer)
   }
 
   /// Trains until the last step or until asked to stop; the result is written only when it is whole.

@@ -1,0 +1,127 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Broken base models: mini-sd with one file replaced.
+@Suite("A broken model gets one clear line:", .serialized)
+struct BadModelTests {
+  private static let weights = "unet/diffusion_pytorch_model.safetensors"
+
+  private func expect(_ file: String, _ data: Data?, _ words: [String]) throws {
+    let place = try Workplace()
+    try place.model(file, data)
+    try place.expectFailure(
+      Workplace.generate("a cat", ["--model", "model"]), words, mayAdd: "out")
+  }
+
+  @Test("weights that are missing")
+  func missing() throws { try expect(Self.weights, nil, ["unet", "diffusion_pytorch_model.safetensors"]) }
+
+  @Test("weights that are cut short", arguments: [0, 5, 2_000, 100_000])
+  func truncated(_ length: Int) throws {
+    let whole = try Data(contentsOf: Fixtures.miniSD.appending(path: Self.weights), options: .mappedIfSafe)
+    try expect(Self.weights, whole.prefix(length), ["diffusion_pytorch_model.safetensors"])
+  }
+
+  /// A safetensors file from its header's text.
+  private func safetensors(_ header: String, claimed: UInt64? = nil, bytes: Int = 16) -> Data {
+    let text = Data(header.utf8)
+    let length = withUnsafeBytes(of: (claimed ?? UInt64(text.count)).littleEndian) { Data($0) }
+    return length + text + Data(count: bytes)
+  }
+
+  @Test(
+    "offsets that overlap, leave gaps, run out of range or overflow, and unknown types",
+    arguments: [
+      #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[3],"data_offsets":[4,16]}}"#,
+      #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#,
+      #"{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]}}"#,
+      #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}"#,
+      #"{"a":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,16]}}"#,
+      #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,18446744073709551615]}}"#,
+      #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[-16,16]}}"#,
+      #"{"a":{"dtype":"F33","shape":[4],"data_offsets":[0,16]}}"#,
+      #"{"a":{"dtype":"F32","shape":"four","data_offsets":[0,16]}}"#, #"{"a":"#,
+    ])
+  func header(_ header: String) throws {
+    try expect(Self.weights, safetensors(header), ["diffusion_pytorch_model.safetensors"])
+  }
+
+  @Test("a header that is longer than the file", arguments: [1_000, 1 << 40, UInt64.max])
+  func headerLength(_ claimed: UInt64) throws {
+    try expect(
+      Self.weights, safetensors("{}", claimed: claimed), ["diffusion_pytorch_model.safetensors", "header"])
+  }
+
+  @Test("weights that lack what the model needs, by name")
+  func lacking() throws {
+    let header = #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#
+    try expect("vae/diffusion_pytorch_model.safetensors", safetensors(header), ["vae", ".weight"])
+  }
+
+  @Test("pickled weights, which are not read")
+  func pickle() throws {
+    let place = try Workplace()
+    try place.model(Self.weights, nil)
+    try place.file("x", "model/unet/diffusion_pytorch_model.bin")
+    try place.expectFailure(
+      Workplace.generate("a cat", ["--model", "model"]), ["diffusion_pytorch_model.bin", "save_pretrained"],
+      mayAdd: "out")
+  }
+
+  /// mini-sd's JSON file with one value replaced.
+  private func json(_ file: String, _ key: String, _ value: Any) throws -> Data {
+    let url = Fixtures.miniSD.appending(path: file)
+    var object = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
+    object[key] = value
+    return try JSONSerialization.data(withJSONObject: object)
+  }
+
+  @Test("a value of the wrong type in a JSON configuration, with its key")
+  func wrongType() throws {
+    for (file, key) in [
+      ("unet/config.json", "block_out_channels"), ("vae/config.json", "latent_channels"),
+      ("text_encoder/config.json", "hidden_size"), ("scheduler/scheduler_config.json", "beta_start"),
+    ] {
+      try expect(
+        file, json(file, key, "many"), [key, file.split(separator: "/").last.map(String.init) ?? ""])
+    }
+  }
+
+  @Test("a block that is not supported, with its name")
+  func unsupported() throws {
+    let blocks = ["CrossAttnDownBlock2D", "AttnSkipDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"]
+    try expect(
+      "unet/config.json", json("unet/config.json", "down_block_types", blocks), ["AttnSkipDownBlock2D"])
+  }
+
+  @Test("JSON that is none, or is empty", arguments: ["", "{", "[]", "null", "\u{0}"])
+  func notJSON(_ text: String) throws {
+    try expect("unet/config.json", Data(text.utf8), ["config.json"])
+  }
+
+  @Test("a model that is nowhere, with where it was looked for and how to get it")
+  func nowhere() throws {
+    let place = try Workplace()
+    try place.expectFailure(
+      Workplace.generate("a cat", ["--model", "nobody/nothing"]), ["nobody/nothing", "hf download"])
+    try place.expectFailure(Workplace.generate("a cat", ["--model", "./not here"]), ["not here"])
+    try place.file("x", "model.ckpt")
+    try place.expectFailure(
+      Workplace.generate("a cat", ["--model", "model.ckpt"]), ["is a file", "diffusers layout"])
+    try place.pictures()
+    try place.expectFailure(Workplace.train(["--model", "nobody/nothing"]), ["hf download"])
+  }
+
+  @Test("training on a broken model, too, and it leaves no run that stands in the way")
+  func training() throws {
+    let place = try Workplace()
+    try place.pictures()
+    try place.model(Self.weights, Data(count: 100))
+    try place.expectFailure(
+      Workplace.train(["--model", "model"]), ["diffusion_pytorch_model.safetensors"], mayAdd: "run")
+    let again = try place.run(Workplace.train())
+    #expect(again.code == 0, "\(again.error)")
+  }
+}

@@ -1,0 +1,114 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("Places that cannot be written get one clear line, and nothing there is lost:", .serialized)
+struct BadPlacesTests {
+  @Test("an output folder with another run in it, or with anything else")
+  func taken() throws {
+    let place = try Workplace()
+    try place.pictures()
+    #expect(try place.run(Workplace.train()).code == 0)
+    try place.expectFailure(
+      Workplace.train(token: "<other>"), ["run", "finished run of <toy>", "--resume", "--output"])
+    try place.expectFailure(
+      Workplace.train(token: "<other>", ["--resume"]), ["other settings", "data.placeholder_token", "<toy>"])
+    try place.expectFailure(
+      ["train", "--resume", "--output", "run", "--seed", "5"], ["optim.seed is 5, was 0"])
+    try place.file("mine", "notes/diary.txt")
+    try place.expectFailure(Workplace.train(output: "notes"), ["notes", "diary.txt", "not empty"])
+    try place.expectFailure(["train", "--resume", "--output", "notes"], ["no run in notes", "--images"])
+    try place.expectFailure(["train", "--resume", "--output", "new"], ["no run in new", "--images"])
+  }
+
+  @Test("a file where a folder should be")
+  func fileInTheWay() throws {
+    let place = try Workplace()
+    try place.pictures()
+    try place.concept()
+    try place.file("mine", "file")
+    try place.expectFailure(Workplace.train(output: "file"), ["file"])
+    try place.expectFailure(Workplace.train(output: "file/run"), ["file"])
+    for output in ["file", "file/out"] {
+      try place.expectFailure(
+        ["generate", "--prompt", "a cat", "--steps", "1", "--output", output], [output, "--output"])
+    }
+    try place.expectFailure(
+      ["inspect", "concept.safetensors", "--plot", "file/plot.png"], ["file/plot.png"])
+    try place.expectFailure(
+      ["convert", "concept.safetensors", "nowhere/toy.safetensors"], ["nowhere/toy.safetensors"])
+  }
+
+  @Test("a folder without permission", .enabled(if: getuid() != 0))
+  func permission() throws {
+    let place = try Workplace()
+    try place.pictures()
+    try place.file("mine", "locked/file")
+    let locked = place.path("locked").path
+    try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: locked)
+    defer { try? FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: locked) }
+    try place.expectFailure(Workplace.train(output: "locked/run"), ["locked/run"])
+    try place.expectFailure(
+      ["generate", "--prompt", "a cat", "--steps", "1", "--output", "locked/out"], ["locked/out"])
+  }
+
+  // A limit on the size of files stands for a full disk, which takes root to make.
+
+  @Test("a disk that fills up while a concept is learned: the step before is still there")
+  func fullWhileTraining() throws {
+    let place = try Workplace()
+    try place.pictures()
+    try place.expectFailure(
+      Workplace.train(), ["cannot write", "step-000001.safetensors", "nothing was changed"],
+      setup: "ulimit -f 64", mayAdd: "run")
+    let left = try place.contents().keys.filter { $0.hasSuffix(".tmp") || $0.hasSuffix(".safetensors") }
+    #expect(left == [])
+    // With room again the same run goes on.
+    let again = try place.run(["train", "--resume", "--output", "run"] + ["--threads", "1"])
+    #expect(again.code == 0, "\(again.error)")
+    #expect(FileManager.default.fileExists(atPath: place.path("run/concept.safetensors").path))
+  }
+
+  @Test("a disk that is full when pictures, concepts or plots are written")
+  func fullWhileWriting() throws {
+    let place = try Workplace()
+    try place.concept()
+    try place.file("mine", "out/a-cat-s0.png")
+    try place.file("mine", "plot.png")
+    try place.expectFailure(
+      Workplace.generate("a cat"), ["cannot write", "a-cat-s0-2.png"], setup: "ulimit -f 1")
+    try place.expectFailure(
+      ["inspect", "concept.safetensors", "--plot", "plot.png"], ["cannot write", "plot.png"],
+      setup: "ulimit -f 1")
+    try place.expectFailure(
+      ["convert", "concept.safetensors", "copy.safetensors"], ["cannot write", "copy.safetensors"],
+      setup: "ulimit -f 64")
+  }
+
+  #if os(Linux)
+    @Test("standard output that is full; standard error that is full stops nothing")
+    func fullOutput() throws {
+      let place = try Workplace()
+      try place.concept()
+      let inspect = ["inspect", "concept.safetensors", "--json"]
+      let full = try CommandLineTool.run(inspect, in: place.folder, setup: "", redirect: ">/dev/full")
+      #expect(full.code == 1 && !full.killed)
+      #expect(Workplace.failure(in: full.error).contains("standard output cannot be written"))
+      let silent = try CommandLineTool.run(
+        Workplace.generate("a cat"), in: place.folder, setup: "", redirect: "2>/dev/full")
+      #expect(silent.code == 0 && silent.output.contains("out/a-cat-s0.png"))
+    }
+  #endif
+
+  @Test("what was drawn before is never overwritten")
+  func nothingOverwritten() throws {
+    let place = try Workplace()
+    #expect(try place.run(Workplace.generate("a cat", ["--seed", "0,1"])).code == 0)
+    let before = try place.contents()
+    #expect(before.keys.filter { $0.hasSuffix(".png") }.count == 3)
+    #expect(try place.run(Workplace.generate("a cat", ["--seed", "0,1"])).code == 0)
+    let after = try place.contents()
+    #expect(after.keys.filter { $0.hasSuffix(".png") }.count == 6)
+    for (name, data) in before { #expect(after[name] == data, "\(name)") }
+  }
+}

@@ -1,0 +1,119 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("Words that do not fit get one clear line:", .serialized)
+struct BadPromptTests {
+  private static let withConcept = ["--concept", "concept.safetensors"]
+
+  @Test("a prompt without {} or with two when a concept is given, and {} without a concept")
+  func placeholders() throws {
+    let place = try Workplace()
+    try place.concept()
+    try place.expectFailure(
+      Workplace.generate("a photo of a cat", Self.withConcept),
+      ["“a photo of a cat”", "no {}", "exactly once"])
+    try place.expectFailure(Workplace.generate("{} on {}", Self.withConcept), ["{} 2 times", "exactly once"])
+    try place.expectFailure(Workplace.generate("a {toy}", Self.withConcept), ["{}"])
+    try place.expectFailure(Workplace.generate("a {}"), ["no concept was given", "--concept"])
+    try place.expectFailure(
+      Workplace.generate("a {}", ["--truncation", "8"]), ["--truncation needs a --concept"], code: 64)
+    try place.expectFailure(
+      Workplace.generate("a {}", Self.withConcept + Self.withConcept), ["two concepts", "name=FILE"])
+  }
+
+  @Test("the concept's own token may stand for {}")
+  func ownToken() throws {
+    let place = try Workplace()
+    try place.concept()
+    #expect(try place.run(Workplace.generate("a <toy> on a beach", Self.withConcept)).code == 0)
+  }
+
+  @Test("a prompt that is too long is cut off with a warning; not so the concept")
+  func tooLong() throws {
+    let place = try Workplace()
+    try place.concept()
+    let words = String(repeating: "a red robot on the moon, ", count: 12)
+    for (prompt, more) in [(words, []), ("a {}, " + words, Self.withConcept)] {
+      let result = try place.run(Workplace.generate(prompt, more))
+      #expect(result.code == 0, "\(result.error)")
+      #expect(result.error.contains("warning: ") && result.error.contains("cut off"), "\(result.error)")
+      #expect(result.error.contains("32 tokens"))
+    }
+    try place.expectFailure(
+      Workplace.generate(words + "with {}", Self.withConcept),
+      ["too long", "32 tokens", "nearer to the start"])
+    try place.expectFailure(
+      Workplace.generate(String(repeating: "x", count: 20_000)), ["20000 characters"], code: 64)
+  }
+
+  @Test("prompts that are empty or strange are drawn all the same")
+  func strange() throws {
+    let place = try Workplace()
+    for prompt in ["", "🦊 ∑ \u{202E}abc\u{0301}", "../../etc"] {
+      let result = try place.run(Workplace.generate(prompt))
+      #expect(result.code == 0, "\(result.error)")
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("out").path).count == 3)
+  }
+
+  @Test("a placeholder that is already a word of the vocabulary")
+  func knownWord() throws {
+    let place = try Workplace()
+    try place.pictures()
+    try place.expectFailure(Workplace.train(token: "cat"), ["“cat”", "already a word", "<cat>"])
+    try place.expectFailure(Workplace.train(token: ""), ["data.placeholder_token"])
+    try place.expectFailure(Workplace.train(token: "a {} b"), ["data.placeholder_token"])
+  }
+
+  @Test("a category of several tokens is used, and how is said")
+  func category() throws {
+    let place = try Workplace()
+    try place.pictures()
+    let result = try place.run(Workplace.train(category: "red robot"))
+    #expect(result.code == 0, "\(result.error)")
+    #expect(result.error.contains("“red robot” is 2 tokens") && result.error.contains("“robot”"))
+    try place.expectFailure(Workplace.train(category: " ", output: "other"), ["category"])
+  }
+
+  @Test("numbers that are none or out of range are wrong usage")
+  func numbers() throws {
+    let place = try Workplace()
+    try place.concept()
+    try place.pictures()
+    for (arguments, words) in [
+      (Workplace.generate("a cat", ["--steps", "0"]), ["--steps 0", "between 1 and 1000"]),
+      (Workplace.generate("a cat", ["--steps", "1.5"]), ["1.5", "--steps"]),
+      (Workplace.generate("a cat", ["--seed", "x"]), ["x", "--seed"]),
+      (Workplace.generate("a cat", ["--seed=-1"]), ["-1", "--seed"]),
+      (Workplace.generate("a cat", ["--seed", "99999999999999999999"]), ["--seed"]),
+      (Workplace.generate("a cat", ["--guidance", "nan"]), ["--guidance"]),
+      (Workplace.generate("a cat", ["--width", "0"]), ["--width 0"]),
+      (Workplace.generate("a cat", ["--threads", "0"]), ["--threads 0"]),
+      (Workplace.generate("a cat", ["--scheduler", "magic"]), ["magic", "ddim"]),
+      (Workplace.generate("a cat", ["--device", "tpu"]), ["--device tpu", "cuda"]),
+      (Workplace.generate("a {}", Self.withConcept + ["--truncation", "0"]), ["--truncation 0", "128"]),
+      (Workplace.generate("a {}", Self.withConcept + ["--truncation", "129"]), ["--truncation 129", "128"]),
+      (Workplace.train(steps: 0), ["--steps 0", "at least 1"]),
+      (Workplace.train(["--seed=-1"]), ["--seed -1"]), (["paint"], ["paint"]),
+    ] {
+      try place.expectFailure(arguments, words, code: 64)
+    }
+    try place.expectFailure(Workplace.generate("a cat", ["--width", "63"]), ["63"])
+  }
+
+  @Test("a device that is not there", .enabled(if: !BadPromptTests.hasCUDA))
+  func device() throws {
+    let place = try Workplace()
+    try place.pictures()
+    for arguments in [
+      Workplace.generate("a cat", ["--device", "cuda"]), Workplace.train(["--device", "cuda"]),
+    ] {
+      try place.expectFailure(arguments, ["--device cuda", "not available", "cpu"], code: 64)
+    }
+  }
+
+  static let hasCUDA =
+    (try? CommandLineTool.run(["--version"], in: Fixtures.repository))?.output
+    .contains("cuda") == true
+}
