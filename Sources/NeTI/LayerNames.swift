@@ -9,14 +9,19 @@ public import Diffusion
 public struct LayerNames: Sendable {
   /// Groups of layers by name.
   public enum Preset: String, CaseIterable, Sendable {
-    /// The two lowest resolutions, where the shape is laid out.
+    /// Where the shape is decided: resolutions below the finest, of at most `coarseSide`. On mini-sd
+    /// 8, 4 and 2, by measurement (docs/mixing.md); on Stable Diffusion 1.x 16 and 8: IN07 … OUT05.
     case coarse
-    /// All other resolutions.
+    /// All other layers, where the colours and patterns are decided.
     case fine
     /// The parts of the U-Net.
     case down, middle, up
     case all, none
   }
+
+  /// Places on a side of the largest map that `coarse` holds. Shape is a matter of places within the
+  /// picture, whatever the picture's size; 24 is the level of 16 in SD 2.1's larger pictures.
+  static let coarseSide = 24
 
   /// The short names of Stable Diffusion 1 and 2: numbers of the original code's input and output
   /// blocks that have a cross-attention.
@@ -89,11 +94,12 @@ public struct LayerNames: Sendable {
   }
 
   private func indices(_ preset: Preset) -> [Int] {
-    let low = Set(Set(resolutions).sorted().prefix(2))
+    let finest = resolutions.max() ?? 0
+    func isCoarse(_ side: Int) -> Bool { side < finest && side <= Self.coarseSide }
     return paths.indices.filter {
       switch preset {
-      case .coarse: low.contains(resolutions[$0])
-      case .fine: !low.contains(resolutions[$0])
+      case .coarse: isCoarse(resolutions[$0])
+      case .fine: !isCoarse(resolutions[$0])
       case .down: paths[$0].hasPrefix("down_blocks")
       case .middle: paths[$0].hasPrefix("mid_block")
       case .up: paths[$0].hasPrefix("up_blocks")

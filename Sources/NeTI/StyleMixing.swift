@@ -20,7 +20,7 @@ public struct StyleMixing {
     /// G, the layers that the geometry concept keeps: indices in execution order.
     public var geometryLayers: Set<Int>
     /// The timesteps s that the mixing starts at.
-    public var starts: [Int] = [600]
+    public var starts: [Int] = [999]
     /// Draws each concept alone as well, before and after the mixtures.
     public var parents = false
     /// Hidden units to keep of each concept; nil keeps all.

@@ -38,7 +38,7 @@ struct MixTests {
 
   @Test("their help teaches by example")
   func help() throws {
-    for (command, says) in [("mix", "--from 999,800,600,400"), ("decompose", "--timesteps 900,500,100")] {
+    for (command, says) in [("mix", "--from 999,900,800,600"), ("decompose", "--timesteps 900,500,100")] {
       let r = try CommandLineTool.run([command, "--help"], in: Fixtures.repository)
       #expect(r.code == 0)
       #expect(r.output.contains(says))

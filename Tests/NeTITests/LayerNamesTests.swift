@@ -31,10 +31,21 @@ struct LayerNamesTests {
   @Test("groups: the coarse and the fine layers are all, and so are the three parts")
   func presets() throws {
     let n = try miniSD()
-    #expect(try n.indices(["coarse"]) == [4, 5, 6, 7, 8, 9])
+    #expect(try n.indices(["coarse"]) == n.indices(["8", "4", "2"]))
     #expect(try n.indices(["coarse", "fine"]) == Set(0..<16))
     #expect(try n.indices(["down", "middle", "up"]) == n.indices(["all"]))
     #expect(try n.indices(["none"]).isEmpty)
+  }
+
+  @Test("on Stable Diffusion 1 the coarse layers are those of 16 and 8")
+  func stableDiffusion() throws {
+    var c = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).unetConfiguration
+    c.sampleSize = 64
+    let n = LayerNames(c)
+    #expect(n.names(try n.indices(["coarse"])) == ["IN07", "IN08", "MID", "OUT03", "OUT04", "OUT05"])
+    // SD 2.1 draws 96 × 96 latents with the same layers.
+    c.sampleSize = 96
+    #expect(try LayerNames(c).indices(["coarse"]) == n.indices(["coarse"]))
   }
 
   @Test(

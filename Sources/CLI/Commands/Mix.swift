@@ -16,10 +16,10 @@ struct Mix: ParsableCommand {
       the layers that the geometry does not keep. The smaller --from, the more the picture is the
       geometry concept. A list draws a sheet with a column per start; --parents adds each concept alone:
 
-        neti mix … --from 999,800,600,400 --parents --seed 0-3
+        neti mix … --from 999,900,800,600 --parents --seed 0-3
 
       --layers says what the geometry keeps: a group (coarse, fine, down, middle, up, all, none),
-      resolutions of the latents (4,2 on mini-sd; 16,8 on Stable Diffusion) or layers
+      resolutions of the latents (8,4,2 on mini-sd; 16,8 on Stable Diffusion) or layers
       (IN07,IN08,MID, or their diffusers paths). An unknown name lists what the model has.
 
       The concepts may be of different representations, but must be for the same base model.
@@ -38,7 +38,7 @@ struct Mix: ParsableCommand {
     help: ArgumentHelp(
       "Timesteps that the mixing starts at, 999 to 0, or never; a list makes a column for each.",
       valueName: "list"))
-  var from = MixingStarts(values: [600])
+  var from = MixingStarts(values: [999])
 
   @Option(help: ArgumentHelp("Layers that the geometry keeps.", valueName: "list"))
   var layers: String = LayerNames.Preset.coarse.rawValue
