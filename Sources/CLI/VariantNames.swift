@@ -11,7 +11,7 @@ extension DrawingVariant {
     case .geometry: "geometry alone"
     case .appearance: "appearance alone"
     case .frozen(let t): "t = \(t)"
-    case .cumulative(let t): "t ≥ \(t)"
+    case .cumulative(let t): "down to \(t)"
     case .window(let w): "\(w.upperBound)-\(w.lowerBound)"
     }
   }

@@ -108,7 +108,7 @@ struct MixTests {
       (Self.mix + prompt + ["--layers", "IN07,IN99"], "no layer “IN99”"),
       (Self.mix + prompt + ["--layers", "7"], "There are the groups coarse"),
       (Self.mix + prompt + ["--truncation-appearance", "8"], "cannot be truncated"),
-      (Self.mix + ["--prompt", "a photo"], "nowhere"),
+      (Self.mix + ["--prompt", "a photo"], "has no {}"),
       (["mix", "--geometry", "no.safetensors", "--appearance", "b.safetensors"] + prompt, "no.safetensors"),
       (
         Self.decompose + ["--view", "windows", "--timesteps", "700-699", "--steps", "4"], "no denoising step"
