@@ -1,21 +1,32 @@
-import ArgumentParser
+public import ArgumentParser
+import Diffusion
 import Foundation
-import NeTI
+public import NeTI
 
 /// `neti convert`: concept files of other programs into ours, and back.
 struct Convert: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Turn a concept of the authors' code into ours, or ours into theirs.",
+    abstract: "Turn concepts and embeddings of other programs into ours, or ours into theirs.",
     discussion: """
+      What the input is, its content tells: a concept of ours, NeTI's authors' mapper-….pt, or an embedding
+      of diffusers, A1111 (stable-diffusion-webui) or kohya, as safetensors, .pt or .bin. Nothing in a
+      pickle is executed.
+
+        neti convert learned_embeds.bin toy.safetensors --model stable-diffusion-v1-5/stable-diffusion-v1-5
         neti convert mapper-steps-1000.pt toy.safetensors
 
-      reads mapper-steps-1000.pt and, beside it, learned_embeds-steps-1000.bin, without executing anything in
-      them. When the output is a folder, the concept is written as the authors' two files:
+      Embeddings are written as safetensors. They hold plain vectors, so of a neti concept they keep an
+      approximation: one timestep, and one vector for all layers (kohya: one for each).
+
+        neti convert toy.safetensors toy-a1111.safetensors --format a1111 --timestep 500
+        neti convert toy.safetensors toy-xti.safetensors --format kohya --timestep 500
+
+      The authors' format is a folder with their two files:
 
         neti convert toy.safetensors theirs/
       """)
 
-  @Argument(help: ArgumentHelp("mapper-….pt of the authors, or a concept of ours.", valueName: "in"))
+  @Argument(help: ArgumentHelp("A concept or embedding.", valueName: "in"))
   var input: String
 
   @Argument(
@@ -23,36 +34,90 @@ struct Convert: ParsableCommand {
       "A new .safetensors file, or a folder (ending in /) for the authors' format.", valueName: "out"))
   var output: String
 
+  @Option(
+    help: ArgumentHelp(
+      "neti, authors, diffusers, a1111 or kohya. When left out: authors for a folder, diffusers for a file called learned_embeds….safetensors, else neti.",
+      valueName: "format"))
+  var format: ConceptFormat?
+
+  @Option(help: "Where in time to take a concept that changes with it, 0 to 999.")
+  var timestep: Double?
+
+  @Option(help: "Take this layer, as IN07, instead of all.")
+  var layer: String?
+
+  @Option(
+    help: ArgumentHelp("What the concept is called; when left out, what the file says.", valueName: "token"))
+  var token: String?
+
+  @Option(help: ArgumentHelp("The kind of thing that an embedding shows.", valueName: "word"))
+  var category: String = ""
+
+  @Option(
+    help: ArgumentHelp(
+      "The model that an embedding is for, as for neti train; mini-sd when left out.",
+      valueName: "folder or name"))
+  var model: String?
+
   func validate() throws {
-    if !output.hasSuffix("/"), !output.hasSuffix(".safetensors"), !isFolder(output) {
+    if !output.hasSuffix("/"), !isFolder(output), !output.hasSuffix(".safetensors") {
       throw ValidationError(
-        "\(output): name a .safetensors file, or a folder ending in / for the authors' format")
+        "\(output): name a .safetensors file, or a folder ending in / for the authors' format; pickles (.pt, .bin) are read, not written"
+      )
+    }
+    if (wanted == .authors) == output.hasSuffix(".safetensors") {
+      throw ValidationError(
+        wanted == .authors
+          ? "--format authors writes two files: name a folder ending in /"
+          : "\(output): --format \(wanted.rawValue) writes one file; name it ….safetensors")
+    }
+    if !wanted.holdsVectors, timestep != nil || layer != nil {
+      throw ValidationError(
+        "--timestep and --layer are for embeddings (--format diffusers, a1111 or kohya); \(wanted.rawValue) keeps them all"
+      )
     }
   }
 
+  private var wanted: ConceptFormat {
+    if let format { return format }
+    guard output.hasSuffix(".safetensors") else { return .authors }
+    return URL(filePath: output).lastPathComponent.hasPrefix("learned_embeds") ? .diffusers : .neti
+  }
+
   func run() throws {
-    let concept = try Concept.open(URL(filePath: input))
-    if output.hasSuffix(".safetensors") {
-      let url = URL(filePath: output)
-      guard !FileManager.default.fileExists(atPath: url.path) else {
-        throw NeTIError("\(output) exists already; choose another name or remove it")
-      }
-      try concept.write(to: url)
-      print(output)
-    } else {
-      let folder = URL(filePath: output, directoryHint: .isDirectory)
-      let authors = try concept.authorsCheckpoint()
-      try authors.checkSizes()
-      let made = try PictureOutput(folder).folder
-      let stem = authors.steps.map { "steps-\($0)" } ?? "final"
-      for name in ["mapper-\(stem).pt", "learned_embeds-\(stem).bin"]
-      where FileManager.default.fileExists(atPath: made.appending(path: name).path) {
-        throw NeTIError("\(name) exists already in \(output); choose another folder")
-      }
-      let files = try authors.write(into: made)
-      print(files.mapper.relativePath)
-      print(files.embeddings.relativePath)
+    let options = try ModelOptions.parse(model.map { ["--model", $0] } ?? [])
+    var concept = try Concept.open(
+      URL(filePath: input), token: token, category: category,
+      base: { try options.open(options.folder()).baseIdentity })
+    if let token { concept.about.token = token }
+    if wanted == .authors { return try writeAuthors(concept) }
+    let url = URL(filePath: output)
+    guard !FileManager.default.fileExists(atPath: url.path) else {
+      throw NeTIError("\(output) exists already; choose another name or remove it")
     }
+    if wanted == .neti {
+      try concept.write(to: url)
+    } else if let loss = try concept.export(
+      wanted, to: url, timestep: timestep, layer: layer.map { try concept.layer(named: $0) })
+    {
+      warn("\(output) is \(loss)")
+    }
+    print(output)
+  }
+
+  private func writeAuthors(_ concept: Concept) throws {
+    let folder = URL(filePath: output, directoryHint: .isDirectory)
+    let authors = try concept.authorsCheckpoint()
+    try authors.checkSizes()
+    let made = try PictureOutput(folder).folder
+    let stem = authors.steps.map { "steps-\($0)" } ?? "final"
+    for name in ["mapper-\(stem).pt", "learned_embeds-\(stem).bin"]
+    where FileManager.default.fileExists(atPath: made.appending(path: name).path) {
+      throw NeTIError("\(name) exists already in \(output); choose another folder")
+    }
+    let files = try authors.write(into: made)
+    print(files.mapper.relativePath)
+    print(files.embeddings.relativePath)
   }
 
   private func isFolder(_ path: String) -> Bool {
@@ -60,3 +125,5 @@ struct Convert: ParsableCommand {
     return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && isFolder.boolValue
   }
 }
+
+extension ConceptFormat: ExpressibleByArgument {}

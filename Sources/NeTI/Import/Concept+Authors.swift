@@ -1,4 +1,4 @@
-public import Foundation
+import Foundation
 import Diffusion
 import Torch
 
@@ -13,11 +13,6 @@ extension Concept {
     return (0...2).flatMap { block("down_blocks.\($0)", 2) } + block("mid_block", 1)
       + (1...3).flatMap { block("up_blocks.\($0)", 3) }
   }()
-
-  /// A concept file of either kind: ours, or the authors' `mapper-….pt`.
-  public static func open(_ url: URL) throws -> Concept {
-    url.pathExtension == "pt" ? try Concept(authors: AuthorsCheckpoint(url)) : try Concept(contentsOf: url)
-  }
 
   /// The authors' checkpoint as a concept. Their file does not say which weights it was trained on, so
   /// the base has no hash.

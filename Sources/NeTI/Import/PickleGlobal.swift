@@ -28,6 +28,8 @@ enum PickleGlobal {
     "torch CharStorage": .storage(.int8),
     "torch ByteStorage": .storage(.uint8),
     "torch BoolStorage": .storage(.bool),
+    // string_to_param of the first textual inversion.
+    "torch.nn.modules.container ParameterDict": .instance,
     "models.positional_encoding NeTIPositionalEncoding": .instance,
     "models.positional_encoding BasicEncoder": .instance,
   ]

@@ -24,7 +24,20 @@ public struct TorchFile {
         throw NeTIError("it has \(file.bytes.count) bytes, more than the limit of \(Self.maximumBytes)")
       }
       // A copy, so that the checked bytes and the bytes that are used cannot differ.
-      return try Self.read(Array(file.bytes))
+      return try Self.read(withExtendedLifetime(file) { Array(file.bytes) })
+    }
+  }
+
+  /// Whether a file looks like one of PyTorch's (zip archive or bare pickle) rather than safetensors,
+  /// by its first bytes.
+  static func isOne(_ url: URL) throws -> Bool {
+    do {
+      let file = try MappedFile(url)
+      let head = withExtendedLifetime(file) { Array(file.bytes.prefix(9)) }
+      let isSafetensors = head.count == 9 && head.last == UInt8(ascii: "{")
+      return !isSafetensors && (head.starts(with: [0x50, 0x4B]) || head.first == 0x80)
+    } catch let error as DiffusionError {
+      throw NeTIError(error.message)
     }
   }
 
