@@ -37,18 +37,15 @@ enum TrainingSession {
     let base = try options.open(folder)
     try checkMemory(c, base)
     let side = c.data.resolution ?? base.resolution
-    let pictures = try TrainingPictures(
-      folder: URL(filePath: c.data.trainDataDir, directoryHint: .isDirectory), side: side,
-      crop: c.data.centerCrop)
+    let pictures = try TrainingPictures(c.data, side: side)
     for line in pictures.warnings { warn(line) }
     if !quiet {
-      let count = pictures.pictures.count
       note(
-        "learning \(c.data.placeholderToken) from \(count) picture\(count == 1 ? "" : "s") at \(side)×\(side) on \(base.folder.name)"
+        "learning \(c.data.placeholderToken) from \(pictures.summary) at \(side)×\(side) on \(base.folder.name)"
       )
     }
     return try TrainingRun(
-      folder: c.runFolder, configuration: c, model: base, pictures: pictures.pictures, resume: resume)
+      folder: c.runFolder, configuration: c, model: base, examples: pictures.examples, resume: resume)
   }
 
   /// How to continue this run; what its folder does not know has to be said again.

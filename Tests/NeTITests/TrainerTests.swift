@@ -135,4 +135,96 @@ struct TrainerTests {
     let after = try loss(concept)
     #expect(after < before * 0.99, "\(before) → \(after)")
   }
+
+  /// Trains `steps` steps on `examples` and returns the losses.
+  private static func losses(_ c: RunConfiguration, _ examples: [TrainingExample]) throws -> [Double] {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    var losses: [Double] = []
+    _ = try Trainer(model: model, examples: examples, configuration: c).run(save: { _, _ in
+      URL(filePath: "/dev/null")
+    }) {
+      if case .step(let s) = $0 { losses.append(s.loss) }
+    }
+    return losses
+  }
+
+  @Test("takes captions in the place of templates, and masks as weights of the loss")
+  func captionsAndMasks() throws {
+    let c = try Self.configuration(steps: 2)
+    let plain = try Self.pictures(64).map { TrainingExample($0) }
+    let losses = try Self.losses(c, plain)
+    // A caption that is the template that would be drawn changes nothing: only the words count.
+    var words = plain
+    for i in words.indices { words[i].caption = "a photo of {} on a beach" }
+    let captioned = try Self.losses(c, words)
+    #expect(captioned != losses)
+    for i in words.indices { words[i].caption = "a photo of <spotty> on a beach" }
+    #expect(try Self.losses(c, words) == captioned)
+    var grey = plain
+    for i in grey.indices { grey[i].mask = try Picture(width: 64, height: 64, colour: Colour(100, 100, 100)) }
+    for (a, b) in zip(try Self.losses(c, grey), losses) { #expect(abs(a - b) / b < 1e-3) }
+    // The left half alone weighs differently from the right half alone; and the mean of both is near the whole.
+    func half(_ left: Bool) throws -> [Double] {
+      var examples = plain
+      let row = (0..<64).flatMap { x in [UInt8](repeating: (x < 32) == left ? 255 : 0, count: 3) }
+      let mask = try Picture(width: 64, height: 64, pixels: (0..<64).flatMap { _ in row })
+      for i in examples.indices { examples[i].mask = mask }
+      return try Self.losses(c, examples)
+    }
+    let (left, right) = (try half(true), try half(false))
+    #expect(left[0] != right[0])
+    #expect(abs((left[0] + right[0]) / 2 - losses[0]) / losses[0] < 1e-4)
+    words[0].caption = "{} and {another}"
+    let e = #expect(throws: NeTIError.self) { try Self.losses(c, words) }
+    #expect(e?.message.contains("caption of") == true)
+  }
+
+  static let settings: [[(String, String)]] =
+    RepresentationKind.allCases.map { [("model.representation", $0.rawValue)] }
+    + ["use_positional_encoding", "output_bypass", "normalize_mapper_output", "use_nested_dropout"].map {
+      [("model." + $0, "false")]
+    } + [[("data.learnable_property", "style")]]
+
+  @Test("learns and draws with every representation and without each part", arguments: settings)
+  func variants(_ overrides: [(String, String)]) throws {
+    var c = try Self.configuration(steps: 2)
+    for (key, value) in overrides { c = try Self.changed(c, key, value) }
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let trainer = try Trainer(model: model, pictures: Self.pictures(64), configuration: c)
+    let before = try bytes(trainer.concept())
+    let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
+    #expect(concept.representation.kind == c.model.representation)
+    #expect(try bytes(concept) != before)
+    var request = ConceptGenerator.Request(prompts: ["a photo of {}"])
+    request.steps = 2
+    let drawn = try ConceptGenerator(model, concepts: [.init(concept)])(request)
+    #expect(drawn.count == 1 && drawn[0].picture.width == 64)
+  }
+
+  private static func changed(_ c: RunConfiguration, _ key: String, _ value: String) throws
+    -> RunConfiguration
+  {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "neti-\(UUID().uuidString).yaml")
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try Data(c.resolvedYAML().utf8).write(to: folder)
+    return try RunConfiguration.load(yaml: folder, overrides: [(key, value)]).configuration
+  }
+
+  @Test("draws with xti exactly what ti draws when all vectors are equal")
+  func xtiEqualsTI() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let base = try model.baseIdentity
+    let row = try RandomSource(seed: 5).normal([base.hiddenSize]) * 0.05
+    func picture(_ kind: RepresentationKind) throws -> Picture {
+      let concept = Concept(
+        try LearnedVectors(kind, startingAt: row, layerCount: base.layers.count),
+        about: .init(token: "<x>", category: "", base: base, steps: 0, training: ""), placeholder: row)
+      var request = ConceptGenerator.Request(prompts: ["a photo of {} on a beach"])
+      request.steps = 4
+      return try ConceptGenerator(model, concepts: [.init(concept)])(request)[0].picture
+    }
+    let (ti, xti) = (try picture(.ti), try picture(.xti))
+    let largest = zip(ti.pixels, xti.pixels).map { abs(Int($0) - Int($1)) }.max() ?? 255
+    #expect(largest <= 1)
+  }
 }

@@ -16,12 +16,21 @@ struct Train: ParsableCommand {
 
         neti train --output toy-run --resume
 
+      A text file beside a picture (1.jpg, 1.txt) is its caption: a sentence with {} where the concept
+      stands, in the place of the built-in sentences. With --masks, the loss counts where a picture of the
+      same name in that folder is bright. See docs/training-data.md.
+
       A configuration in the structure of the authors' train.yaml is read with --config_path; any of its
       keys can be set on the command line, such as --optim.learning_rate 0.002.
       """)
 
   @Option(help: ArgumentHelp("The pictures: JPEG, PNG or WebP.", valueName: "folder"))
   var images: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Masks, named and sized as the pictures: the loss counts where they are white.", valueName: "folder"))
+  var masks: String?
 
   @Option(
     help: ArgumentHelp("What the concept is called, a word that the model does not know.", valueName: "token")
@@ -53,8 +62,13 @@ struct Train: ParsableCommand {
   @Option(help: "object, or style: which sentences the placeholder is trained in.")
   var property: String?
 
-  @Option(help: "Steps between two sets of validation pictures; none when left out.")
+  @Option(help: "Steps between two sets of validation pictures, always with the same seeds.")
   var validateEvery: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "What to draw then, with {} for the concept; may be given several times.", valueName: "prompt"))
+  var validationPrompt: [String] = []
 
   @Option(
     name: .customLong("config_path"),
@@ -106,6 +120,11 @@ struct Train: ParsableCommand {
       """)
   }
 
+  /// Texts as a list that the configuration reads.
+  private static func list(_ texts: [String]) throws -> String {
+    String(decoding: try JSONEncoder().encode(texts), as: UTF8.self)
+  }
+
   /// Flags before the YAML file, before the model's recipe, before the authors' defaults; of a run that
   /// goes on, flags before what it began with.
   private func configuration() throws -> LoadedConfiguration {
@@ -142,6 +161,7 @@ struct Train: ParsableCommand {
       if let value { overrides.append((key, value)) }
     }
     set("data.train_data_dir", images)
+    set("data.masks_dir", masks)
     set("data.placeholder_token", token)
     set("data.super_category_token", category)
     set("data.learnable_property", property)
@@ -151,6 +171,7 @@ struct Train: ParsableCommand {
     set("optim.seed", seed.map(String.init))
     set("eval.validation_steps", validateEvery.map(String.init))
     if model.precision == .bf16 { set("optim.mixed_precision", "bf16") }
+    if !validationPrompt.isEmpty { set("eval.validation_prompts", try Self.list(validationPrompt)) }
     if let output {
       let url = URL(filePath: output, directoryHint: .isDirectory).standardizedFileURL
       set("log.exp_dir", url.deletingLastPathComponent().path)

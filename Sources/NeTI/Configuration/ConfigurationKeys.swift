@@ -52,6 +52,8 @@ extension RunConfiguration {
     ConfigurationKey("data.repeats", \.data.repeats),
     ConfigurationKey("data.resolution", \.data.resolution),
     ConfigurationKey("data.center_crop", \.data.centerCrop),
+    ConfigurationKey("data.use_captions", \.data.useCaptions),
+    ConfigurationKey("data.masks_dir", \.data.masksDir),
 
     ConfigurationKey("model.pretrained_model_name_or_path", \.model.pretrainedModelNameOrPath),
     ConfigurationKey("model.use_nested_dropout", \.model.useNestedDropout),

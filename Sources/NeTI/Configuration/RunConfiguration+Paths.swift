@@ -7,7 +7,7 @@ extension RunConfiguration {
     \.log.expDir, \.log.loggingDir, \.data.trainDataDir,
   ]
   private static let optionalPaths: [any WritableKeyPath<RunConfiguration, String?> & Sendable] = [
-    \.model.pretrainedModelNameOrPath, \.model.mapperCheckpointPath,
+    \.data.masksDir, \.model.pretrainedModelNameOrPath, \.model.mapperCheckpointPath,
   ]
 
   /// For a run folder: paths as seen from it (“../pictures/toy”). The name of a repository stays.

@@ -35,6 +35,8 @@ extension RunConfiguration {
       "data.placeholder_token \(shortened(token)) must be a word without {} and without spaces around it")
     try require(
       isCleanText(data.superCategoryToken), "data.super_category_token is empty: name the concept's category")
+    try require(
+      data.masksDir.map(isCleanText) ?? true, "data.masks_dir is empty: leave it out to train without masks")
     try inRange("data.dataloader_num_workers", data.dataloaderNumWorkers, 0...Self.largestCount)
     try inRange("data.repeats", data.repeats, 1...Self.largestCount)
     try inRange("data.resolution", data.resolution, 8...8192)

@@ -47,6 +47,10 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var resolution: Int?
     /// Whether pictures are cropped to their middle square; else they are squashed into one.
     public var centerCrop = false
+    /// Ours: whether the `.txt` file beside a picture replaces the templates for it.
+    public var useCaptions = true
+    /// Ours: a folder with masks, named as their pictures; the loss counts where they are bright.
+    public var masksDir: String?
   }
 
   /// What is learned: a thing or a style.

@@ -101,7 +101,7 @@ public struct CommunityEmbedding {
       ordered = Self.layerNames
     } else {
       throw fail(
-        "it holds \(names.count) tensors; an embedding of diffusers, A1111 or kohya holds one, or for XTI "
+        "it is not a neti concept, and no embedding: it holds \(names.count) tensors; diffusers, A1111 and kohya keep one, or for XTI "
           + "the 16 called IN01 to OUT11")
     }
     var rows: [Tensor] = []

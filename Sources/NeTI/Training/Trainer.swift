@@ -21,7 +21,12 @@ public final class Trainer {
   private let model: StableDiffusion
   private let unet: UNet
   private let conditioner: SpaceTimeConditioner
+  /// The templates, then the captions.
   private let prompts: [ConceptPrompt]
+  /// Per picture, its caption's index in `prompts`, if it has one.
+  private let captions: [Int?]
+  /// Where the loss counts; nil everywhere.
+  private let weights: LossWeights?
   private let latents: LatentCache
   private let samples: TrainingSamples
   private let schedule: NoiseSchedule
@@ -34,16 +39,17 @@ public final class Trainer {
   /// Prepares a run: encodes the pictures, makes the representation or takes it from `checkpoint`.
   ///
   /// - Parameters:
-  ///   - pictures: already prepared to the training size (see `TrainingPictures`).
+  ///   - examples: already prepared to the training size (see `TrainingPictures`).
   ///   - configuration: resolved: no field that decides the result is left open.
   ///   - start: a concept to begin at, with a fresh optimiser, instead of a random mapper.
   ///   - notice: receives one line for each thing the user should know.
   public init(
-    model: StableDiffusion, pictures: [Picture], configuration: RunConfiguration,
+    model: StableDiffusion, examples: [TrainingExample], configuration: RunConfiguration,
     startingFrom start: Concept? = nil,
     resuming checkpoint: Checkpoint? = nil, notice: (String) -> Void = { _ in }
   ) throws {
-    guard !pictures.isEmpty else { throw NeTIError("there are no pictures to learn from") }
+    guard !examples.isEmpty else { throw NeTIError("there are no pictures to learn from") }
+    let pictures = examples.map(\.picture)
     self.configuration = configuration
     self.model = model
     let keys = DrawKeys(seed: UInt64(configuration.optim.seed ?? 0))
@@ -51,6 +57,8 @@ public final class Trainer {
     let vae = try model.vae
     latents = try LatentCache(pictures, vae: vae, scalingFactor: model.scalingFactor, device: model.device)
     model.release(.vae)
+    weights = try LossWeights(
+      examples, height: latents.latentShape[1], width: latents.latentShape[2], device: model.device)
 
     let encoder = try model.textEncoder
     let category = try CategoryToken(configuration.data.superCategoryToken, model.tokenizer)
@@ -77,13 +85,14 @@ public final class Trainer {
       steps: completedSteps, training: configuration.withoutPaths().resolvedYAML())
 
     let prompter = try ConceptPrompter(model.tokenizer, [.init(token: configuration.data.placeholderToken)])
-    prompts = try configuration.data.learnableProperty.templates.map { try prompter($0) }
+    let templates = try configuration.data.learnableProperty.templates.map { try prompter($0) }
+    (prompts, captions) = try Self.withCaptions(templates, examples, prompter, notice)
     conditioner = try SpaceTimeConditioner(encoder, concepts: [representation], layerCount: layerCount)
     unet = try model.unet
     schedule = try NoiseSchedule(model.schedulerConfiguration)
     samples = TrainingSamples(
       keys: keys, pictureCount: pictures.count, repeats: configuration.data.repeats,
-      templateCount: prompts.count,
+      templateCount: templates.count,
       timestepCount: schedule.alphasCumprod.count, latentShape: latents.latentShape)
 
     let optim = configuration.optim
@@ -101,6 +110,35 @@ public final class Trainer {
       for (a, b) in zip(optimizer.squareAverages, checkpoint.squareAverages) { try a.copy(from: b) }
       try optimizer.setStepCount(completedSteps)
     }
+  }
+
+  /// As above, for pictures without captions and masks.
+  public convenience init(
+    model: StableDiffusion, pictures: [Picture], configuration: RunConfiguration,
+    startingFrom start: Concept? = nil, resuming checkpoint: Checkpoint? = nil
+  ) throws {
+    try self.init(
+      model: model, examples: pictures.map { TrainingExample($0) }, configuration: configuration,
+      startingFrom: start, resuming: checkpoint)
+  }
+
+  /// The templates and after them the captions, and where each picture's is.
+  private static func withCaptions(
+    _ templates: [ConceptPrompt], _ examples: [TrainingExample], _ prompter: ConceptPrompter,
+    _ notice: (String) -> Void
+  ) throws -> ([ConceptPrompt], [Int?]) {
+    var prompts = templates
+    let indices = try examples.map { example -> Int? in
+      guard let caption = example.caption else { return nil }
+      do { prompts.append(try prompter(caption)) } catch let e as NeTIError {
+        throw NeTIError("the caption of \(example.name): \(e.message)")
+      }
+      if let cut = prompts.last?.cutOff, !cut.isEmpty {
+        notice("the caption of \(example.name) is longer than the model reads; “\(cut)” was cut off")
+      }
+      return prompts.count - 1
+    }
+    return (prompts, indices)
   }
 
   /// A representation at its start, as the configuration asks for it.
@@ -183,7 +221,7 @@ public final class Trainer {
       if due || commands.takeCheckpoint() { try checkpoint() }
       let every = configuration.eval.validationSteps
       if let validate,
-        (every > 0 && completedSteps % every == 0 && completedSteps < total) || commands.takeSamples()
+        (every > 0 && completedSteps % every == 0) || commands.takeSamples()
       {
         let pictures = try withoutGradients { try validate(concept()) }
         // None when a request to stop came meanwhile.
@@ -290,9 +328,10 @@ public final class Trainer {
     let noise = try Tensor.stacked(draws.map(\.noise), 0).to(device: device)
     let times = draws.map(\.timestep)
 
-    let used = Array(Set(draws.map(\.template))).sorted()
-    let rows = draws.map { d in
-      SpaceTimeConditioner.Sample(prompt: used.firstIndex(of: d.template) ?? 0, timestep: Double(d.timestep))
+    let sentences = draws.map { captions[$0.picture] ?? $0.template }
+    let used = Array(Set(sentences)).sorted()
+    let rows = zip(draws, sentences).map { d, sentence in
+      SpaceTimeConditioner.Sample(prompt: used.firstIndex(of: sentence) ?? 0, timestep: Double(d.timestep))
     }
     var keep: [[Int?]] = []
     if let width = representation.truncationWidth {
@@ -306,15 +345,19 @@ public final class Trainer {
     let context = try conditioner(used.map { prompts[$0] }, samples: rows, keep: keep)
     return try schedule.loss(
       unet: unet, clean: clean, noise: noise, timesteps: times, context: context,
-      predicting: model.predictionType)
+      predicting: model.predictionType,
+      weights: weights.map { w in
+        try .stacked(try draws.map { try w.weights(picture: $0.picture, flipped: $0.flipped) }, 0)
+      })
   }
 }
 
 extension NoiseSchedule {
-  /// The mean of (prediction − target)² in fp32, over all samples.
+  /// The mean of (prediction − target)² in fp32, over all samples; with `weights` w [B, 1, h, w], the
+  /// mean over the samples of mean(w · (prediction − target)²) / mean(w).
   func loss(
     unet: UNet, clean: Tensor, noise: Tensor, timesteps: [Int], context: [CrossAttentionContext],
-    predicting: PredictionType
+    predicting: PredictionType, weights: Tensor? = nil
   ) throws -> Tensor {
     let noisy = try addNoise(clean, noise, timesteps: timesteps)
     let t = try Tensor(timesteps.map { Float($0) }).to(device: clean.device)
@@ -325,6 +368,7 @@ extension NoiseSchedule {
       case .vPrediction: try velocity(clean, noise, timesteps: timesteps)
       case .sample: clean
       }
-    return try meanSquaredError(prediction, target)
+    guard let weights else { return try meanSquaredError(prediction, target) }
+    return try weightedSquaredError(prediction, target, weights: weights)
   }
 }

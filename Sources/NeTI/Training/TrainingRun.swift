@@ -1,6 +1,6 @@
 public import Diffusion
 public import Foundation
-public import Imaging
+import Imaging
 import Torch
 
 /// A training run with its folder: the trainer, its logs, its checkpoints and its result.
@@ -13,6 +13,7 @@ public final class TrainingRun {
   /// Lines for the user: recipes, categories of several tokens, checkpoints that were skipped.
   public private(set) var notices: [String] = []
 
+  private let fingerprint: String
   private let log: RunLog
   private let board: TensorBoardWriter
   private let model: StableDiffusion
@@ -21,9 +22,10 @@ public final class TrainingRun {
   ///
   /// - Parameters:
   ///   - resume: go on from the latest checkpoint that can be read.
-  ///   - pictures: prepared to `configuration.data.resolution`, or the model's own size.
+  ///   - examples: prepared to `configuration.data.resolution`, or the model's own size.
+  /// - Throws: also when a run is resumed with other pictures, captions or masks than it began with.
   public init(
-    folder url: URL, configuration: RunConfiguration, model: StableDiffusion, pictures: [Picture],
+    folder url: URL, configuration: RunConfiguration, model: StableDiffusion, examples: [TrainingExample],
     resume: Bool
   ) throws {
     self.model = model
@@ -31,6 +33,8 @@ public final class TrainingRun {
     // Before the folder is made: a wrong word should leave nothing behind.
     try Self.checkWords(configuration, model.tokenizer)
     folder = try RunFolder(url, configuration: configuration, resume: resume)
+    fingerprint = "training data \(TrainingExample.fingerprint(examples))"
+    if resume { try Self.checkData(fingerprint, folder) }
     var lines: [String] = []
     var checkpoint: Checkpoint?
     if resume {
@@ -45,7 +49,7 @@ public final class TrainingRun {
       try Concept(contentsOf: URL(filePath: $0))
     }
     trainer = try Trainer(
-      model: model, pictures: pictures, configuration: configuration, startingFrom: start,
+      model: model, examples: examples, configuration: configuration, startingFrom: start,
       resuming: checkpoint,
       notice: { lines.append($0) })
     notices = lines
@@ -54,11 +58,23 @@ public final class TrainingRun {
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
   }
 
+<<<<<<< HEAD
   /// Refuses a placeholder that the model knows as a word, and a category without a word in it.
   private static func checkWords(_ configuration: RunConfiguration, _ tokenizer: CLIPTokenizer) throws {
     var tokenizer = tokenizer
     _ = try tokenizer.add(configuration.data.placeholderToken)
     _ = try CategoryToken(configuration.data.superCategoryToken, tokenizer)
+=======
+  /// Refuses other training data than the last process of this run had, whose log says which.
+  private static func checkData(_ fingerprint: String, _ folder: RunFolder) throws {
+    guard FileManager.default.fileExists(atPath: folder.eventsFile.path),
+      let earlier = try RunLog.read(folder.eventsFile).last(where: { $0.kind == .start })?.note,
+      earlier != fingerprint
+    else { return }
+    throw NeTIError(
+      "the pictures, captions or masks are not those that the run in \(folder.url.path) began with: "
+        + "put them back, or begin a new run in another --output")
+>>>>>>> 92e0afe (Training data: a caption beside a picture, masks that weigh the loss, validation prompts as plain flags)
   }
 
   /// Trains until the last step or until asked to stop; the result is written only when it is whole.
@@ -84,7 +100,7 @@ public final class TrainingRun {
 
   private func record(_ event: TrainingEvent) throws {
     switch event {
-    case .started(let from, _): try log.append(RunEvent(.start, step: from))
+    case .started(let from, _): try log.append(RunEvent(.start, step: from, note: fingerprint))
     case .step(let s):
       try log.append(
         RunEvent(.step, step: s.step, loss: s.loss, learningRate: s.learningRate, seconds: s.seconds))

@@ -1,0 +1,55 @@
+import Imaging
+package import Torch
+
+/// Where in a picture the loss counts, at latent resolution, straight and mirrored.
+///
+/// A latent position weighs as much as the mask is bright on average over the pixels that it covers.
+/// The mirrored weights are the mirrored columns of the straight ones.
+package struct LossWeights {
+  /// [pictures, 2 (straight, mirrored), 1, h, w], 0…1
+  private let weights: Tensor
+
+  /// Nil when no example has a mask; one without counts everywhere.
+  package init?(_ examples: [TrainingExample], height: Int, width: Int, device: Device) throws {
+    guard examples.contains(where: { $0.mask != nil }) else { return nil }
+    weights = try .stacked(
+      examples.map { example in
+        let straight =
+          try example.mask.map { try Tensor(Self.means($0, height, width), [1, height, width]) }
+          ?? .ones([1, height, width])
+        return try .stacked([straight, straight.flipped(2)], 0)
+      }, 0
+    ).to(device: device)
+  }
+
+  /// The weights of one picture, [1, h, w].
+  package func weights(picture: Int, flipped: Bool) throws -> Tensor {
+    try weights.selected(0, picture).selected(0, flipped ? 1 : 0)
+  }
+
+  /// The mean brightness of the pixels of each cell, 0…1.
+  private static func means(_ mask: Picture, _ height: Int, _ width: Int) -> [Float] {
+    let brightness = mask.brightness
+    var result: [Float] = []
+    for y in 0..<height {
+      let rows = (y * mask.height / height)..<((y + 1) * mask.height / height)
+      for x in 0..<width {
+        let columns = (x * mask.width / width)..<((x + 1) * mask.width / width)
+        var sum = 0.0
+        for row in rows {
+          for column in columns { sum += brightness[row * mask.width + column] }
+        }
+        result.append(Float(sum / 255 / Double(max(rows.count * columns.count, 1))))
+      }
+    }
+    return result
+  }
+}
+
+/// The mean over the samples of mean(w · (a − b)²) / mean(w); a and b [B, C, h, w], w [B, 1, h, w].
+///
+/// Each sample counts the same, however large its mask is.
+package func weightedSquaredError(_ a: Tensor, _ b: Tensor, weights: Tensor) throws -> Tensor {
+  let each = try ((a - b).square() * weights).mean([1, 2, 3]) / weights.mean([1, 2, 3])
+  return try each.mean()
+}

@@ -1,0 +1,43 @@
+import Diffusion
+import Foundation
+public import Imaging
+
+/// A picture to learn from, at the training size, with what belongs to it.
+public struct TrainingExample: Sendable, Equatable {
+  /// The file's name, for messages.
+  public var name: String
+  public var picture: Picture
+  /// Its own sentence, with `{}` or the token where the concept goes; nil draws from the templates.
+  public var caption: String?
+  /// Where the loss counts, as brightness: white fully, black not at all; of the picture's size. Nil
+  /// counts everywhere.
+  public var mask: Picture?
+
+  public init(name: String = "picture", _ picture: Picture, caption: String? = nil, mask: Picture? = nil) {
+    self.name = name
+    self.picture = picture
+    self.caption = caption
+    self.mask = mask
+  }
+
+  /// A short hash of everything that training takes from the examples, to recognise them by.
+  static func fingerprint(_ examples: [TrainingExample]) -> String {
+    var parts: [String] = []
+    for e in examples {
+      parts += ["\(e.picture.width)×\(e.picture.height)", SHA256.hexadecimal(e.picture.pixels)]
+      parts += [e.caption ?? "", e.mask.map { SHA256.hexadecimal($0.pixels) } ?? ""]
+    }
+    return String(SHA256.hexadecimal(Array(parts.joined(separator: "\n").utf8)).prefix(16))
+  }
+}
+
+extension Picture {
+  /// The brightness of each pixel, 0…255, row by row: ITU-R 601-2 as Pillow's `convert("L")`, whole
+  /// numbers aside.
+  var brightness: [Double] {
+    stride(from: 0, to: pixels.count, by: 3).map { i -> Double in
+      let (red, green, blue) = (Double(pixels[i]), Double(pixels[i + 1]), Double(pixels[i + 2]))
+      return 0.299 * red + 0.587 * green + 0.114 * blue
+    }
+  }
+}

@@ -1,0 +1,161 @@
+import Foundation
+import Imaging
+import NeTI
+import TestSupport
+import Testing
+import Torch
+
+@Suite("Training pictures")
+struct TrainingPicturesTests {
+  /// A picture whose left half has one colour and whose right half another.
+  private static func halves(_ left: Colour, _ right: Colour, width: Int = 40, height: Int = 32) throws
+    -> Picture
+  {
+    var pixels: [UInt8] = []
+    for _ in 0..<height {
+      for x in 0..<width {
+        let c = x < width / 2 ? left : right
+        pixels += [c.red, c.green, c.blue]
+      }
+    }
+    return try Picture(width: width, height: height, pixels: pixels)
+  }
+
+  private static let white = Colour(255, 255, 255)
+  private static let black = Colour(0, 0, 0)
+
+  /// Folders with pictures 1.png and 2.png, and masks.
+  private struct Files {
+    let folder: TemporaryFolder
+    let pictures: URL
+    let masks: URL
+
+    init() throws {
+      folder = try TemporaryFolder()
+      pictures = folder.file("pictures")
+      masks = folder.file("masks")
+      for url in [pictures, masks] {
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+      }
+      for name in ["1.png", "2.png"] {
+        try write(try halves(Colour(200, 30, 30), Colour(30, 30, 200)), to: pictures.appending(path: name))
+      }
+    }
+
+    func write(_ picture: Picture, to url: URL) throws { try Data(picture.png()).write(to: url) }
+    func caption(_ name: String, _ text: String) throws {
+      try Data(text.utf8).write(to: pictures.appending(path: name))
+    }
+    func load(captions: Bool = true, masks useMasks: Bool = false, crop: Bool = true) throws
+      -> TrainingPictures
+    {
+      try TrainingPictures(
+        folder: pictures, side: 16, crop: crop, captionsFor: captions ? "<toy>" : nil,
+        masks: useMasks ? masks : nil)
+    }
+  }
+
+  @Test("have the captions beside them, with {} or the token in it once")
+  func captions() throws {
+    let files = try Files()
+    try files.caption("1.txt", "\u{FEFF}a photo of {}\n  on a   table\n")
+    let one = try files.load()
+    #expect(one.examples.map(\.caption) == ["a photo of {} on a table", nil])
+    #expect(one.summary == "2 pictures (1 with a caption)")
+    try files.caption("2.txt", "<toy> in the snow")
+    #expect(try files.load().examples[1].caption == "<toy> in the snow")
+    #expect(try files.load(captions: false).examples.allSatisfy { $0.caption == nil })
+    for wrong in ["a photo of a toy", "", "{} and {}", "<toy> by <toy>"] {
+      try files.caption("2.txt", wrong)
+      let e = #expect(throws: NeTIError.self) { try files.load() }
+      #expect(e?.message.contains("2.txt") == true && e?.message.contains("<toy>") == true)
+    }
+    try Data([0xFF, 0xFE, 0x00]).write(to: files.pictures.appending(path: "2.txt"))
+    #expect(throws: NeTIError.self) { try files.load() }
+    try files.caption("2.txt", String(repeating: "x", count: 20_000))
+    #expect(throws: NeTIError.self) { try files.load() }
+  }
+
+  @Test("have the masks of their names, cropped and resized with them")
+  func masks() throws {
+    let files = try Files()
+    try files.write(Self.halves(Self.white, Self.black), to: files.masks.appending(path: "2.png"))
+    let loaded = try files.load(masks: true)
+    #expect(loaded.examples[0].mask == nil)
+    let mask = try #require(loaded.examples[1].mask)
+    let picture = loaded.examples[1].picture
+    #expect(mask.width == 16 && mask.height == 16)
+    #expect(mask[0, 0] == Self.white && mask[15, 15] == Self.black)
+    // The edge of the mask lies where the picture's does.
+    for x in 0..<16 { #expect(((picture[x, 8]?.red ?? 0) > 115) == ((mask[x, 8]?.red ?? 0) > 127), "\(x)") }
+  }
+
+  @Test("refuse masks of another size, without a picture, two for one, and black ones")
+  func wrongMasks() throws {
+    let files = try Files()
+    func error(_ pairs: [(Picture, String)], crop: Bool = true) throws -> String {
+      for (picture, name) in pairs { try files.write(picture, to: files.masks.appending(path: name)) }
+      defer {
+        for (_, name) in pairs { try? FileManager.default.removeItem(at: files.masks.appending(path: name)) }
+      }
+      let e = #expect(throws: NeTIError.self) { try files.load(masks: true, crop: crop) }
+      return e?.message ?? ""
+    }
+    let good = try Self.halves(Self.white, Self.black)
+    #expect(try error([(Self.halves(Self.white, Self.black, width: 32), "1.png")]).contains("32×32"))
+    #expect(try error([(good, "3.png")]).contains("belongs to no picture"))
+    #expect(try error([(good, "1.png"), (good, "1.jpg")]).contains("same picture"))
+    #expect(try error([(Self.halves(Self.black, Self.black), "1.png")]).contains("black"))
+    // White only where the crop cuts it off.
+    var edge = [UInt8](repeating: 0, count: 40 * 32 * 3)
+    for y in 0..<32 { for c in 0..<3 { edge[y * 40 * 3 + c] = 255 } }
+    #expect(try error([(Picture(width: 40, height: 32, pixels: edge), "1.png")]).contains("black"))
+    #expect(throws: ImagingError.self) { try files.load(masks: true) }
+    #expect(throws: NeTIError.self) {
+      try TrainingPictures(folder: files.pictures, side: 16, crop: true, masks: files.pictures)
+    }
+  }
+}
+
+@Suite("The weighted loss")
+struct WeightedLossTests {
+  @Test("is the mean over samples of mean(w·(a − b)²) / mean(w)")
+  func formula() throws {
+    let random = try RandomSource(seed: 3)
+    let (a, b) = (try random.normal([2, 4, 3, 5]), try random.normal([2, 4, 3, 5]))
+    let w = try random.uniform([2, 1, 3, 5])
+    let (x, y, v) = (try a.doubles(), try b.doubles(), try w.doubles())
+    var expected = 0.0
+    for n in 0..<2 {
+      var (sum, weight) = (0.0, 0.0)
+      for i in 0..<15 {
+        weight += v[n * 15 + i] / 15
+        for c in 0..<4 {
+          let j = (n * 4 + c) * 15 + i
+          sum += v[n * 15 + i] * (x[j] - y[j]) * (x[j] - y[j]) / 60
+        }
+      }
+      expected += sum / weight / 2
+    }
+    let found = try weightedSquaredError(a, b, weights: w).item()
+    #expect(abs(found - expected) / expected < 1e-5)
+    let plain = try meanSquaredError(a, b).item()
+    let even = try weightedSquaredError(a, b, weights: .full([2, 1, 3, 5], 0.25)).item()
+    #expect(abs(even - plain) / plain < 1e-5)
+  }
+
+  @Test("weighs a latent position by the mask's mean over its pixels, mirrored with the picture")
+  func weights() throws {
+    // 4×2 pixels to 2×1 positions: one position half white, the other black.
+    let pixels: [UInt8] = [255, 0, 0, 0, 255, 0, 0, 0].flatMap { [$0, $0, $0] }
+    let mask = try Picture(width: 4, height: 2, pixels: pixels)
+    let other = try Picture(width: 4, height: 2, colour: Colour(9, 9, 9))
+    let weights = try #require(
+      try LossWeights(
+        [TrainingExample(other, mask: mask), TrainingExample(other)], height: 1, width: 2, device: .cpu))
+    #expect(try weights.weights(picture: 0, flipped: false).floats() == [0.5, 0])
+    #expect(try weights.weights(picture: 0, flipped: true).floats() == [0, 0.5])
+    #expect(try weights.weights(picture: 1, flipped: true).floats() == [1, 1])
+    #expect(try LossWeights([TrainingExample(other)], height: 1, width: 2, device: .cpu) == nil)
+  }
+}
