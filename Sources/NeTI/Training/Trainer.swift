@@ -123,7 +123,7 @@ public final class Trainer {
   }
 
   /// The templates and after them the captions, and where each picture's is.
-  private static func withCaptions(
+  static func withCaptions(
     _ templates: [ConceptPrompt], _ examples: [TrainingExample], _ prompter: ConceptPrompter,
     _ notice: (String) -> Void
   ) throws -> ([ConceptPrompt], [Int?]) {

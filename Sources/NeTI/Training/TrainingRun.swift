@@ -31,7 +31,7 @@ public final class TrainingRun {
     self.model = model
     self.configuration = configuration
     // Before the folder is made: a wrong word should leave nothing behind.
-    try Self.checkWords(configuration, model.tokenizer)
+    try Self.checkWords(configuration, model.tokenizer, examples)
     folder = try RunFolder(url, configuration: configuration, resume: resume)
     fingerprint = "training data \(TrainingExample.fingerprint(examples))"
     if resume { try Self.checkData(fingerprint, folder) }
@@ -58,13 +58,18 @@ public final class TrainingRun {
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
   }
 
-<<<<<<< HEAD
-  /// Refuses a placeholder that the model knows as a word, and a category without a word in it.
-  private static func checkWords(_ configuration: RunConfiguration, _ tokenizer: CLIPTokenizer) throws {
+  /// Refuses a placeholder that the model knows as a word, a category without a word in it, and captions
+  /// that are no prompts.
+  private static func checkWords(
+    _ configuration: RunConfiguration, _ tokenizer: CLIPTokenizer, _ examples: [TrainingExample]
+  ) throws {
     var tokenizer = tokenizer
+    let prompter = try ConceptPrompter(tokenizer, [.init(token: configuration.data.placeholderToken)])
+    _ = try Trainer.withCaptions([], examples, prompter) { _ in }
     _ = try tokenizer.add(configuration.data.placeholderToken)
     _ = try CategoryToken(configuration.data.superCategoryToken, tokenizer)
-=======
+  }
+
   /// Refuses other training data than the last process of this run had, whose log says which.
   private static func checkData(_ fingerprint: String, _ folder: RunFolder) throws {
     guard FileManager.default.fileExists(atPath: folder.eventsFile.path),
@@ -74,7 +79,6 @@ public final class TrainingRun {
     throw NeTIError(
       "the pictures, captions or masks are not those that the run in \(folder.url.path) began with: "
         + "put them back, or begin a new run in another --output")
->>>>>>> 92e0afe (Training data: a caption beside a picture, masks that weigh the loss, validation prompts as plain flags)
   }
 
   /// Trains until the last step or until asked to stop; the result is written only when it is whole.
