@@ -107,7 +107,7 @@ struct TrainerTests {
   func nonFinite() throws {
     let folder = try folder()
     defer { try? FileManager.default.removeItem(at: folder) }
-    let trainer = try Self.trainer(Self.configuration(steps: 50, representation: "ti", rate: 1e30))
+    let trainer = try Self.trainer(Self.configuration(steps: 50, representation: "ti", rate: 1e18))
     var saved: [Int: Data] = [:]
     let error = #expect(throws: NeTIError.self) {
       try trainer.run(save: { step, data in
