@@ -29,6 +29,8 @@ struct HeldOut: ParsableCommand {
   struct Line: Codable {
     var concept: String, kind: String, seed: Int, steps: Int, learningRate: Double, loss: Double,
       seconds: Double
+    /// The mean loss on the pictures that it learned from.
+    var training: Double?
   }
   struct Example: Decodable { let category: String }
 
@@ -46,6 +48,8 @@ struct HeldOut: ParsableCommand {
         folder: URL(filePath: "Examples/\(name)"), side: base.resolution, crop: true
       ).pictures
       let heldOut = try HeldOutLoss(base, picture: pictures[pictures.count - 1])
+      let seen = try pictures.dropLast().map { try HeldOutLoss(base, picture: $0, noises: 1) }
+      func mean(_ losses: [Double]) -> Double { losses.reduce(0, +) / Double(losses.count) }
       func record(_ line: Line) throws {
         lines.append(line)
         try append(line)
@@ -99,7 +103,8 @@ struct HeldOut: ParsableCommand {
             Line(
               concept: name, kind: kind, seed: seed, steps: c.optim.maxTrainSteps, learningRate: rate,
               loss: heldOut(concept),
-              seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18))
+              seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18,
+              training: mean(try seen.map { try $0(concept) })))
         }
       }
     }
@@ -127,34 +132,42 @@ struct HeldOut: ParsableCommand {
     try AtomicFile.write(old + encoder.encode(line) + Data("\n".utf8), to: URL(filePath: results))
   }
 
-  /// Mean loss and its standard deviation over the seeds, per concept; the gain over the word in percent.
+  /// Per concept and kind: mean and standard deviation over the seeds of the change against the word.
   static func table(_ lines: [Line]) -> String {
     let kinds = ["ti", "ti5", "neti"].filter { k in lines.contains { $0.kind == k } }
-    var rows = [
-      "| concept | category word | " + kinds.joined(separator: " | ") + " |",
-      "|---|---|" + kinds.map { _ in "---|" }.joined(),
-    ]
-    var means: [String: [Double]] = [:]
-    for name in Set(lines.map(\.concept)).sorted() {
-      guard let word = lines.first(where: { $0.concept == name && $0.kind == "word" })?.loss else { continue }
-      var cells = [name, String(format: "%.4f", word)]
-      for k in kinds {
-        let losses = lines.filter { $0.concept == name && $0.kind == k }.map(\.loss)
-        let mean = losses.reduce(0, +) / Double(max(losses.count, 1))
-        let deviation =
-          (losses.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / Double(max(losses.count - 1, 1)))
-          .squareRoot()
-        cells.append(
-          losses.isEmpty
-            ? "–" : String(format: "%.4f ± %.4f (%+.1f %%)", mean, deviation, (mean / word - 1) * 100))
-        if !losses.isEmpty { means[k, default: []].append(mean / word - 1) }
+    func change(_ part: String, _ loss: (Line) -> Double?) -> [String] {
+      var rows = [
+        "| \(part) | category word | " + kinds.joined(separator: " | ") + " |",
+        "|---|---|" + kinds.map { _ in "---|" }.joined(),
+      ]
+      var all: [String: [Double]] = [:]
+      for name in Set(lines.map(\.concept)).sorted() {
+        guard let word = lines.first(where: { $0.concept == name && $0.kind == "word" }).flatMap(loss) else {
+          continue
+        }
+        var cells = [name, String(format: "%.4f", word)]
+        for k in kinds {
+          let values = lines.filter { $0.concept == name && $0.kind == k }.compactMap(loss)
+          guard !values.isEmpty else {
+            cells.append("–")
+            continue
+          }
+          let mean = values.reduce(0, +) / Double(values.count)
+          let spread =
+            values.map { ($0 - mean) * ($0 - mean) }.reduce(0, +) / Double(max(values.count - 1, 1))
+          all[k, default: []].append(mean / word - 1)
+          cells.append(
+            String(format: "%.4f (%+.1f %%", mean, (mean / word - 1) * 100)
+              + (values.count > 1 ? String(format: ", ± %.1f)", spread.squareRoot() / word * 100) : ")"))
+        }
+        rows.append("| " + cells.joined(separator: " | ") + " |")
       }
-      rows.append("| " + cells.joined(separator: " | ") + " |")
+      let means = kinds.map { k in
+        all[k].map { String(format: "%+.1f %%", $0.reduce(0, +) / Double($0.count) * 100) } ?? "–"
+      }
+      return rows + ["| **mean change** | | " + means.joined(separator: " | ") + " |"]
     }
-    let all = kinds.map { k in
-      means[k].map { String(format: "%+.1f %%", $0.reduce(0, +) / Double($0.count) * 100) } ?? "–"
-    }
-    rows.append("| **mean change** | | " + all.joined(separator: " | ") + " |")
-    return rows.joined(separator: "\n")
+    return (change("held-out picture", { $0.loss }) + [""] + change("pictures learned from", { $0.training }))
+      .joined(separator: "\n")
   }
 }

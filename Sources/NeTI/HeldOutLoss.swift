@@ -19,9 +19,13 @@ public struct HeldOutLoss {
   private let noises: Tensor
   private let schedule: NoiseSchedule
   private let prompt: String
+  private let times: [Int]
 
   /// `picture` is of the model's training size; `prompt` says what is in it, with `{}` for the concept.
-  public init(_ model: StableDiffusion, picture: Picture, prompt: String = defaultPrompt, seed: UInt64 = 0)
+  public init(
+    _ model: StableDiffusion, picture: Picture, prompt: String = defaultPrompt,
+    noises: Int = noisesPerTimestep, seed: UInt64 = 0
+  )
     throws
   {
     self.model = model
@@ -31,8 +35,8 @@ public struct HeldOutLoss {
       let x = try Tensor(picture.floats(), [1, 3, picture.height, picture.width]).to(device: model.device)
       return try model.vae.encode(x).mean.to(.float32) * model.scalingFactor
     }
-    let count = Self.timesteps.count * Self.noisesPerTimestep
-    noises = try RandomSource(seed: seed).normal([count] + Array(latents.shape[1...])).to(
+    times = Self.timesteps.flatMap { [Int](repeating: $0, count: noises) }
+    self.noises = try RandomSource(seed: seed).normal([times.count] + Array(latents.shape[1...])).to(
       device: model.device)
   }
 
@@ -52,7 +56,6 @@ public struct HeldOutLoss {
     try withoutGradients {
       let conditioner = try SpaceTimeConditioner(
         model.textEncoder, concepts: concepts, layerCount: model.baseIdentity.layers.count)
-      let times = Self.timesteps.flatMap { [Int](repeating: $0, count: Self.noisesPerTimestep) }
       var sum = 0.0
       for start in stride(from: 0, to: times.count, by: Self.samplesPerPass) {
         let part = start..<min(start + Self.samplesPerPass, times.count)
