@@ -99,7 +99,7 @@ let package = Package(
     .testTarget(
       name: "NeTITests", dependencies: ["NeTI", "Imaging", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "CLITests", dependencies: ["CLI", "NeTI", "Diffusion", "Imaging", "TestSupport"],
+      name: "CLITests", dependencies: ["CLI", "NeTI", "Diffusion", "Imaging", "Torch", "TestSupport"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6],

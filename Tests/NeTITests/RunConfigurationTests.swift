@@ -333,7 +333,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     c.model.pretrainedModelNameOrPath = "../../someone/models/sd"
     let d = c.withoutPaths()
     #expect(
-      d.data.trainDataDir == "toy" && d.log.expDir == "out" && d.model.pretrainedModelNameOrPath == "sd")
+      d.data.trainDataDir == "toy" && d.log.expDir == "outputs" && d.model.pretrainedModelNameOrPath == "sd")
     c.model.pretrainedModelNameOrPath = "CompVis/stable-diffusion-v1-4"
     #expect(c.withoutPaths().model.pretrainedModelNameOrPath == "CompVis/stable-diffusion-v1-4")
   }

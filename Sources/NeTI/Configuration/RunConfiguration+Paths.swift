@@ -31,14 +31,17 @@ extension RunConfiguration {
   }
 
   /// For a concept file, which is given away: of paths only the last name, whichever way they were
-  /// written, so that a resumed run says what the run said. The name of a repository stays.
+  /// written, so that a resumed run says what the run said, and nothing of the folder around the run's.
+  /// The name of a repository stays.
   public func withoutPaths() -> RunConfiguration {
-    mapPaths { path in
+    var result = mapPaths { path in
       let isPath =
         path.hasPrefix("/") || path.hasPrefix("~") || path.split(separator: "/").contains("..")
         || FileManager.default.fileExists(atPath: path)
       return isPath ? Self.canonical(URL(filePath: path)).lastPathComponent : path
     }
+    result.log.expDir = Log().expDir
+    return result
   }
 
   /// Paths as they compare: absolute, without links.

@@ -1,0 +1,165 @@
+import Foundation
+import NeTI
+import TestSupport
+import Testing
+
+/// Training runs that are stopped, killed and resumed; each ends with exactly the uninterrupted concept.
+@Suite("A training run that is interrupted", .serialized)
+struct InterruptionTests {
+  private static let concept = "run/concept.safetensors"
+  /// Two seconds, and what a busy machine may add.
+  private static let limit: Duration = .seconds(4)
+
+  private func settings(_ steps: Int, _ more: [String] = []) -> [String] {
+    Workplace.train(steps: steps, ["--log.save_steps", "1000"] + more)
+  }
+
+  /// The folder's only command afterwards.
+  private static let resume = ["train", "--resume", "--output", "run", "--threads", "1"]
+
+  /// The concept of a run that nothing interrupted.
+  private func uninterrupted(_ arguments: [String]) throws -> Data {
+    let place = try Workplace()
+    try place.pictures(2)
+    let result = try place.run(arguments)
+    #expect(result.code == 0, "\(result.error)")
+    return try Data(contentsOf: place.path(Self.concept))
+  }
+
+  /// Waits until something is so, for at most a minute and a half.
+  private func wait(_ tool: RunningTool, until condition: () -> Bool) {
+    let start = ContinuousClock.now
+    while tool.isRunning, !condition(), ContinuousClock.now - start < .seconds(90) { usleep(2_000) }
+  }
+
+  private func stepsLogged(_ place: Workplace) -> [Int] {
+    ((try? RunLog.read(place.path("run/events.jsonl"))) ?? []).filter { $0.kind == .step }.map(\.step)
+  }
+
+  private func checkpoints(_ place: Workplace) -> [String] {
+    ((try? FileManager.default.contentsOfDirectory(atPath: place.path("run/checkpoints").path)) ?? [])
+      .sorted()
+  }
+
+  @Test(
+    "by Ctrl-C or SIGTERM saves the last completed step within two seconds, and --resume alone goes on",
+    arguments: [SIGINT, SIGTERM])
+  func signals(_ signal: Int32) throws {
+    let arguments = settings(10)
+    let whole = try uninterrupted(arguments)
+    let place = try Workplace()
+    try place.pictures(2)
+    let tool = try CommandLineTool.start(arguments, in: place.folder)
+    wait(tool) { stepsLogged(place).count >= 3 }
+    let clock = ContinuousClock.now
+    tool.send(signal)
+    let result = tool.wait()
+    #expect(ContinuousClock.now - clock < Self.limit)
+    #expect(!result.killed && result.code == 128 + signal, "\(result.error)")
+    let last = try #require(stepsLogged(place).max())
+    #expect(checkpoints(place) == [String(format: "step-%06d.safetensors", last)])
+    #expect(result.error.contains("step \(last) is saved"), "\(result.error)")
+    #expect(result.error.contains("neti train --output run --resume --threads 1"), "\(result.error)")
+    #expect(!FileManager.default.fileExists(atPath: place.path(Self.concept).path))
+
+    let resumed = try place.run(Self.resume)
+    #expect(resumed.code == 0, "\(resumed.error)")
+    #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
+    #expect(stepsLogged(place) == Array(1...10))
+  }
+
+  @Test("before its first step ends with the signal's code, and the run can begin")
+  func early() throws {
+    let arguments = settings(2)
+    let whole = try uninterrupted(arguments)
+    let place = try Workplace()
+    try place.pictures(2)
+    let tool = try CommandLineTool.start(arguments, in: place.folder)
+    wait(tool) { FileManager.default.fileExists(atPath: place.path("run/config.yaml").path) }
+    tool.send(SIGINT)
+    let result = tool.wait()
+    #expect(!result.killed && result.code == 130, "\(result.error)")
+    #expect(result.error.contains("stopped") && result.error.contains("--resume"))
+    let resumed = try place.run(Self.resume)
+    #expect(resumed.code == 0, "\(resumed.error)")
+    #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
+  }
+
+  @Test("while it draws validation pictures stops at once, too")
+  func validating() throws {
+    let place = try Workplace()
+    try place.pictures(2)
+    let tool = try CommandLineTool.start(settings(1000, ["--validate-every", "2"]), in: place.folder)
+    wait(tool) { stepsLogged(place).count >= 2 }
+    usleep(200_000)
+    let clock = ContinuousClock.now
+    tool.send(SIGTERM)
+    let result = tool.wait()
+    #expect(ContinuousClock.now - clock < Self.limit)
+    #expect(!result.killed && result.code == 143, "\(result.error)")
+    #expect(result.error.contains("step 2 is saved"), "\(result.error)")
+    #expect(checkpoints(place) == ["step-000002.safetensors"])
+  }
+
+  @Test("by SIGKILL at twenty random moments resumes each time, to exactly the uninterrupted concept")
+  func kills() throws {
+    let arguments = settings(16, ["--log.save_steps", "2", "--log.checkpoints_total_limit", "3"])
+    let clock = ContinuousClock.now
+    let whole = try uninterrupted(arguments)
+    let duration =
+      Double((ContinuousClock.now - clock).components.attoseconds) * 1e-18
+      + Double((ContinuousClock.now - clock).components.seconds)
+    let place = try Workplace()
+    try place.pictures(2)
+    var random = SplitMix64(seed: 20)
+    var kills = 0
+    for _ in 0..<100 where kills < 20 {
+      // A process that was killed before it wrote its settings leaves nothing to resume.
+      let began = FileManager.default.fileExists(atPath: place.path("run/config.yaml").path)
+      let tool = try CommandLineTool.start(began ? Self.resume : arguments + ["--resume"], in: place.folder)
+      usleep(UInt32(Double.random(in: 0..<duration * 0.4, using: &random) * 1e6))
+      tool.send(SIGKILL)
+      let result = tool.wait()
+      #expect(result.killed || result.code == 0, "\(result.error)")
+      kills += result.killed ? 1 : 0
+      let left = try place.contents().keys.filter { $0.hasSuffix(".safetensors") }
+      for name in left { #expect(throws: Never.self) { try Concept(contentsOf: place.path(name)) } }
+    }
+    #expect(kills == 20)
+    let resumed = try place.run(Self.resume)
+    #expect(resumed.code == 0, "\(resumed.error)")
+    #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
+    #expect(stepsLogged(place) == Array(1...16))
+    #expect(try !place.contents().keys.contains { $0.hasSuffix(".tmp") })
+  }
+
+  @Test("or finished, may be resumed: with nothing left to do, or for more steps")
+  func finished() throws {
+    let place = try Workplace()
+    try place.pictures(2)
+    #expect(try place.run(settings(3)).code == 0)
+    let three = try Data(contentsOf: place.path(Self.concept))
+    let again = try place.run(Self.resume)
+    #expect(again.code == 0, "\(again.error)")
+    #expect(try Data(contentsOf: place.path(Self.concept)) == three)
+    let more = try place.run(Self.resume + ["--steps", "5"])
+    #expect(more.code == 0, "\(more.error)")
+    #expect(try Data(contentsOf: place.path(Self.concept)) == uninterrupted(settings(5)))
+    try place.expectFailure(
+      Self.resume + ["--optim.learning_rate", "0.5"], ["optim.learning_rate is 0.5, was"])
+    try place.expectFailure(Self.resume + ["--token", "<other>"], ["data.placeholder_token", "<toy>"])
+  }
+
+  @Test("keeps others out of its folder while it works")
+  func locked() throws {
+    let place = try Workplace()
+    try place.pictures(2)
+    let tool = try CommandLineTool.start(settings(1000), in: place.folder)
+    wait(tool) { !stepsLogged(place).isEmpty }
+    let second = try place.run(Self.resume)
+    #expect(second.code == 1)
+    #expect(Workplace.failure(in: second.error).contains("another process trains in"), "\(second.error)")
+    tool.send(SIGTERM)
+    #expect(tool.wait().code == 143)
+  }
+}
