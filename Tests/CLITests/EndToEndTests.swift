@@ -11,9 +11,11 @@ struct EndToEndTests {
   @Test("four pictures, sixty steps, an interruption: a concept that explains the fifth better than its word")
   func learn() throws {
     let place = try Workplace()
-    try place.pictures(4)
+    // Not every example will do: mini-sd draws some of them so well from the word alone that four pictures
+    // add nothing for the fifth (Benchmarks/HeldOut measures each). spotty is such, stripes is not.
+    try place.pictures(4, of: "stripes")
     let arguments = [
-      "train", "--images", "pictures", "--token", "<spotty>", "--category", "monster", "--steps", "60",
+      "train", "--images", "pictures", "--token", "<stripes>", "--category", "monster", "--steps", "60",
       "--output", "run", "--optim.learning_rate", "0.004", "--optim.scale_lr", "false", "--threads", "1",
     ]
     let tool = try CommandLineTool.start(arguments, in: place.folder)
@@ -49,12 +51,11 @@ struct EndToEndTests {
     #expect(concept.about.steps == 60)
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let fifth = try TrainingPictures.prepare(
-      Picture.load(Fixtures.examples.appending(path: "spotty/5.jpg")), side: 64, crop: true)
+      Picture.load(Fixtures.examples.appending(path: "stripes/5.jpg")), side: 64, crop: true)
     let loss = try HeldOutLoss(model, picture: fifth)
     let (learned, word) = try (loss(concept), loss(word: "monster"))
-    // The bound is provisional until the recipe for mini-sd is chosen.
     #expect(
-      learned < word * 1.1, "the concept's loss on the held-out picture is \(learned), the word's \(word)")
+      learned < word, "the concept's loss on the held-out picture is \(learned), the word's \(word)")
   }
 
   @Test("a picture carries its recipe, and nothing of the machine")

@@ -27,12 +27,12 @@ final class Workplace {
 
   /// The first pictures of an example, in the folder `pictures`.
   @discardableResult
-  func pictures(_ count: Int = 1) throws -> URL {
+  func pictures(_ count: Int = 1, of example: String = "spotty") throws -> URL {
     let target = path("pictures")
     try FileManager.default.createDirectory(at: target, withIntermediateDirectories: true)
     for i in 1...count {
       try FileManager.default.copyItem(
-        at: Fixtures.examples.appending(path: "spotty/\(i).jpg"), to: target.appending(path: "\(i).jpg"))
+        at: Fixtures.examples.appending(path: "\(example)/\(i).jpg"), to: target.appending(path: "\(i).jpg"))
     }
     return target
   }
