@@ -80,6 +80,13 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/HeldOut", swiftSettings: strict),
+    .executableTarget(
+      name: "speed",
+      dependencies: [
+        "NeTI", "Diffusion", "Torch",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Benchmarks/Speed", swiftSettings: strict),
 
     .target(
       name: "TestSupport", dependencies: ["Torch", "Diffusion"], path: "Tests/TestSupport",

@@ -1,20 +1,20 @@
 /// One block of a U-Net as data: everything that its weights' names and shapes follow from.
-struct UNetBlockPlan: Equatable {
-  enum Direction { case down, middle, up }
+package struct UNetBlockPlan: Equatable {
+  package enum Direction { case down, middle, up }
 
-  let direction: Direction
+  package let direction: Direction
   /// `down_blocks.0`, `mid_block`.
-  let path: String
+  package let path: String
   /// Channels in and out of each residual block.
-  let resnets: [(inputs: Int, outputs: Int)]
+  package let resnets: [(inputs: Int, outputs: Int)]
   /// How many of them a spatial transformer follows.
-  let attentions: Int
+  package let attentions: Int
   /// Transformer blocks in each spatial transformer.
-  let depth: Int
-  let heads: Int
-  let channels: Int
+  package let depth: Int
+  package let heads: Int
+  package let channels: Int
   /// Whether the block ends by changing the resolution.
-  let resamples: Bool
+  package let resamples: Bool
 
   /// diffusers' paths of the cross-attention layers, in execution order.
   var crossAttentionLayers: [String] {
@@ -23,7 +23,7 @@ struct UNetBlockPlan: Equatable {
     }
   }
 
-  static func == (a: UNetBlockPlan, b: UNetBlockPlan) -> Bool {
+  package static func == (a: UNetBlockPlan, b: UNetBlockPlan) -> Bool {
     a.path == b.path && a.resnets.elementsEqual(b.resnets, by: ==) && a.attentions == b.attentions
       && a.depth == b.depth && a.heads == b.heads && a.resamples == b.resamples
   }
@@ -31,11 +31,11 @@ struct UNetBlockPlan: Equatable {
 
 extension UNetConfiguration {
   /// Size of the timestep's embedding.
-  var timeChannels: Int { timeEmbeddingDim ?? blockOutChannels[0] * 4 }
+  package var timeChannels: Int { timeEmbeddingDim ?? blockOutChannels[0] * 4 }
 
   /// The blocks in execution order. The channels that the way up receives over the skip connections
   /// are those that the way down has left, last first.
-  var blocks: [UNetBlockPlan] {
+  package var blocks: [UNetBlockPlan] {
     var skips = [blockOutChannels[0]]
     var plans: [UNetBlockPlan] = []
     var channels = blockOutChannels[0]
