@@ -13,16 +13,16 @@ struct Neti: ParsableCommand {
     abstract:
       "Personal concepts for text-to-image diffusion: learn one from 3–6 pictures, then draw it anywhere.",
     discussion: """
-      Start with
+      Start with an example, which ends with a sheet of pictures:
 
-        neti demo                                  learn an example concept and draw a sheet of pictures
+        neti demo
 
-      then use your own pictures:
+      Then use your own pictures:
 
-        neti train --images my-toy --token '<toy>' --category toy --output toy-run
-        neti generate --concept toy-run/concept.safetensors --prompt 'a photo of {} on a beach'
+        neti train --images my-toy --token '<toy>' --category toy --output run
+        neti generate --concept run/concept.safetensors --prompt 'a {} on a beach'
 
-      Without --model, everything runs on mini-sd, a small model that comes with neti. Give a folder in
+      Without --model, everything runs on mini-sd, a small model that comes with neti. Give a folder in \
       the diffusers layout, or the name of a model in the Hugging Face cache, to use Stable Diffusion.
       """,
     version: versionText,

@@ -113,7 +113,7 @@ struct BadConceptTests {
     let place = try Workplace()
     try place.concept("neti", ["--model.use_nested_dropout", "false"])
     try place.expectFailure(
-      Self.drawing + ["--truncation", "8"], ["<toy>", "nested dropout", "--truncation"])
+      Self.drawing + ["--truncation", "8"], ["<toy>", "nested dropout", "leave the truncation out"])
     try place.concept("ti")
     try place.expectFailure(Self.drawing + ["--truncation", "8"], ["nested dropout"])
   }

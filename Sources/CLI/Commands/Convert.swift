@@ -8,14 +8,14 @@ struct Convert: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Turn concepts and embeddings of other programs into ours, or ours into theirs.",
     discussion: """
-      What the input is, its content tells: a concept of ours, NeTI's authors' mapper-….pt, or an embedding
-      of diffusers, A1111 (stable-diffusion-webui) or kohya, as safetensors, .pt or .bin. Nothing in a
+      What the input is, its content tells: a concept of ours, NeTI's authors' mapper-….pt, or an embedding \
+      of diffusers, A1111 (stable-diffusion-webui) or kohya, as safetensors, .pt or .bin. Nothing in a \
       pickle is executed.
 
         neti convert learned_embeds.bin toy.safetensors --model stable-diffusion-v1-5/stable-diffusion-v1-5
         neti convert mapper-steps-1000.pt toy.safetensors
 
-      Embeddings are written as safetensors. They hold plain vectors, so of a neti concept they keep an
+      Embeddings are written as safetensors. They hold plain vectors, so of a neti concept they keep an \
       approximation: one timestep, and one vector for all layers (kohya: one for each).
 
         neti convert toy.safetensors toy-a1111.safetensors --format a1111 --timestep 500

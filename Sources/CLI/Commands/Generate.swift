@@ -10,12 +10,12 @@ struct Generate: ParsableCommand {
     discussion: """
       In a prompt, {} stands for the concept:
 
-        neti generate --concept toy-run/concept.safetensors --prompt 'a photo of {} on the moon' --seed 0-3
+        neti generate --concept toy.safetensors --prompt 'a {} on a beach' --seed 0-3
 
-      Each picture is a PNG that carries its recipe; all together are laid out on sheet.png. The dial:
+      Each picture is a PNG that carries its recipe; all together are laid out on sheet.png. The dial: \
       a small --truncation follows the prompt more, a large one the concept.
 
-        neti generate --concept toy.safetensors --prompt 'pixel art of {}' --truncation 4,16,64,128
+        neti generate --concept toy.safetensors --prompt 'a {}' --truncation 4,16,64
 
       Without --concept the base model draws the prompt itself.
       """)

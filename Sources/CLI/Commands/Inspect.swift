@@ -13,7 +13,7 @@ struct Inspect: ParsableCommand {
         neti inspect toy-run/concept.safetensors
         neti inspect toy-run/concept.safetensors --plot importance.png
 
-      The plot shows how much each hidden unit contributes, over timesteps and layers: nested dropout puts
+      The plot shows how much each hidden unit contributes, over timesteps and layers: nested dropout puts \
       the important ones first.
       """)
 

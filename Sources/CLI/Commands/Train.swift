@@ -10,17 +10,17 @@ struct Train: ParsableCommand {
     discussion: """
         neti train --images my-toy --token '<toy>' --category toy --output toy-run
 
-      The folder toy-run then holds the concept (concept.safetensors), checkpoints, TensorBoard files and
-      a log. Ctrl-C saves the last completed step; --resume goes on from there, to exactly the concept
+      The folder toy-run then holds the concept (concept.safetensors), checkpoints, TensorBoard files and \
+      a log. Ctrl-C saves the last completed step; --resume goes on from there, to exactly the concept \
       that an uninterrupted run gives:
 
         neti train --output toy-run --resume
 
-      A text file beside a picture (1.jpg, 1.txt) is its caption: a sentence with {} where the concept
-      stands, in the place of the built-in sentences. With --masks, the loss counts where a picture of the
+      A text file beside a picture (1.jpg, 1.txt) is its caption: a sentence with {} where the concept \
+      stands, in the place of the built-in sentences. With --masks, the loss counts where a picture of the \
       same name in that folder is bright. See docs/training-data.md.
 
-      A configuration in the structure of the authors' train.yaml is read with --config_path; any of its
+      A configuration in the structure of the authors' train.yaml is read with --config_path; any of its \
       keys can be set on the command line, such as --optim.learning_rate 0.002.
       """)
 
