@@ -1,9 +1,11 @@
 package import Torch
 
-/// Where attention changes from one kernel to the other.
+/// Where attention changes from one kernel to the other; measured, see Benchmarks/README.md.
+///
+/// In fp32 libtorch's fused kernel is faster on the CPU at every length, forward and backward.
 package enum AttentionLimits {
-  /// From this many keys on, libtorch's fused kernel is used on the CPU. Below, plain matmul and
-  /// softmax are faster, above all in the backward pass.
+  /// In bf16, the fused kernel is used from this many keys on. Below, plain matmul and softmax are
+  /// faster, above all in the backward pass.
   package static let fusedKeys = 1024
   /// Bytes that the scores of one call may take; larger ones are never formed.
   package static let scoreBytes = 512 << 20
@@ -29,7 +31,8 @@ package func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, upcast
   let keys = k.size(1)
   let scoreBytes = Double(batch * heads) * Double(length) * Double(keys) * Double(q.dtype.size)
   let mixed: Tensor
-  if q.device != .cpu || keys >= AttentionLimits.fusedKeys || scoreBytes > Double(AttentionLimits.scoreBytes)
+  if q.device != .cpu || q.dtype == .float32 || keys >= AttentionLimits.fusedKeys
+    || scoreBytes > Double(AttentionLimits.scoreBytes)
   {
     mixed = try scaledDotProductAttention(split(q), split(k), split(v))
   } else {

@@ -283,6 +283,11 @@ extension CLIPTextEncoder {
     /// kernel has a slow backward pass for those.
     private func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor) throws -> Tensor {
       let (n, s, size) = (q.size(0), q.size(2), q.size(3))
+      // In fp32 the fused kernel is faster, in bf16 its backward pass is far slower (Benchmarks/README.md).
+      if q.dtype == .float32 {
+        return try scaledDotProductAttention(q, k, v, mask: mask).transposed(1, 2)
+          .reshaped([n, s, heads * size])
+      }
       let flat = { (t: Tensor) in try t.reshaped([n * heads, t.size(2), size]) }
       let scores = try baddbmm(
         mask, flat(q), flat(k).transposed(1, 2), alpha: 1 / Double(size).squareRoot())

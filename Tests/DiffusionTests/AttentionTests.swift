@@ -19,21 +19,26 @@ import Torch
     "Short and long sequences, for which kernels differ, give the written-out formula to 1e-5",
     arguments: [(3, 7), (1030, 5), (5, 1023), (5, 1024), (1030, 1030)])
   func formula(length: Int, keys: Int) throws {
-    let random = try RandomSource(seed: 3)
-    let q = try random.normal([2, length, 12])
-    let k = try random.normal([2, keys, 12])
-    let v = try random.normal([2, keys, 12])
-    for heads in [1, 3] {
-      let expected = try reference(q, k, v, heads: heads)
-      #expect(try relativeError(attention(q, k, v, heads: heads), expected) < 1e-5)
+    // fp32 always takes the fused kernel, other types the plain one below `fusedKeys`.
+    for dtype in [DType.float32, .float64] {
+      let random = try RandomSource(seed: 3)
+      let q = try random.normal([2, length, 12], dtype: dtype)
+      let k = try random.normal([2, keys, 12], dtype: dtype)
+      let v = try random.normal([2, keys, 12], dtype: dtype)
+      for heads in [1, 3] {
+        let expected = try reference(q, k, v, heads: heads)
+        #expect(try relativeError(attention(q, k, v, heads: heads), expected) < 1e-5)
+      }
     }
   }
 
-  @Test("Gradients pass through both kernels", arguments: [7, AttentionLimits.fusedKeys])
-  func gradient(keys: Int) throws {
+  @Test(
+    "Gradients pass through both kernels", arguments: [7, AttentionLimits.fusedKeys],
+    [DType.float32, .float64])
+  func gradient(keys: Int, dtype: DType) throws {
     let random = try RandomSource(seed: 4)
-    let inputs = try [9, keys, keys].map { try random.normal([2, $0, 8]).requireGradient() }
-    let seed = try random.normal([2, 9, 8])
+    let inputs = try [9, keys, keys].map { try random.normal([2, $0, 8], dtype: dtype).requireGradient() }
+    let seed = try random.normal([2, 9, 8], dtype: dtype)
     let found = try gradients(
       of: [attention(inputs[0], inputs[1], inputs[2], heads: 2)], seeds: [seed], for: inputs)
     let expected = try gradients(
