@@ -27,8 +27,23 @@ struct FuzzTarget {
       FuzzTarget(name: "safetensors", originals: try files.map(fixture), file: url.lastPathComponent) { _ in
         let file = try SafetensorsFile(url)
         for name in file.entries.keys { _ = try file.tensor(name).rawBytes() }
-      }
+      },
+      FuzzTarget(name: "concept", originals: [try concept(folder)], file: url.lastPathComponent) { _ in
+        _ = try Concept(contentsOf: url)
+      },
     ]
+  }
+
+  /// A small concept file.
+  private static func concept(_ folder: URL) throws -> Data {
+    let base = BaseIdentity(name: "model", hiddenSize: 8, layers: ["a", "b"], tokenTableHash: "")
+    let row = try Tensor.ones([8])
+    let url = folder.appending(path: "original.safetensors")
+    try Concept(
+      LearnedVectors(.xti, startingAt: row, layerCount: 2),
+      about: .init(token: "<x>", category: "toy", base: base, steps: 1, training: ""), placeholder: row
+    ).write(to: url)
+    return try Data(contentsOf: url)
   }
 
   private static func authors(_ folder: URL) throws -> [FuzzTarget] {
