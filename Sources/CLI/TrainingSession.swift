@@ -41,11 +41,19 @@ enum TrainingSession {
     for line in pictures.warnings { warn(line) }
     if !quiet {
       note(
-        "learning \(c.data.placeholderToken) from \(pictures.summary) at \(side)×\(side) on \(base.folder.name)"
-      )
+        "learning \(c.data.placeholderToken) from \(pictures.summary) at \(side)×\(side) on \(base.folder.name), "
+          + "at a rate of \(rateText(c))")
     }
     return try TrainingRun(
       folder: c.runFolder, configuration: c, model: base, examples: pictures.examples, resume: resume)
+  }
+
+  /// The learning rate as it is used: that `scale_lr` multiplies it surprises.
+  private static func rateText(_ c: RunConfiguration) -> String {
+    let o = c.optim
+    let used = String(format: "%g", o.learningRateSchedule().base)
+    guard o.scaleLr else { return used }
+    return "\(used) (\(String(format: "%g", o.learningRate)) × batch × accumulation, as optim.scale_lr asks)"
   }
 
   /// How to continue this run; what its folder does not know has to be said again.

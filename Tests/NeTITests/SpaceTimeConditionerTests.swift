@@ -148,6 +148,45 @@ struct SpaceTimeConditionerTests {
     }
   }
 
+  @Test("gives several concepts their own mapper and bypass, whatever the order they are named in")
+  func severalConcepts() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let encoder = try model.textEncoder
+    var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
+    s.targetNorm = 0.4
+    let toy = try NeTIMapper(s, keys: DrawKeys(seed: 1))
+    let mug = try NeTIMapper(s, keys: DrawKeys(seed: 2))
+    let text = "a photo of {toy} next to {mug}"
+    func contexts(_ order: [(String, NeTIMapper)], _ text: String) throws -> (
+      ConceptPrompt, [CrossAttentionContext]
+    ) {
+      let prompt = try ConceptPrompter(model.tokenizer, order.map { .init(name: $0.0, token: "<\($0.0)>") })(
+        text)
+      let conditioner = try SpaceTimeConditioner(encoder, concepts: order.map(\.1), layerCount: 16)
+      return (prompt, try conditioner([prompt], samples: [.init(prompt: 0, timestep: 400)]))
+    }
+    let (prompt, both) = try contexts([("toy", toy), ("mug", mug)], text)
+    let (_, swapped) = try contexts([("mug", mug), ("toy", toy)], text)
+    let (_, other) = try contexts([("toy", toy), ("mug", toy)], text)
+    let (_, alone) = try contexts([("toy", toy)], "a photo of {toy} next to cat")
+    let second = prompt.positions[1]
+    for l in [0, 6, 15] {
+      #expect(try relativeError(both[l].keys, swapped[l].keys) < 1e-5)
+      #expect(try relativeError(both[l].values, swapped[l].values) < 1e-5)
+      // The encoder is causal: before the second placeholder the first is all there is.
+      #expect(
+        try relativeError(both[l].values.sliced(1, 0..<second), alone[l].values.sliced(1, 0..<second)) < 1e-5)
+      #expect(
+        try relativeError(both[l].values.sliced(1, second..<32), other[l].values.sliced(1, second..<32))
+          > 1e-2)
+      // Each placeholder has a bypass, and only there do keys and values differ.
+      let difference = try (both[l].values - both[l].keys).abs().max([0, 2]).doubles()
+      for (i, d) in difference.enumerated() {
+        #expect((d > 1e-3) == prompt.positions.contains(i), "\(i): \(d)")
+      }
+    }
+  }
+
   @Test("refuses a concept of another size")
   func wrongSize() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
