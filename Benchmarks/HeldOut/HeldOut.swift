@@ -61,7 +61,7 @@ struct HeldOut: ParsableCommand {
         try record(
           Line(
             concept: name, kind: "word", seed: 0, steps: 0, learningRate: 0, loss: heldOut(word: category),
-            seconds: 0))
+            seconds: 0, training: mean(try seen.map { try $0(word: category) })))
       }
       for seed in 0..<seeds {
         for kind in kinds.split(separator: ",").map(String.init) {
