@@ -18,12 +18,16 @@ struct HeldOut: ParsableCommand {
   @Option(help: "The base model's folder.") var model = "Models/mini-sd"
   @Option(help: "Concepts, separated by commas; all examples when left out.") var concepts: String?
   @Option(help: "Training seeds.") var seeds = 3
-  @Option(help: "Steps of neti and of ti; the recipe's when left out.") var steps: Int?
-  @Option(help: "neti, ti, ti5 (ti at five times the steps), separated by commas.") var kinds = "neti,ti,ti5"
+  @Option(
+    help:
+      "Steps after which the losses are measured, such as 50,100; the recipe's when left out, for ti also five times them."
+  ) var at: String?
+  @Option(help: "neti, ti, xti, time or space, separated by commas.") var representations = "neti,ti"
   @Option(help: "Learning rate (already scaled); the recipe's when left out.") var learningRate: Double?
   @Option(help: "Results, one JSON object a line.") var results = "Benchmarks/results/held-out.jsonl"
   @Option(help: "Where the concepts are kept; nowhere when left out.") var keep: String?
-  @Option(help: "Also print the held-out loss every so many steps.") var trajectory: Int?
+  @Option(help: "Precision of the base model in training, fp32 or bf16. Losses are measured in fp32.")
+  var precision = "fp32"
   @Flag(help: "Print the table of the results instead of training.") var report = false
 
   struct Line: Codable {
@@ -31,6 +35,8 @@ struct HeldOut: ParsableCommand {
       seconds: Double
     /// The mean loss on the pictures that it learned from.
     var training: Double?
+    /// Of the base model in training; fp32 when left out.
+    var precision: String?
   }
   struct Example: Decodable { let category: String }
 
@@ -53,8 +59,8 @@ struct HeldOut: ParsableCommand {
       func record(_ line: Line) throws {
         lines.append(line)
         try append(line)
-        print(
-          "\(line.concept) \(line.kind) seed \(line.seed): \(String(format: "%.5f", line.loss)) after \(line.steps) steps, \(Int(line.seconds)) s"
+        say(
+          "\(line.concept) \(line.kind) seed \(line.seed) rate \(line.learningRate): \(String(format: "%.5f", line.loss)) after \(line.steps) steps, \(Int(line.seconds)) s"
         )
       }
       if !lines.contains(where: { $0.concept == name && $0.kind == "word" }) {
@@ -63,48 +69,55 @@ struct HeldOut: ParsableCommand {
             concept: name, kind: "word", seed: 0, steps: 0, learningRate: 0, loss: heldOut(word: category),
             seconds: 0, training: mean(try seen.map { try $0(word: category) })))
       }
+      let trained = precision == "bf16" ? try StableDiffusion(folder, dtype: .bfloat16) : base
       for seed in 0..<seeds {
-        for kind in kinds.split(separator: ",").map(String.init) {
+        for representation in representations.split(separator: ",").map(String.init) {
           var c = try RunConfiguration.load(
             overrides: [
               ("data.train_data_dir", name), ("data.placeholder_token", "<\(name)>"),
               ("data.super_category_token", category),
               ("log.exp_name", name), ("optim.seed", String(seed)),
-              ("model.representation", kind.hasPrefix("ti") ? "ti" : kind),
+              ("model.representation", representation),
               ("eval.validation_prompts", "[]"),
             ], recipe: { _ in recipe }
           ).configuration
-          if let steps { c.optim.maxTrainSteps = steps }
-          if kind == "ti5" { c.optim.maxTrainSteps *= 5 }
           if let learningRate { (c.optim.learningRate, c.optim.scaleLr) = (learningRate, false) }
-          c.log.saveSteps = 1_000_000
           let rate = c.optim.learningRateSchedule().base
-          if lines.contains(where: {
-            $0.concept == name && $0.kind == kind && $0.seed == seed && $0.steps == c.optim.maxTrainSteps
-              && $0.learningRate == rate
-          }) {
-            continue
-          }
-          let start = ContinuousClock.now
-          let trainer = try Trainer(model: base, pictures: Array(pictures.dropLast()), configuration: c)
-          let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { event in
-            if let trajectory, case .step(let s) = event, s.step % trajectory == 0 {
-              say(
-                "\(name) \(kind) rate \(rate) step \(s.step): \(String(format: "%.5f", try heldOut(trainer.concept())))"
-              )
+          let recipeSteps = c.optim.maxTrainSteps
+          let marks =
+            try at?.split(separator: ",").map {
+              guard let steps = Int($0), steps > 0 else {
+                throw ValidationError("--at: \($0) is not a number of steps")
+              }
+              return steps
+            } ?? (representation == "ti" ? [recipeSteps, 5 * recipeSteps] : [recipeSteps])
+          let missing = marks.filter { steps in
+            !lines.contains {
+              $0.concept == name && $0.kind == representation && $0.seed == seed && $0.steps == steps
+                && $0.learningRate == rate && $0.precision ?? "fp32" == precision
             }
           }
-          let time = (ContinuousClock.now - start).components
+          guard let last = missing.max() else { continue }
+          c.optim.maxTrainSteps = last
+          c.log.saveSteps = 1_000_000
+          let start = ContinuousClock.now
+          let trainer = try Trainer(model: trained, pictures: Array(pictures.dropLast()), configuration: c)
+          let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { event in
+            guard case .step(let s) = event, missing.contains(s.step) else { return }
+            let time = (ContinuousClock.now - start).components
+            let concept = trainer.concept()
+            try record(
+              Line(
+                concept: name, kind: representation, seed: seed, steps: s.step, learningRate: rate,
+                loss: heldOut(concept), seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18,
+                training: mean(try seen.map { try $0(concept) }),
+                precision: precision == "fp32" ? nil : precision))
+          }
           if let keep {
             try FileManager.default.createDirectory(atPath: keep, withIntermediateDirectories: true)
-            try concept.write(to: URL(filePath: "\(keep)/\(name)-\(kind)-\(seed).safetensors"))
+            try concept.write(
+              to: URL(filePath: "\(keep)/\(name)-\(representation)-\(seed).safetensors"))
           }
-          try record(
-            Line(
-              concept: name, kind: kind, seed: seed, steps: c.optim.maxTrainSteps, learningRate: rate,
-              loss: heldOut(concept),
-              seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18,
-              training: mean(try seen.map { try $0(concept) })))
         }
       }
     }
@@ -128,26 +141,37 @@ struct HeldOut: ParsableCommand {
   private func append(_ line: Line) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
-    let old = (try? Data(contentsOf: URL(filePath: results))) ?? Data()
-    try AtomicFile.write(old + encoder.encode(line) + Data("\n".utf8), to: URL(filePath: results))
+    if !FileManager.default.fileExists(atPath: results) { try Data().write(to: URL(filePath: results)) }
+    // One write at the end of the file: two processes may share it.
+    let file = open(results, O_WRONLY | O_APPEND)
+    guard file >= 0 else { throw ValidationError("\(results) cannot be written") }
+    try FileHandle(fileDescriptor: file, closeOnDealloc: true).write(
+      contentsOf: encoder.encode(line) + Data("\n".utf8))
   }
 
   /// Per concept and kind: mean and standard deviation over the seeds of the change against the word.
   static func table(_ lines: [Line]) -> String {
-    let kinds = ["ti", "ti5", "neti"].filter { k in lines.contains { $0.kind == k } }
+    struct Kind: Hashable { var name: String, steps: Int }
+    let order = ["ti", "xti", "time", "space", "neti"]
+    let kinds = Set(lines.filter { $0.kind != "word" }.map { Kind(name: $0.kind, steps: $0.steps) }).sorted {
+      (order.firstIndex(of: $0.name) ?? 0, $0.steps) < (order.firstIndex(of: $1.name) ?? 0, $1.steps)
+    }
     func change(_ part: String, _ loss: (Line) -> Double?) -> [String] {
       var rows = [
-        "| \(part) | category word | " + kinds.joined(separator: " | ") + " |",
+        "| \(part) | category word | "
+          + kinds.map { "\($0.name), \($0.steps) steps" }.joined(separator: " | ") + " |",
         "|---|---|" + kinds.map { _ in "---|" }.joined(),
       ]
-      var all: [String: [Double]] = [:]
+      var all: [Kind: [Double]] = [:]
       for name in Set(lines.map(\.concept)).sorted() {
         guard let word = lines.first(where: { $0.concept == name && $0.kind == "word" }).flatMap(loss) else {
           continue
         }
         var cells = [name, String(format: "%.4f", word)]
         for k in kinds {
-          let values = lines.filter { $0.concept == name && $0.kind == k }.compactMap(loss)
+          let values = lines.filter { $0.concept == name && $0.kind == k.name && $0.steps == k.steps }
+            .compactMap(
+              loss)
           guard !values.isEmpty else {
             cells.append("–")
             continue
