@@ -107,10 +107,18 @@ struct FuzzTarget {
         num_validation_images: 2
       optim: {max_train_steps: 500, learning_rate: 1.0e-3, train_batch_size: 2}
       """
+    let manifest = """
+      {"images": "a/b", "masks": "m", "token": "<a>", "category": "cat", "output": "A", "steps": 7}
+      {"images": "c", "token": "<b\\u00e9>", "category": "mug", "eval.validation_prompts": ["a {}", "b {}"]}
+      """
     return [
       FuzzTarget(
         name: "YAML", originals: [Data(settings.utf8)], file: yaml.lastPathComponent
       ) { _ in _ = try RunConfiguration.load(yaml: yaml) },
+      FuzzTarget(name: "manifest", originals: [Data(manifest.utf8)], file: "list.jsonl") {
+        let list = try ConceptManifest($0, name: "list.jsonl", folder: folder)
+        for entry in list.entries { _ = try RunConfiguration.load(entry: entry) }
+      },
       FuzzTarget(name: "run log", originals: [events], file: log.lastPathComponent) { _ in
         _ = try RunLog.read(log)
       },

@@ -7,3 +7,4 @@ extension TorchError: CommandFailure {}
 extension DiffusionError: CommandFailure {}
 extension ImagingError: CommandFailure {}
 extension NeTIError: CommandFailure {}
+extension RunFolderInUse: CommandFailure {}

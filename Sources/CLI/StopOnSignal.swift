@@ -3,20 +3,29 @@ import Foundation
 import NeTI
 import Synchronization
 
-/// What Ctrl-C and SIGTERM do to a training run: within two seconds the last completed step is saved
-/// and the process ends, however long a step takes.
+/// What Ctrl-C and SIGTERM do while concepts are learned, one after another: within two seconds the last
+/// completed step is saved and the process ends, however long a step takes.
 final class StopOnSignal {
   /// How long a signal waits for the step at hand before it saves the one before.
   private static let patience = 1.2
 
   /// What the signal's thread and the main thread share.
   private final class State: Sendable {
-    let commands = Mutex<TrainingCommands?>(nil)
-    let code = Mutex<Int32>(0)
-    let ended = DispatchSemaphore(value: 0)
-    let goOn: String
+    /// A run at work, and where its end is told.
+    struct Run {
+      let commands: TrainingCommands
+      let ended = DispatchSemaphore(value: 0)
+    }
 
-    init(goOn: String) { self.goOn = goOn }
+    let run = Mutex<Run?>(nil)
+    let code = Mutex<Int32>(0)
+    let goOn: String
+    let early: String
+
+    init(goOn: String, early: String) {
+      self.goOn = goOn
+      self.early = early
+    }
 
     func message(savedStep: Int?) -> String {
       "stopped; " + (savedStep.map { "step \($0) is saved" } ?? "no step was complete")
@@ -30,14 +39,14 @@ final class StopOnSignal {
         return old == 0
       }
       guard isFirst else { return }
-      guard let commands = commands.withLock({ $0 }) else {
-        note("\nstopped before the first step. Begin again with the same command and --resume")
+      guard let run = run.withLock({ $0 }) else {
+        note("\n" + early)
         _exit(signal)
       }
-      commands.requestStop()
-      if ended.wait(timeout: .now() + StopOnSignal.patience) == .success { return }
+      run.commands.requestStop()
+      if run.ended.wait(timeout: .now() + StopOnSignal.patience) == .success { return }
       do {
-        note("\n" + message(savedStep: try commands.saveLastStep()?.step))
+        note("\n" + message(savedStep: try run.commands.saveLastStep()?.step))
       } catch {
         note("\nneti: stopped, and the last step could not be saved: \(error)")
       }
@@ -48,20 +57,30 @@ final class StopOnSignal {
   private let state: State
   private let signals: Signals
 
-  /// Signals end the process from now on; `goOn` is the command that continues the run.
-  init(goOn: String) {
-    let state = State(goOn: goOn)
+  /// Signals end the process from now on.
+  ///
+  /// - Parameters:
+  ///   - goOn: the command that continues the run.
+  ///   - early: what to say while no run is at work.
+  init(goOn: String, early: String) {
+    let state = State(goOn: goOn, early: early)
     self.state = state
     signals = Signals { state.stop($0) }
   }
 
-  /// Signals stop this trainer from now on.
-  func serve(_ commands: TrainingCommands) { state.commands.withLock { $0 = commands } }
+  /// The exit code that a signal asked for, 0 when there was none.
+  var code: Int32 { state.code.withLock { $0 } }
 
-  /// Training is over; returns the exit code that a signal asked for, 0 when there was none.
+  /// Signals stop this trainer from now on.
+  func serve(_ commands: TrainingCommands) { state.run.withLock { $0 = State.Run(commands: commands) } }
+
+  /// The trainer is done; returns `code`.
   func end() -> Int32 {
-    state.ended.signal()
-    return state.code.withLock { $0 }
+    state.run.withLock {
+      $0?.ended.signal()
+      $0 = nil
+    }
+    return code
   }
 
   /// Says what is saved, and how to go on.

@@ -10,32 +10,50 @@ enum TrainingSession {
   static func run(_ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool) throws -> (
     TrainingRun, Concept
   ) {
-    let stop = StopOnSignal(goOn: goOn(c, options))
+    let stop = StopOnSignal(
+      goOn: goOn(c, options),
+      early: "stopped before the first step. Begin again with the same command and --resume")
     return try withExtendedLifetime(stop) {
-      let run = try prepare(c, model: options, resume: resume, quiet: quiet)
-      for line in run.notices { warn(line) }
-      stop.serve(run.trainer.commands)
-      let bar = Bar(total: c.optim.maxTrainSteps)
-      let concept = try run(listener: bar.listen)
-      let code = stop.end()
-      bar.finish()
-      if code != 0, concept.about.steps < c.optim.maxTrainSteps {
-        note(stop.message(savedStep: concept.about.steps > 0 ? concept.about.steps : nil))
-        throw ExitCode(code)
-      }
-      return (run, concept)
+      let base = try open(c, options)
+      try checkMemory(c, base)
+      return try run(c, on: base, resume: resume, quiet: quiet, stop: stop)
     }
   }
 
-  /// Everything before the first step: the model, the pictures, the run's folder.
-  private static func prepare(
-    _ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool
-  ) throws -> TrainingRun {
-    let folder = try options.folder(c.model.pretrainedModelNameOrPath)
+  /// The same on a model that is open, in memory that was checked.
+  static func run(
+    _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool, stop: StopOnSignal
+  ) throws -> (TrainingRun, Concept) {
+    let run = try prepare(c, on: base, resume: resume, quiet: quiet)
+    for line in run.notices { warn(line) }
+    stop.serve(run.trainer.commands)
+    let bar = Bar(total: c.optim.maxTrainSteps)
+    let concept: Concept
+    do { concept = try run(listener: bar.listen) } catch {
+      _ = stop.end()
+      bar.finish()
+      throw error
+    }
+    let code = stop.end()
+    bar.finish()
+    if code != 0, concept.about.steps < c.optim.maxTrainSteps {
+      note(stop.message(savedStep: concept.about.steps > 0 ? concept.about.steps : nil))
+      throw ExitCode(code)
+    }
+    return (run, concept)
+  }
+
+  /// The base model that `c` and the flags ask for.
+  static func open(_ c: RunConfiguration, _ options: ModelOptions) throws -> StableDiffusion {
     var options = options
     if c.optim.mixedPrecision == .bf16 { options.precision = .bf16 }
-    let base = try options.open(folder)
-    try checkMemory(c, base)
+    return try options.open(options.folder(c.model.pretrainedModelNameOrPath))
+  }
+
+  /// Everything before the first step: the pictures, the run's folder.
+  private static func prepare(
+    _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool
+  ) throws -> TrainingRun {
     let side = c.data.resolution ?? base.resolution
     let pictures = try TrainingPictures(c.data, side: side)
     for line in pictures.warnings { warn(line) }
@@ -98,7 +116,7 @@ enum TrainingSession {
   }
 
   /// Refuses a run that cannot fit, and says what would.
-  private static func checkMemory(_ c: RunConfiguration, _ base: StableDiffusion) throws {
+  static func checkMemory(_ c: RunConfiguration, _ base: StableDiffusion) throws {
     guard base.device == .cpu else { return }
     let bytes = try [ModelFolder.Component.unet, .textEncoder].map { try base.parameterCount($0) }.reduce(
       0, +)

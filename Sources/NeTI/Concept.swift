@@ -77,6 +77,12 @@ public struct Concept {
     try self.init(SafetensorsFile(url), name: url.lastPathComponent)
   }
 
+  /// What a concept file says of itself, its tensors unread.
+  static func about(of url: URL) throws -> About {
+    let file = try SafetensorsFile(url)
+    return try decode(About.self, file.metadata[Key.about], Key.about, url.lastPathComponent)
+  }
+
   /// Tensors that belong to a checkpoint, not to the concept.
   static let optimizerPrefix = "optimizer."
   /// A mapper is about 2 MB at Stable Diffusion's size; nothing near this is a concept.

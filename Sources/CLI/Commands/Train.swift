@@ -22,6 +22,13 @@ struct Train: ParsableCommand {
 
       A configuration in the structure of the authors' train.yaml is read with --config_path; any of its \
       keys can be set on the command line, such as --optim.learning_rate 0.002.
+
+      Many concepts are a file with one JSON object a line, in the words of these flags. The same command \
+      goes on until all are learned, and --shard shares them among machines; see docs/many-machines.md:
+
+        {"images": "my-toy", "token": "<toy>", "category": "toy", "output": "toy-run"}
+
+        neti train --manifest concepts.jsonl --output concepts --shard 1/4
       """)
 
   @Option(help: ArgumentHelp("The pictures: JPEG, PNG or WebP.", valueName: "folder"))
@@ -48,11 +55,23 @@ struct Train: ParsableCommand {
   @Option(help: "Decides every random draw.")
   var seed: Int?
 
-  @Option(help: ArgumentHelp("The folder of the run; it must be empty or new.", valueName: "folder"))
+  @Option(
+    help: ArgumentHelp(
+      "The folder of the run; it must be empty or new. With --manifest, the folder of all runs.",
+      valueName: "folder"))
   var output: String?
 
   @Flag(help: "Go on with the run in --output.")
   var resume = false
+
+  @Option(help: ArgumentHelp("Concepts to learn, one JSON object a line.", valueName: "file"))
+  var manifest: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Which part of the manifest is this process's: 2/8, or auto in a Slurm array, or auto/8 in a Kubernetes job of 8.",
+      valueName: "i/n"))
+  var shard: String?
 
   @Option(
     help:
@@ -89,6 +108,8 @@ struct Train: ParsableCommand {
     if let bad = settings.first, !bad.hasPrefix("--") || !bad.contains(".") {
       throw ValidationError("unexpected argument \(bad); settings look like --optim.max_train_steps 500")
     }
+    if manifest != nil { return try validateManifest() }
+    if let shard { throw ValidationError("--shard \(shard): a part of what? --manifest names the list") }
     if resume, output == nil, configPath == nil {
       throw ValidationError("--resume needs the run's folder: --output")
     }
@@ -101,7 +122,29 @@ struct Train: ParsableCommand {
     }
   }
 
+  /// What is a concept's own stands in the manifest.
+  private func validateManifest() throws {
+    _ = try part()
+    let own: [(name: String, isGiven: Bool)] = [
+      ("images", images != nil), ("masks", masks != nil), ("token", token != nil),
+      ("category", category != nil),
+    ]
+    if let flag = own.first(where: \.isGiven) {
+      throw ValidationError("--\(flag.name) stands in the manifest, for each concept")
+    }
+    if resume { throw ValidationError("--resume: a manifest always goes on with what is there") }
+    if let key = settings.first(where: { $0.hasPrefix("--log.exp_") }) {
+      throw ValidationError("\(key): with --manifest, --output is the folder of all runs")
+    }
+  }
+
+  /// The part of the manifest that is this process's.
+  private func part() throws -> Shard {
+    try shard.map { try Shard($0, environment: ProcessInfo.processInfo.environment) } ?? Shard()
+  }
+
   func run() throws {
+    if let manifest { return try learn(manifest) }
     let loaded = try configuration()
     let c = loaded.configuration
     for line in loaded.notices { note(line) }
@@ -181,22 +224,43 @@ struct Train: ParsableCommand {
   }
 
   private func load(_ flags: [(key: String, value: String)]) throws -> LoadedConfiguration {
-    var overrides = flags
-    if configPath == nil {
-      // What the plain flags mean, unless a dotted name says otherwise.
-      var defaults = [("data.center_crop", "true")]
-      if validateEvery == nil, !flags.contains(where: { $0.key.hasPrefix("eval.validation") }) {
-        defaults.append(("eval.validation_prompts", "[]"))
-      }
-      if output == nil, let token {
-        let name = String(token.filter { $0.isLetter || $0.isNumber })
-        defaults += [("log.exp_dir", "outputs"), ("log.exp_name", name.isEmpty ? "concept" : name)]
-      }
-      overrides = defaults + flags
+    var defaults = defaults(flags)
+    if configPath == nil, output == nil, let token {
+      let name = String(token.filter { $0.isLetter || $0.isNumber })
+      defaults += [("log.exp_dir", "outputs"), ("log.exp_name", name.isEmpty ? "concept" : name)]
     }
     return try RunConfiguration.load(
-      yaml: configPath.map { URL(filePath: $0) }, overrides: overrides,
-      recipe: { c in try Recipe.load(fromModelFolder: model.folder(c.model.pretrainedModelNameOrPath).url) })
+      yaml: configPath.map { URL(filePath: $0) }, defaults: defaults, overrides: flags, recipe: recipe)
+  }
+
+  /// What the plain flags mean, unless a dotted name says otherwise.
+  private func defaults(_ flags: [(key: String, value: String)]) -> [(key: String, value: String)] {
+    guard configPath == nil else { return [] }
+    var defaults = [("data.center_crop", "true")]
+    if validateEvery == nil, !flags.contains(where: { $0.key.hasPrefix("eval.validation") }) {
+      defaults.append(("eval.validation_prompts", "[]"))
+    }
+    return defaults
+  }
+
+  private func recipe(_ c: RunConfiguration) throws -> Recipe? {
+    try Recipe.load(fromModelFolder: model.folder(c.model.pretrainedModelNameOrPath).url)
+  }
+
+  /// Learns this process's part of a manifest.
+  private func learn(_ path: String) throws {
+    let file = URL(filePath: path)
+    let manifest = try ConceptManifest(contentsOf: file)
+    let stem = file.deletingPathExtension().lastPathComponent
+    let folder = URL(filePath: output ?? "outputs/\(stem)", directoryHint: .isDirectory).standardizedFileURL
+    var flags = try flags()
+    flags.removeAll { $0.key.hasPrefix("log.exp_") }
+    let defaults = defaults(flags)
+    try ManifestSession.run(manifest, shard: part(), model: model) { entry in
+      try manifest.configuration(
+        of: entry, output: folder, yaml: configPath.map { URL(filePath: $0) }, defaults: defaults,
+        overrides: flags, recipe: recipe)
+    }
   }
 }
 

@@ -12,17 +12,20 @@ public struct LoadedConfiguration: Sendable {
 }
 
 extension RunConfiguration {
-  /// Reads a configuration: flags before the YAML file, before the base model's recipe, before the
-  /// authors' defaults.
+  /// Reads a configuration: flags before a manifest's line, before the YAML file, before the base
+  /// model's recipe, before the authors' defaults.
   ///
   /// - Parameters:
   ///   - yaml: a file in the authors' structure, or nil.
+  ///   - defaults: as `overrides`, for what neither the line nor the flags say.
+  ///   - entry: the line of a manifest, or nil.
   ///   - overrides: dotted names with values as on the command line (“optim.seed”, “3”); lists and
   ///     quoted texts as YAML. Later ones win.
   ///   - recipe: looks up the recipe of the base model that file and flags ask for.
   /// - Throws: a `NeTIError` that names file and line, or the flag.
   public static func load(
-    yaml: URL? = nil, overrides: [(key: String, value: String)] = [],
+    yaml: URL? = nil, defaults: [(key: String, value: String)] = [], entry: ConceptManifest.Entry? = nil,
+    overrides: [(key: String, value: String)] = [],
     recipe: (RunConfiguration) throws -> Recipe? = { _ in nil }
   ) throws -> LoadedConfiguration {
     var assignments: [(name: String, value: ConfigurationValue, place: String)] = []
@@ -31,6 +34,8 @@ extension RunConfiguration {
       assignments = try ConfigurationYAML.entries(data, name: yaml.lastPathComponent)
         .map { ($0.name, $0.value, "\(yaml.lastPathComponent), line \($0.line)") }
     }
+    assignments += try defaults.map { ($0.key, try value(of: $0), "--" + $0.key) }
+    assignments += entry?.settings.map { ($0.name, $0.value, $0.written) } ?? []
     assignments += try overrides.map { ($0.key, try value(of: $0), "--" + $0.key) }
 
     var asked = RunConfiguration()

@@ -1,4 +1,4 @@
-import Foundation
+public import Foundation
 
 #if canImport(Glibc)
   import Glibc
@@ -19,8 +19,16 @@ final class FolderLock {
     descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw systemError("cannot write into \(folder.path)") }
     guard flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK else { return }
-    throw NeTIError("another process trains in \(folder.path): wait for it, or choose another --output")
+    throw RunFolderInUse(folder: folder)
   }
 
   deinit { close(descriptor) }
+}
+
+/// Another process trains in a folder.
+public struct RunFolderInUse: Error, CustomStringConvertible {
+  public let folder: URL
+  public var description: String {
+    "another process trains in \(folder.path): wait for it, or choose another --output"
+  }
 }

@@ -34,19 +34,36 @@ public final class RunFolder {
   /// - Parameters:
   ///   - resume: go on with the run in the folder; where there is none yet, a new one begins. Without
   ///     it, a folder with anything in it is an error.
-  /// - Throws: a `NeTIError` when the folder is in use by another run, another configuration (it names
-  ///   the keys) or another process, or cannot be made or written.
+  /// - Throws: a `NeTIError` when the folder is in use by another run or another configuration (it names
+  ///   the keys), or cannot be made or written; `RunFolderInUse` when another process trains in it.
   public init(_ folder: URL, configuration: RunConfiguration, resume: Bool) throws {
     url = folder
-    let earlier = try Self.check(folder, resume: resume)
-    if let earlier { try Self.compare(configuration, with: earlier, in: folder) }
+    func look() throws {
+      guard let earlier = try Self.check(folder, resume: resume) else { return }
+      try Self.compare(configuration, with: earlier, in: folder)
+    }
+    try look()
     try Self.makeFolder(folder)
     lock = try FolderLock(folder)
     // Another process can have begun between the look and the lock.
-    if earlier == nil { _ = try Self.check(folder, resume: resume) }
+    try look()
     for inner in [tensorBoardFolder, samplesFolder, checkpointsFolder] { try Self.makeFolder(inner) }
     removeLeftovers()
     try save(configuration)
+  }
+
+  /// Whether the folder of `configuration` holds its run, and that is finished.
+  ///
+  /// Throws when the folder holds a run with other settings.
+  public static func isFinished(_ configuration: RunConfiguration) throws -> Bool {
+    let folder = configuration.runFolder
+    guard holdsRun(folder) else { return false }
+    try compare(configuration, with: Self.configuration(of: folder), in: folder)
+    let concept = folder.appending(path: conceptName)
+    // A concept that cannot be read is made again.
+    guard FileManager.default.fileExists(atPath: concept.path), let about = try? Concept.about(of: concept)
+    else { return false }
+    return about.steps >= configuration.optim.maxTrainSteps
   }
 
   /// Whether a run began in a folder.
