@@ -9,6 +9,18 @@ let libtorch = environment("LIBTORCH") ?? Context.packageDirectory + "/.libtorch
 // Where the binary looks for it; `scripts/install` has it look beside itself.
 let runPath = environment("NETI_RPATH") ?? libtorch + "/lib"
 
+// Several processes a run (docs/many-machines.md): asked for, since it leans on one version of libtorch.
+let isDistributed = environment("NETI_DISTRIBUTED") == "1"
+
+// What C++ over libtorch is compiled with.
+let overTorch: [CXXSetting] = [
+  .unsafeFlags([
+    "-isystem", libtorch + "/include",
+    "-isystem", libtorch + "/include/torch/csrc/api/include",
+    "-O2", "-g0",
+  ])
+]
+
 let strict: [SwiftSetting] = [
   .enableUpcomingFeature("ExistentialAny"),
   .enableUpcomingFeature("InternalImportsByDefault"),
@@ -29,16 +41,10 @@ let package = Package(
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
   ],
   targets: [
-    // The only C++: a C interface over libtorch.
+    // A C interface over libtorch: the only C++, but for what several processes need.
     .target(
       name: "CTorch",
-      cxxSettings: [
-        .unsafeFlags([
-          "-isystem", libtorch + "/include",
-          "-isystem", libtorch + "/include/torch/csrc/api/include",
-          "-O2", "-g0",
-        ])
-      ],
+      cxxSettings: overTorch,
       linkerSettings: [
         .unsafeFlags([
           "-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", runPath,
@@ -69,8 +75,8 @@ let package = Package(
       dependencies: [
         "NeTI", "Diffusion", "Imaging", "Torch",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      swiftSettings: strict),
+      ] + (isDistributed ? ["TorchDistributed"] : []),
+      swiftSettings: strict + (isDistributed ? [.define("NETI_DISTRIBUTED")] : [])),
 
     // Programs that measure; see Benchmarks/README.md.
     .executableTarget(
@@ -112,3 +118,13 @@ let package = Package(
   swiftLanguageModes: [.v6],
   cxxLanguageStandard: .cxx20
 )
+
+if isDistributed {
+  package.targets += [
+    // Gloo's declarations are not in PyTorch's wheel; those that are needed are in its folder gloo.
+    .target(
+      name: "CTorchDistributed", dependencies: ["CTorch"],
+      cxxSettings: overTorch + [.define("USE_C10D_GLOO"), .headerSearchPath(".")]),
+    .target(name: "TorchDistributed", dependencies: ["CTorchDistributed"], swiftSettings: strict),
+  ]
+}

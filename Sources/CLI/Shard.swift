@@ -14,6 +14,7 @@ struct Shard: Equatable {
   /// |---|---|
   /// | `auto` | Slurm's job array: `SLURM_ARRAY_TASK_ID`, `…_MIN`, `…_MAX`, `…_STEP`, `…_COUNT` |
   /// | `auto/n` | Kubernetes' indexed job of n completions: `JOB_COMPLETION_INDEX`, from 0; or an array of n |
+  /// | `auto` | torchrun's processes: `RANK`, from 0, and `WORLD_SIZE` |
   ///
   /// Throws a `ValidationError` that says what is wrong.
   init(_ text: String, environment: [String: String]) throws {
@@ -57,6 +58,11 @@ struct Shard: Equatable {
       }
       guard i < n else { throw fail("JOB_COMPLETION_INDEX is \(i), from 0 to \(n - 1) were expected") }
       (index, count) = (i + 1, n)
+    } else if let rank = try number("RANK"), let n = try number("WORLD_SIZE") {
+      guard rank < n, given == nil || given == n else {
+        throw fail("RANK is \(rank) and WORLD_SIZE \(n)")
+      }
+      (index, count) = (rank + 1, n)
     } else {
       throw fail("neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; write i/n")
     }

@@ -20,13 +20,13 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     help:
-      "fp32, or bf16: half the memory and faster where the processor has it. The concept itself always computes in fp32."
+      "fp32, or bf16: half the memory and faster where the processor has it, or tf32: fp32 whose products CUDA rounds. The concept itself always computes in fp32."
   )
   var precision: Precision = .fp32
 
   enum Precision: String, ExpressibleByArgument, CaseIterable {
-    case fp32, bf16
-    var dtype: DType { self == .fp32 ? .float32 : .bfloat16 }
+    case fp32, bf16, tf32
+    var dtype: DType { self == .bf16 ? .bfloat16 : .float32 }
   }
 
   func validate() throws {
@@ -35,8 +35,11 @@ struct ModelOptions: ParsableArguments {
     }
     guard d.isAvailable else {
       throw ValidationError(
-        "--device \(device): not available here; this libtorch sees \(Device.available.map(\.description).joined(separator: ", "))"
+        "--device \(device): not available here (\(d.problem ?? "")); this libtorch sees \(Device.available.map(\.description).joined(separator: ", "))"
       )
+    }
+    if precision == .tf32, !device.hasPrefix("cuda") {
+      throw ValidationError("--precision tf32: only CUDA knows it; add --device cuda, or choose fp32 or bf16")
     }
     if let threads, !(1...1024).contains(threads) {
       throw ValidationError("--threads \(threads): between 1 and 1024")
@@ -52,6 +55,7 @@ struct ModelOptions: ParsableArguments {
   /// Opens the model; nothing large is read before it is needed.
   func open(_ folder: ModelFolder) throws -> StableDiffusion {
     if let threads { try Runtime.setThreads(threads) }
+    try Runtime.allowTF32(precision == .tf32)
     return try StableDiffusion(folder, dtype: precision.dtype, device: Device(device) ?? .cpu)
   }
 }

@@ -21,11 +21,15 @@ final class StopOnSignal {
     let code = Mutex<Int32>(0)
     let goOn: String
     let early: String
+    let speaks: Bool
 
-    init(goOn: String, early: String) {
+    init(goOn: String, early: String, speaks: Bool) {
       self.goOn = goOn
       self.early = early
+      self.speaks = speaks
     }
+
+    private func say(_ text: String) { if speaks { note("\n" + text) } }
 
     func message(savedStep: Int?) -> String {
       "stopped; " + (savedStep.map { "step \($0) is saved" } ?? "no step was complete")
@@ -40,15 +44,15 @@ final class StopOnSignal {
       }
       guard isFirst else { return }
       guard let run = run.withLock({ $0 }) else {
-        note("\n" + early)
+        say(early)
         _exit(signal)
       }
       run.commands.requestStop()
       if run.ended.wait(timeout: .now() + StopOnSignal.patience) == .success { return }
       do {
-        note("\n" + message(savedStep: try run.commands.saveLastStep()?.step))
+        say(message(savedStep: try run.commands.saveLastStep()?.step))
       } catch {
-        note("\nneti: stopped, and the last step could not be saved: \(error)")
+        say("neti: stopped, and the last step could not be saved: \(error)")
       }
       _exit(signal)
     }
@@ -62,8 +66,9 @@ final class StopOnSignal {
   /// - Parameters:
   ///   - goOn: the command that continues the run.
   ///   - early: what to say while no run is at work.
-  init(goOn: String, early: String) {
-    let state = State(goOn: goOn, early: early)
+  ///   - speaks: whether to say anything.
+  init(goOn: String, early: String, speaks: Bool = true) {
+    let state = State(goOn: goOn, early: early, speaks: speaks)
     self.state = state
     signals = Signals { state.stop($0) }
   }

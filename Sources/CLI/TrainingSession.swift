@@ -7,24 +7,35 @@ import Torch
 /// A training run at the terminal: pictures, memory, progress bar, signals.
 enum TrainingSession {
   /// Trains as `c` says; returns the run and its concept, or ends the process when a signal stopped it.
-  static func run(_ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool) throws -> (
-    TrainingRun, Concept
-  ) {
+  ///
+  /// - Parameter processes: those that share the run; nil is returned where this is not the first.
+  @discardableResult
+  static func run(
+    _ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool,
+    processes: (any TrainingProcesses)? = nil
+  ) throws -> (TrainingRun, Concept)? {
+    let isFirst = processes.map { $0.rank == 0 } ?? true
     let stop = StopOnSignal(
-      goOn: goOn(c, options),
-      early: "stopped before the first step. Begin again with the same command and --resume")
+      goOn: goOn(c, options) + (processes == nil ? "" : ", in processes started as these were"),
+      early: "stopped before the first step. Begin again with the same command and --resume",
+      speaks: isFirst)
     return try withExtendedLifetime(stop) {
       let base = try open(c, options)
-      try checkMemory(c, base)
-      return try run(c, on: base, resume: resume, quiet: quiet, stop: stop)
+      try checkMemory(c, base, processes: processes?.count ?? 1)
+      if let processes, !isFirst {
+        try assist(c, on: base, processes, stop)
+        return nil
+      }
+      return try run(c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes)
     }
   }
 
   /// The same on a model that is open, in memory that was checked.
   static func run(
-    _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool, stop: StopOnSignal
+    _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool, stop: StopOnSignal,
+    processes: (any TrainingProcesses)? = nil
   ) throws -> (TrainingRun, Concept) {
-    let run = try prepare(c, on: base, resume: resume, quiet: quiet)
+    let run = try prepare(c, on: base, resume: resume, quiet: quiet, processes)
     for line in run.notices { warn(line) }
     stop.serve(run.trainer.commands)
     let bar = Bar(total: c.optim.maxTrainSteps)
@@ -40,19 +51,39 @@ enum TrainingSession {
       note(stop.message(savedStep: concept.about.steps > 0 ? concept.about.steps : nil))
       throw ExitCode(code)
     }
+    if concept.about.steps < c.optim.maxTrainSteps {
+      throw NeTIError("another process of the run was stopped; step \(concept.about.steps) is saved")
+    }
     return (run, concept)
+  }
+
+  /// The part of another process than the first: it says nothing unless it fails.
+  private static func assist(
+    _ c: RunConfiguration, on base: StableDiffusion, _ processes: any TrainingProcesses, _ stop: StopOnSignal
+  ) throws {
+    let pictures = try TrainingPictures(c.data, side: c.data.resolution ?? base.resolution)
+    let steps = try TrainingRun.assist(
+      configuration: c, model: base, examples: pictures.examples, processes: processes, begun: stop.serve)
+    let code = stop.end()
+    guard steps < c.optim.maxTrainSteps else { return }
+    throw code == 0 ? ExitCode.failure : ExitCode(code)
   }
 
   /// The base model that `c` and the flags ask for.
   static func open(_ c: RunConfiguration, _ options: ModelOptions) throws -> StableDiffusion {
     var options = options
-    if c.optim.mixedPrecision == .bf16 { options.precision = .bf16 }
+    if c.optim.mixedPrecision == .bf16 {
+      options.precision = .bf16
+    } else if c.optim.allowTf32 {
+      options.precision = .tf32
+    }
     return try options.open(options.folder(c.model.pretrainedModelNameOrPath))
   }
 
   /// Everything before the first step: the pictures, the run's folder.
   private static func prepare(
-    _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool
+    _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool,
+    _ processes: (any TrainingProcesses)?
   ) throws -> TrainingRun {
     let side = c.data.resolution ?? base.resolution
     let pictures = try TrainingPictures(c.data, side: side)
@@ -60,10 +91,14 @@ enum TrainingSession {
     if !quiet {
       note(
         "learning \(c.data.placeholderToken) from \(pictures.summary) at \(side)×\(side) on \(base.folder.name), "
-          + "at a rate of \(rateText(c))")
+          + "at a rate of \(rateText(c))"
+          + (processes.map {
+            ", in \($0.count) processes of \(c.optim.samplesPerStep / $0.count) samples a step"
+          } ?? ""))
     }
     return try TrainingRun(
-      folder: c.runFolder, configuration: c, model: base, examples: pictures.examples, resume: resume)
+      folder: c.runFolder, configuration: c, model: base, examples: pictures.examples, resume: resume,
+      processes: processes)
   }
 
   /// The learning rate as it is used: that `scale_lr` multiplies it surprises.
@@ -116,7 +151,7 @@ enum TrainingSession {
   }
 
   /// Refuses a run that cannot fit, and says what would.
-  static func checkMemory(_ c: RunConfiguration, _ base: StableDiffusion) throws {
+  static func checkMemory(_ c: RunConfiguration, _ base: StableDiffusion, processes: Int = 1) throws {
     guard base.device == .cpu else { return }
     let bytes = try [ModelFolder.Component.unet, .textEncoder].map { try base.parameterCount($0) }.reduce(
       0, +)
@@ -127,7 +162,7 @@ enum TrainingSession {
         layersAtOnce: c.model.representation == .ti ? 1 : 16, dtype: dtype)
     }
     let side = c.data.resolution ?? base.resolution
-    let batch = c.optim.trainBatchSize
+    let batch = max(1, c.optim.trainBatchSize / processes)
     var others: [(setting: String, estimate: MemoryEstimate)] = []
     if batch > 1 {
       others.append(

@@ -200,9 +200,31 @@ const char *ct_last_error(void) { return last_error.c_str(); }
 const char *ct_version(void) { return TORCH_VERSION; }
 // A CUDA build keeps its kernels in a library that nothing links to, so that one binary serves both
 // builds. It must be loaded before libtorch first asks for CUDA, since the answer is kept.
+static std::string cuda_problem;
 static bool load_cuda() {
-  static const bool loaded = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
+  static const bool loaded = [] {
+    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) {
+      // fp32 is fp32 unless someone asks for less; libtorch's convolutions would not be.
+      at::globalContext().setAllowTF32CuBLAS(false);
+      at::globalContext().setAllowTF32CuDNN(false);
+      return true;
+    }
+    const char *reason = dlerror();
+    cuda_problem = reason ? reason : "libtorch_cuda.so was not loaded";
+    return false;
+  }();
   return loaded;
+}
+const char *ct_cuda_problem(void) {
+  try {
+    return load_cuda() ? (ct_cuda_device_count() > 0 ? "" : "no CUDA device is visible") : cuda_problem.c_str();
+  } catch (...) { return "CUDA failed to start"; }
+}
+int ct_allow_tf32(bool on) {
+  return perform("allow_tf32", {}, [&] {
+    at::globalContext().setAllowTF32CuBLAS(on);
+    at::globalContext().setAllowTF32CuDNN(on);
+  });
 }
 bool ct_cuda_available(void) {
   try { return load_cuda() && at::hasCUDA(); } catch (...) { return false; }

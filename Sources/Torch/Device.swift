@@ -75,6 +75,21 @@ public enum Device: Hashable, Sendable, CustomStringConvertible {
     [.cpu] + (0..<Int(ct_cuda_device_count())).map { .cuda($0) } + (ct_mps_available() ? [.mps] : [])
   }
 
+  /// Why there is no such device here, where something can be said; nil when there is.
+  public var problem: String? {
+    guard !isAvailable else { return nil }
+    switch self {
+    case .cpu: return nil
+    case .mps: return "this libtorch or this machine has no MPS"
+    case .cuda(let n):
+      let count = Int(ct_cuda_device_count())
+      if count > 0 { return "there are \(count), from cuda:0 to cuda:\(count - 1), and no cuda:\(n)" }
+      let reason = String(cString: ct_cuda_problem())
+      return reason.hasPrefix("libtorch_cuda.so: cannot open")
+        ? "this libtorch was built without CUDA; build with LIBTORCH at one that has it" : reason
+    }
+  }
+
   var code: (type: Int32, index: Int32) {
     switch self {
     case .cpu: (Int32(CT_CPU), 0)
@@ -109,6 +124,10 @@ public enum Runtime {
     }
     try check(ct_set_threads(Int32(n)))
   }
+
+  /// Whether CUDA may round the factors of fp32 products to 10 bits (TF32), which is several times
+  /// faster; off at first. Nothing else than CUDA knows it.
+  public static func allowTF32(_ on: Bool) throws { try check(ct_allow_tf32(on)) }
 
   /// Keeps freed memory in the process; call it first in `main`. Large tensors are otherwise mapped
   /// anew, page by page, at every allocation.

@@ -1,6 +1,7 @@
 import Foundation
 import TestSupport
 import Testing
+import Torch
 
 @Suite("The command line")
 struct UsageTests {
@@ -24,5 +25,17 @@ struct UsageTests {
     #expect(r.code == 64, "\(r.error)")
     #expect(r.error.contains("Error:"))
     #expect(r.output.isEmpty)
+  }
+
+  @Test("says why there is no CUDA device", .enabled(if: !Device.cuda(0).isAvailable))
+  func cuda() throws {
+    for (device, more, words) in [
+      ("cuda", [], "--device cuda: not available here ("), ("cuda:x", [], "there are cpu, cuda, cuda:N"),
+      ("cpu", ["--precision", "tf32"], "only CUDA knows it"),
+    ] {
+      let r = try CommandLineTool.run(
+        ["generate", "--prompt", "a cat", "--device", device] + more, in: Fixtures.repository)
+      #expect(r.code == 64 && r.error.contains(words), "\(r.error)")
+    }
   }
 }

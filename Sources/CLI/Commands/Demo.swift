@@ -56,7 +56,9 @@ struct Demo: ParsableCommand {
     note(
       "neti learns “\(c.data.placeholderToken)”, a \(about.category), from \(folderCount(pictures)) pictures of it, then draws it in new places."
     )
-    let (_, concept) = try TrainingSession.run(c, model: options, resume: false, quiet: true)
+    guard let (_, concept) = try TrainingSession.run(c, model: options, resume: false, quiet: true) else {
+      return
+    }
 
     let model = try options.open(modelFolder)
     var request = ConceptGenerator.Request(prompts: Self.prompts)

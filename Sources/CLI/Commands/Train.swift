@@ -90,6 +90,12 @@ struct Train: ParsableCommand {
   var validationPrompt: [String] = []
 
   @Option(
+    help: ArgumentHelp(
+      "How long one process waits for another, where several share the run; see docs/many-machines.md.",
+      valueName: "seconds"))
+  var peerTimeout: Double = 1800
+
+  @Option(
     name: .customLong("config_path"),
     help: ArgumentHelp("A YAML configuration in the authors' structure.", valueName: "file"))
   var configPath: String?
@@ -107,6 +113,9 @@ struct Train: ParsableCommand {
     }
     if let bad = settings.first, !bad.hasPrefix("--") || !bad.contains(".") {
       throw ValidationError("unexpected argument \(bad); settings look like --optim.max_train_steps 500")
+    }
+    guard (1...1e6).contains(peerTimeout) else {
+      throw ValidationError("--peer-timeout \(peerTimeout): from 1 to 1000000 seconds")
     }
     if manifest != nil { return try validateManifest() }
     if let shard { throw ValidationError("--shard \(shard): a part of what? --manifest names the list") }
@@ -145,13 +154,33 @@ struct Train: ParsableCommand {
 
   func run() throws {
     if let manifest { return try learn(manifest) }
-    let loaded = try configuration()
-    let c = loaded.configuration
-    for line in loaded.notices { note(line) }
-    if !loaded.fromRecipe.isEmpty {
-      note("the model's recipe gives \(loaded.fromRecipe.joined(separator: ", "))")
+    let launched = try LaunchedProcesses(ProcessInfo.processInfo.environment)
+    do { try learn(launched) } catch let e as any CommandFailure where launched.map({ $0.rank > 0 }) ?? false
+    {
+      throw NeTIError("process \(launched?.rank ?? 0): \(e)")
     }
-    _ = try TrainingSession.run(c, model: model, resume: resume, quiet: false)
+  }
+
+  /// Learns one concept, alone or with the other processes that were launched.
+  private func learn(_ launched: LaunchedProcesses?) throws {
+    let loaded = try configuration(processes: launched?.count ?? 1)
+    let c = loaded.configuration
+    var model = model
+    // The usual launchers start one process for each GPU of a machine.
+    if let launched, model.device == "cuda" { model.device = "cuda:\(launched.localRank)" }
+    let processes = try launched?.join(peerTimeout)
+    if processes?.rank ?? 0 == 0 {
+      for line in loaded.notices { note(line) }
+      if c.optim.allowTf32, !model.device.hasPrefix("cuda") {
+        note("optim.allow_tf32 has no effect here: only CUDA (--device cuda) knows it")
+      }
+      if !loaded.fromRecipe.isEmpty {
+        note("the model's recipe gives \(loaded.fromRecipe.joined(separator: ", "))")
+      }
+    }
+    guard
+      try TrainingSession.run(c, model: model, resume: resume, quiet: false, processes: processes) != nil
+    else { return }
     let concept = c.runFolder.appending(path: "concept.safetensors").shownPath
     note(
       """
@@ -170,16 +199,27 @@ struct Train: ParsableCommand {
 
   /// Flags before the YAML file, before the model's recipe, before the authors' defaults; of a run that
   /// goes on, flags before what it began with.
-  private func configuration() throws -> LoadedConfiguration {
+  ///
+  /// The batch that flags, file and recipe give is that of one of the `processes`; the run's is of all.
+  private func configuration(processes: Int) throws -> LoadedConfiguration {
+    func ofAll(_ loaded: LoadedConfiguration) throws -> LoadedConfiguration {
+      var loaded = loaded
+      loaded.configuration.optim.trainBatchSize *= processes
+      try loaded.configuration.validate()
+      return loaded
+    }
     if resume, configPath == nil, let output {
-      if let earlier = try Self.earlierRun(in: output) { return try resumed(earlier) }
+      if let earlier = try Self.earlierRun(in: output) {
+        let loaded = try resumed(earlier)
+        return loaded.named.contains("optim.train_batch_size") ? try ofAll(loaded) : loaded
+      }
       guard images != nil, token != nil, category != nil else {
         throw NeTIError(
           "there is no run in \(output) to go on with; begin one with --images, --token and --category, without --resume"
         )
       }
     }
-    return try load(flags())
+    return try ofAll(load(flags()))
   }
 
   /// The settings of the run in a folder; nil where there is none.
@@ -214,6 +254,7 @@ struct Train: ParsableCommand {
     set("optim.seed", seed.map(String.init))
     set("eval.validation_steps", validateEvery.map(String.init))
     if model.precision == .bf16 { set("optim.mixed_precision", "bf16") }
+    if model.precision == .tf32 { set("optim.allow_tf32", "true") }
     if !validationPrompt.isEmpty { set("eval.validation_prompts", try Self.list(validationPrompt)) }
     if let output {
       let url = URL(filePath: output, directoryHint: .isDirectory).standardizedFileURL

@@ -33,6 +33,10 @@ const char *ct_version(void);
 bool ct_cuda_available(void);
 bool ct_mps_available(void);
 int ct_cuda_device_count(void);
+/// Why there is no CUDA device, in the system's words; empty when there is one.
+const char *ct_cuda_problem(void);
+/// Lets CUDA round the factors of fp32 products to 10 bits; off at first.
+int ct_allow_tf32(bool on);
 int ct_set_threads(int n);
 int ct_threads(void);
 /// Keeps freed memory in the process instead of mapping large tensors anew (glibc only).

@@ -101,6 +101,13 @@ extension RunConfiguration {
     nearest(to: unknown, among: keys.map(\.name) + sections + ["model.pe_sigmas"])
   }
 
+  /// What decides the run, without where its files lie: equal for the processes that share it.
+  var identity: String {
+    let configuration = withoutPaths()
+    return Self.keys.filter { $0.changesResult || $0.name == "optim.max_train_steps" }
+      .map { "\($0.name) \($0.write(configuration))" }.joined(separator: "\n")
+  }
+
   /// Keys that differ and would give another concept, with both values (“optim.seed is 0, was 1”).
   public func differences(from earlier: RunConfiguration) -> [String] {
     let stepsMatter = optim.lrScheduler.dependsOnTotal

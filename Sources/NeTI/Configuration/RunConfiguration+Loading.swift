@@ -2,7 +2,7 @@ public import Foundation
 
 /// A configuration with what is worth telling about where it came from.
 public struct LoadedConfiguration: Sendable {
-  public let configuration: RunConfiguration
+  public var configuration: RunConfiguration
   /// One line for each named key that has no effect here.
   public let notices: [String]
   /// The keys that the base model's recipe decided, with their values (“optim.learning_rate 0.004”).
@@ -118,7 +118,6 @@ extension RunConfiguration {
       ("model.target_norm", model.targetNorm != nil, "the norm is that of the super-category's embedding"),
       ("model.revision", model.revision != nil, "the revision is the one in the folder or the local cache"),
       ("optim.gradient_checkpointing", optim.gradientCheckpointing, "memory is managed by itself"),
-      ("optim.allow_tf32", optim.allowTf32, "fp32 is computed as fp32; optim.mixed_precision is the choice"),
     ]
     return without.filter { $0.when && named.contains($0.key) }.map {
       "\($0.key) has no effect here: \($0.reason)"

@@ -118,8 +118,9 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     /// Updates in all.
     public var maxTrainSteps = 1000
     public var learningRate = 1e-3
-    /// Whether the rate is multiplied by batch × accumulation × processes.
+    /// Whether the rate is multiplied by batch × accumulation.
     public var scaleLr = true
+    /// Samples of a micro-batch, of all processes together where several share the run.
     public var trainBatchSize = 2
     /// No effect: what training keeps for the backward pass follows from the memory there is.
     public var gradientCheckpointing = false
@@ -135,16 +136,17 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var adamWeightDecay = 1e-2
     public var adamEpsilon = 1e-8
     public var mixedPrecision = MixedPrecision.no
-    /// No effect: fp32 is computed as fp32.
+    /// Whether CUDA may round the factors of fp32 products; without CUDA it has no effect.
     public var allowTf32 = false
 
+    /// Samples of one update.
+    public var samplesPerStep: Int { trainBatchSize * gradientAccumulationSteps }
+
     /// The learning rate of every update, with `scale_lr` applied.
-    public func learningRateSchedule(processes: Int = 1) -> LearningRate {
-      let scale =
-        scaleLr
-        ? Double(trainBatchSize) * Double(gradientAccumulationSteps) * Double(processes) : 1
-      return LearningRate(
-        lrScheduler, base: learningRate * scale, warmup: lrWarmupSteps, total: maxTrainSteps)
+    public func learningRateSchedule() -> LearningRate {
+      LearningRate(
+        lrScheduler, base: learningRate * (scaleLr ? Double(samplesPerStep) : 1), warmup: lrWarmupSteps,
+        total: maxTrainSteps)
     }
   }
 

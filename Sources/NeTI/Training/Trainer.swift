@@ -34,7 +34,10 @@ public final class Trainer {
   private let learningRate: LearningRate
   private let about: Concept.About
   private let placeholder: Tensor
+  private let processes: (any TrainingProcesses)?
   private var completedSteps = 0
+  /// Whether any of several processes was asked to stop.
+  private var allStop = false
 
   /// Prepares a run: encodes the pictures, makes the representation or takes it from `checkpoint`.
   ///
@@ -42,15 +45,20 @@ public final class Trainer {
   ///   - examples: already prepared to the training size (see `TrainingPictures`).
   ///   - configuration: resolved: no field that decides the result is left open.
   ///   - start: a concept to begin at, with a fresh optimiser, instead of a random mapper.
+  ///   - checkpoint: what to go on from; of several processes, the first's counts.
+  ///   - processes: those that share the run; its batch is that of all together.
   ///   - notice: receives one line for each thing the user should know.
   public init(
     model: StableDiffusion, examples: [TrainingExample], configuration: RunConfiguration,
     startingFrom start: Concept? = nil,
-    resuming checkpoint: Checkpoint? = nil, notice: (String) -> Void = { _ in }
+    resuming checkpoint: Checkpoint? = nil, processes: (any TrainingProcesses)? = nil,
+    notice: (String) -> Void = { _ in }
   ) throws {
     guard !examples.isEmpty else { throw NeTIError("there are no pictures to learn from") }
     let pictures = examples.map(\.picture)
     self.configuration = configuration
+    self.processes = processes
+    if let processes { try Self.check(processes, configuration, examples) }
     self.model = model
     let keys = DrawKeys(seed: UInt64(configuration.optim.seed ?? 0))
 
@@ -110,6 +118,35 @@ public final class Trainer {
       for (a, b) in zip(optimizer.squareAverages, checkpoint.squareAverages) { try a.copy(from: b) }
       try optimizer.setStepCount(completedSteps)
     }
+    if let processes { try takeOver(from: processes) }
+  }
+
+  /// Throws when the step's samples cannot be shared equally, or the processes do not train the same.
+  private static func check(
+    _ processes: any TrainingProcesses, _ configuration: RunConfiguration, _ examples: [TrainingExample]
+  ) throws {
+    let samples = configuration.optim.samplesPerStep
+    guard samples % processes.count == 0 else {
+      throw NeTIError(
+        "a step's \(samples) samples (batch × accumulation of the run) cannot be shared equally by "
+          + "\(processes.count) processes; choose a number of processes that divides them")
+    }
+    try processes.requireSame(configuration.identity + TrainingExample.fingerprint(examples))
+  }
+
+  /// Every process begins where the first is.
+  private func takeOver(from processes: any TrainingProcesses) throws {
+    // Two numbers, each exact in a Float.
+    let large = 1 << 16
+    let steps = try Tensor([Float(completedSteps / large), Float(completedSteps % large)])
+    try withoutGradients {
+      try processes.broadcast(
+        [steps] + (representation.parameters + representation.buffers).map(\.tensor)
+          + optimizer.averages + optimizer.squareAverages)
+    }
+    let parts = try steps.integers()
+    completedSteps = parts[0] * large + parts[1]
+    try optimizer.setStepCount(completedSteps)
   }
 
   /// As above, for pictures without captions and masks.
@@ -177,6 +214,8 @@ public final class Trainer {
   ///   - save: writes a checkpoint's bytes for a step and says where.
   ///   - validate: draws validation pictures of the concept as it is now.
   ///   - listener: receives every event, in order, on this thread.
+  ///
+  /// Of several processes only the first saves and validates.
   /// - Returns: the concept, with the steps that it has.
   public func run(
     save: @escaping (_ step: Int, _ checkpoint: Data) throws -> URL,
@@ -193,8 +232,9 @@ public final class Trainer {
       saved = completedSteps
       try listener(.checkpoint(step: completedSteps, file: file))
     }
-    if completedSteps > 0 { try offerLastStep(save) }
-    while completedSteps < total, !commands.stopRequested {
+    let isFirst = processes?.isFirst ?? true
+    if completedSteps > 0, isFirst { try offerLastStep(save) }
+    while completedSteps < total, processes == nil ? !commands.stopRequested : !allStop {
       let start = ContinuousClock.now
       let rate = learningRate(completedSteps)
       let loss: Double
@@ -208,8 +248,15 @@ public final class Trainer {
             + (completedSteps > 0 ? " and step \(completedSteps) is saved. " : ". ")
             + "Try a smaller learning rate (this step's was \(rate))"
             + (configuration.optim.mixedPrecision == .no ? "" : " or --precision fp32"))
+      } catch let e as LostProcess {
+        if saved < completedSteps { _ = try commands.saveLastStep() }
+        throw NeTIError(
+          "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))"
+            + (isFirst && completedSteps > 0 ? "; step \(completedSteps) is saved" : "")
+            + ". Go on by starting all of them again with --resume")
       }
       completedSteps += 1
+      guard isFirst else { continue }
       try offerLastStep(save)
       let time = (ContinuousClock.now - start).components
       let seconds = Double(time.seconds) + Double(time.attoseconds) * 1e-18
@@ -228,7 +275,10 @@ public final class Trainer {
         if !pictures.isEmpty { try listener(.samples(step: completedSteps, pictures: pictures)) }
       }
     }
-    if saved < completedSteps { try checkpoint() }
+    // Nobody leaves while another may still be receiving the last sums; nothing is lost if one does.
+    var none: [Float] = [0]
+    try? processes?.sum(&none)
+    if saved < completedSteps, isFirst { try checkpoint() }
     return concept()
   }
 
@@ -279,7 +329,7 @@ public final class Trainer {
   /// Samples that run as one batch. Micro-batches are merged while pictures are small, where a
   /// larger batch is faster; the draws, and so the result but for rounding, do not depend on it.
   private var samplesPerPass: Int {
-    let micro = configuration.optim.trainBatchSize
+    let micro = max(1, configuration.optim.trainBatchSize / (processes?.count ?? 1))
     let area = latents.latentShape[1] * latents.latentShape[2]
     return max(micro, latentPositionsPerPass / area / micro * micro)
   }
@@ -287,20 +337,30 @@ public final class Trainer {
 
   /// One update; returns the loss.
   private func step(_ step: Int, learningRate: Double) throws -> Double {
-    let micro = configuration.optim.trainBatchSize
-    let perStep = micro * configuration.optim.gradientAccumulationSteps
+    // Of several processes, each takes an equal run of the step's samples.
+    let perStep = configuration.optim.samplesPerStep
+    let own = perStep / (processes?.count ?? 1)
+    let begin = step * perStep + own * (processes?.rank ?? 0)
     var loss = 0.0
-    for start in stride(from: 0, to: perStep, by: samplesPerPass) {
-      let count = min(samplesPerPass, perStep - start)
+    for start in stride(from: 0, to: own, by: samplesPerPass) {
+      let count = min(samplesPerPass, own - start)
       let part =
-        try denoisingLoss(step: step, first: step * perStep + start, count: count)
+        try denoisingLoss(step: step, first: begin + start, count: count)
         * (Double(count) / Double(perStep))
-      loss += try part.item()
-      guard loss.isFinite else {
-        optimizer.clearGradients()
-        throw NonFiniteLoss(loss: loss)
-      }
+      // Before the value is asked for, so that a GPU need not wait for the next thing to do.
       try part.backward()
+      loss += try part.item()
+      guard loss.isFinite else { break }
+    }
+    if let processes {
+      let sums = try processes.sumGradients(
+        optimizer.parameters, others: [Float(loss), commands.stopRequested ? 1 : 0])
+      loss = Double(sums[0])
+      allStop = sums[1] > 0
+    }
+    guard loss.isFinite else {
+      optimizer.clearGradients()
+      throw NonFiniteLoss(loss: loss)
     }
     // A gradient that overflowed would spoil the mapper although the loss was still finite.
     for p in optimizer.parameters {

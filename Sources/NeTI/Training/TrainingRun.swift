@@ -23,10 +23,11 @@ public final class TrainingRun {
   /// - Parameters:
   ///   - resume: go on from the latest checkpoint that can be read.
   ///   - examples: prepared to `configuration.data.resolution`, or the model's own size.
+  ///   - processes: those that share the run, of which this one is the first; the others call `assist`.
   /// - Throws: also when a run is resumed with other pictures, captions or masks than it began with.
   public init(
     folder url: URL, configuration: RunConfiguration, model: StableDiffusion, examples: [TrainingExample],
-    resume: Bool
+    resume: Bool, processes: (any TrainingProcesses)? = nil
   ) throws {
     self.model = model
     self.configuration = configuration
@@ -45,17 +46,36 @@ public final class TrainingRun {
       }
       lines += latest.broken.map { "\($0) cannot be read and is passed over" }
     }
-    let start = try configuration.model.mapperCheckpointPath.map {
-      try Concept(contentsOf: URL(filePath: $0))
-    }
     trainer = try Trainer(
-      model: model, examples: examples, configuration: configuration, startingFrom: start,
-      resuming: checkpoint,
+      model: model, examples: examples, configuration: configuration,
+      startingFrom: Self.start(configuration), resuming: checkpoint, processes: processes,
       notice: { lines.append($0) })
     notices = lines
     let done = checkpoint?.concept.about.steps ?? 0
     log = try RunLog(folder.eventsFile, keepingThrough: done)
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
+  }
+
+  private static func start(_ configuration: RunConfiguration) throws -> Concept? {
+    try configuration.model.mapperCheckpointPath.map { try Concept(contentsOf: URL(filePath: $0)) }
+  }
+
+  /// Does the part of another process than the first in a shared run, and writes nothing.
+  ///
+  /// - Parameter begun: receives what the trainer can be told while it works.
+  /// - Returns: the steps that the run has in the end.
+  public static func assist(
+    configuration: RunConfiguration, model: StableDiffusion, examples: [TrainingExample],
+    processes: any TrainingProcesses, begun: (TrainingCommands) -> Void
+  ) throws -> Int {
+    try checkWords(configuration, model.tokenizer, examples)
+    let trainer = try Trainer(
+      model: model, examples: examples, configuration: configuration, startingFrom: start(configuration),
+      processes: processes)
+    begun(trainer.commands)
+    let concept = try trainer.run(
+      save: { _, _ in throw NeTIError("only the first process of a run saves it") }, listener: { _ in })
+    return concept.about.steps
   }
 
   /// Refuses a placeholder that the model knows as a word, a category without a word in it, and captions
