@@ -149,29 +149,30 @@ struct HeldOut: ParsableCommand {
       contentsOf: encoder.encode(line) + Data("\n".utf8))
   }
 
-  /// Per concept and kind: mean and standard deviation over the seeds of the change against the word.
+  /// Per concept and kind of training: mean and standard deviation over the seeds of the change against the word.
   static func table(_ lines: [Line]) -> String {
-    struct Kind: Hashable { var name: String, steps: Int }
+    struct Kind: Hashable {
+      var name: String, steps: Int, precision: String
+      init(_ line: Line) { (name, steps, precision) = (line.kind, line.steps, line.precision ?? "fp32") }
+    }
     let order = ["ti", "xti", "time", "space", "neti"]
-    let kinds = Set(lines.filter { $0.kind != "word" }.map { Kind(name: $0.kind, steps: $0.steps) }).sorted {
-      (order.firstIndex(of: $0.name) ?? 0, $0.steps) < (order.firstIndex(of: $1.name) ?? 0, $1.steps)
+    let kinds = Set(lines.filter { $0.kind != "word" }.map(Kind.init)).sorted {
+      (order.firstIndex(of: $0.name) ?? 0, $0.steps, $0.precision)
+        < (order.firstIndex(of: $1.name) ?? 0, $1.steps, $1.precision)
     }
     func change(_ part: String, _ loss: (Line) -> Double?) -> [String] {
       var rows = [
         "| \(part) | category word | "
-          + kinds.map { "\($0.name), \($0.steps) steps" }.joined(separator: " | ") + " |",
+          + kinds.map { "\($0.name), \($0.steps) steps, \($0.precision)" }.joined(separator: " | ") + " |",
         "|---|---|" + kinds.map { _ in "---|" }.joined(),
       ]
       var all: [Kind: [Double]] = [:]
       for name in Set(lines.map(\.concept)).sorted() {
-        guard let word = lines.first(where: { $0.concept == name && $0.kind == "word" }).flatMap(loss) else {
-          continue
-        }
+        let own = lines.filter { $0.concept == name }
+        guard let word = own.first(where: { $0.kind == "word" }).flatMap(loss) else { continue }
         var cells = [name, String(format: "%.4f", word)]
         for k in kinds {
-          let values = lines.filter { $0.concept == name && $0.kind == k.name && $0.steps == k.steps }
-            .compactMap(
-              loss)
+          let values = own.filter { Kind($0) == k }.compactMap(loss)
           guard !values.isEmpty else {
             cells.append("–")
             continue
