@@ -44,10 +44,15 @@ struct Neti: ParsableCommand {
         throw NeTIError("standard output cannot be written: \(String(cString: strerror(errno)))")
       }
     } catch let error as any CommandFailure {
-      note("neti: \(error)")
+      complain("\(error)")
       exit(withError: ExitCode.failure)
-    } catch {
+    } catch  where exitCode(for: error).isSuccess {
       exit(withError: error)
+    } catch {
+      // Wrong usage: what the user wrote is in the message.
+      let text = fullMessage(for: error)
+      if !text.isEmpty { note(text) }
+      exit(withError: exitCode(for: error))
     }
   }
 }

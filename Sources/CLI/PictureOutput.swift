@@ -39,14 +39,14 @@ struct PictureOutput {
       try drawn.count > 1
       ? write(Self.sheet(drawn, title: title, subtitle: subtitle), stem: "sheet") : nil
     guard json else {
-      for f in files + [sheet].compactMap({ $0 }) { print(f.relativePath) }
+      for f in files + [sheet].compactMap({ $0 }) { tell(f.relativePath) }
       return
     }
     struct Entry: Encodable {
       let file: String, prompt: String, seed: UInt64, truncation: Int?, setting: [String: String]
     }
     struct Report: Encodable { let pictures: [Entry], sheet: String?, recipe: [String: String] }
-    try printJSON(
+    try tellJSON(
       Report(
         pictures: zip(drawn, files).map {
           Entry(
@@ -113,13 +113,6 @@ struct PictureOutput {
   }
 }
 
-/// Machine-readable results on standard output.
-func printJSON(_ value: some Encodable) throws {
-  let encoder = JSONEncoder()
-  encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-  print(String(decoding: try encoder.encode(value), as: UTF8.self))
-}
-
 extension URL {
   /// As a user would write it: seen from the current folder when it lies there.
   var shownPath: String {
@@ -128,13 +121,5 @@ extension URL {
     let path = standardizedFileURL.path
     let prefix = here.hasSuffix("/") ? here : here + "/"
     return path.hasPrefix(prefix) ? String(path.dropFirst(prefix.count)) : path
-  }
-}
-
-extension String {
-  /// As a word of a shell command.
-  var shellQuoted: String {
-    let isPlain = !isEmpty && allSatisfy { $0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0) }
-    return isPlain ? self : "'" + replacing("'", with: "'\\''") + "'"
   }
 }

@@ -36,8 +36,8 @@ final class ProgressBar {
       let width = 24
       let filled = total > 0 ? min(width, width * done / total) : width
       let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
-      note(
-        "\r\u{1B}[K\(title) \(bar) \(counts)  \(speed)  \(left) left\(tail)", end: done >= total ? "\n" : "")
+      writeStandardError(
+        "\r\u{1B}[K\(title) \(bar) \(counts)  \(speed)  \(left) left\(tail)" + (done >= total ? "\n" : ""))
     } else {
       note("\(title) \(counts)  \(speed)  \(left) left\(tail)")
     }
@@ -61,11 +61,3 @@ final class ProgressBar {
 extension Duration {
   var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }
-
-/// A line on standard error. Where that is closed or full, work goes on without it.
-func note(_ text: String, end: String = "\n") {
-  try? FileHandle.standardError.write(contentsOf: Data((text + end).utf8))
-}
-
-/// A warning on standard error: something the user should know that stops nothing.
-func warn(_ text: String) { note("warning: \(text)") }

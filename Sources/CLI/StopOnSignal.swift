@@ -52,7 +52,7 @@ final class StopOnSignal {
       do {
         say(message(savedStep: try run.commands.saveLastStep()?.step))
       } catch {
-        say("neti: stopped, and the last step could not be saved: \(error)")
+        say("neti: stopped, and the last step could not be saved: \("\(error)".oneLine)")
       }
       _exit(signal)
     }

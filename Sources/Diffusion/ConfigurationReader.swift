@@ -168,10 +168,7 @@ enum JSONValue: Decodable, Equatable, Sendable, CustomStringConvertible {
     case .null: "null"
     case .bool(let b): "\(b)"
     case .number(let n): n == n.rounded() && abs(n) < 1e15 ? "\(Int(n))" : "\(n)"
-    case .string(let s):
-      "\""
-        + String(s.unicodeScalars.prefix(60).map { $0.value < 32 || $0.value == 127 ? "?" : Character($0) })
-        + "\""
+    case .string(let s): quoted(s)
     case .list(let list):
       "[" + list.prefix(8).map(\.description).joined(separator: ", ") + (list.count > 8 ? ", …]" : "]")
     case .object: "an object"

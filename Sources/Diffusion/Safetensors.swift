@@ -57,7 +57,7 @@ public final class SafetensorsFile: Sendable {
   /// place, read-only, and the mapping lives as long as the tensor; else they are copied.
   public func tensor(_ name: String) throws -> Tensor {
     guard let entry = entries[name] else {
-      throw DiffusionError("\(url.path) has no tensor “\(name)”")
+      throw DiffusionError("\(url.path) has no tensor \(quoted(name))")
     }
     guard !entry.range.isEmpty, let base = file.bytes.baseAddress else {
       return try Tensor.empty(entry.shape, dtype: entry.dtype)
@@ -85,21 +85,22 @@ public final class SafetensorsFile: Sendable {
     let ordered = header.tensors.sorted { ($0.value.begin, $0.value.end) < ($1.value.begin, $1.value.end) }
     for (name, tensor) in ordered {
       guard let dtype = DType(safetensors: tensor.dtype) else {
-        throw DiffusionError("“\(name)” has the element type \(tensor.dtype), which is not supported")
+        throw DiffusionError(
+          "\(quoted(name)) has the element type \(quoted(tensor.dtype)), which is not supported")
       }
       let size = try byteCount(name, tensor.shape, dtype)
       guard tensor.begin <= tensor.end, tensor.end <= data.count else {
         throw DiffusionError(
-          "“\(name)” lies at \(tensor.begin)…\(tensor.end), outside the \(data.count) bytes of data")
+          "\(quoted(name)) lies at \(tensor.begin)…\(tensor.end), outside the \(data.count) bytes of data")
       }
       guard tensor.end - tensor.begin == size else {
         throw DiffusionError(
-          "“\(name)” is \(tensor.dtype) of shape \(tensor.shape), \(size) bytes, but is given "
+          "\(quoted(name)) is \(tensor.dtype) of shape \(tensor.shape), \(size) bytes, but is given "
             + "\(tensor.end - tensor.begin)")
       }
       guard tensor.begin == end else {
         let what = tensor.begin < end ? "overlaps the tensor before it" : "leaves a gap before it"
-        throw DiffusionError("“\(name)” at \(tensor.begin) \(what), which ends at \(end)")
+        throw DiffusionError("\(quoted(name)) at \(tensor.begin) \(what), which ends at \(end)")
       }
       end = tensor.end
       entries[name] = SafetensorsEntry(
@@ -114,7 +115,7 @@ public final class SafetensorsFile: Sendable {
 
   private static func byteCount(_ name: String, _ shape: [Int], _ dtype: DType) throws -> Int {
     guard shape.count <= maximumRank else {
-      throw DiffusionError("“\(name)” has \(shape.count) dimensions, more than \(maximumRank)")
+      throw DiffusionError("\(quoted(name)) has \(shape.count) dimensions, more than \(maximumRank)")
     }
     var size = dtype.size
     var overflow = false
@@ -124,7 +125,7 @@ public final class SafetensorsFile: Sendable {
       size = product
       overflow = overflow || over
     }
-    guard !overflow else { throw DiffusionError("“\(name)” has the shape \(shape), which overflows") }
+    guard !overflow else { throw DiffusionError("\(quoted(name)) has the shape \(shape), which overflows") }
     return shape.contains(0) ? 0 : size
   }
 }
@@ -144,20 +145,20 @@ public enum Safetensors {
     var members: [String] = []
     if !metadata.isEmpty {
       let pairs = metadata.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-        .map { "\(quoted($0.key)):\(quoted($0.value))" }
+        .map { "\(jsonString($0.key)):\(jsonString($0.value))" }
       members.append("\"__metadata__\":{\(pairs.joined(separator: ","))}")
     }
     var data = Data()
     var names: Set<String> = ["__metadata__"]
     for (name, tensor) in ordered {
       guard names.insert(name).inserted else {
-        throw DiffusionError("cannot write safetensors: the name “\(name)” is reserved or comes twice")
+        throw DiffusionError("cannot write safetensors: the name \(quoted(name)) is reserved or comes twice")
       }
       let start = data.count
       data.append(contentsOf: try tensor.rawBytes())
       let shape = tensor.shape.map(String.init).joined(separator: ",")
       members.append(
-        "\(quoted(name)):{\"dtype\":\"\(tensor.dtype.safetensorsName)\",\"shape\":[\(shape)],"
+        "\(jsonString(name)):{\"dtype\":\"\(tensor.dtype.safetensorsName)\",\"shape\":[\(shape)],"
           + "\"data_offsets\":[\(start),\(data.count)]}")
     }
     var header = Array("{\(members.joined(separator: ","))}".utf8)
@@ -180,7 +181,7 @@ public enum Safetensors {
   }
 
   /// A JSON string, escaped as the reference implementation does.
-  private static func quoted(_ text: String) -> String {
+  private static func jsonString(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
       switch scalar {

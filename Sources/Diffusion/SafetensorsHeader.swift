@@ -29,7 +29,7 @@ struct SafetensorsHeader {
       } else {
         let declaration = try Self.declaration(&reader, key)
         if tensors.updateValue(declaration, forKey: key) != nil {
-          throw reader.problem("the tensor “\(key)” comes twice")
+          throw reader.problem("the tensor \(quoted(key)) comes twice")
         }
       }
     }
@@ -40,7 +40,7 @@ struct SafetensorsHeader {
     var result: [String: String] = [:]
     try reader.object { reader, key in
       if result.updateValue(try reader.string(), forKey: key) != nil {
-        throw reader.problem("the metadata key “\(key)” comes twice")
+        throw reader.problem("the metadata key \(quoted(key)) comes twice")
       }
     }
     return result
@@ -55,11 +55,12 @@ struct SafetensorsHeader {
       case "dtype" where dtype == nil: dtype = try reader.string()
       case "shape" where shape == nil: shape = try reader.integers()
       case "data_offsets" where offsets == nil: offsets = try reader.integers()
-      default: throw reader.problem("“\(name)” has a field “\(field)” that is unknown or comes twice")
+      default:
+        throw reader.problem("\(quoted(name)) has a field \(quoted(field)) that is unknown or comes twice")
       }
     }
     guard let dtype, let shape, let offsets, offsets.count == 2 else {
-      throw reader.problem("“\(name)” lacks one of dtype, shape, and two data_offsets")
+      throw reader.problem("\(quoted(name)) lacks one of dtype, shape, and two data_offsets")
     }
     return Declaration(dtype: dtype, shape: shape, begin: offsets[0], end: offsets[1])
   }

@@ -80,7 +80,7 @@ public struct Weights {
   public func finish() throws {
     guard !store.unused.isEmpty else { return }
     let names = store.unused.sorted()
-    let shown = names.prefix(4).map { "`\($0)`" }.joined(separator: ", ")
+    let shown = names.prefix(4).map(quoted).joined(separator: ", ")
     let rest = names.count > 4 ? " and \(names.count - 4) more" : ""
     throw DiffusionError(
       "\(store.title): the model has no use for \(shown)\(rest); configuration and weights do not belong together"

@@ -43,7 +43,7 @@ import Torch
     #expect(whole.contains("`a.ids`") && whole.contains("int64"))
     _ = try (weights / "a").tensor("weight", [2, 3])
     let unused = message { try weights.finish() }
-    #expect(unused.contains("m.safetensors") && unused.contains("`a.ids`, `b`, `c`"))
+    #expect(unused.contains("m.safetensors") && unused.contains("“a.ids”, “b”, “c”"))
   }
 
   @Test("Shards are one model; a tensor in two of them is an error")

@@ -12,7 +12,7 @@ struct Convert: ParsableCommand {
       of diffusers, A1111 (stable-diffusion-webui) or kohya, as safetensors, .pt or .bin. Nothing in a \
       pickle is executed.
 
-        neti convert learned_embeds.bin toy.safetensors --model stable-diffusion-v1-5/stable-diffusion-v1-5
+        neti convert learned_embeds.bin toy.safetensors --model my-sd-1.5
         neti convert mapper-steps-1000.pt toy.safetensors
 
       Embeddings are written as safetensors. They hold plain vectors, so of a neti concept they keep an \
@@ -36,11 +36,13 @@ struct Convert: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "neti, authors, diffusers, a1111 or kohya. When left out: authors for a folder, diffusers for a file called learned_embeds….safetensors, else neti.",
+      "What to write. When left out: authors for a folder, diffusers for a file called learned_embeds….safetensors, else neti.",
       valueName: "format"))
   var format: ConceptFormat?
 
-  @Option(help: "Where in time to take a concept that changes with it, 0 to 999.")
+  @Option(
+    help: ArgumentHelp("Where in time to take a concept that changes with it, 0 to 999.", valueName: "number")
+  )
   var timestep: Double?
 
   @Option(help: "Take this layer, as IN07, instead of all.")
@@ -102,7 +104,7 @@ struct Convert: ParsableCommand {
     {
       warn("\(output) is \(loss)")
     }
-    print(output)
+    tell(output)
   }
 
   private func writeAuthors(_ concept: Concept) throws {
@@ -116,8 +118,8 @@ struct Convert: ParsableCommand {
       throw NeTIError("\(name) exists already in \(output); choose another folder")
     }
     let files = try authors.write(into: made)
-    print(files.mapper.relativePath)
-    print(files.embeddings.relativePath)
+    tell(files.mapper.relativePath)
+    tell(files.embeddings.relativePath)
   }
 
   private func isFolder(_ path: String) -> Bool {

@@ -16,10 +16,10 @@ struct Demo: ParsableCommand {
   @Option(help: ArgumentHelp("Where the run goes; outputs/demo-NAME when left out.", valueName: "folder"))
   var output: String?
 
-  @Option(help: "Updates of the mapper.")
+  @Option(help: ArgumentHelp("Training steps; what suits mini-sd when left out.", valueName: "number"))
   var steps: Int?
 
-  @Option(help: "Threads that one operation may use; all cores when left out.")
+  @Option(help: ArgumentHelp("Processor threads; all cores when left out.", valueName: "number"))
   var threads: Int?
 
   /// What the demo draws.
@@ -79,7 +79,7 @@ struct Demo: ParsableCommand {
         training: training.pictures),
       stem: "sheet")
     let path = folder.relativePath
-    print(
+    tell(
       """
 
       \(ProgressBar.clock((ContinuousClock.now - clock).seconds)) minutes. Look at

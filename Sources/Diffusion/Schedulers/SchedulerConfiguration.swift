@@ -126,7 +126,7 @@ public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
     let variance = try value("variance_type", "fixed_small")
     refuse(variance, "variance_type", .ddpm, ["fixed_small", "fixed_small_log", "fixed_large"])
     if variance.hasPrefix("learned") {
-      unsupported.append(Unsupported(message: "`variance_type` is “\(variance)”", kinds: [.dpm]))
+      unsupported.append(Unsupported(message: "`variance_type` is \(quoted(variance))", kinds: [.dpm]))
     }
     for (key, kinds) in Self.switches {
       guard try value(key, false) else { continue }

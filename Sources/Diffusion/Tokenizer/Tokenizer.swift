@@ -251,9 +251,3 @@ public struct CLIPTokenizer: Sendable {
     return Int(length)
   }
 }
-
-/// A text in quotes for an error, shortened when it is long.
-private func quoted(_ text: String) -> String {
-  let scalars = text.unicodeScalars
-  return "“\(scalars.count > 60 ? "\(Substring(scalars.prefix(60)))…" : text)”"
-}

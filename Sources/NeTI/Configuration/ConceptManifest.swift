@@ -55,7 +55,7 @@ public struct ConceptManifest: Sendable {
       // Some file systems take upper and lower case for the same.
       if let other = lineOfName.updateValue(i + 1, forKey: entry.name.lowercased()) {
         throw NeTIError(
-          "\(name), line \(i + 1): \(shortened(entry.name)) is the name of line \(other), too; "
+          "\(name), line \(i + 1): \(quoted(entry.name)) is the name of line \(other), too; "
             + "give one of them another \"output\"")
       }
       entries.append(entry)
@@ -127,7 +127,7 @@ public struct ConceptManifest: Sendable {
       guard RunConfiguration.keysByName[name] != nil else {
         let known = [outputKey] + Array(shortNames.keys).sorted() + RunConfiguration.keys.map(\.name)
         let hint = nearest(to: written, among: known).map { "; did you mean \($0)?" } ?? ""
-        throw NeTIError("unknown key \(shortened(written))\(hint)")
+        throw NeTIError("unknown key \(quoted(written))\(hint)")
       }
       guard case .plain(let plain) = value else {
         throw NeTIError("\(written) must be a value, not an object")
@@ -156,7 +156,7 @@ public struct ConceptManifest: Sendable {
     for part in parts where depth >= 0 { depth += part == ".." ? -1 : part == "." ? 0 : 1 }
     guard !text.hasPrefix("/"), !text.hasPrefix("~"), depth >= 0, !text.contains("\0") else {
       throw NeTIError(
-        "\(key) \(shortened(text)) leads out of the manifest's folder; paths start there and stay inside")
+        "\(key) \(quoted(text)) leads out of the manifest's folder; paths start there and stay inside")
     }
     return .text(text.isEmpty ? "" : folder.appending(path: text).standardizedFileURL.path)
   }

@@ -1,3 +1,4 @@
+import Diffusion
 import Foundation
 
 /// A value as it stands in a YAML file, a flag or JSON, before its key says what it must be.
@@ -27,7 +28,7 @@ enum ConfigurationValue: Equatable, Sendable {
     case .bool(let b): String(b)
     case .int(let i): String(i)
     case .double(let d): String(d)
-    case .text(let t), .word(let t): shortened(t)
+    case .text(let t), .word(let t): quoted(t)
     case .list: "a list"
     }
   }
@@ -197,13 +198,4 @@ extension ConfigurationValue: Codable {
     case .list(let l): try container.encode(l)
     }
   }
-}
-
-/// Text from a file as it can stand in a one-line message.
-func shortened(_ text: String) -> String {
-  let limit = 60
-  let clean = text.unicodeScalars.prefix(limit).map {
-    $0.properties.generalCategory == .control ? "?" : String($0)
-  }
-  return "“" + clean.joined() + (text.unicodeScalars.count > limit ? "…" : "") + "”"
 }

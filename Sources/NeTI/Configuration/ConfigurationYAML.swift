@@ -1,3 +1,4 @@
+import Diffusion
 import Foundation
 import Yams
 
@@ -74,7 +75,7 @@ enum ConfigurationYAML {
       let whole = path + [key.string]
       if case .mapping(let inner) = valueNode {
         guard whole.count < deepest else {
-          throw NeTIError("\(name), line \(line): too many levels under \(shortened(key.string))")
+          throw NeTIError("\(name), line \(line): too many levels under \(quoted(key.string))")
         }
         try refuse(inner.tag, except: "map", name: "\(name), line \(line)")
         try collect(inner, path: whole, name: name, into: &found)
@@ -104,7 +105,7 @@ enum ConfigurationYAML {
   /// A tag names a type of its own, which is nothing that a configuration needs.
   private static func refuse(_ tag: Tag, except usual: String, name: String) throws {
     guard ["", "!", "tag:yaml.org,2002:" + usual].contains(tag.description) else {
-      throw NeTIError("\(name): YAML tags (\(shortened(tag.description))) are not read")
+      throw NeTIError("\(name): YAML tags (\(quoted(tag.description))) are not read")
     }
   }
 
@@ -134,7 +135,7 @@ enum ConfigurationYAML {
       return ", line \(mark.line): \(problem)"
     case .reader(let problem, _, _, _): return ": \(problem)"
     case .duplicatedKeysInMapping(let keys, let context):
-      let names = keys.map(shortened).joined(separator: ", ")
+      let names = keys.map(quoted).joined(separator: ", ")
       return ", line \(context.mark.line): \(names) stands there more than once"
     default: return " is not valid YAML"
     }
@@ -178,13 +179,13 @@ extension ConfigurationYAML {
       // YAML 1.1 readers take an exponent for a number only behind a point.
       let text = String(d)
       return text.contains(".") ? text : text.replacing("e", with: ".0e")
-    case .text(let t), .word(let t): return quoted(t)
+    case .text(let t), .word(let t): return doubleQuoted(t)
     case .list(let items): return "[" + items.map(written).joined(separator: ", ") + "]"
     }
   }
 
   /// Text in double quotes, or bare where every reader takes it for text.
-  private static func quoted(_ text: String) -> String {
+  private static func doubleQuoted(_ text: String) -> String {
     let bare = text.wholeMatch(of: /[A-Za-z][A-Za-z0-9_\/-]*(\.[A-Za-z0-9_\/-]+)*/) != nil
     let words = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
     if bare && !words.contains(text.lowercased()) { return text }

@@ -1,3 +1,4 @@
+import Diffusion
 import Foundation
 
 extension RunConfiguration {
@@ -26,7 +27,7 @@ extension RunConfiguration {
       throw NeTIError("\(place): \(key.name) must be \(key.expectation), and has no keys in it")
     } else {
       let hint = Self.suggestion(for: name).map { "; did you mean \($0)?" } ?? ""
-      throw NeTIError("\(place): unknown key \(shortened(name))\(hint)")
+      throw NeTIError("\(place): unknown key \(quoted(name))\(hint)")
     }
   }
 

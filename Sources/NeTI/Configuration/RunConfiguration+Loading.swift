@@ -1,14 +1,17 @@
 public import Foundation
 
+import Diffusion
+
 /// A configuration with what is worth telling about where it came from.
 public struct LoadedConfiguration: Sendable {
   public var configuration: RunConfiguration
-  /// One line for each named key that has no effect here.
-  public let notices: [String]
   /// The keys that the base model's recipe decided, with their values (“optim.learning_rate 0.004”).
   public let fromRecipe: [String]
   /// The dotted names that the file or the flags set.
   public let named: Set<String>
+
+  /// One line for each named key that has no effect here, or another than its name says.
+  public var notices: [String] { configuration.notices(named: named) }
 }
 
 extension RunConfiguration {
@@ -50,8 +53,7 @@ extension RunConfiguration {
     result.fillIn(named: named)
     try result.validate()
     return LoadedConfiguration(
-      configuration: result, notices: result.notices(named: named),
-      fromRecipe: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
+      configuration: result, fromRecipe: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
   }
 
   /// This configuration, of a run that goes on, with some keys set anew; see `load` for `overrides`.
@@ -65,8 +67,7 @@ extension RunConfiguration {
       result.eval.validationSeeds = nil
     }
     try result.validate()
-    return LoadedConfiguration(
-      configuration: result, notices: result.notices(named: named), fromRecipe: [], named: named)
+    return LoadedConfiguration(configuration: result, fromRecipe: [], named: named)
   }
 
   /// The pairs that `--section.key value` and `--section.key=value` name.
@@ -75,7 +76,7 @@ extension RunConfiguration {
     var rest = arguments[...]
     while let argument = rest.popFirst() {
       guard argument.hasPrefix("--"), argument.contains(".") else {
-        throw NeTIError("\(shortened(argument)) is no option; settings look like --optim.max_train_steps 500")
+        throw NeTIError("\(quoted(argument)) is no option; settings look like --optim.max_train_steps 500")
       }
       let body = argument.dropFirst(2)
       if let equals = body.firstIndex(of: "=") {
@@ -109,8 +110,7 @@ extension RunConfiguration {
     }
   }
 
-  /// One line for each key that was named but decides nothing here.
-  private func notices(named: Set<String>) -> [String] {
+  fileprivate func notices(named: Set<String>) -> [String] {
     let without: [(key: String, when: Bool, reason: String)] = [
       ("log.logging_dir", true, "TensorBoard files are in tensorboard/ of the run folder"),
       ("log.report_to", log.reportTo != "tensorboard", "only TensorBoard files are written"),
@@ -119,8 +119,20 @@ extension RunConfiguration {
       ("model.revision", model.revision != nil, "the revision is the one in the folder or the local cache"),
       ("optim.gradient_checkpointing", optim.gradientCheckpointing, "memory is managed by itself"),
     ]
-    return without.filter { $0.when && named.contains($0.key) }.map {
+    let lines = without.filter { $0.when && named.contains($0.key) }.map {
       "\($0.key) has no effect here: \($0.reason)"
     }
+    return lines + (scalingNotice(named: named).map { [$0] } ?? [])
+  }
+
+  /// That the authors' default multiplies the rate surprises whoever sets one.
+  private func scalingNotice(named: Set<String>) -> String? {
+    guard optim.scaleLr, optim.samplesPerStep > 1, named.contains("optim.learning_rate"),
+      !named.contains("optim.scale_lr")
+    else { return nil }
+    func text(_ number: Double) -> String { String(format: "%g", number) }
+    return "optim.learning_rate \(text(optim.learningRate)) is multiplied by batch × accumulation, "
+      + "\(optim.trainBatchSize) × \(optim.gradientAccumulationSteps): the rate is "
+      + "\(text(optim.learningRateSchedule().base)). --optim.scale_lr false takes it as it is"
   }
 }

@@ -1,3 +1,4 @@
+import Diffusion
 import Foundation
 
 extension RunConfiguration {
@@ -19,7 +20,7 @@ extension RunConfiguration {
     let parts = log.expName.split(separator: "/", omittingEmptySubsequences: false)
     try require(
       parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." } && isCleanText(log.expName),
-      "log.exp_name \(shortened(log.expName)) must be the name of a folder inside log.exp_dir")
+      "log.exp_name \(quoted(log.expName)) must be the name of a folder inside log.exp_dir")
     try require(isCleanText(log.expDir), "log.exp_dir is not a path")
     try inRange("log.save_steps", log.saveSteps, 1...Self.largestSteps)
     try inRange("log.checkpoints_total_limit", log.checkpointsTotalLimit, 1...Self.largestCount)
@@ -32,7 +33,7 @@ extension RunConfiguration {
     try require(
       isCleanText(token) && !token.contains(Templates.placeholder) && token.first?.isWhitespace == false
         && token.last?.isWhitespace == false,
-      "data.placeholder_token \(shortened(token)) must be a word without {} and without spaces around it")
+      "data.placeholder_token \(quoted(token)) must be a word without {} and without spaces around it")
     try require(
       isCleanText(data.superCategoryToken), "data.super_category_token is empty: name the concept's category")
     try require(
@@ -82,7 +83,7 @@ extension RunConfiguration {
     for prompt in eval.validationPrompts {
       try require(
         prompt.components(separatedBy: Templates.placeholder).count == 2,
-        "eval.validation_prompts: \(shortened(prompt)) must have {} once, where the concept goes")
+        "eval.validation_prompts: \(quoted(prompt)) must have {} once, where the concept goes")
     }
   }
 

@@ -1,6 +1,8 @@
 public import Foundation
 public import Torch
 
+import Diffusion
+
 /// A concept as the code of NeTI's authors saves it (`checkpoint_handler.py` of
 /// https://github.com/NeuralTextualInversion/NeTI): `mapper-steps-N.pt` with the mapper, its settings and
 /// its encoder, and `learned_embeds-steps-N.bin` with the placeholder's row of the token table.

@@ -1,3 +1,5 @@
+import Diffusion
+
 /// A value while its pickle is being read; children are numbers of other nodes.
 struct PickleNode {
   enum Kind {

@@ -1,3 +1,4 @@
+import Diffusion
 import Foundation
 
 /// The entries of a zip archive that are stored as they are, which is all that `torch.save` writes
@@ -141,17 +142,6 @@ package struct ZipArchive {
       throw NeTIError("two entries of the archive overlap")
     }
   }
-}
-
-/// Text from a file, fit for an error message: short and without control characters.
-func quoted(_ text: String) -> String {
-  let safe = text.unicodeScalars.prefix(80).map { scalar -> Character in
-    switch scalar.properties.generalCategory {
-    case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse: "?"
-    default: Character(scalar)
-    }
-  }
-  return "“" + String(safe) + (text.unicodeScalars.count > 80 ? "…”" : "”")
 }
 
 /// The check sum of zip (CRC-32, ISO 3309).

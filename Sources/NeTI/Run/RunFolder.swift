@@ -179,7 +179,7 @@ public final class RunFolder {
     }
     // A process that was killed before it wrote its configuration leaves empty folders.
     if content.allSatisfy({ isEmptyFolder(folder.appending(path: $0)) }) { return nil }
-    let some = content.prefix(3).map(shortened).joined(separator: ", ") + (content.count > 3 ? ", …" : "")
+    let some = content.prefix(3).map(quoted).joined(separator: ", ") + (content.count > 3 ? ", …" : "")
     throw NeTIError("\(folder.path) is not empty (\(some)) and holds no run: choose another --output")
   }
 

@@ -1,6 +1,8 @@
 public import Foundation
 public import Imaging
 
+import Diffusion
+
 /// The pictures of a concept, prepared as training takes them, with their captions and masks.
 ///
 /// RGB with transparency on white, turned as their EXIF says; centre-cropped to a square, or squashed
@@ -107,7 +109,7 @@ public struct TrainingPictures: Sendable {
     let placeholder = caption.contains(Templates.placeholder) ? Templates.placeholder : token
     guard !placeholder.isEmpty, caption.ranges(of: placeholder).count == 1 else {
       throw NeTIError(
-        "\(url.path): a caption has the concept in it once, as {} or \(token), and this is “\(shortened(caption))”; "
+        "\(url.path): a caption has the concept in it once, as {} or \(token), and this is \(quoted(caption)); "
           + "correct it, or ignore captions with --data.use_captions false")
     }
     return caption

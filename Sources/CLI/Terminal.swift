@@ -1,0 +1,48 @@
+import Diffusion
+import Foundation
+
+/// A line for the user, or several, on standard error.
+func note(_ text: String) { writeStandardError(text.printable + "\n") }
+
+/// A warning on standard error: something the user should know that stops nothing.
+func warn(_ text: String) { note("warning: \(text.oneLine)") }
+
+/// Why the command fails, on standard error.
+func complain(_ text: String) { note("neti: \(text.oneLine)") }
+
+/// A result on standard output.
+func tell(_ text: String) { print(text.printable) }
+
+/// Machine-readable results on standard output.
+func tellJSON(_ value: some Encodable) throws {
+  let encoder = JSONEncoder()
+  encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+  tell(String(decoding: try encoder.encode(value), as: UTF8.self))
+}
+
+/// Where standard error is closed or full, work goes on without it.
+func writeStandardError(_ text: String) {
+  try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+}
+
+extension String {
+  /// Text from files cannot redraw the terminal: lines stay, other control characters are escaped.
+  var printable: String {
+    split(separator: "\n", omittingEmptySubsequences: false).map { String($0).escaped }
+      .joined(separator: "\n")
+  }
+
+  /// One line that a terminal can show, without its middle when it is very long.
+  var oneLine: String {
+    let limit = 900
+    let text = escaped
+    guard text.count > limit else { return text }
+    return text.prefix(limit * 2 / 3) + " … " + text.suffix(limit / 3)
+  }
+
+  /// As a word of a shell command.
+  var shellQuoted: String {
+    let isPlain = !isEmpty && allSatisfy { $0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0) }
+    return isPlain ? self : "'" + replacing("'", with: "'\\''") + "'"
+  }
+}
