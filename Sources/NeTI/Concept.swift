@@ -51,26 +51,30 @@ public struct Concept {
     static let about = "neti.about"
   }
 
-  /// Everything the file holds, `extra` included.
-  func encoded(extra: [(String, Tensor)] = [], metadata: [String: String] = [:]) throws -> Data {
+  /// What of the representation is in the file, by name.
+  var tensors: [(String, Tensor)] {
+    get throws {
+      try (representation.parameters + representation.buffers).map { ($0.name, try $0.tensor.detached()) }
+    }
+  }
+
+  /// Everything the file holds, `extra` included; `tensors` are the representation's, or copies that it
+  /// had at another time.
+  func encoded(_ tensors: [(String, Tensor)], extra: [(String, Tensor)] = []) throws -> Data {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    var meta = metadata
-    meta["format"] = "pt"
+    var meta = ["format": "pt"]
     meta[Key.version] = "\(Self.formatVersion.major).\(Self.formatVersion.minor)"
     meta[Key.representation] = representation.kind.rawValue
     meta[Key.about] = String(decoding: try encoder.encode(about), as: UTF8.self)
-    if let mapper = representation as? NeTIMapper {
-      meta[Key.settings] = String(decoding: try encoder.encode(mapper.settings), as: UTF8.self)
+    if let settings = representation.storedSettings {
+      meta[Key.settings] = String(decoding: try encoder.encode(settings), as: UTF8.self)
     }
-    let tensors = representation.parameters + representation.buffers
-    return try Safetensors.encode(
-      tensors.map { ($0.name, try $0.tensor.detached()) } + [("placeholder", placeholder)] + extra,
-      metadata: meta)
+    return try Safetensors.encode(tensors + [("placeholder", placeholder)] + extra, metadata: meta)
   }
 
   /// Writes the file atomically.
-  public func write(to url: URL) throws { try AtomicFile.write(encoded(), to: url) }
+  public func write(to url: URL) throws { try AtomicFile.write(encoded(tensors), to: url) }
 
   /// Reads a concept; throws one line that names the file and what is wrong with it.
   public init(contentsOf url: URL) throws {
@@ -96,16 +100,16 @@ public struct Concept {
       )
     }
     guard let major = Int(version.split(separator: ".").first ?? ""), major >= 1 else {
-      throw fail("the format version “\(version)” is not a version")
+      throw fail("the format version \(quoted(version)) is not a version")
     }
     guard major <= Self.formatVersion.major else {
       throw fail(
-        "it has format version \(version), newer than this program reads (\(Self.formatVersion.major).x); update neti"
+        "it has format version \(quoted(version)), newer than this program reads (\(Self.formatVersion.major).x); update neti"
       )
     }
     guard let kind = file.metadata[Key.representation].flatMap(RepresentationKind.init(rawValue:)) else {
       throw fail(
-        "unknown representation “\(file.metadata[Key.representation] ?? "none")”; known are \(RepresentationKind.allCases.map(\.rawValue).joined(separator: ", "))"
+        "unknown representation \(quoted(file.metadata[Key.representation] ?? "none")); known are \(RepresentationKind.allCases.map(\.rawValue).joined(separator: ", "))"
       )
     }
     guard file.entries.count <= Self.maximumTensorCount else {
@@ -123,7 +127,7 @@ public struct Concept {
       let t = try file.tensor(key)
       guard t.dtype.isFloating, try t.to(.float32).isFinite().to(.float32).sum().item() == Double(t.count)
       else {
-        throw fail("the tensor \(key) has values that are not finite numbers")
+        throw fail("the tensor \(quoted(key)) has values that are not finite numbers")
       }
       tensors[key] = try t.to(.float32, copy: true)
     }
@@ -132,19 +136,10 @@ public struct Concept {
     }
     self.placeholder = placeholder
     do {
-      if kind.usesMapper {
-        let settings = try Self.decode(
-          NeTIMapper.Settings.self, file.metadata[Key.settings], Key.settings, name)
-        let frequencies = tensors.removeValue(forKey: "frequencies")
-        representation = try NeTIMapper(settings, tensors: tensors, frequencies: frequencies)
-      } else {
-        guard let vectors = tensors["vectors"], tensors.count == 1 else {
-          throw NeTIError(
-            "a \(kind.rawValue) concept holds one tensor called vectors, this one \(tensors.keys.sorted().joined(separator: ", "))"
-          )
-        }
-        representation = try LearnedVectors(kind, vectors: vectors, layerCount: about.base.layers.count)
-      }
+      representation = try kind.type.init(
+        StoredRepresentation(
+          kind: kind, tensors: tensors, layerCount: about.base.layers.count,
+          settings: (Key.settings, file.metadata[Key.settings])))
     } catch let e as NeTIError {
       throw fail(e.message)
     }

@@ -1,10 +1,28 @@
+import Diffusion
+import Foundation
 public import Torch
 
 /// What a concept is made of: something that gives an embedding for a timestep and a layer.
 ///
-/// Everything above this seam (conditioning, training, files, generation) knows only this; a new
-/// representation is one file and one case of `RepresentationKind`.
+/// Everything above this seam (conditioning, training, files, recipes, generation) knows only this. A new
+/// representation is one file, with a type that conforms, and a case of `RepresentationKind` that names it.
 public protocol ConceptRepresentation: AnyObject {
+  /// At its start, as a run's configuration asks for it.
+  ///
+  /// - Parameters:
+  ///   - row: the category's token embedding, [d].
+  ///   - layerCount: cross-attention layers of the base model.
+  ///   - keys: where random weights come from.
+  init(startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys) throws
+
+  /// As a concept's file holds it. Throws a `NeTIError` that names what is missing, misshapen or unknown.
+  init(_ stored: StoredRepresentation) throws
+
+  /// Whether the embedding of a `kind` of this type changes with the layer.
+  static func dependsOnLayer(_ kind: RepresentationKind) -> Bool
+  /// What a base model's recipe advises for a `kind` of this type.
+  static func learningRate(of kind: RepresentationKind, in recipe: Recipe) -> Double?
+
   var kind: RepresentationKind { get }
 
   /// The size d of the embeddings: the hidden size of the text encoder.
@@ -12,9 +30,8 @@ public protocol ConceptRepresentation: AnyObject {
   /// Cross-attention layers of the base model.
   var layerCount: Int { get }
 
-  /// Whether the embedding changes with the timestep, and with the layer.
+  /// Whether the embedding changes with the timestep.
   var dependsOnTime: Bool { get }
-  var dependsOnLayer: Bool { get }
 
   /// Hidden units that nested dropout orders; nil when there is no dial.
   var truncationWidth: Int? { get }
@@ -27,6 +44,45 @@ public protocol ConceptRepresentation: AnyObject {
   ///
   /// `mask`, [N, truncationWidth], multiplies the last hidden layer; ignored where there is none.
   func embeddings(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> ConceptEmbedding
+
+  /// What a concept's file holds of it beside the tensors, if anything.
+  var storedSettings: (any Encodable)? { get }
+
+  /// What there is to tell of it beside its kind and size, each by a short name.
+  var facts: [(name: String, value: String)] { get }
+  /// How much each hidden unit contributes, [truncationWidth] in the order of nested dropout; nil where
+  /// there are no hidden units.
+  func unitImportance() throws -> [Double]?
+}
+
+extension ConceptRepresentation {
+  public var dependsOnLayer: Bool { Self.dependsOnLayer(kind) }
+  public var storedSettings: (any Encodable)? { nil }
+  public var facts: [(name: String, value: String)] { [] }
+  public func unitImportance() throws -> [Double]? { nil }
+}
+
+/// A representation as a concept's file holds it.
+public struct StoredRepresentation {
+  public let kind: RepresentationKind
+  /// Everything trained and kept, by name, in fp32; the concept alone owns it.
+  public let tensors: [String: Tensor]
+  /// Cross-attention layers of the base model.
+  public let layerCount: Int
+  /// `storedSettings` as JSON.
+  let settings: (key: String, json: String?)
+
+  /// What `storedSettings` was.
+  public func settings<T: Decodable>(_ type: T.Type) throws -> T {
+    guard let json = settings.json else {
+      throw NeTIError("the entry \(settings.key) is missing from its metadata")
+    }
+    do {
+      return try JSONFile.decode(type, from: Data(json.utf8), name: "metadata \(settings.key)")
+    } catch let e as DiffusionError {
+      throw NeTIError(e.message)
+    }
+  }
 }
 
 /// What stands for the concept: at the text encoder's input, and as a residual at its output.
@@ -54,5 +110,14 @@ public enum RepresentationKind: String, Codable, Sendable, CaseIterable {
   case time
   case space
 
-  public var usesMapper: Bool { self == .neti || self == .time || self == .space }
+  /// What a concept of this kind is made of.
+  package var type: any ConceptRepresentation.Type {
+    switch self {
+    case .neti, .time, .space: NeTIMapper.self
+    case .ti, .xti: LearnedVectors.self
+    }
+  }
+
+  /// Whether the embedding changes with the layer.
+  public var dependsOnLayer: Bool { type.dependsOnLayer(self) }
 }

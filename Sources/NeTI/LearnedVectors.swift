@@ -1,3 +1,4 @@
+import Diffusion
 public import Torch
 
 /// Textual inversion (one learned vector) and extended textual inversion (one per layer).
@@ -17,6 +18,21 @@ public final class LearnedVectors: ConceptRepresentation {
     try self.init(kind, vectors: row.reshaped([1, -1]).repeatInterleaved(n, 0), layerCount: layerCount)
   }
 
+  public convenience init(
+    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys
+  ) throws {
+    try self.init(model.representation, startingAt: row, layerCount: layerCount)
+  }
+
+  public convenience init(_ stored: StoredRepresentation) throws {
+    guard let vectors = stored.tensors["vectors"], stored.tensors.count == 1 else {
+      throw NeTIError(
+        "a \(stored.kind.rawValue) concept holds one tensor called vectors, and this one \(stored.tensors.count): "
+          + stored.tensors.keys.sorted().prefix(3).map(quoted).joined(separator: ", "))
+    }
+    try self.init(stored.kind, vectors: vectors, layerCount: stored.layerCount)
+  }
+
   public init(_ kind: RepresentationKind, vectors: Tensor, layerCount: Int) throws {
     let n = kind == .xti ? layerCount : 1
     guard kind == .ti || kind == .xti else {
@@ -30,9 +46,13 @@ public final class LearnedVectors: ConceptRepresentation {
     self.vectors = try vectors.to(.float32, copy: true)
   }
 
+  public static func dependsOnLayer(_ kind: RepresentationKind) -> Bool { kind == .xti }
+  public static func learningRate(of kind: RepresentationKind, in recipe: Recipe) -> Double? {
+    kind == .xti ? recipe.xtiLearningRate : recipe.tiLearningRate
+  }
+
   public var hiddenSize: Int { vectors.size(1) }
   public var dependsOnTime: Bool { false }
-  public var dependsOnLayer: Bool { kind == .xti }
   public var truncationWidth: Int? { nil }
   public var parameters: [(name: String, tensor: Tensor)] { [("vectors", vectors)] }
   public var buffers: [(name: String, tensor: Tensor)] { [] }

@@ -1,3 +1,5 @@
+import Diffusion
+import Foundation
 public import Torch
 
 /// The neural mapper M(t, l): a small network from a point of space-time to the concept's embedding.
@@ -36,7 +38,7 @@ public final class NeTIMapper: ConceptRepresentation {
 
     /// Refuses what no mapper can have.
     public func validate() throws {
-      guard kind.usesMapper else {
+      guard kind.type == NeTIMapper.self else {
         throw NeTIError("representation \(kind.rawValue) has no mapper")
       }
       guard (1...16_384).contains(hiddenSize), (1...1_024).contains(layerCount) else {
@@ -59,7 +61,29 @@ public final class NeTIMapper: ConceptRepresentation {
   private let layers: [String: Tensor]
   private let order: [String]
 
-  /// A mapper at its start; `random` gives frequencies and weights.
+  public convenience init(
+    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys
+  ) throws {
+    var s = Settings(hiddenSize: row.count, layerCount: layerCount)
+    s.kind = model.representation
+    s.usesPositionalEncoding = model.usePositionalEncoding
+    s.timeAnchors = model.numPeTimeAnchors
+    s.sigmaTime = model.peSigmas.sigmaT
+    s.sigmaLayer = model.peSigmas.sigmaL
+    s.outputBypass = model.outputBypass
+    s.targetNorm = model.normalizeMapperOutput ? try row.norm().item() : nil
+    s.usesNestedDropout = model.useNestedDropout
+    s.nestedDropoutProbability = model.nestedDropoutProb
+    try self.init(s, keys: keys)
+  }
+
+  public convenience init(_ stored: StoredRepresentation) throws {
+    var tensors = stored.tensors
+    let frequencies = tensors.removeValue(forKey: "frequencies")
+    try self.init(stored.settings(Settings.self), tensors: tensors, frequencies: frequencies)
+  }
+
+  /// A mapper at its start; `keys` give frequencies and weights.
   public convenience init(_ settings: Settings, keys: DrawKeys) throws {
     try settings.validate()
     let encoding =
@@ -108,7 +132,7 @@ public final class NeTIMapper: ConceptRepresentation {
       kept[name] = try t.to(.float32, copy: true)
     }
     if let extra = tensors.keys.filter({ kept[$0] == nil }).min() {
-      throw NeTIError("the tensor \(extra) is not part of a mapper with these settings")
+      throw NeTIError("the tensor \(quoted(extra)) is not part of a mapper with these settings")
     }
     layers = kept
     order = shapes.map(\.0)
@@ -129,17 +153,40 @@ public final class NeTIMapper: ConceptRepresentation {
     ]
   }
 
+  public static func dependsOnLayer(_ kind: RepresentationKind) -> Bool { kind != .time }
+  public static func learningRate(of kind: RepresentationKind, in recipe: Recipe) -> Double? {
+    recipe.learningRate
+  }
+
   public var kind: RepresentationKind { settings.kind }
   public var hiddenSize: Int { settings.hiddenSize }
   public var layerCount: Int { settings.layerCount }
   public var dependsOnTime: Bool { settings.kind != .space }
-  public var dependsOnLayer: Bool { settings.kind != .time }
   public var truncationWidth: Int? { settings.usesNestedDropout ? Self.hiddenWidth : nil }
   public var parameters: [(name: String, tensor: Tensor)] {
     order.compactMap { name in layers[name].map { (name, $0) } }
   }
   public var buffers: [(name: String, tensor: Tensor)] {
     encoding.map { [("frequencies", $0.frequencies)] } ?? []
+  }
+
+  public var storedSettings: (any Encodable)? { settings }
+  public var facts: [(name: String, value: String)] {
+    let s = settings
+    return [
+      (
+        "encoding",
+        s.usesPositionalEncoding
+          ? "σ_t \(s.sigmaTime), σ_l \(s.sigmaLayer), \(s.timeAnchors) time anchors" : "none"
+      ),
+      ("bypass", s.outputBypass ? "yes" : "no"),
+      ("output norm", s.targetNorm.map { String(format: "%.4f", $0) } ?? "free"),
+      (
+        "dial",
+        s.usesNestedDropout
+          ? "1 to \(Self.hiddenWidth) hidden units (--truncation)" : "none: trained without nested dropout"
+      ),
+    ]
   }
 
   public func embeddings(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> ConceptEmbedding {

@@ -3,13 +3,13 @@ import Torch
 extension NeTIMapper {
   /// How much each hidden unit contributes to the output: the mean over timesteps and layers of
   /// |h_i| · ‖W₃[:, i]‖, [128] in the order of nested dropout. Ours.
-  public func unitImportance() throws -> [Double] {
+  public func unitImportance() throws -> [Double]? {
     try withoutGradients {
       let times = stride(from: 0, to: 1000, by: 50).map { Float($0) }
       let t = try Tensor(times.flatMap { [Float](repeating: $0, count: layerCount) })
       let l = try Tensor(times.flatMap { _ in (0..<layerCount).map { Float($0) } })
       let size = try hidden(timesteps: t, layers: l).abs().mean([0])
-      guard let weight = parameters.first(where: { $0.name == "output.weight" })?.tensor else { return [] }
+      guard let weight = parameters.first(where: { $0.name == "output.weight" })?.tensor else { return nil }
       return try (size * weight.detached().norm([0])).doubles()
     }
   }

@@ -117,7 +117,7 @@ struct ConceptExportTests {
     let base = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).baseIdentity
     let row = try RandomSource(seed: 1).normal([base.hiddenSize])
     let about = Concept.About(token: "<toy>", category: "toy", base: base, steps: 7, training: "")
-    guard kind.usesMapper else {
+    guard kind.type == NeTIMapper.self else {
       let n = kind == .xti ? base.layers.count : 1
       let vectors = try RandomSource(seed: 2).normal([n, base.hiddenSize])
       return Concept(

@@ -28,7 +28,7 @@ struct Inspect: ParsableCommand {
 
   func run() throws {
     let concept = try Concept.open(URL(filePath: file))
-    let importance = try (concept.representation as? NeTIMapper)?.unitImportance()
+    let importance = try concept.representation.unitImportance()
     if let plot {
       guard let importance else {
         throw NeTIError("a \(concept.representation.kind.rawValue) concept has no hidden units to plot")
@@ -46,39 +46,36 @@ struct Inspect: ParsableCommand {
     if json {
       struct Report: Encodable {
         let file: String, about: Concept.About, representation: String, parameters: Int,
-          mapper: NeTIMapper.Settings?, importance: [Double]?
+          mapper: Settings?, importance: [Double]?
       }
-      try printJSON(
+      try tellJSON(
         Report(
           file: URL(filePath: file).lastPathComponent, about: a, representation: r.kind.rawValue,
-          parameters: count,
-          mapper: (r as? NeTIMapper)?.settings, importance: importance))
+          parameters: count, mapper: r.storedSettings.map(Settings.init), importance: importance))
       return
     }
-    print(
+    tell(
       """
-      token           \(a.token)
-      category        \(a.category.isEmpty ? "unknown" : a.category)
+      token           \(a.token.oneLine)
+      category        \(a.category.isEmpty ? "unknown" : a.category.oneLine)
       representation  \(r.kind.rawValue), \(count) parameters
-      base model      \(a.base.name), hidden size \(a.base.hiddenSize), \(a.base.layers.count) cross-attention layers
+      base model      \(a.base.name.oneLine), hidden size \(a.base.hiddenSize), \(a.base.layers.count) cross-attention layers
       trained         \(a.steps) steps
       """)
-    if let m = (r as? NeTIMapper)?.settings {
-      print(
-        """
-        encoding        \(m.usesPositionalEncoding ? "σ_t \(m.sigmaTime), σ_l \(m.sigmaLayer), \(m.timeAnchors) time anchors" : "none")
-        bypass          \(m.outputBypass ? "yes" : "no")
-        output norm     \(m.targetNorm.map { String(format: "%.4f", $0) } ?? "free")
-        dial            \(m.usesNestedDropout ? "1 to \(NeTIMapper.hiddenWidth) hidden units (--truncation)" : "none: trained without nested dropout")
-        """)
-    }
+    for (name, value) in r.facts { tell(name.padding(toLength: 16, withPad: " ", startingAt: 0) + value) }
     if let importance {
       let total = max(importance.reduce(0, +), 1e-30)
       let shares = [8, 16, 32, 64].map { k in
         "\(k): \(Int((importance.prefix(k).reduce(0, +) / total * 100).rounded())) %"
       }
-      print("first units     \(shares.joined(separator: ", ")) of the contribution")
+      tell("first units     \(shares.joined(separator: ", ")) of the contribution")
     }
-    if let plot { print("plot            \(plot)") }
+    if let plot { tell("plot            \(plot)") }
+  }
+
+  /// A representation's settings, whatever they are.
+  private struct Settings: Encodable {
+    let value: any Encodable
+    func encode(to encoder: any Encoder) throws { try value.encode(to: encoder) }
   }
 }

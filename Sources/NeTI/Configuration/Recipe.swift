@@ -76,7 +76,7 @@ public struct Recipe: Sendable, Equatable {
     for (name, value) in values.sorted(by: { $0.key < $1.key }) {
       guard let key = Self.keys.first(where: { $0.name == name }) else {
         let hint = nearest(to: name, among: Self.keys.map(\.name)).map { "; did you mean \($0)?" } ?? ""
-        throw NeTIError("\(Self.fileName): unknown key \(shortened(name))\(hint)")
+        throw NeTIError("\(Self.fileName): unknown key \(quoted(name))\(hint)")
       }
       guard key.read(&self, value) else {
         throw NeTIError("\(Self.fileName): \(name) must be \(key.expectation), not \(value.shown)")
@@ -91,7 +91,7 @@ public struct Recipe: Sendable, Equatable {
   func settings(for kind: RepresentationKind, named: Set<String>) -> [(
     name: String, value: ConfigurationValue
   )] {
-    let rate = kind == .ti ? tiLearningRate : kind == .xti ? xtiLearningRate : learningRate
+    let rate = kind.type.learningRate(of: kind, in: self)
     let rateIsNamed = named.contains("optim.learning_rate") || named.contains("optim.scale_lr")
     let all: [(name: String, value: ConfigurationValue)] = [
       ("optim.learning_rate", rateIsNamed ? .null : rate.configurationValue),
@@ -113,7 +113,7 @@ public struct Recipe: Sendable, Equatable {
     trial.log.expName = "recipe"
     trial.data.trainDataDir = "pictures"
     trial.data.placeholderToken = "<token>"
-    for kind in [RepresentationKind.neti, .ti, .xti] {
+    for kind in RepresentationKind.allCases {
       for s in settings(for: kind, named: []) { try trial.set(s.name, s.value, at: Self.fileName) }
       do { try trial.validate() } catch let error as NeTIError {
         throw NeTIError("\(Self.fileName): \(error.message)")

@@ -14,10 +14,13 @@ public struct Checkpoint {
   private static let average = Concept.optimizerPrefix + "exp_avg."
   private static let squareAverage = Concept.optimizerPrefix + "exp_avg_sq."
 
-  /// The file's bytes.
-  static func encode(_ concept: Concept, averages: [Tensor], squareAverages: [Tensor]) throws -> Data {
+  /// The file's bytes; `tensors` are the representation's as they were when the averages were so.
+  static func encode(
+    _ concept: Concept, tensors: [(String, Tensor)], averages: [Tensor], squareAverages: [Tensor]
+  ) throws -> Data {
     let names = concept.representation.parameters.map(\.name)
     return try concept.encoded(
+      tensors,
       extra: zip(names, averages).map { (average + $0, $1) }
         + zip(names, squareAverages).map { (squareAverage + $0, $1) })
   }

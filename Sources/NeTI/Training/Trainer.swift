@@ -84,8 +84,8 @@ public final class Trainer {
       representation = start.representation
       placeholder = start.placeholder
     } else {
-      representation = try Self.makeRepresentation(
-        configuration, row: row, layerCount: layerCount, keys: keys)
+      representation = try configuration.model.representation.type.init(
+        startingAs: configuration.model, row: row, layerCount: layerCount, keys: keys)
       placeholder = row
     }
     about = Concept.About(
@@ -178,27 +178,6 @@ public final class Trainer {
     return (prompts, indices)
   }
 
-  /// A representation at its start, as the configuration asks for it.
-  static func makeRepresentation(
-    _ configuration: RunConfiguration, row: Tensor, layerCount: Int, keys: DrawKeys
-  ) throws -> any ConceptRepresentation {
-    let m = configuration.model
-    guard m.representation.usesMapper else {
-      return try LearnedVectors(m.representation, startingAt: row, layerCount: layerCount)
-    }
-    var s = NeTIMapper.Settings(hiddenSize: row.count, layerCount: layerCount)
-    s.kind = m.representation
-    s.usesPositionalEncoding = m.usePositionalEncoding
-    s.timeAnchors = m.numPeTimeAnchors
-    s.sigmaTime = m.peSigmas.sigmaT
-    s.sigmaLayer = m.peSigmas.sigmaL
-    s.outputBypass = m.outputBypass
-    s.targetNorm = m.normalizeMapperOutput ? try row.norm().item() : nil
-    s.usesNestedDropout = m.useNestedDropout
-    s.nestedDropoutProbability = m.nestedDropoutProb
-    return try NeTIMapper(s, keys: keys)
-  }
-
   // MARK: Running
 
   /// The concept as it is now.
@@ -227,7 +206,7 @@ public final class Trainer {
     var lastSave = ContinuousClock.now
     var saved = completedSteps
     func checkpoint() throws {
-      let file = try save(completedSteps, snapshot().encode())
+      let file = try save(completedSteps, snapshot(copied: false)())
       lastSave = .now
       saved = completedSteps
       try listener(.checkpoint(step: completedSteps, file: file))
@@ -287,53 +266,47 @@ public final class Trainer {
 
   private struct NonFiniteLoss: Error { let loss: Double }
 
-  /// What a checkpoint holds, apart from the tensors that the next step changes.
-  private struct Snapshot {
-    let concept: Concept
-    let averages: [Tensor]
-    let squareAverages: [Tensor]
-    func encode() throws -> Data {
-      try Checkpoint.encode(concept, averages: averages, squareAverages: squareAverages)
+  /// What a checkpoint of this moment holds.
+  ///
+  /// - Parameter copied: whether the next step leaves it as it is.
+  private func snapshot(copied: Bool) throws -> () throws -> Data {
+    func kept(_ t: Tensor) throws -> Tensor { try copied ? t.clone() : t }
+    let concept = concept()
+    return try withoutGradients {
+      let tensors = try concept.tensors.map { ($0, try kept($1)) }
+      let averages = try optimizer.averages.map(kept)
+      let squareAverages = try optimizer.squareAverages.map(kept)
+      return {
+        try Checkpoint.encode(
+          concept, tensors: tensors, averages: averages, squareAverages: squareAverages)
+      }
     }
-  }
-
-  private func snapshot() throws -> Snapshot {
-    Snapshot(concept: concept(), averages: optimizer.averages, squareAverages: optimizer.squareAverages)
   }
 
   /// Gives the commands a copy of this step, so that a signal can save it while the next one runs.
   private func offerLastStep(_ save: @escaping (Int, Data) throws -> URL) throws {
-    let frozen = try withoutGradients { () -> Snapshot in
-      let parameters = Dictionary(
-        uniqueKeysWithValues: try representation.parameters.map { ($0.name, try $0.tensor.detached()) })
-      let copy: any ConceptRepresentation =
-        if let m = representation as? NeTIMapper {
-          try NeTIMapper(m.settings, tensors: parameters, frequencies: m.encoding?.frequencies)
-        } else {
-          try LearnedVectors(
-            representation.kind, vectors: parameters["vectors"] ?? placeholder,
-            layerCount: representation.layerCount)
-        }
-      let now = concept()
-      return Snapshot(
-        concept: Concept(copy, about: now.about, placeholder: placeholder),
-        averages: try optimizer.averages.map { try $0.clone() },
-        squareAverages: try optimizer.squareAverages.map { try $0.clone() })
-    }
-    let step = completedSteps
-    commands.completed(step: step) { try save(step, frozen.encode()) }
+    let (step, frozen) = (completedSteps, try snapshot(copied: true))
+    commands.completed(step: step) { try save(step, frozen()) }
   }
 
   // MARK: One step
 
   /// Samples that run as one batch. Micro-batches are merged while pictures are small, where a
   /// larger batch is faster; the draws, and so the result but for rounding, do not depend on it.
-  private var samplesPerPass: Int {
-    let micro = max(1, configuration.optim.trainBatchSize / (processes?.count ?? 1))
-    let area = latents.latentShape[1] * latents.latentShape[2]
-    return max(micro, latentPositionsPerPass / area / micro * micro)
+  ///
+  /// - Parameters:
+  ///   - microBatch: samples that have to run together.
+  ///   - perStep: of one process.
+  ///   - area: positions of a picture's latents.
+  public static func samplesPerPass(
+    microBatch: Int, perStep: Int, area: Int, positions: Int = Trainer.latentPositionsPerPass
+  ) -> Int {
+    let micro = max(1, microBatch)
+    return min(max(micro, positions / max(area, 1) / micro * micro), max(perStep, 1))
   }
-  package var latentPositionsPerPass = 4096
+  public static let latentPositionsPerPass = 4096
+
+  package var latentPositionsPerPass = Trainer.latentPositionsPerPass
 
   /// One update; returns the loss.
   private func step(_ step: Int, learningRate: Double) throws -> Double {
@@ -341,9 +314,12 @@ public final class Trainer {
     let perStep = configuration.optim.samplesPerStep
     let own = perStep / (processes?.count ?? 1)
     let begin = step * perStep + own * (processes?.rank ?? 0)
+    let perPass = Self.samplesPerPass(
+      microBatch: configuration.optim.trainBatchSize / (processes?.count ?? 1), perStep: own,
+      area: latents.latentShape[1] * latents.latentShape[2], positions: latentPositionsPerPass)
     var loss = 0.0
-    for start in stride(from: 0, to: own, by: samplesPerPass) {
-      let count = min(samplesPerPass, own - start)
+    for start in stride(from: 0, to: own, by: perPass) {
+      let count = min(perPass, own - start)
       let part =
         try denoisingLoss(step: step, first: begin + start, count: count)
         * (Double(count) / Double(perStep))
