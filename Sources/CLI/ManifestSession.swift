@@ -66,7 +66,7 @@ final class ManifestSession {
   private func run(_ works: [Work]) throws {
     // Before the model takes memory of its own.
     let fitting = works.filter { work in
-      attempt(work) { try TrainingSession.checkMemory(work.configuration, model) } != nil
+      attempt(work) { try MemoryEstimate.require(work.configuration, on: model) } != nil
     }
     var busy: [Work] = []
     for (i, work) in fitting.enumerated() {
@@ -82,7 +82,7 @@ final class ManifestSession {
     if !failures.isEmpty { parts.append("\(failures.count) not learned") }
     note("\(parts.joined(separator: ", ")) of \(works.count)")
     guard !failures.isEmpty else { return }
-    for f in failures { note("  \(f.title): \(f.reason)") }
+    for f in failures { note("  \(f.title): \(f.reason)".oneLine) }
     throw NeTIError(
       "\(failures.count) of \(works.count) concepts were not learned; the same command tries them again")
   }

@@ -21,7 +21,7 @@ enum TrainingSession {
       speaks: isFirst)
     return try withExtendedLifetime(stop) {
       let base = try open(c, options)
-      try checkMemory(c, base, processes: processes?.count ?? 1)
+      try MemoryEstimate.require(c, on: base, processes: processes?.count ?? 1)
       if let processes, !isFirst {
         try assist(c, on: base, processes, stop)
         return nil
@@ -148,41 +148,5 @@ enum TrainingSession {
     }
 
     func finish() { bar?.finish() }
-  }
-
-  /// Refuses a run that cannot fit, and says what would.
-  static func checkMemory(_ c: RunConfiguration, _ base: StableDiffusion, processes: Int = 1) throws {
-    guard base.device == .cpu else { return }
-    let bytes = try [ModelFolder.Component.unet, .textEncoder].map { try base.parameterCount($0) }.reduce(
-      0, +)
-    func estimate(batch: Int, side: Int, dtype: DType) -> MemoryEstimate {
-      MemoryEstimate(
-        unet: base.unetConfiguration, text: base.textConfiguration, weightBytes: Double(bytes * dtype.size),
-        latentSide: side / base.vaeFactor, samples: batch,
-        layersAtOnce: c.model.representation == .ti ? 1 : 16, dtype: dtype)
-    }
-    let side = c.data.resolution ?? base.resolution
-    let batch = max(1, c.optim.trainBatchSize / processes)
-    var others: [(setting: String, estimate: MemoryEstimate)] = []
-    if batch > 1 {
-      others.append(
-        (
-          "--optim.train_batch_size 1 --optim.gradient_accumulation_steps \(batch * c.optim.gradientAccumulationSteps)",
-          estimate(batch: 1, side: side, dtype: base.dtype)
-        ))
-    }
-    if base.dtype == .float32 {
-      others.append(
-        ("--precision bf16 --optim.train_batch_size 1", estimate(batch: 1, side: side, dtype: .bfloat16)))
-    }
-    let small = max(base.vaeFactor * 8, side / 2 / base.vaeFactor / 8 * base.vaeFactor * 8)
-    others.append(
-      (
-        "--precision bf16 --optim.train_batch_size 1 --data.resolution \(small)",
-        estimate(batch: 1, side: small, dtype: .bfloat16)
-      ))
-    try MemoryEstimate.require(
-      estimate(batch: batch, side: side, dtype: base.dtype), available: MemoryEstimate.available(),
-      alternatives: others)
   }
 }

@@ -5,16 +5,19 @@ public import Torch
 /// What a training run needs at its peak, against what the machine and its control group have.
 ///
 /// An estimate from the configurations alone, made before anything is loaded: weights in the compute
-/// type, plus what the U-Net and the text encoder keep for the backward pass. Its two factors were
-/// fitted to measured runs (Benchmarks/README.md); it is meant to be right within a quarter.
+/// type, plus what the U-Net and the text encoder keep for the backward pass. Its factors were fitted to
+/// measured runs (Benchmarks/README.md), mini-sd's and Stable Diffusion's; it is meant to be right within
+/// a quarter, rather above than below.
 public struct MemoryEstimate: Sendable {
   /// Values kept for the backward pass, per position and channel: by a residual block and by a
   /// transformer block of the U-Net, and by a layer of the text encoder.
-  static let keptByResidual = 7.0
-  static let keptByTransformer = 30.0
-  static let keptByTextLayer = 30.0
+  static let keptByResidual = 6.0
+  static let keptByTransformer = 25.0
+  static let keptByTextLayer = 18.0
+  /// Bytes of a kept value: with two-byte weights a part is kept in fp32 all the same.
+  static func keptBytes(_ dtype: DType) -> Double { dtype.size >= 4 ? Double(dtype.size) : 2.85 }
   /// libtorch itself, and what allocators hold back.
-  static let fixedBytes = 400e6
+  static let fixedBytes = 200e6
 
   /// Bytes at the peak with `samples` in one pass.
   public let bytes: Double
@@ -40,7 +43,7 @@ public struct MemoryEstimate: Sendable {
     }
     let textKept =
       Double(layersAtOnce * text.maxPositions * text.hiddenSize * text.layers) * Self.keptByTextLayer
-    bytes = weightBytes + Double(samples) * (kept + textKept) * Double(dtype.size) + Self.fixedBytes
+    bytes = weightBytes + Double(samples) * (kept + textKept) * Self.keptBytes(dtype) + Self.fixedBytes
   }
 
   /// Bytes that this process may still take: what is available on the machine, or less where a
@@ -70,7 +73,64 @@ public struct MemoryEstimate: Sendable {
     return limits.min()
   }
 
-  /// Refuses a run that cannot fit, with settings that would; `alternatives` are tried in order.
+  /// What a run needs that trains as `configuration` says.
+  ///
+  /// - Parameters:
+  ///   - batch: samples of a micro-batch; small pictures' micro-batches run together.
+  ///   - side: of the pictures, in pixels.
+  ///   - processes: that share the run.
+  public init(
+    _ configuration: RunConfiguration, on model: StableDiffusion, batch: Int, side: Int, dtype: DType,
+    processes: Int = 1
+  ) throws {
+    let numbers = try model.parameterCount(.unet) + model.parameterCount(.textEncoder)
+    let latentSide = side / model.vaeFactor
+    let kind = configuration.model.representation
+    self.init(
+      unet: model.unetConfiguration, text: model.textConfiguration,
+      weightBytes: Double(numbers) * Double(dtype.size), latentSide: latentSide,
+      samples: Trainer.samplesPerPass(
+        microBatch: batch, perStep: configuration.optim.samplesPerStep / processes,
+        area: latentSide * latentSide),
+      layersAtOnce: kind.dependsOnLayer ? LayerNames(model.unetConfiguration).paths.count : 1, dtype: dtype)
+  }
+
+  /// Refuses a run on the CPU that cannot fit into its memory, and says what would.
+  ///
+  /// - Parameter processes: that share the run, each with memory of its own.
+  public static func require(
+    _ configuration: RunConfiguration, on model: StableDiffusion, processes: Int = 1
+  ) throws {
+    guard model.device == .cpu else { return }
+    let side = configuration.data.resolution ?? model.resolution
+    let batch = max(1, configuration.optim.trainBatchSize / processes)
+    func estimate(_ batch: Int, _ side: Int, _ dtype: DType) throws -> MemoryEstimate {
+      try MemoryEstimate(
+        configuration, on: model, batch: batch, side: side, dtype: dtype, processes: processes)
+    }
+    var others: [(setting: String, estimate: MemoryEstimate)] = []
+    if batch > 1 {
+      let accumulation = batch * configuration.optim.gradientAccumulationSteps
+      others.append(
+        (
+          "--optim.train_batch_size 1 --optim.gradient_accumulation_steps \(accumulation)",
+          try estimate(1, side, model.dtype)
+        ))
+    }
+    if model.dtype == .float32 {
+      others.append(("--precision bf16 --optim.train_batch_size 1", try estimate(1, side, .bfloat16)))
+    }
+    let factor = model.vaeFactor
+    let small = max(factor * 8, side / 2 / factor / 8 * factor * 8)
+    others.append(
+      (
+        "--precision bf16 --optim.train_batch_size 1 --data.resolution \(small)",
+        try estimate(1, small, .bfloat16)
+      ))
+    try require(estimate(batch, side, model.dtype), available: available(), alternatives: others)
+  }
+
+  /// Refuses what cannot fit, with settings that would; `alternatives` are tried in order.
   public static func require(
     _ estimate: MemoryEstimate, available: Double?,
     alternatives: [(setting: String, estimate: MemoryEstimate)]
