@@ -54,9 +54,10 @@ public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
   /// Refuses sizes that no model has before any arithmetic is done with them.
   private func validate() throws {
     let sizes = [
-      ("hidden_size", hiddenSize, 1 << 16), ("intermediate_size", intermediateSize, 1 << 18),
-      ("num_hidden_layers", layers, 1 << 10), ("num_attention_heads", heads, 1 << 10),
-      ("max_position_embeddings", maxPositions, 1 << 16), ("vocab_size", vocabularySize, 1 << 24),
+      ("hidden_size", hiddenSize, 16_384), ("intermediate_size", intermediateSize, 65_536),
+      ("num_hidden_layers", layers, 256), ("num_attention_heads", heads, 256),
+      // The attention is quadratic in the positions.
+      ("max_position_embeddings", maxPositions, 4096), ("vocab_size", vocabularySize, 1 << 21),
     ]
     for (name, value, limit) in sizes where !(1...limit).contains(value) {
       throw DiffusionError("`\(name)` is \(value); it must be in 1…\(limit)")

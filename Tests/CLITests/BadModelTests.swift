@@ -89,6 +89,19 @@ struct BadModelTests {
     }
   }
 
+  @Test("sizes that no model has, with their key")
+  func absurd() throws {
+    for (file, key, value) in [
+      ("text_encoder/config.json", "max_position_embeddings", 4097),
+      ("text_encoder/config.json", "hidden_size", 1 << 20),
+      ("text_encoder/config.json", "num_hidden_layers", 1 << 40),
+      ("unet/config.json", "sample_size", 1 << 17),
+      ("unet/config.json", "cross_attention_dim", 1 << 20), ("vae/config.json", "latent_channels", 1 << 20),
+    ] {
+      try expect(file, json(file, key, value), [key, "must be in 1…"])
+    }
+  }
+
   @Test("a block that is not supported, with its name")
   func unsupported() throws {
     let blocks = ["CrossAttnDownBlock2D", "AttnSkipDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"]

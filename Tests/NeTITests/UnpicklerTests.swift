@@ -45,7 +45,7 @@ private func message(_ code: [UInt8]...) -> String {
 
   @Test func `The name in the message is short and holds no control characters`() {
     let text = message(Code.start, Code.global("os\u{1B}[2J\r", String(repeating: "x", count: 5000)))
-    #expect(text.contains("“os?[2J?.xxx"), "\(text)")
+    #expect(text.contains(#"“os\u001B[2J\u000D.xxx"#), "\(text)")
     #expect(text.count < 300)
   }
 
@@ -102,6 +102,24 @@ private func message(_ code: [UInt8]...) -> String {
     code += Array("e".utf8) + Code.put(0) + Code.global("builtins", "set") + Code.put(1) + Array("(".utf8)
     for _ in 0..<100 { code += Code.get(1) + Code.get(0) + [0x85, UInt8(ascii: "R")] }
     #expect(message(Code.start, code, Array("t.".utf8)).contains("more than"))
+  }
+
+  @Test func `Memo entries, references and members of every container are bounded`() {
+    func many(_ code: [UInt8], _ count: Int = 600_000) -> [UInt8] {
+      Array(Array(repeating: code, count: count).joined())
+    }
+    let list = Array("]".utf8) + Code.put(0)
+    for (name, code) in [
+      ("memo entries", Code.one + many([0x94], 1_000_001)),
+      ("references", Code.one + many(Array("2".utf8), 1_000_001)),
+      ("members of a list", list + Array("(".utf8) + Code.one + many(Array("2".utf8)) + Array("e".utf8)),
+      ("a list, one by one", list + many(Code.get(0) + Array("a".utf8))),
+      ("members of a dict", Array("}(".utf8) + Code.one + many(Array("2".utf8), 600_001) + Array("u".utf8)),
+      ("members of a set", [0x8F] + Array("(".utf8) + Code.one + many(Array("2".utf8)) + [0x90]),
+      ("a tuple", Array("(".utf8) + Code.one + many(Array("2".utf8)) + Array("t".utf8)),
+    ] {
+      #expect(message(Code.start, code, Code.stop).contains("more than"), "\(name)")
+    }
   }
 
   @Test func `Counts beyond the file, huge memo numbers and too many values are refused or harmless`() throws

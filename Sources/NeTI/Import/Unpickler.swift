@@ -12,6 +12,7 @@ import Torch
 package struct Unpickler {
   /// A checkpoint's pickle has a few kilobytes; its tensors lie elsewhere.
   package static let maximumBytes = 4_000_000
+  /// Values, members of containers, memo entries and repeated references, all together.
   package static let maximumValues = 1_000_000
   /// How deeply values may be nested.
   package static let maximumDepth = 100
@@ -22,6 +23,8 @@ package struct Unpickler {
   /// The heights of the stack at each open mark; nothing below the last may be taken.
   private var marks: [Int] = []
   private var memo: [Int: Int] = [:]
+  /// What counts towards `maximumValues` so far.
+  private var valueCount = 0
 
   /// The value that the pickle in `bytes` describes.
   package static func value(_ bytes: some Collection<UInt8>) throws -> PickleValue {
@@ -107,10 +110,10 @@ package struct Unpickler {
     case UInt8(ascii: "0"):
       if marks.last == stack.count { marks.removeLast() } else { _ = try pop() }
     case UInt8(ascii: "1"): _ = try popMark()
-    case UInt8(ascii: "2"): stack.append(try top())
-    case UInt8(ascii: "q"): memo[try reader.unsigned(1)] = try top()
-    case UInt8(ascii: "r"): memo[try reader.unsigned(4)] = try top()
-    case 0x94: memo[memo.count] = try top()
+    case UInt8(ascii: "2"): try refer(to: try top())
+    case UInt8(ascii: "q"): try memorize(try reader.unsigned(1))
+    case UInt8(ascii: "r"): try memorize(try reader.unsigned(4))
+    case 0x94: try memorize(memo.count)
     case UInt8(ascii: "h"): try recall(try reader.unsigned(1))
     case UInt8(ascii: "j"): try recall(try reader.unsigned(4))
     default: return false
@@ -143,11 +146,17 @@ package struct Unpickler {
   // MARK: The stack
 
   private mutating func add(_ kind: PickleNode.Kind, _ children: [Int] = []) throws {
-    guard nodes.count < Self.maximumValues else {
-      throw NeTIError("its pickle has more than \(Self.maximumValues) values")
-    }
+    try count(1 + children.count)
     stack.append(nodes.count)
     nodes.append(PickleNode(kind: kind, children: children))
+  }
+
+  /// Few bytes can ask for much memory, so everything that takes some is counted.
+  private mutating func count(_ more: Int) throws {
+    valueCount += more
+    guard valueCount <= Self.maximumValues else {
+      throw NeTIError("its pickle has more than \(Self.maximumValues) values")
+    }
   }
 
   private mutating func push(_ value: PickleValue) throws { try add(.leaf(value)) }
@@ -173,7 +182,17 @@ package struct Unpickler {
 
   private mutating func recall(_ index: Int) throws {
     guard let id = memo[index] else { throw unexpected("its memo") }
+    try refer(to: id)
+  }
+
+  private mutating func refer(to id: Int) throws {
+    try count(1)
     stack.append(id)
+  }
+
+  private mutating func memorize(_ index: Int) throws {
+    try count(1)
+    memo[index] = try top()
   }
 
   /// Appends to the container that is now on top of the stack.
@@ -182,6 +201,7 @@ package struct Unpickler {
   ) throws {
     let id = try top()
     guard isContainer(nodes[id].kind) else { throw unexpected("a \(what)") }
+    try count(items.count)
     nodes[id].children.append(contentsOf: items)
   }
 
