@@ -26,10 +26,10 @@ struct InterruptionTests {
     return try Data(contentsOf: place.path(Self.concept))
   }
 
-  /// Waits until something is so, for at most a minute and a half.
+  /// Waits until something is so, for at most some minutes.
   private func wait(_ tool: RunningTool, until condition: () -> Bool) {
     let start = ContinuousClock.now
-    while tool.isRunning, !condition(), ContinuousClock.now - start < .seconds(90) { usleep(2_000) }
+    while tool.isRunning, !condition(), ContinuousClock.now - start < .seconds(300) { usleep(2_000) }
   }
 
   private func stepsLogged(_ place: Workplace) -> [Int] {
@@ -66,6 +66,30 @@ struct InterruptionTests {
     #expect(resumed.code == 0, "\(resumed.error)")
     #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
     #expect(stepsLogged(place) == Array(1...10))
+  }
+
+  @Test("by SIGTERM in the midst of a long step ends at once, with the step before it")
+  func longStep() throws {
+    // Many seconds a step; what is left of it when the signal comes is longer than the limit.
+    let arguments = settings(2, ["--optim.gradient_accumulation_steps", "60"])
+    let whole = try uninterrupted(arguments)
+    let place = try Workplace()
+    try place.pictures(2)
+    let tool = try CommandLineTool.start(arguments, in: place.folder)
+    wait(tool) { !stepsLogged(place).isEmpty }
+    usleep(500_000)
+    let clock = ContinuousClock.now
+    tool.send(SIGTERM)
+    let result = tool.wait()
+    #expect(ContinuousClock.now - clock < Self.limit)
+    #expect(!result.killed && result.code == 143, "\(result.error)")
+    #expect(stepsLogged(place) == [1])
+    #expect(checkpoints(place) == ["step-000001.safetensors"])
+    #expect(result.error.contains("step 1 is saved"), "\(result.error)")
+    let resumed = try place.run(Self.resume)
+    #expect(resumed.code == 0, "\(resumed.error)")
+    #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
+    #expect(stepsLogged(place) == [1, 2])
   }
 
   @Test("before its first step ends with the signal's code, and the run can begin")
