@@ -16,14 +16,16 @@ struct BadPicturesTests {
     try place.expectFailure(Workplace.train(images: "texts"), ["texts", "JPEG, PNG or WebP"])
   }
 
-  @Test("a folder without permission", .enabled(if: getuid() != 0))
+  @Test("a folder without permission", .enabled(if: Surroundings.obeyingPermissions != nil))
   func permission() throws {
     let place = try Workplace()
     let folder = try place.pictures()
     try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: folder.path)
     defer { try? FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder.path) }
-    let result = try place.run(Workplace.train())
-    #expect(result.code == 1 && Workplace.failure(in: result.error).contains("permission"))
+    let setup = Surroundings.obeyingPermissions ?? ""
+    let result = try CommandLineTool.run(Workplace.train(), in: place.folder, setup: setup)
+    #expect(result.code == 1 && Workplace.failure(in: result.error).contains("ermission"))
+    #expect(Workplace.failure(in: result.error).contains("pictures"))
   }
 
   /// A PNG that says it has 40,000 × 25,000 pixels.

@@ -39,20 +39,48 @@ struct BadPlacesTests {
       ["convert", "concept.safetensors", "nowhere/toy.safetensors"], ["nowhere/toy.safetensors"])
   }
 
-  @Test("a folder without permission", .enabled(if: getuid() != 0))
+  @Test("a folder without permission", .enabled(if: Surroundings.obeyingPermissions != nil))
   func permission() throws {
     let place = try Workplace()
     try place.pictures()
+    try place.concept()
     try place.file("mine", "locked/file")
     let locked = place.path("locked").path
     try FileManager.default.setAttributes([.posixPermissions: 0o555], ofItemAtPath: locked)
     defer { try? FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: locked) }
-    try place.expectFailure(Workplace.train(output: "locked/run"), ["locked/run"])
+    let setup = Surroundings.obeyingPermissions
+    for (arguments, name) in [
+      (Workplace.train(output: "locked/run"), "locked/run"),
+      (["generate", "--prompt", "a cat", "--steps", "1", "--output", "locked/out"], "locked/out"),
+      (["generate", "--prompt", "a cat", "--steps", "1", "--output", "locked"], "locked/a-cat-s0.png"),
+      (["inspect", "concept.safetensors", "--plot", "locked/plot.png"], "locked/plot.png"),
+      (["convert", "concept.safetensors", "locked/toy.safetensors"], "locked/toy.safetensors"),
+    ] {
+      try place.expectFailure(arguments, [name, "ermission"], setup: setup)
+    }
+    let secret = place.path("concept.safetensors").path
+    try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: secret)
     try place.expectFailure(
-      ["generate", "--prompt", "a cat", "--steps", "1", "--output", "locked/out"], ["locked/out"])
+      ["inspect", "concept.safetensors"], ["concept.safetensors", "ermission"], setup: setup)
   }
 
-  // A limit on the size of files stands for a full disk, which takes root to make.
+  @Test("a real full disk", .enabled(if: Surroundings.smallDisk != nil))
+  func fullDisk() throws {
+    let place = try Workplace()
+    try place.pictures()
+    try place.concept()
+    try place.file("mine", "small/file")
+    let full = "No space left on device"
+    for (arguments, name) in [
+      (Workplace.train(output: "small/run"), "step-000001.safetensors"),
+      (["convert", "concept.safetensors", "small/toy.safetensors"], "small/toy.safetensors"),
+    ] {
+      try place.expectFailure(
+        arguments, ["cannot write", name, full, "nothing was changed"], setup: Surroundings.smallDisk)
+    }
+  }
+
+  // Elsewhere a limit on the size of files stands for a full disk.
 
   @Test("a disk that fills up while a concept is learned: the step before is still there")
   func fullWhileTraining() throws {
