@@ -11,24 +11,25 @@ struct DrawingOptions: ParsableArguments {
       valueName: "list"))
   var seed = NumberList([0])
 
-  @Option(help: "Denoising steps.")
+  @Option(help: ArgumentHelp("Denoising steps of each picture.", valueName: "number"))
   var steps: Int = 50
 
   @Option(
-    help:
-      "The scale of classifier-free guidance; what suits the model when left out (7.5 for Stable Diffusion).")
+    help: ArgumentHelp(
+      "How strongly the prompt leads (the scale of classifier-free guidance); what suits the model when left out, 7.5 for Stable Diffusion.",
+      valueName: "number"))
   var guidance: Double?
 
-  @Option(help: "\(SchedulerKind.allCases.map(\.rawValue).joined(separator: ", ")).")
+  @Option(help: ArgumentHelp("How a denoising step is computed.", valueName: "name"))
   var scheduler: SchedulerKind = .dpm
 
-  @Option(help: ArgumentHelp("What guidance leads away from.", valueName: "text"))
+  @Option(help: ArgumentHelp("What the pictures should not show.", valueName: "text"))
   var negativePrompt: String = ""
 
-  @Option(help: "In pixels; the model's own when left out.")
+  @Option(help: ArgumentHelp("In pixels; the model's own when left out.", valueName: "pixels"))
   var width: Int?
 
-  @Option(help: "In pixels; the model's own when left out.")
+  @Option(help: ArgumentHelp("In pixels; the model's own when left out.", valueName: "pixels"))
   var height: Int?
 
   func validate() throws {
@@ -81,7 +82,7 @@ struct DrawingOptions: ParsableArguments {
 
 /// Where pictures go and how that is told.
 struct ResultOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Where the pictures go.", valueName: "folder"))
+  @Option(help: ArgumentHelp("Where the pictures go; what is there stays.", valueName: "folder"))
   var output: String = "outputs"
 
   @Flag(help: "Print the pictures' files and recipes as JSON.")

@@ -12,16 +12,16 @@ struct ModelOptions: ParsableArguments {
       valueName: "folder or name"))
   var model: String?
 
-  @Option(help: "cpu, cuda, cuda:1 … or mps.")
+  @Option(help: ArgumentHelp("Where the model runs: cpu, cuda, cuda:1 … or mps.", valueName: "name"))
   var device: String = "cpu"
 
-  @Option(help: "Threads that one operation may use; all cores when left out.")
+  @Option(help: ArgumentHelp("Processor threads; all cores when left out.", valueName: "number"))
   var threads: Int?
 
   @Option(
-    help:
-      "fp32, or bf16: half the memory and faster where the processor has it, or tf32: fp32 whose products CUDA rounds. The concept itself always computes in fp32."
-  )
+    help: ArgumentHelp(
+      "What the base model computes in. bf16 takes half the memory, and less time where the processor has it; tf32 is fp32 whose products CUDA rounds.",
+      valueName: "name"))
   var precision: Precision = .fp32
 
   enum Precision: String, ExpressibleByArgument, CaseIterable {

@@ -28,10 +28,12 @@ struct Decompose: ParsableCommand {
   @Option(help: "What to draw, with {} in it; may be given several times.")
   var prompt: [String]
 
-  @Option(help: "frozen, cumulative or windows.")
+  @Option(help: ArgumentHelp("What a column shows.", valueName: "name"))
   var view: Decomposition.View = .frozen
 
-  @Option(help: "Columns, 1 to 100; 5 when neither this nor --timesteps is given.")
+  @Option(
+    help: ArgumentHelp(
+      "Columns, 1 to 100; 5 when neither this nor --timesteps is given.", valueName: "number"))
   var count: Int?
 
   @Option(
@@ -39,7 +41,9 @@ struct Decompose: ParsableCommand {
       "Where the columns are, such as 900,500,100; windows are written 999-700,699-0.", valueName: "list"))
   var timesteps: String?
 
-  @Option(help: ArgumentHelp("The word outside of the concept's part; its own category when left out."))
+  @Option(
+    help: ArgumentHelp(
+      "The word outside of the concept's part; its own category when left out.", valueName: "word"))
   var category: String?
 
   @Option(help: ArgumentHelp("Hidden units of the concept to keep, 1 to 128.", valueName: "number"))

@@ -20,8 +20,8 @@ struct Train: ParsableCommand {
       stands, in the place of the built-in sentences. With --masks, the loss counts where a picture of the \
       same name in that folder is bright. See docs/training-data.md.
 
-      A configuration in the structure of the authors' train.yaml is read with --config_path; any of its \
-      keys can be set on the command line, such as --optim.learning_rate 0.002.
+      A configuration in the structure of the NeTI authors' train.yaml is read with --config_path; any of \
+      its keys can be set on the command line, such as --optim.max_train_steps 500.
 
       Many concepts are a file with one JSON object a line, in the words of these flags. The same command \
       goes on until all are learned, and --shard shares them among machines; see docs/many-machines.md:
@@ -40,7 +40,8 @@ struct Train: ParsableCommand {
   var masks: String?
 
   @Option(
-    help: ArgumentHelp("What the concept is called, a word that the model does not know.", valueName: "token")
+    help: ArgumentHelp(
+      "What the concept is called: a word that the model does not know, such as <toy>.", valueName: "token")
   )
   var token: String?
 
@@ -49,10 +50,13 @@ struct Train: ParsableCommand {
 
   @OptionGroup var model: ModelOptions
 
-  @Option(help: "Updates of the mapper; what suits the model when left out.")
+  @Option(help: ArgumentHelp("Training steps; what suits the model when left out.", valueName: "number"))
   var steps: Int?
 
-  @Option(help: "Decides every random draw.")
+  @Option(
+    help: ArgumentHelp(
+      "Decides every random draw: the same seed gives the same concept. 0 when left out.", valueName: "number"
+    ))
   var seed: Int?
 
   @Option(
@@ -74,19 +78,26 @@ struct Train: ParsableCommand {
   var shard: String?
 
   @Option(
-    help:
-      "\(RepresentationKind.allCases.map(\.rawValue).joined(separator: ", ")): what the concept is made of.")
+    help: ArgumentHelp(
+      "What the concept is made of: neti, a network of timestep and layer; time or space, of one of them; ti, a single learned vector (textual inversion); xti, a vector for each layer. neti when left out.",
+      valueName: "name"))
   var representation: RepresentationKind?
 
-  @Option(help: "object, or style: which sentences the placeholder is trained in.")
+  @Option(
+    help: ArgumentHelp(
+      "What is learned, object or style: it decides the sentences that the concept is learned in.",
+      valueName: "name"))
   var property: String?
 
-  @Option(help: "Steps between two sets of validation pictures, always with the same seeds.")
+  @Option(
+    help: ArgumentHelp(
+      "Draw pictures every so many steps while learning, always with the same seeds.", valueName: "steps"))
   var validateEvery: Int?
 
   @Option(
     help: ArgumentHelp(
-      "What to draw then, with {} for the concept; may be given several times.", valueName: "prompt"))
+      "What --validate-every draws, with {} for the concept; may be given several times.", valueName: "prompt"
+    ))
   var validationPrompt: [String] = []
 
   @Option(
@@ -97,7 +108,7 @@ struct Train: ParsableCommand {
 
   @Option(
     name: .customLong("config_path"),
-    help: ArgumentHelp("A YAML configuration in the authors' structure.", valueName: "file"))
+    help: ArgumentHelp("A YAML configuration in the structure of the NeTI authors'.", valueName: "file"))
   var configPath: String?
 
   @Argument(
