@@ -17,7 +17,8 @@ struct FuzzTarget {
 
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
-    try weights(folder) + authors(folder) + configurations() + runs(folder) + tokenizer() + pictures()
+    try weights(folder) + authors(folder) + embeddings(folder) + configurations() + runs(folder) + tokenizer()
+      + pictures()
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -70,6 +71,15 @@ struct FuzzTarget {
         _ = try AuthorsCheckpoint(whole, embeddings: sound)
       },
     ]
+  }
+
+  private static func embeddings(_ folder: URL) throws -> [FuzzTarget] {
+    try ["a1111.pt", "xti.pt", "diffusers.safetensors", "xti.safetensors"].map { name in
+      let url = folder.appending(path: name)
+      return FuzzTarget(
+        name: "embedding \(name)", originals: [try fixture("community/\(name)")], file: name
+      ) { _ in _ = try CommunityEmbedding(contentsOf: url) }
+    }
   }
 
   private static func configurations() throws -> [FuzzTarget] {
