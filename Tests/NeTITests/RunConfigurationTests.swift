@@ -75,8 +75,34 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     #expect(c.optim.maxTrainSteps == 1000 && c.optim.learningRate == 1e-3)
     #expect(c.optim.mixedPrecision == .no && c.optim.lrScheduler == .cosine)
     #expect(c.optim.seed == 0)
+    try #require(loaded.notices.count == 2)
+    #expect(loaded.notices[0].hasPrefix("data.dataloader_num_workers has no effect"))
     #expect(
-      loaded.notices.count == 1 && loaded.notices[0].hasPrefix("data.dataloader_num_workers has no effect"))
+      loaded.notices[1].contains("0.001 is multiplied") && loaded.notices[1].contains("the rate is 0.008."))
+  }
+
+  @Test func `who names the rate is told that it is scaled, unless scale_lr is named, too, or it is not`()
+    throws
+  {
+    func notices(_ more: [(key: String, value: String)]) throws -> [String] {
+      try RunConfiguration.load(
+        overrides: [
+          ("log.exp_name", "run"), ("data.train_data_dir", "pictures"), ("data.placeholder_token", "<toy>"),
+        ] + more
+      ).notices
+    }
+    let rate = (key: "optim.learning_rate", value: "0.002")
+    #expect(
+      try notices([rate]) == [
+        "optim.learning_rate 0.002 is multiplied by batch × accumulation, 2 × 4: the rate is 0.016. "
+          + "--optim.scale_lr false takes it as it is"
+      ])
+    for more in [
+      [], [rate, ("optim.scale_lr", "true")], [rate, ("optim.scale_lr", "false")],
+      [rate, ("optim.train_batch_size", "1"), ("optim.gradient_accumulation_steps", "1")],
+    ] {
+      #expect(try notices(more).isEmpty)
+    }
   }
 
   @Test func `what is not named has the authors' defaults`() throws {
