@@ -3,6 +3,7 @@ import Foundation
 import NeTI
 import TestSupport
 import Testing
+import Torch
 
 #if os(Linux)
   @Suite("The memory that training takes", .serialized)
