@@ -19,6 +19,8 @@ struct Speed: ParsableCommand {
   @Option(help: "Samples that run together in training.") var batch = 1
   @Option(help: "Timed repeats of everything, after one that is not; medians are printed.") var repeats = 3
   @Flag(help: "Training only.") var trainingOnly = false
+  @Flag(help: "Processor time instead of time: with one thread, to compare beside other work.")
+  var processorTime = false
 
   func validate() throws {
     guard batch >= 1, repeats >= 1 else { throw ValidationError("--batch and --repeats begin at 1") }
@@ -26,6 +28,7 @@ struct Speed: ParsableCommand {
 
   func run() throws {
     Runtime.tuneAllocator()
+    Stopwatch.clock = processorTime ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC
     if let threads { try Runtime.setThreads(threads) }
     let dtype: DType = precision == .bf16 ? .bfloat16 : .float32
     var report = Report(
@@ -41,6 +44,8 @@ struct Speed: ParsableCommand {
     _ = try base.unet
     _ = try base.vae
     report.loading = clock.lap()
+    report.loadingPeak = Memory.peak()
+    Memory.resetPeak()
     try measure(stages, into: &report)
     print(report.table)
     let encoder = JSONEncoder()
@@ -76,10 +81,8 @@ struct Speed: ParsableCommand {
     guard !trainingOnly else { return }
 
     Memory.resetPeak()
-    let steps = 50
     report.add(
-      .conditioning, try median { try s.conditioning(steps: steps) },
-      operations: Double(steps) * text.forward)
+      .conditioning, try median { try s.conditioning(steps: 8) }, operations: text.forward)
     report.add(.denoising, try median { try s.denoisingStep() }, operations: 2 * unet.forward)
     report.add(
       .decode, try median { try s.decoding() }, operations: Operations.decoder(v, side: s.side).forward)
@@ -117,6 +120,7 @@ struct Report: Codable {
   /// Seconds to read and convert the three networks.
   var loading = 0.0
   /// Resident bytes at most, mapped weight files included.
+  var loadingPeak: Int?
   var trainingPeak: Int?
   var drawingPeak: Int?
   var rows: [Row] = []
@@ -152,7 +156,7 @@ struct Report: Codable {
     lines += [
       "| **training sample, latents known** | **\(Self.number(sum * 1000))** | | | |", "",
       "Peak of the machine: matrix product \(Self.number(matmulPeak)), 3×3 convolution \(Self.number(convolutionPeak)) · 10⁹/s. "
-        + "Loading: \(Self.number(loading)) s. Peak memory: training \(Self.gigabytes(trainingPeak)), drawing \(Self.gigabytes(drawingPeak)).",
+        + "Loading: \(Self.number(loading)) s. Peak memory: loading \(Self.gigabytes(loadingPeak)), training \(Self.gigabytes(trainingPeak)), drawing \(Self.gigabytes(drawingPeak)).",
     ]
     return lines.joined(separator: "\n")
   }

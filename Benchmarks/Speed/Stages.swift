@@ -1,4 +1,5 @@
 import Diffusion
+import Foundation
 import NeTI
 import Torch
 
@@ -92,12 +93,12 @@ struct Stages {
     return clock.lap()
   }
 
-  /// Seconds for the conditioning of one prompt at `steps` timesteps.
+  /// Seconds for the conditioning of one prompt at a timestep, of `steps` that run together.
   func conditioning(steps: Int) throws -> Double {
     let times = (0..<steps).map { Double(999 - 999 * $0 / steps) }
     var clock = Stopwatch()
     _ = try ConditioningTable(conditioner, prompt, timesteps: times)
-    return clock.lap()
+    return clock.lap() / Double(steps)
   }
 
   /// Seconds of the U-Net on both branches of guidance.
@@ -125,21 +126,29 @@ enum Stage: String, Codable, CaseIterable {
   case unetBackward = "U-Net, backward"
   case textBackward = "text encoder, backward"
   case optimizer = "optimiser"
-  case conditioning = "conditioning of a prompt, 50 steps"
+  case conditioning = "conditioning of a prompt, per timestep"
   case denoising = "denoising step, both branches"
   case decode = "VAE decoding, one picture"
 }
 
 /// Seconds between laps.
 struct Stopwatch {
-  private var last = ContinuousClock.now
+  /// What is counted; set once, before the first measurement.
+  nonisolated(unsafe) static var clock = CLOCK_MONOTONIC
 
-  mutating func start() { last = .now }
+  private var last = now()
+
+  private static func now() -> Double {
+    var t = timespec()
+    clock_gettime(clock, &t)
+    return Double(t.tv_sec) + Double(t.tv_nsec) * 1e-9
+  }
+
+  mutating func start() { last = Self.now() }
 
   mutating func lap() -> Double {
-    let now = ContinuousClock.now
+    let now = Self.now()
     defer { last = now }
-    let t = (now - last).components
-    return Double(t.seconds) + Double(t.attoseconds) * 1e-18
+    return now - last
   }
 }

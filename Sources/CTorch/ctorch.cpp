@@ -1,6 +1,8 @@
-#include "ctorch.h"
-
 #define AT_PER_OPERATOR_HEADERS
+#include "ctorch.h"
+#include "frozen.h"
+#include "handles.h"
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -17,7 +19,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/conv2d.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/embedding.h>
@@ -29,14 +30,12 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/gather.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/group_norm.h>
 #include <ATen/ops/index_copy.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/log.h>
 #include <ATen/ops/lt.h>
 #include <ATen/ops/matmul.h>
@@ -87,71 +86,9 @@
 static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 13,
               "neti is built against libtorch 2.13: run scripts/setup.py, or point LIBTORCH at it");
 
+using namespace neti;
+
 namespace {
-
-thread_local std::string last_error;
-
-at::Tensor &borrow(ct_tensor &handle) {
-  // An at::Tensor is one pointer to its TensorImpl; the handle is that pointer.
-  static_assert(sizeof(at::Tensor) == sizeof(ct_tensor));
-  return reinterpret_cast<at::Tensor &>(handle);
-}
-
-ct_tensor give(at::Tensor &&t) {
-  return reinterpret_cast<ct_tensor>(t.unsafeReleaseTensorImpl());
-}
-
-void describe(const char *operation, std::initializer_list<ct_tensor> inputs, const char *message) {
-  std::ostringstream s;
-  s << operation << '(';
-  bool first = true;
-  for (ct_tensor t : inputs) {
-    if (!first) s << ", ";
-    first = false;
-    if (!t) { s << "none"; continue; }
-    const at::Tensor &x = borrow(t);
-    s << x.sizes() << ' ' << c10::toString(x.scalar_type());
-  }
-  s << "): " << message;
-  last_error = s.str();
-}
-
-void fail(const char *operation, std::initializer_list<ct_tensor> inputs, const char *message) noexcept {
-  try {
-    describe(operation, inputs, message);
-  } catch (...) {
-    last_error.clear();  // out of memory: an error without words
-  }
-}
-
-template <typename F>
-ct_tensor make(const char *operation, std::initializer_list<ct_tensor> inputs, F body) {
-  try {
-    return give(body());
-  } catch (const c10::Error &e) {
-    fail(operation, inputs, e.what_without_backtrace());
-  } catch (const std::exception &e) {
-    fail(operation, inputs, e.what());
-  } catch (...) {
-    fail(operation, inputs, "an unknown error");
-  }
-  return nullptr;
-}
-
-template <typename F>
-int perform(const char *operation, std::initializer_list<ct_tensor> inputs, F body) {
-  try {
-    body();
-    return 0;
-  } catch (const c10::Error &e) {
-    fail(operation, inputs, e.what_without_backtrace());
-  } catch (const std::exception &e) {
-    fail(operation, inputs, e.what());
-  } catch (...) {
-    fail(operation, inputs, "an unknown error");
-  }
-  return 1;
-}
 
 at::IntArrayRef shape(const int64_t *sizes, int rank) {
   return at::IntArrayRef(sizes, static_cast<size_t>(rank));
@@ -169,10 +106,6 @@ c10::MemoryFormat format(int f) {
   case CT_PRESERVE: return c10::MemoryFormat::Preserve;
   default: return c10::MemoryFormat::Contiguous;
   }
-}
-
-std::optional<at::Tensor> maybe(ct_tensor t) {
-  return t ? std::optional<at::Tensor>(borrow(t)) : std::nullopt;
 }
 
 std::vector<at::Tensor> list(const ct_tensor *tensors, int n) {
@@ -487,7 +420,7 @@ ct_tensor ct_unary(int operation, ct_tensor a) {
     case CT_FLOOR: return at::floor(x);
     case CT_ISFINITE: return at::isfinite(x);
     case CT_SQUARE: return at::square(x);
-    case CT_QUICK_GELU: return at::mul(x, at::sigmoid(at::mul(x, 1.702)));
+    case CT_QUICK_GELU: return quick_gelu(x);
     case CT_MISH: return at::mish(x);
     }
     TORCH_CHECK(false, "no unary operation ", operation);
@@ -524,17 +457,6 @@ ct_tensor ct_argsort(ct_tensor a, int64_t dim, bool descending) { return make("a
 ct_tensor ct_matmul(ct_tensor a, ct_tensor b) { return make("matmul", {a, b}, [&] { return at::matmul(borrow(a), borrow(b)); }); }
 ct_tensor ct_baddbmm(ct_tensor input, ct_tensor a, ct_tensor b, double beta, double alpha) {
   return make("baddbmm", {input, a, b}, [&] { return at::baddbmm(borrow(input), borrow(a), borrow(b), beta, alpha); });
-}
-ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias) {
-  return make("linear", {x, weight, bias}, [&] { return at::linear(borrow(x), borrow(weight), maybe(bias)); });
-}
-ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding) {
-  return make("conv2d", {x, weight, bias}, [&] {
-    return at::conv2d(borrow(x), borrow(weight), maybe(bias), {stride, stride}, at::IntArrayRef{padding, padding});
-  });
-}
-ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps) {
-  return make("group_norm", {x, weight, bias}, [&] { return at::group_norm(borrow(x), groups, maybe(weight), maybe(bias), eps); });
 }
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps) {
   return make("layer_norm", {x, weight, bias}, [&] {

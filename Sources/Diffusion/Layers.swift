@@ -5,9 +5,9 @@ import Torch
 /// A square convolution.
 struct Convolution {
   /// How the weights of convolutions lie in memory, which decides how every picture-shaped tensor
-  /// lies: `.channelsLast` turns the whole of U-Net and VAE to that layout. The rest of the code
-  /// works with either.
-  static let format: MemoryFormat = .preserve
+  /// lies: `.channelsLast` turns the whole of U-Net and VAE to that layout, which is faster. The rest
+  /// of the code works with either.
+  static let format: MemoryFormat = .channelsLast
 
   let weight: Tensor
   let bias: Tensor
@@ -88,8 +88,11 @@ struct GroupNorm {
     self.epsilon = epsilon
   }
 
-  func callAsFunction(_ x: Tensor) throws -> Tensor {
-    try x.groupNorm(groups, weight, bias, eps: epsilon)
+  /// - Parameter activation: what follows; together with SiLU, less is kept for the backward pass.
+  func callAsFunction(_ x: Tensor, then activation: Activation? = nil) throws -> Tensor {
+    let isSiLU = activation == .silu || activation == .swish
+    let y = try x.groupNorm(groups, weight, bias, eps: epsilon, silu: isSiLU)
+    return isSiLU ? y : try activation?(y) ?? y
   }
 }
 

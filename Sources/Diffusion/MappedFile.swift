@@ -41,6 +41,17 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
     if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
   }
 
+  /// Gives the memory of `range` back to the system; what is read there again comes from the file again.
+  package func forget(_ range: Range<Int>) {
+    guard let base = bytes.baseAddress, !range.isEmpty else { return }
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    // Pages that lie wholly in the range: the others belong to neighbours, too.
+    let first = (range.lowerBound + page - 1) / page * page
+    let end = range.upperBound / page * page
+    guard first < end else { return }
+    madvise(UnsafeMutableRawPointer(mutating: base + first), end - first, MADV_DONTNEED)
+  }
+
   private static func failure(_ url: URL, _ code: Int32) -> DiffusionError {
     DiffusionError("cannot read \(url.path): \(String(cString: strerror(code)))")
   }

@@ -39,11 +39,11 @@ struct ResnetBlock {
   ///   - x: [B, inputs, h, w]
   ///   - activatedTime: activation(embedding of the timestep), [B, time]; all blocks share it.
   func callAsFunction(_ x: Tensor, activatedTime: Tensor? = nil) throws -> Tensor {
-    var h = try convolution1(activation(norm1(x)))
+    var h = try convolution1(norm1(x, then: activation))
     if let time, let activatedTime {
       h = try h + time(activatedTime).unsqueezed(-1).unsqueezed(-1)
     }
-    h = try convolution2(activation(norm2(h)))
+    h = try convolution2(norm2(h, then: activation))
     // The first operand decides the memory layout of a sum.
     let sum = try (shortcut?(x) ?? x) + h
     return scale == 1 ? sum : try sum / scale

@@ -75,6 +75,11 @@ public final class SafetensorsFile: Sendable {
     }
   }
 
+  /// Lets the system have the memory of a tensor that was copied and is not needed here again.
+  func forget(_ name: String) {
+    if let entry = entries[name] { file.forget(entry.range) }
+  }
+
   /// Checks each declaration and that together they cover `data`, the file's data part, exactly.
   private static func checkedEntries(_ header: SafetensorsHeader, data: Range<Int>) throws
     -> [String: SafetensorsEntry]

@@ -83,7 +83,7 @@ public final class UNet {
     for block in blocks {
       x = try block(x, activatedTime: activatedTime, contexts, skips: &skips)
     }
-    return try convolutionOut(configuration.activation(normOut(x)))
+    return try convolutionOut(normOut(x, then: configuration.activation))
   }
 
   /// A context for every layer, in the weights' dtype and on their device.

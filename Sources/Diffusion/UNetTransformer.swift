@@ -70,10 +70,6 @@ struct TransformerBlock {
 
   /// Shazeer, *GLU Variants Improve Transformer*: W₂ (a · gelu(g)), with [a; g] = W₁ x.
   private func perceptron(_ x: Tensor) throws -> Tensor {
-    let both = try gated(x)
-    let half = both.size(-1) / 2
-    let a = try both.sliced(-1, 0..<half)
-    let g = try both.sliced(-1, half..<half * 2)
-    return try output(a * g.gelu())
+    try output(gated(x).geglu())
   }
 }

@@ -120,5 +120,5 @@ struct VAEOutput {
     convolution = try Convolution(inputs, outputs, weights / "conv_out")
   }
 
-  func callAsFunction(_ x: Tensor) throws -> Tensor { try convolution(norm(x).silu()) }
+  func callAsFunction(_ x: Tensor) throws -> Tensor { try convolution(norm(x, then: .silu)) }
 }

@@ -73,7 +73,14 @@ public struct Weights {
     }
     store.unused.remove(key)
     let stored = try place.file.tensor(place.name)
-    return try stored.to(store.dtype, device: store.device, format: shape.count == 4 ? format : .preserve)
+    let layout = shape.count == 4 ? format : .preserve
+    let converted = try stored.to(store.dtype, device: store.device, format: layout)
+    // A copy was made: without this, the file would count as this process's memory until the last
+    // tensor is read.
+    if (stored.dtype, stored.device, layout) != (store.dtype, store.device, .preserve) {
+      place.file.forget(place.name)
+    }
+    return converted
   }
 
   /// - Throws: `DiffusionError` that names the tensors that were never asked for.
