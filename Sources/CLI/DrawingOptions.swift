@@ -32,6 +32,13 @@ struct DrawingOptions: ParsableArguments {
   @Option(help: ArgumentHelp("In pixels; the model's own when left out.", valueName: "pixels"))
   var height: Int?
 
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "Decode in overlapping tiles: less memory for large pictures, with slight differences at the seams. Where memory is short, when left out."
+  )
+  var vaeTiling: Bool?
+
   func validate() throws {
     guard (1...1000).contains(steps) else { throw ValidationError("--steps \(steps): between 1 and 1000") }
     if let guidance, !(guidance.isFinite && guidance >= 0 && guidance <= 1000) {
@@ -54,6 +61,7 @@ struct DrawingOptions: ParsableArguments {
     s.negativePrompt = negativePrompt
     s.width = width
     s.height = height
+    s.vaeTiling = vaeTiling
     return s
   }
 

@@ -56,7 +56,13 @@ struct ModelOptions: ParsableArguments {
   func open(_ folder: ModelFolder) throws -> StableDiffusion {
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
-    return try StableDiffusion(folder, dtype: precision.dtype, device: Device(device) ?? .cpu)
+    let base = try StableDiffusion(folder, dtype: precision.dtype, device: Device(device) ?? .cpu)
+    base.willLoad = { component, bytes in
+      // What takes no noticeable time is not worth a line.
+      guard bytes > 100 << 20 else { return }
+      note("loading \(base.folder.name)'s \(component.title) (\(bytes >> 20) MiB)")
+    }
+    return base
   }
 }
 

@@ -14,6 +14,17 @@ public struct ModelFolder: Sendable {
     case vae
     case scheduler
 
+    /// What it is called in a sentence.
+    public var title: String {
+      switch self {
+      case .tokenizer: "tokenizer"
+      case .textEncoder: "text encoder"
+      case .unet: "U-Net"
+      case .vae: "VAE"
+      case .scheduler: "scheduler"
+      }
+    }
+
     /// How the weight files' names begin.
     var weightsName: String { self == .textEncoder ? "model" : "diffusion_pytorch_model" }
   }

@@ -64,14 +64,18 @@ extension StableDiffusion {
   }
 
   /// Pictures of latents [B, C, h, w] as the U-Net left them.
-  public func decode(_ latents: Tensor) throws -> [DecodedPicture] {
+  ///
+  /// - Parameter tiled: whether the VAE decodes in tiles (see `VAE.decodeInTiles`); where the memory is
+  ///   too short for the whole, when nil.
+  public func decode(_ latents: Tensor, tiled: Bool? = nil) throws -> [DecodedPicture] {
     try withoutGradients {
       let (count, height, width) = (latents.size(0), latents.size(2) * vaeFactor, latents.size(3) * vaeFactor)
       let rows = max(1, Self.pixelsPerDecoding / max(1, width * height))
+      let inTiles = try tiled ?? !hasMemory(forDecoding: rows * width * height)
       var pictures: [DecodedPicture] = []
       for start in stride(from: 0, to: count, by: rows) {
         let part = try latents.sliced(0, start..<min(start + rows, count)) / scalingFactor
-        let images = try vae.decode(part).to(.float32)
+        let images = try inTiles ? vae.decodeInTiles(part) : vae.decode(part).to(.float32)
         let values = try ((images / 2 + 0.5).clamped(0, 1) * 255).rounded()
         let bytes = try values.permuted([0, 2, 3, 1]).to(.uint8, device: .cpu).bytes()
         let size = 3 * width * height
@@ -82,5 +86,11 @@ extension StableDiffusion {
       }
       return pictures
     }
+  }
+
+  /// Whether `pixels` can be decoded at once in what is free; true where nothing tells.
+  private func hasMemory(forDecoding pixels: Int) throws -> Bool {
+    guard device == .cpu, let free = SystemMemory.available() else { return true }
+    return try vae.decodingBytes(pixels: pixels) <= free
   }
 }

@@ -37,6 +37,9 @@ public final class StableDiffusion {
   /// From the folder; may be changed, to draw as other versions of the reference do.
   public var schedulerConfiguration: SchedulerConfiguration
 
+  /// Called before a network is loaded, with the size of its files in bytes.
+  public var willLoad: (ModelFolder.Component, _ bytes: Int) -> Void = { _, _ in }
+
   private var loadedTextEncoder: CLIPTextEncoder?
   private var loadedUNet: UNet?
   private var loadedVAE: VAE?
@@ -107,7 +110,10 @@ public final class StableDiffusion {
   private func weights(_ component: ModelFolder.Component, rename: ((String) -> String?)? = nil) throws
     -> Weights
   {
-    try Weights(files: folder.weightFiles(component), dtype: dtype, device: device, rename: rename)
+    let files = try folder.weightFiles(component)
+    let sizes = try files.map { try $0.resourceValues(forKeys: [.fileSizeKey]).fileSize ?? 0 }
+    willLoad(component, sizes.reduce(0, +))
+    return try Weights(files: files, dtype: dtype, device: device, rename: rename)
   }
 
   // MARK: Properties

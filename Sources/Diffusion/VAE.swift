@@ -26,6 +26,9 @@ public final class VAE {
     try weights.finish()
   }
 
+  /// The dtype of the weights, and of what is computed.
+  var weightType: DType { encoder.inputWeight.dtype }
+
   /// The current name of a tensor in a file of any age: the attention's layers were once called
   /// `query`, `key`, `value` and `proj_attn`.
   public static func currentName(_ name: String) -> String? {

@@ -13,6 +13,8 @@ public struct DrawingSettings: Sendable {
   /// In pixels; the model's own when nil.
   public var width: Int?
   public var height: Int?
+  /// Whether the VAE decodes in tiles; where memory is short, when nil.
+  public var vaeTiling: Bool?
 
   public init() {}
 }
@@ -116,7 +118,7 @@ public struct PictureDrawing {
               },
               conditional: plan.contexts)
             done += timesteps.count * seeds.count
-            for (seed, p) in zip(seeds, try model.decode(latents)) {
+            for (seed, p) in zip(seeds, try model.decode(latents, tiled: settings.vaeTiling)) {
               drawn.append(
                 DrawnPicture(
                   prompt: prompt, seed: seed, variant: plan.variant,

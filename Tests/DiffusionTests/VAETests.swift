@@ -126,4 +126,39 @@ import Torch
       Golden.message { _ = try vae.encode(images.sliced(1, 0..<2)) }?.contains("[2, 2, 16, 12]") == true)
     #expect(Golden.message { _ = try vae.decode(images.selected(0, 0)) }?.contains("[3, 16, 12]") == true)
   }
+
+  @Test(
+    "One tile is the whole picture; several differ from it by less than 0.1 on average, and have no seams")
+  func tiles() throws {
+    let vae = try Golden.miniVAE()
+    let side = vae.tileSide
+    let random = try RandomSource(seed: 71)
+    let one = try random.normal([1, 4, side, side])
+    #expect(try relativeError(vae.decodeInTiles(one), vae.decode(one)) < 1e-6)
+    // Smooth latents, as pictures have: noise has no neighbourhood that a tile could share.
+    let (height, width) = (side * 2 - 3, side + 5)
+    let large = try random.normal([1, 4, 5, 4]).upsampledNearest(height: height, width: width)
+    let (tiled, whole) = (try vae.decodeInTiles(large), try vae.decode(large))
+    #expect(tiled.shape == [1, 3, height * 4, width * 4])
+    #expect(try (tiled - whole).abs().mean().item() < 0.1)
+    // Steps from one column to the next are as large as in the whole picture.
+    func steps(_ x: Tensor) throws -> [Double] {
+      let n = x.size(3)
+      return try (x.sliced(3, 1..<n) - x.sliced(3, 0..<n - 1)).abs().mean([0, 1, 2]).doubles()
+    }
+    for (a, b) in zip(try steps(tiled), try steps(whole)) { #expect(a < b + 0.05) }
+  }
+
+  @Test(
+    "Tiles cover a picture, overlap by a quarter and have one size", arguments: [3, 16, 17, 28, 29, 64, 1000])
+  func places(length: Int) {
+    let tiles = VAE.tiles(length, side: 16)
+    #expect(tiles.first?.lowerBound == 0)
+    #expect(tiles.last?.upperBound == length)
+    for t in tiles { #expect(t.count == min(16, length)) }
+    for (a, b) in zip(tiles, tiles.dropFirst()) {
+      #expect(a.upperBound - b.lowerBound >= 4)
+      #expect(a.lowerBound < b.lowerBound)
+    }
+  }
 }

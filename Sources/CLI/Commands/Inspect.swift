@@ -27,6 +27,8 @@ struct Inspect: ParsableCommand {
   var json = false
 
   func run() throws {
+    // So little is computed that waking other threads takes longer.
+    try Runtime.setThreads(1)
     let concept = try Concept.open(URL(filePath: file))
     let importance = try concept.representation.unitImportance()
     if let plot {

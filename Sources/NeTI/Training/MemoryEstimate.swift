@@ -46,33 +46,6 @@ public struct MemoryEstimate: Sendable {
     bytes = weightBytes + Double(samples) * (kept + textKept) * Self.keptBytes(dtype) + Self.fixedBytes
   }
 
-  /// Bytes that this process may still take: what is available on the machine, or less where a
-  /// control group says so; nil where nothing tells.
-  public static func available() -> Double? {
-    var limits: [Double] = []
-    if let text = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8) {
-      for line in text.split(separator: "\n") where line.hasPrefix("MemAvailable:") {
-        let kilobytes = line.split(separator: " ").dropFirst().first.flatMap { Double($0) }
-        if let kilobytes { limits.append(kilobytes * 1024) }
-      }
-    } else {
-      limits.append(Double(ProcessInfo.processInfo.physicalMemory))
-    }
-    func number(_ path: String) -> Double? {
-      (try? String(contentsOfFile: path, encoding: .utf8)).flatMap {
-        Double($0.trimmingCharacters(in: .whitespacesAndNewlines))
-      }
-    }
-    // Version 2 of control groups, then version 1.
-    for (limit, used) in [
-      ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-      ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ] {
-      if let most = number(limit), most < 1e15 { limits.append(most - (number(used) ?? 0)) }
-    }
-    return limits.min()
-  }
-
   /// What a run needs that trains as `configuration` says.
   ///
   /// - Parameters:
@@ -127,7 +100,7 @@ public struct MemoryEstimate: Sendable {
         "--precision bf16 --optim.train_batch_size 1 --data.resolution \(small)",
         try estimate(1, small, .bfloat16)
       ))
-    try require(estimate(batch, side, model.dtype), available: available(), alternatives: others)
+    try require(estimate(batch, side, model.dtype), available: SystemMemory.available(), alternatives: others)
   }
 
   /// Refuses what cannot fit, with settings that would; `alternatives` are tried in order.
