@@ -121,13 +121,17 @@ struct FuzzTarget {
       {"images": "a/b", "masks": "m", "token": "<a>", "category": "cat", "output": "A", "steps": 7}
       {"images": "c", "token": "<b\\u00e9>", "category": "mug", "eval.validation_prompts": ["a {}", "b {}"]}
       """
+    for pictures in ["a/b", "m", "c"] {
+      try FileManager.default.createDirectory(
+        at: folder.appending(path: pictures), withIntermediateDirectories: true)
+    }
     return [
       FuzzTarget(
         name: "YAML", originals: [Data(settings.utf8)], file: yaml.lastPathComponent
       ) { _ in _ = try RunConfiguration.load(yaml: yaml) },
       FuzzTarget(name: "manifest", originals: [Data(manifest.utf8)], file: "list.jsonl") {
         let list = try ConceptManifest($0, name: "list.jsonl", folder: folder)
-        for entry in list.entries { _ = try RunConfiguration.load(entry: entry) }
+        for entry in list.entries { _ = try list.configuration(of: entry, output: folder) { _ in nil } }
       },
       FuzzTarget(name: "run log", originals: [events], file: log.lastPathComponent) { _ in
         _ = try RunLog.read(log)

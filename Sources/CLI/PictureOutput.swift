@@ -21,10 +21,10 @@ struct PictureOutput {
 
   /// One picture, called by its prompt, variant and seed, with its recipe in text chunks.
   func write(_ drawn: DrawnPicture, recipe: [String: String]) throws -> URL {
-    var text = recipe.merging(drawn.variant.recipe) { $1 }
+    var text = recipe.merging(drawn.variant.names.recipe) { $1 }
     text["prompt"] = drawn.prompt
     text["seed"] = String(drawn.seed)
-    let stem = [Self.slug(drawn.prompt), drawn.variant.slug, "s\(drawn.seed)"].compactMap { $0 }
+    let stem = [Self.slug(drawn.prompt), drawn.variant.names.slug, "s\(drawn.seed)"].compactMap { $0 }
       .joined(separator: "-")
     return try write(drawn.picture, stem: stem, text: text)
   }
@@ -51,7 +51,7 @@ struct PictureOutput {
         pictures: zip(drawn, files).map {
           Entry(
             file: $1.relativePath, prompt: $0.prompt, seed: $0.seed, truncation: $0.truncation,
-            setting: $0.variant.recipe)
+            setting: $0.variant.names.recipe)
         },
         sheet: sheet?.relativePath, recipe: recipe))
   }
@@ -78,7 +78,7 @@ struct PictureOutput {
     var columns: [String] = []
     for d in drawn {
       let label = acrossVariants && severalSeeds ? "\(d.prompt), seed \(d.seed)" : d.prompt
-      let column = acrossVariants ? d.variant.label : "seed \(d.seed)"
+      let column = acrossVariants ? d.variant.names.label : "seed \(d.seed)"
       if !columns.contains(column) { columns.append(column) }
       if let i = rows.firstIndex(where: { $0.label == label }) {
         rows[i].pictures.append(d.picture)

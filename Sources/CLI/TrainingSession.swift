@@ -105,7 +105,7 @@ enum TrainingSession {
   private static func rateText(_ c: RunConfiguration) -> String {
     let o = c.optim
     let used = String(format: "%g", o.learningRateSchedule().base)
-    guard o.scaleLr else { return used }
+    guard o.scaleLr, o.samplesPerStep > 1 else { return used }
     return "\(used) (\(String(format: "%g", o.learningRate)) × batch × accumulation, as optim.scale_lr asks)"
   }
 

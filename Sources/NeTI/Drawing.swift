@@ -19,24 +19,6 @@ public struct DrawingSettings: Sendable {
   public init() {}
 }
 
-/// What distinguishes the pictures of one prompt and seed: a column of a sheet.
-public enum DrawingVariant: Sendable, Equatable {
-  /// The concept as it is, or a prompt without one.
-  case whole
-  /// Only the first units of the concept's mapper.
-  case truncation(Int)
-  /// Two concepts, the appearance's from this timestep on.
-  case mixed(from: Int)
-  /// A mixture's concepts by themselves.
-  case geometry, appearance
-  /// The concept as it is at one timestep, at every step.
-  case frozen(Int)
-  /// The concept down to a timestep, the category's word below.
-  case cumulative(Int)
-  /// The concept between two timesteps, the category's word outside.
-  case window(ClosedRange<Int>)
-}
-
 /// A picture's conditioning: what the cross-attention layers see at each denoising step.
 ///
 /// The one seam between concepts and drawing. Whatever is done with concepts (truncation, mixing,
