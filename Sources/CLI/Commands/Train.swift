@@ -61,7 +61,7 @@ struct Train: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "The folder of the run; it must be empty or new. With --manifest, the folder of all runs.",
+      "The folder of the run, empty or new; in outputs, named after the token, when left out. With --manifest, the folder of all runs.",
       valueName: "folder"))
   var output: String?
 
