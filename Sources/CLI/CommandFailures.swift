@@ -1,3 +1,4 @@
+import ArgumentParser
 import Diffusion
 import Imaging
 import NeTI
@@ -6,5 +7,7 @@ import Torch
 extension TorchError: CommandFailure {}
 extension DiffusionError: CommandFailure {}
 extension ImagingError: CommandFailure {}
-extension NeTIError: CommandFailure {}
+extension NeTIError: CommandFailure {
+  var exitCode: ExitCode { isWrongUsage ? .validationFailure : .failure }
+}
 extension RunFolderInUse: CommandFailure {}

@@ -45,8 +45,8 @@ struct Neti: ParsableCommand {
       }
     } catch let error as any CommandFailure {
       complain("\(error)")
-      exit(withError: ExitCode.failure)
-    } catch  where exitCode(for: error).isSuccess {
+      exit(withError: error.exitCode)
+    } catch where exitCode(for: error).isSuccess {
       exit(withError: error)
     } catch {
       // Wrong usage: what the user wrote is in the message.
@@ -57,5 +57,11 @@ struct Neti: ParsableCommand {
   }
 }
 
-/// An error of the libraries: one line for the user, exit code 1.
-protocol CommandFailure: Error, CustomStringConvertible {}
+/// An error of the libraries: one line for the user, exit code 1, or 64 for wrong usage.
+protocol CommandFailure: Error, CustomStringConvertible {
+  var exitCode: ExitCode { get }
+}
+
+extension CommandFailure {
+  var exitCode: ExitCode { .failure }
+}

@@ -1,7 +1,7 @@
 public import ArgumentParser
 public import Diffusion
 import Foundation
-import NeTI
+public import NeTI
 import Torch
 
 /// Which model, and where and how it runs.
@@ -94,3 +94,5 @@ struct NumberList: ExpressibleByArgument {
 }
 
 extension SchedulerKind: ExpressibleByArgument {}
+
+extension ConceptLayout: ExpressibleByArgument {}

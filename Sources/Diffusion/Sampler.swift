@@ -77,15 +77,14 @@ public final class Sampler {
   /// One step for the whole batch.
   ///
   /// - Parameters:
-  ///   - conditional: for all layers, or one per layer; of one row that all pictures share, or of one
-  ///     row per picture.
-  ///   - unconditional: as `conditional`; not looked at without guidance.
-  public func step(conditional: [CrossAttentionContext], unconditional: [CrossAttentionContext]) throws {
+  ///   - regions: what is drawn, and where; most often one region, the whole picture.
+  ///   - unconditional: as a region's contexts; not looked at without guidance.
+  public func step(_ regions: [Region], unconditional: [CrossAttentionContext]) throws {
     guard !isDone else { throw DiffusionError("sampler: all \(timesteps.count) steps are done") }
     try withoutGradients {
       let input = try Tensor.concatenated(
         pictures.map { try $0.scheduler.scaledInput($0.latents, at: index) }, 0)
-      let output = try guided(input, conditional, unconditional).to(.float32)
+      let output = try predicted(input, regions, unconditional)
       for i in pictures.indices {
         pictures[i].latents = try pictures[i].scheduler.step(
           output.sliced(0, i..<i + 1), at: index, pictures[i].latents, random: pictures[i].random)
@@ -98,17 +97,17 @@ public final class Sampler {
   ///
   /// - Parameters:
   ///   - check: called with the index of each step before it; throws to stop.
-  ///   - conditional: the contexts of a step, from its index.
+  ///   - regions: what a step draws, from its index.
   /// - Returns: the latents, [B, C, h, w].
-  /// - Throws: what `check` and `conditional` throw; `DiffusionError` when numbers leave the range of
+  /// - Throws: what `check` and `regions` throw; `DiffusionError` when numbers leave the range of
   ///   the dtype.
   public func run(
     unconditional: [CrossAttentionContext], check: (Int) throws -> Void = { _ in },
-    conditional: (Int) throws -> [CrossAttentionContext]
+    regions: (Int) throws -> [Region]
   ) throws -> Tensor {
     while !isDone {
       try check(index)
-      try step(conditional: conditional(index), unconditional: unconditional)
+      try step(regions(index), unconditional: unconditional)
     }
     let result = try latents
     guard try result.isFinite().to(.float32).min().item() == 1 else {
@@ -116,6 +115,29 @@ public final class Sampler {
         "sampling gave numbers that are not finite; try a lower guidance or precision fp32")
     }
     return result
+  }
+
+  /// The guided output of all regions, blended, in fp32.
+  private func predicted(_ input: Tensor, _ regions: [Region], _ unconditional: [CrossAttentionContext])
+    throws
+    -> Tensor
+  {
+    if regions.count == 1, regions[0].place == nil {
+      return try guided(input, regions[0].contexts, unconditional).to(.float32)
+    }
+    let sum = try Tensor.zeros(input.shape, device: device)
+    let width = input.size(3)
+    for region in regions {
+      guard let place = region.place, 0 <= place.columns.lowerBound, place.columns.upperBound <= width,
+        place.columns.count == place.shares.count
+      else {
+        throw DiffusionError("sampler: a region that has no place in latents \(input.shape)")
+      }
+      let part = try guided(input.sliced(3, place.columns), region.contexts, unconditional).to(.float32)
+      let shared = try part * Tensor(place.shares).to(device: device)
+      try sum.add(shared.padded([place.columns.lowerBound, width - place.columns.upperBound]))
+    }
+    return sum
   }
 
   /// The U-Net's output, with guidance.

@@ -37,7 +37,8 @@ extension StableDiffusion {
       let unconditional = try settings.usesGuidance ? [CrossAttentionContext(encode(negative))] : []
       let sampler = try Sampler(
         unet, schedulerConfiguration, settings, height: size.height, width: size.width, device: device)
-      let latents = try sampler.run(unconditional: unconditional, check: check) { _ in [conditional] }
+      let latents = try sampler.run(unconditional: unconditional, check: check) { _ in [Region([conditional])]
+      }
       return try decode(latents)
     }
   }

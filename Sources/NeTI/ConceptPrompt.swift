@@ -40,6 +40,14 @@ public struct ConceptPrompter: Sendable {
   private let names: [Name]
   private let placeholders: [(text: String, id: Int)]
 
+  /// A concept's own prompt, where several are drawn side by side.
+  struct Part {
+    /// Index of the concept.
+    let concept: Int
+    /// With this concept's placeholder only.
+    let prompt: ConceptPrompt
+  }
+
   /// Throws when two concepts have one name.
   public init(_ tokenizer: CLIPTokenizer, _ names: [Name]) throws {
     var tokenizer = tokenizer
@@ -47,7 +55,7 @@ public struct ConceptPrompter: Sendable {
     for (i, n) in names.enumerated() {
       if names[..<i].contains(where: { $0.name == n.name }) {
         throw NeTIError(
-          "two concepts are called “\(n.name)”; give each a name of its own: --concept name=FILE")
+          wrongUsage: "two concepts are called “\(n.name)”; give each a name of its own: --concept name=FILE")
       }
       // The row of the placeholder is overwritten, so its spelling matters to nobody but the scanner.
       let text = "<|neti-placeholder-\(i)|>"
@@ -60,15 +68,45 @@ public struct ConceptPrompter: Sendable {
 
   /// Tokenises `text`; every concept must stand in it exactly once.
   public func callAsFunction(_ text: String) throws -> ConceptPrompt {
-    let tokenized = tokenizer(try substituted(text))
-    var positions: [Int] = []
-    for (n, p) in zip(names, placeholders) {
-      guard let at = tokenized.ids.firstIndex(of: p.id) else {
+    try tokenized(substituted(text), names.indices, in: text)
+  }
+
+  /// A prompt for each concept by itself, in the order in which they stand in `text`.
+  ///
+  /// What stands before the first concept and after the last belongs to all; what joins them is left
+  /// out. “a photo of {toy} next to {mug} in the snow” has the parts “a photo of {toy} in the snow” and
+  /// “a photo of {mug} in the snow”.
+  func parts(_ text: String) throws -> [Part] {
+    let whole = try substituted(text)
+    let found = try placeholders.indices.map { c in
+      guard let range = whole.firstRange(of: placeholders[c].text) else {
+        throw NeTIError(wrongUsage: "the prompt “\(text)” has no \(Self.braces(names[c]))")
+      }
+      return (concept: c, range: range)
+    }.sorted { $0.range.lowerBound < $1.range.lowerBound }
+    guard let first = found.first, let last = found.last else { return [] }
+    let (before, after) = (whole[..<first.range.lowerBound], whole[last.range.upperBound...])
+    return try found.map {
+      let own = before + placeholders[$0.concept].text + after
+      return Part(concept: $0.concept, prompt: try tokenized(String(own), [$0.concept], in: text))
+    }
+  }
+
+  /// - Parameters:
+  ///   - substituted: with the placeholders' own spelling.
+  ///   - concepts: those that stand in it.
+  ///   - text: what the user wrote.
+  private func tokenized(_ substituted: String, _ concepts: some Sequence<Int>, in text: String) throws
+    -> ConceptPrompt
+  {
+    let tokenized = tokenizer(substituted)
+    let positions = try concepts.map { c in
+      guard let at = tokenized.ids.firstIndex(of: placeholders[c].id) else {
         throw NeTIError(
-          "the prompt “\(text)” is too long: \(Self.braces(n)) lies beyond the model's "
+          "the prompt “\(text)” is too long: \(Self.braces(names[c])) lies beyond the model's "
             + "\(tokenizer.modelMaxLength) tokens and would be cut off; put it nearer to the start")
       }
-      positions.append(at)
+      return at
     }
     return ConceptPrompt(
       text: text, ids: tokenized.ids, positions: positions,
@@ -85,7 +123,8 @@ public struct ConceptPrompter: Sendable {
       let count = result.ranges(of: braces).count
       guard count == 1 else {
         throw NeTIError(
-          "the prompt “\(text)” has \(count == 0 ? "no \(braces)" : "\(braces) \(count) times"); "
+          wrongUsage:
+            "the prompt “\(text)” has \(count == 0 ? "no \(braces)" : "\(braces) \(count) times"); "
             + "write \(braces) exactly once, where the concept belongs, as in “a photo of \(braces) on a beach”"
         )
       }
@@ -95,7 +134,8 @@ public struct ConceptPrompter: Sendable {
       let unknown = result[open...close]
       let known = names.map { Self.braces($0) }.joined(separator: ", ")
       throw NeTIError(
-        "the prompt “\(text)” has \(unknown), but no concept \(known.isEmpty ? "" : "of that name ")was given"
+        wrongUsage:
+          "the prompt “\(text)” has \(unknown), but no concept \(known.isEmpty ? "" : "of that name ")was given"
           + (known.isEmpty ? "; give one with --concept FILE" : "; there is \(known)"))
     }
     return result

@@ -19,20 +19,25 @@ public struct DrawingSettings: Sendable {
   public init() {}
 }
 
-/// A picture's conditioning: what the cross-attention layers see at each denoising step.
+/// A picture's conditioning: what the cross-attention layers see at each denoising step, and where.
 ///
 /// The one seam between concepts and drawing. Whatever is done with concepts (truncation, mixing,
-/// decomposition) is a way to make plans.
+/// decomposition, several side by side) is a way to make plans.
 public struct DrawingPlan {
   public let variant: DrawingVariant
-  /// The contexts of the `index`-th denoising step: one for all layers, or one per layer.
-  public let contexts: (_ index: Int) throws -> [CrossAttentionContext]
+  /// What the `index`-th denoising step draws: most often one region, the whole picture.
+  public let regions: (_ index: Int) throws -> [Region]
 
+  public init(_ variant: DrawingVariant, regions: @escaping (_ index: Int) throws -> [Region]) {
+    self.variant = variant
+    self.regions = regions
+  }
+
+  /// One region: the contexts of the `index`-th denoising step, one for all layers, or one per layer.
   public init(
     _ variant: DrawingVariant, contexts: @escaping (_ index: Int) throws -> [CrossAttentionContext]
   ) {
-    self.variant = variant
-    self.contexts = contexts
+    self.init(variant) { [Region(try contexts($0))] }
   }
 }
 
@@ -62,7 +67,8 @@ public struct PictureDrawing {
   public let timesteps: [Double]
   private let model: StableDiffusion
   private let settings: DrawingSettings
-  private let size: (height: Int, width: Int)
+  /// Of the latents.
+  let size: (height: Int, width: Int)
 
   /// Throws when the model cannot draw with these settings.
   public init(_ model: StableDiffusion, _ settings: DrawingSettings) throws {
@@ -98,7 +104,7 @@ public struct PictureDrawing {
               check: { i in
                 try progress(DrawingProgress(stepsDone: done + i * seeds.count, stepsTotal: total))
               },
-              conditional: plan.contexts)
+              regions: plan.regions)
             done += timesteps.count * seeds.count
             for (seed, p) in zip(seeds, try model.decode(latents, tiled: settings.vaeTiling)) {
               drawn.append(
@@ -145,10 +151,14 @@ extension Concept {
 extension ConceptPrompter {
   /// A line for each prompt that does not fit into the model's length.
   func cutOffWarnings(_ prompts: [String], modelMaxLength: Int) throws -> [String] {
-    try prompts.compactMap { text in
-      let cut = try self(text).cutOff
-      return cut.isEmpty
-        ? nil : "the prompt is longer than the model's \(modelMaxLength) tokens; “\(cut)” was cut off"
-    }
+    try prompts.compactMap { try self($0).cutOffWarning(modelMaxLength: modelMaxLength) }
+  }
+}
+
+extension ConceptPrompt {
+  /// A line for a prompt that does not fit into the model's length.
+  func cutOffWarning(modelMaxLength: Int) -> String? {
+    cutOff.isEmpty
+      ? nil : "the prompt is longer than the model's \(modelMaxLength) tokens; “\(cutOff)” was cut off"
   }
 }

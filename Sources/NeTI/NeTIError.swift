@@ -1,6 +1,18 @@
 /// Something that went wrong here, in words for the person who can mend it: what, where, what to do.
 public struct NeTIError: Error, CustomStringConvertible, Sendable {
   public let message: String
-  public init(_ message: String) { self.message = message }
+  /// Whether what was asked for contradicts itself, so that it is to be asked differently.
+  public let isWrongUsage: Bool
+
+  public init(_ message: String) {
+    self.message = message
+    isWrongUsage = false
+  }
+
+  public init(wrongUsage message: String) {
+    self.message = message
+    isWrongUsage = true
+  }
+
   public var description: String { message }
 }

@@ -12,14 +12,16 @@ struct BadPromptTests {
     try place.concept()
     try place.expectFailure(
       Workplace.generate("a photo of a cat", Self.withConcept),
-      ["“a photo of a cat”", "no {}", "exactly once"])
-    try place.expectFailure(Workplace.generate("{} on {}", Self.withConcept), ["{} 2 times", "exactly once"])
-    try place.expectFailure(Workplace.generate("a {toy}", Self.withConcept), ["{}"])
-    try place.expectFailure(Workplace.generate("a {}"), ["no concept was given", "--concept"])
+      ["“a photo of a cat”", "no {}", "exactly once"], code: 64)
+    try place.expectFailure(
+      Workplace.generate("{} on {}", Self.withConcept), ["{} 2 times", "exactly once"], code: 64)
+    try place.expectFailure(Workplace.generate("a {toy}", Self.withConcept), ["{}"], code: 64)
+    try place.expectFailure(Workplace.generate("a {}"), ["no concept was given", "--concept"], code: 64)
     try place.expectFailure(
       Workplace.generate("a {}", ["--truncation", "8"]), ["--truncation needs a --concept"], code: 64)
     try place.expectFailure(
-      Workplace.generate("a {}", Self.withConcept + Self.withConcept), ["two concepts", "name=FILE"])
+      Workplace.generate("a {}", Self.withConcept + Self.withConcept), ["two concepts", "name=FILE"], code: 64
+    )
   }
 
   @Test("the concept's own token may stand for {}")

@@ -94,7 +94,7 @@ import Torch
     func run(_ contexts: (Int) -> [CrossAttentionContext]) throws -> Tensor {
       let sampler = try Sampler(
         model.unet, model.schedulerConfiguration, settings, height: 16, width: 16)
-      return try sampler.run(unconditional: empty, conditional: contexts)
+      return try sampler.run(unconditional: empty) { [Region(contexts($0))] }
     }
     let one = try run { _ in [plain] }
     let many = try run { _ in Array(repeating: plain, count: layers) }

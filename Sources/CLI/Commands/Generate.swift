@@ -17,6 +17,15 @@ struct Generate: ParsableCommand {
 
         neti generate --concept toy.safetensors --prompt 'a {}' --truncation 4,16,64
 
+      Several concepts in one prompt have names. They stand side by side in the order of the prompt, each \
+      drawn from a prompt of its own: what stands before the first and after the last belongs to all, what \
+      joins them is left out. The picture becomes wider with each concept, unless --width says otherwise:
+
+        neti generate --concept toy=toy.safetensors --concept mug=mug.safetensors \\
+          --prompt 'a photo of {toy} next to {mug} in the snow'
+
+      --layout free gives the model the whole prompt at once, and small models then draw one of them.
+
       Without --concept the base model draws the prompt itself.
       """)
 
@@ -37,6 +46,12 @@ struct Generate: ParsableCommand {
       "Hidden units of the concept to keep, 1 to 128; a list makes a column for each.", valueName: "list"))
   var truncation: NumberList?
 
+  @Option(
+    help:
+      "How several concepts share a picture: \(ConceptLayout.allCases.map(\.rawValue).joined(separator: ", or ")); the first when left out."
+  )
+  var layout: ConceptLayout?
+
   @OptionGroup var results: ResultOptions
 
   func validate() throws {
@@ -44,6 +59,10 @@ struct Generate: ParsableCommand {
     for k in truncation?.values ?? [] { try DrawingOptions.check(truncation: k, "--truncation") }
     if truncation != nil, concept.isEmpty {
       throw ValidationError("--truncation needs a --concept")
+    }
+    if let layout, concept.count < 2 {
+      throw ValidationError(
+        "--layout \(layout.rawValue) needs several concepts: --concept toy=FILE --concept mug=FILE")
     }
   }
 
@@ -55,6 +74,7 @@ struct Generate: ParsableCommand {
     var request = ConceptGenerator.Request(prompts: prompt)
     request.drawing = drawing.settings(recipe: try Recipe.load(fromModelFolder: folder.url))
     request.truncations = truncation?.values ?? [nil]
+    request.layout = layout ?? request.layout
     try generator.check(request)
     for line in try generator.warnings(request) { warn(line) }
     let pictures = try results.folder()
@@ -68,6 +88,7 @@ struct Generate: ParsableCommand {
       recipe["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
       recipe["concept file"] = concept.map { URL(filePath: $0).lastPathComponent }.joined(separator: " ")
     }
+    if concepts.count > 1 { recipe["layout"] = request.layout.rawValue }
     try pictures.report(
       drawn, recipe: recipe, title: concepts.map { $0.concept.about.token }.joined(separator: ", "),
       json: results.json)

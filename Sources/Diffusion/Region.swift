@@ -1,0 +1,72 @@
+public import Torch
+
+/// A part of the picture, and what is drawn there: how several things share a picture, each with
+/// conditioning of its own.
+///
+/// At every denoising step the U-Net looks at each region by itself and predicts it, guidance included,
+/// as if it were the whole picture; where regions overlap, their predictions are blended. The overlaps
+/// are what makes one scene of them. MultiDiffusion (Bar-Tal et al. 2023,
+/// https://arxiv.org/abs/2302.08113) with the weights of Mixture of Diffusers (Jiménez 2023,
+/// https://arxiv.org/abs/2302.02412).
+public struct Region {
+  /// Columns of the latents, and how much this region counts in each; at every column, the shares of all
+  /// regions sum to 1.
+  public struct Place: Sendable, Equatable {
+    public let columns: Range<Int>
+    /// One for each column.
+    public let shares: [Float]
+
+    public init(columns: Range<Int>, shares: [Float]) {
+      self.columns = columns
+      self.shares = shares
+    }
+  }
+
+  /// For all layers, or one per layer; of one row that all pictures share, or of one row per picture.
+  public let contexts: [CrossAttentionContext]
+  /// Nil is the whole picture.
+  public let place: Place?
+
+  public init(_ contexts: [CrossAttentionContext], place: Place? = nil) {
+    self.contexts = contexts
+    self.place = place
+  }
+}
+
+extension Region.Place {
+  /// The part of a region's width that it has in common with its neighbour.
+  static let overlap = 0.375
+
+  /// The width of `count` regions of `each` columns or pixels in a row.
+  public static func rowWidth(_ count: Int, each: Int) -> Int {
+    Int((Double(each) * (Double(count) - Double(count - 1) * overlap)).rounded(.down))
+  }
+
+  /// `count` regions of one width, from left to right, each with three eighths of it in common with its
+  /// neighbour. Within those they are blended linearly.
+  public static func row(_ count: Int, width: Int) throws -> [Self] {
+    guard count > 0, width >= 2 * count else {
+      throw DiffusionError("\(count) regions in \(width) columns of latents; each needs two or more")
+    }
+    let exact = Double(width) / (Double(count) - Double(count - 1) * overlap)
+    let each = min(width, Int(exact.rounded(.up)))
+    let starts = (0..<count).map { $0 * (width - each) / max(1, count - 1) }
+    return (0..<count).map { i in
+      let columns = starts[i]..<starts[i] + each
+      let left = i == 0 ? nil : columns.lowerBound..<starts[i - 1] + each
+      let right = i == count - 1 ? nil : starts[i + 1]..<columns.upperBound
+      return Self(
+        columns: columns,
+        shares: columns.map { c in
+          if let left, left.contains(c) { return rise(c, left) }
+          if let right, right.contains(c) { return 1 - rise(c, right) }
+          return 1
+        })
+    }
+  }
+
+  /// From 0 to 1 within `columns`, at the middle of column c.
+  private static func rise(_ c: Int, _ columns: Range<Int>) -> Float {
+    (Float(c - columns.lowerBound) + 0.5) / Float(columns.count)
+  }
+}

@@ -1,0 +1,96 @@
+import Diffusion
+import Foundation
+import TestSupport
+import Testing
+import Torch
+
+@Suite("Regions")
+struct RegionTests {
+  private func drawn(
+    _ model: StableDiffusion, _ scheduler: SchedulerKind, guidance: Double,
+    _ regions: [Region]
+  ) throws -> Tensor {
+    var s = SamplerSettings()
+    s.scheduler = scheduler
+    s.steps = 3
+    s.guidance = guidance
+    s.seeds = [7, 8]
+    return try Sampler(model.unet, model.schedulerConfiguration, s, height: 16, width: 24)
+      .run(unconditional: [.init(model.encode(""))]) { _ in regions }
+  }
+
+  @Test("in a row are of one width from edge to edge, and their shares sum to 1 in every column")
+  func row() throws {
+    for (count, width) in [(1, 16), (2, 26), (2, 17), (3, 36), (4, 33), (5, 10), (2, 112)] {
+      let places = try Region.Place.row(count, width: width)
+      #expect(places.count == count)
+      #expect(places.first?.columns.lowerBound == 0 && places.last?.columns.upperBound == width)
+      #expect(Set(places.map(\.columns.count)).count == 1)
+      var sums = [Float](repeating: 0, count: width)
+      for p in places {
+        #expect(p.shares.count == p.columns.count && p.shares.allSatisfy { $0 > 0 && $0 <= 1 })
+        for (c, share) in zip(p.columns, p.shares) { sums[c] += share }
+      }
+      #expect(sums.allSatisfy { abs($0 - 1) < 1e-6 }, "\(count) in \(width): \(sums)")
+    }
+    // The model's own width for each.
+    for (count, each) in [(1, 16), (2, 16), (3, 64), (4, 64)] {
+      let width = Region.Place.rowWidth(count, each: each)
+      #expect(try Region.Place.row(count, width: width).allSatisfy { $0.columns.count == each })
+    }
+    #expect(throws: DiffusionError.self) { try Region.Place.row(0, width: 16) }
+    #expect(throws: DiffusionError.self) { try Region.Place.row(9, width: 16) }
+  }
+
+  @Test(
+    "that draw one thing everywhere make the picture of one region, with every scheduler, guided or not",
+    arguments: SchedulerKind.allCases)
+  func alike(_ scheduler: SchedulerKind) throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let contexts = [try CrossAttentionContext(model.encode("a photo of a red mug"))]
+    for guidance in [5.0, 1] {
+      let plain = try drawn(model, scheduler, guidance: guidance, [Region(contexts)])
+      for shares: [Float] in [[1], [0.25, 0.75]] {
+        let regions = shares.map {
+          Region(contexts, place: .init(columns: 0..<24, shares: Array(repeating: $0, count: 24)))
+        }
+        #expect(try relativeError(drawn(model, scheduler, guidance: guidance, regions), plain) < 1e-4)
+      }
+    }
+  }
+
+  @Test("that do not overlap are pictures beside each other; that do, are not")
+  func apart() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let things = try ["a photo of a red mug", "a photo of a blue cat"].map {
+      [CrossAttentionContext(try model.encode($0))]
+    }
+    let ones = [Float](repeating: 1, count: 12)
+    let halves = [
+      Region.Place(columns: 0..<12, shares: ones), Region.Place(columns: 12..<24, shares: ones),
+    ]
+    let both = try drawn(model, .dpm, guidance: 5, zip(things, halves).map { Region($0, place: $1) })
+    // What the other region draws has no effect.
+    let same = try drawn(model, .dpm, guidance: 5, halves.map { Region(things[0], place: $0) })
+    #expect(try relativeError(same.sliced(3, 0..<12), both.sliced(3, 0..<12)) < 1e-6)
+    #expect(try relativeError(same.sliced(3, 12..<24), both.sliced(3, 12..<24)) > 1e-2)
+    let row = try Region.Place.row(2, width: 24)
+    let joined = try drawn(model, .dpm, guidance: 5, zip(things, row).map { Region($0, place: $1) })
+    let alone = try drawn(model, .dpm, guidance: 5, row.map { Region(things[0], place: $0) })
+    #expect(try relativeError(joined.sliced(3, 0..<8), alone.sliced(3, 0..<8)) > 1e-2)
+  }
+
+  @Test("that have no place in the picture are refused")
+  func refused() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let contexts = [try CrossAttentionContext(model.encode("a cat"))]
+    func place(_ columns: Range<Int>, _ shares: Int) -> Region {
+      Region(contexts, place: .init(columns: columns, shares: Array(repeating: 1, count: shares)))
+    }
+    for bad in [
+      [Region(contexts), Region(contexts)], [place(0..<25, 25)], [place(-1..<8, 9)], [place(0..<24, 1)],
+    ] {
+      #expect(throws: DiffusionError.self) { try drawn(model, .dpm, guidance: 5, bad) }
+    }
+  }
+}

@@ -1,0 +1,149 @@
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+import TestSupport
+import Testing
+import Torch
+
+@Suite("Several concepts in one prompt")
+struct SeveralConceptsTests {
+  /// The mappers of the fixture (Tests/Fixtures/sections/several.py): drawn, not stored.
+  private static func mapper(seed: UInt64, norm: Double) throws -> NeTIMapper {
+    let random = try RandomSource(seed: seed)
+    var tensors: [String: Tensor] = [:]
+    let frequencies = try random.normal([16, 2]) * Tensor([0.03, 2])
+    for (name, rows, columns) in [
+      ("input", 32, 32), ("hidden1", 128, 32), ("hidden2", 128, 128), ("output", 256, 128),
+    ] {
+      tensors["\(name).weight"] = try random.normal([rows, columns]) / Double(columns).squareRoot()
+      tensors["\(name).bias"] = try random.normal([rows]) * 0.1
+    }
+    for name in ["norm1", "norm2"] {
+      tensors["\(name).weight"] = try random.normal([128]) * 0.1 + 1
+      tensors["\(name).bias"] = try random.normal([128]) * 0.1
+    }
+    var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
+    s.timeAnchors = 2
+    s.targetNorm = norm
+    return try NeTIMapper(s, tensors: tensors, frequencies: frequencies)
+  }
+
+  private static func mappers() throws -> [NeTIMapper] {
+    [try mapper(seed: 21, norm: 0.45), try mapper(seed: 22, norm: 0.3)]
+  }
+
+  @Test("gives the formulas' sequences: each placeholder its own embedding and bypass, whatever their order")
+  func sequences() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let golden = try SafetensorsFile(Fixtures.url("several/sequences.safetensors"))
+    let prompter = try ConceptPrompter(
+      model.tokenizer, [.init(name: "toy", token: "<t>"), .init(name: "mug", token: "<m>")])
+    let prompts = try ["a photo of {toy} next to {mug}", "{mug} and a {toy} in the snow"].map {
+      try prompter($0)
+    }
+    let contexts = try SpaceTimeConditioner(
+      model.textEncoder, concepts: try Self.mappers(), layerCount: 16)(
+        prompts, samples: [.init(prompt: 0, timestep: 3), .init(prompt: 1, timestep: 611)],
+        keep: [[Int?](repeating: 40, count: 32), [Int?](repeating: nil, count: 32)])
+    #expect(try relativeError(contexts[7].keys, golden.tensor("keys")) < 1e-5)
+    #expect(try relativeError(contexts[7].values, golden.tensor("values")) < 1e-5)
+  }
+
+  @Test("side by side draws the picture that the formulas give over diffusers")
+  func picture() throws {
+    let f = try ConceptFactory()
+    let concepts = try zip(["toy", "mug"], Self.mappers()).map {
+      ConceptGenerator.Named(
+        name: $0, Concept($1, about: try f.about(), placeholder: try .zeros([128])))
+    }
+    var request = ConceptGenerator.Request(prompts: ["a photo of {toy} next to {mug} in the snow"])
+    request.seeds = [5]
+    request.steps = 8
+    request.guidance = 5
+    let picture = try ConceptGenerator(f.model, concepts: concepts)(request)[0].picture
+    let golden = try SafetensorsFile(Fixtures.url("several/side_by_side.safetensors")).tensor("picture")
+    #expect(golden.shape == [picture.height, picture.width, 3])
+    let differences = zip(picture.pixels, try golden.bytes()).map { abs(Int($0) - Int($1)) }
+    #expect(Double(differences.filter { $0 <= 2 }.count) / Double(differences.count) >= 0.995)
+    #expect(Double(differences.reduce(0, +)) / Double(differences.count) < 0.5)
+  }
+
+  private func drawn(
+    _ f: ConceptFactory, _ concepts: [(String, Concept)], _ prompt: String,
+    change: (inout ConceptGenerator.Request) -> Void = { _ in }
+  ) throws -> [DrawnPicture] {
+    var request = ConceptGenerator.Request(prompts: [prompt])
+    request.drawing = ConceptFactory.settings
+    change(&request)
+    return try ConceptGenerator(f.model, concepts: concepts.map { .init(name: $0, $1) })(request)
+  }
+
+  @Test(
+    "side by side, a picture is the same alone and in company: guided or not, at every setting of the dial",
+    arguments: SchedulerKind.allCases)
+  func company(_ scheduler: SchedulerKind) throws {
+    let f = try ConceptFactory()
+    let pair = [("a", try f.neti(seed: 1)), ("b", try f.neti(seed: 2))]
+    for guidance in [3.0, 1] {
+      func pictures(_ seeds: [UInt64], _ truncations: [Int?]) throws -> [DrawnPicture] {
+        try drawn(f, pair, "a photo of a {a} next to a {b} in the snow") {
+          $0.scheduler = scheduler
+          $0.guidance = guidance
+          $0.seeds = seeds
+          $0.truncations = truncations
+        }
+      }
+      let together = try pictures([1, 2], [nil, 8])
+      #expect(together.count == 4)
+      for d in together {
+        let alone = try pictures([d.seed], [d.truncation])[0]
+        #expect(distance(alone.picture.pixels, d.picture.pixels) <= pictureTolerance)
+      }
+      #expect(distance(together[0].picture.pixels, together[2].picture.pixels) > 20)
+    }
+  }
+
+  @Test("side by side, the prompt's order counts, not that of the concepts, and each may be of its own kind")
+  func order() throws {
+    let f = try ConceptFactory()
+    let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
+    let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}")[0].picture
+    #expect((d.width, d.height) == (104, 64))
+    for (concepts, prompt) in [
+      ([("b", b), ("a", a)], "{a} or {b}"), ([("a", b), ("b", a)], "{b} with {a}"),
+    ] {
+      #expect(try distance(drawn(f, concepts, prompt)[0].picture.pixels, d.pixels) <= pictureTolerance)
+    }
+    #expect(try distance(drawn(f, [("a", a), ("b", b)], "{b} and {a}")[0].picture.pixels, d.pixels) > 20)
+  }
+
+  @Test("the free layout draws the whole prompt, as large as one concept")
+  func free() throws {
+    let f = try ConceptFactory()
+    let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
+    let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}") { $0.layout = .free }[0].picture
+    #expect((d.width, d.height) == (64, 64))
+    // A vector that stands where its word would is that word.
+    let word = try drawn(f, [("", a)], "{} and mug")[0].picture
+    #expect(distance(d.pixels, word.pixels) <= pictureTolerance)
+  }
+
+  @Test("is refused where it is too narrow, and where the concepts are for different base models")
+  func refused() throws {
+    let f = try ConceptFactory()
+    let c = try f.neti(seed: 1)
+    let pair = [("a", c), ("b", c)]
+    #expect(throws: NeTIError.self) { try drawn(f, pair, "{a} {b}") { $0.width = 20 } }
+    #expect(try drawn(f, pair, "{a} {b}") { $0.width = 24 }[0].picture.width == 24)
+    let many = pair + [("c", c), ("d", c)]
+    #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].picture.width == 184)
+    let other = try Concept.open(
+      Fixtures.repository.appending(path: "Tests/Fixtures/authors/default/mapper-steps-5.pt"))
+    #expect {
+      try drawn(f, [("a", c), ("b", other)], "{a} {b}")
+    } throws: {
+      ($0 as? NeTIError)?.isWrongUsage == true && "\($0)".contains("different base models")
+    }
+  }
+}
