@@ -30,7 +30,7 @@ struct SeveralConceptsTests {
       #expect((picture.width, picture.height) == (width, 64))
     }
     let help = try place.run(["generate", "--help"])
-    #expect(help.output.contains("'a photo of {toy} next to {mug} in the snow'"))
+    #expect(help.output.contains("--concept mug=FILE --prompt '{toy} by {mug}'"))
     #expect(help.output.contains("--layout"))
   }
 

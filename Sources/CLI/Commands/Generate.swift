@@ -21,8 +21,7 @@ struct Generate: ParsableCommand {
       drawn from a prompt of its own: what stands before the first and after the last belongs to all, what \
       joins them is left out. The picture becomes wider with each concept, unless --width says otherwise:
 
-        neti generate --concept toy=toy.safetensors --concept mug=mug.safetensors \\
-          --prompt 'a photo of {toy} next to {mug} in the snow'
+        neti generate --concept toy=FILE --concept mug=FILE --prompt '{toy} by {mug}'
 
       --layout free gives the model the whole prompt at once, and small models then draw one of them.
 
