@@ -46,7 +46,7 @@ struct Neti: ParsableCommand {
     } catch let error as any CommandFailure {
       complain("\(error)")
       exit(withError: error.exitCode)
-    } catch where exitCode(for: error).isSuccess {
+    } catch  where exitCode(for: error).isSuccess {
       exit(withError: error)
     } catch {
       // Wrong usage: what the user wrote is in the message.

@@ -6,8 +6,8 @@ public import Torch
 /// At every denoising step the U-Net looks at each region by itself and predicts it, guidance included,
 /// as if it were the whole picture; where regions overlap, their predictions are blended. The overlaps
 /// are what makes one scene of them. MultiDiffusion (Bar-Tal et al. 2023,
-/// https://arxiv.org/abs/2302.08113) with the weights of Mixture of Diffusers (Jiménez 2023,
-/// https://arxiv.org/abs/2302.02412).
+/// https://arxiv.org/abs/2302.08113), with weights that fall off towards the edges, as in Mixture of
+/// Diffusers (Jiménez 2023, https://arxiv.org/abs/2302.02412).
 public struct Region {
   /// Columns of the latents, and how much this region counts in each; at every column, the shares of all
   /// regions sum to 1.

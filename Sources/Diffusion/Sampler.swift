@@ -118,10 +118,9 @@ public final class Sampler {
   }
 
   /// The guided output of all regions, blended, in fp32.
-  private func predicted(_ input: Tensor, _ regions: [Region], _ unconditional: [CrossAttentionContext])
-    throws
-    -> Tensor
-  {
+  private func predicted(
+    _ input: Tensor, _ regions: [Region], _ unconditional: [CrossAttentionContext]
+  ) throws -> Tensor {
     if regions.count == 1, regions[0].place == nil {
       return try guided(input, regions[0].contexts, unconditional).to(.float32)
     }

@@ -71,9 +71,16 @@ public struct ConceptGenerator {
 
   /// Lines that the user should read before waiting: prompts that are cut off, fine-tuned bases.
   public func warnings(_ request: Request) throws -> [String] {
-    try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
-      + request.prompts.flatMap { try prompts($0, request.layout) }.map(\.prompt)
-      .compactMap { $0.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength) }
+    var lines = try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
+    for part in try request.prompts.flatMap({ try prompts($0, request.layout) }) {
+      // The parts of a prompt may lose the same words.
+      if let line = part.prompt.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength),
+        lines.last != line
+      {
+        lines.append(line)
+      }
+    }
+    return lines
   }
 
   /// Refuses what cannot be drawn, before any work is done.
@@ -99,9 +106,8 @@ public struct ConceptGenerator {
       try request.layout.hasRegions(concepts.count)
       ? Region.Place.row(concepts.count, width: drawing.size.width) : [nil]
     return try drawing(request.prompts, plansPerPrompt: request.truncations.count, progress: progress) {
-      text in
       // For each region, a table for each truncation.
-      let regions = try prompts(text, request.layout).map {
+      let regions = try prompts($0, request.layout).map {
         try tables($0, timesteps: drawing.timesteps, truncations: request.truncations)
       }
       return request.truncations.enumerated().map { setting, k in

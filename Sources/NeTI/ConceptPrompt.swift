@@ -78,11 +78,8 @@ public struct ConceptPrompter: Sendable {
   /// “a photo of {mug} in the snow”.
   func parts(_ text: String) throws -> [Part] {
     let whole = try substituted(text)
-    let found = try placeholders.indices.map { c in
-      guard let range = whole.firstRange(of: placeholders[c].text) else {
-        throw NeTIError(wrongUsage: "the prompt “\(text)” has no \(Self.braces(names[c]))")
-      }
-      return (concept: c, range: range)
+    let found = placeholders.indices.compactMap { c in
+      whole.firstRange(of: placeholders[c].text).map { (concept: c, range: $0) }
     }.sorted { $0.range.lowerBound < $1.range.lowerBound }
     guard let first = found.first, let last = found.last else { return [] }
     let (before, after) = (whole[..<first.range.lowerBound], whole[last.range.upperBound...])
