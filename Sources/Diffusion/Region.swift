@@ -1,5 +1,3 @@
-public import Torch
-
 /// A part of the picture, and what is drawn there: how several things share a picture, each with
 /// conditioning of its own.
 ///
