@@ -43,25 +43,25 @@ import Testing
     arguments: [
       (
         #"{"down_block_types": ["CrossAttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"]}"#,
-        "down_block_types", #""AttnDownBlock2D""#, "CrossAttnDownBlock2D, DownBlock2D"
+        "down_block_types", "“AttnDownBlock2D”", "CrossAttnDownBlock2D, DownBlock2D"
       ),
       (
         #"{"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"}"#,
-        "mid_block_type", #""UNetMidBlock2DSimpleCrossAttn""#, "UNetMidBlock2DCrossAttn, null"
+        "mid_block_type", "“UNetMidBlock2DSimpleCrossAttn”", "UNetMidBlock2DCrossAttn, null"
       ),
-      (#"{"class_embed_type": "projection"}"#, "class_embed_type", #""projection""#, "null"),
-      (#"{"addition_embed_type": "text_time"}"#, "addition_embed_type", #""text_time""#, "null"),
+      (#"{"class_embed_type": "projection"}"#, "class_embed_type", "“projection”", "null"),
+      (#"{"addition_embed_type": "text_time"}"#, "addition_embed_type", "“text_time”", "null"),
       (#"{"only_cross_attention": [false, true]}"#, "only_cross_attention", "[false, true]", "false"),
       (#"{"dual_cross_attention": true}"#, "dual_cross_attention", "true", "false"),
-      (#"{"time_embedding_type": "fourier"}"#, "time_embedding_type", #""fourier""#, #""positional""#),
+      (#"{"time_embedding_type": "fourier"}"#, "time_embedding_type", "“fourier”", "“positional”"),
       (
-        #"{"resnet_time_scale_shift": "scale_shift"}"#, "resnet_time_scale_shift", #""scale_shift""#,
-        #""default""#
+        #"{"resnet_time_scale_shift": "scale_shift"}"#, "resnet_time_scale_shift", "“scale_shift”",
+        "“default”"
       ),
       (#"{"conv_in_kernel": 5}"#, "conv_in_kernel", "5", "3"),
-      (#"{"act_fn": "tanh"}"#, "act_fn", #""tanh""#, "silu, swish, mish, gelu, relu"),
+      (#"{"act_fn": "tanh"}"#, "act_fn", "“tanh”", "silu, swish, mish, gelu, relu"),
       (#"{"num_attention_heads": 8}"#, "num_attention_heads", "8", "null"),
-      (#"{"_class_name": "UNet2DModel"}"#, "_class_name", #""UNet2DModel""#, "UNet2DConditionModel"),
+      (#"{"_class_name": "UNet2DModel"}"#, "_class_name", "“UNet2DModel”", "UNet2DConditionModel"),
     ])
   func unsupported(json: String, key: String, value: String, supported: String) {
     let message = Golden.message { _ = try decode(json) } ?? ""

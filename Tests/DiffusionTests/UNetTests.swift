@@ -126,7 +126,7 @@ import Torch
     #expect(try load(c) { $0 == "conv_out.bias" ? "conv_out.bias2" : $0 }.contains("`conv_out.bias`"))
     var other = c
     other.midBlockType = .none
-    #expect(try load(other) { $0 }.contains("`mid_block.attentions.0."))
+    #expect(try load(other) { $0 }.contains("“mid_block.attentions.0."))
     other = c
     other.crossAttentionDim = 7
     let message = try load(other) { $0 }

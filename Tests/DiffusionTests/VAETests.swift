@@ -111,7 +111,7 @@ import Torch
     #expect(try load(c, without: lost).contains("`\(lost)`"))
     var other = c
     other.usePostQuantConvolution = false
-    #expect(try load(other).contains("`post_quant_conv.bias`"))
+    #expect(try load(other).contains("“post_quant_conv.bias”"))
     other = c
     other.latentChannels = 5
     let message = try load(other)
