@@ -174,11 +174,20 @@ void transform_filters(const float *w, int64_t C, int64_t k, int64_t rows, int64
   }
 }
 
-/// Bytes that a thread's block of transformed filters or inputs takes: about what a cache holds.
-constexpr int64_t block_bytes = 3 << 20;
+/// Bytes that a thread's block of transformed filters or inputs takes. Large blocks make large products;
+/// with few tiles the products are small anyway, and a block is best kept in the nearest cache. Measured.
+int64_t block_bytes(const Tiles &tiles) { return (tiles.count <= 16 ? 3 : 10) << 20; }
+
+/// The size of blocks of `count` things, an even number of about equal ones for two threads or more,
+/// each a multiple of `unit` and at most about `most`. It does not depend on the number of threads, so
+/// that results do not.
+int64_t block_size(int64_t count, int64_t most, int64_t unit) {
+  const int64_t blocks = ((count + most - 1) / most + 1) / 2 * 2;
+  return ((count + blocks - 1) / blocks + unit - 1) / unit * unit;
+}
 
 /// Below this many positions libtorch's own convolution is faster; measured.
-constexpr int64_t fewest_positions = 64;
+constexpr int64_t fewest_positions = 256;
 
 } // namespace
 
@@ -209,13 +218,14 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
   // v [36, T, inputs] times u, which is [36, outputs, inputs], or when transposed [36, inputs, outputs].
   const auto times = [&](const at::Tensor &v, const at::Tensor &u) { return at::bmm(v, transposed ? u : u.transpose(1, 2)); };
 
-  if (tiles.count >= outputs) {
+  if (tiles.count * 2 >= outputs) {
     // Many tiles: the filters are transformed once, and the tiles taken in blocks.
     at::Tensor u = at::empty({points, weight.size(0), C}, x.options());
     at::parallel_for(0, weight.size(0), 1, [&](int64_t first, int64_t last) {
       transform_filters(w, C, 0, weight.size(0), 0, C, transposed, u.mutable_data_ptr<float>(), first, last);
     });
-    const int64_t span = std::clamp<int64_t>(block_bytes / (points * 4 * std::max(inputs, outputs)), 16, 256);
+    const int64_t most = std::clamp<int64_t>(block_bytes(tiles) / (points * 4 * std::max(inputs, outputs)), 16, 256);
+    const int64_t span = block_size(tiles.count, most, 1);
     at::parallel_for(0, (tiles.count + span - 1) / span, 1, [&](int64_t first, int64_t last) {
       const at::NoGradGuard guard;
       for (int64_t i = first; i < last; i++) {
@@ -232,7 +242,8 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
     at::parallel_for(0, tiles.count, 1, [&](int64_t first, int64_t last) {
       transform_inputs(in, tiles, first, last, v.mutable_data_ptr<float>(), 0, tiles.count);
     });
-    const int64_t width = std::clamp<int64_t>(block_bytes / (points * 4 * inputs) / lanes, 1, 8) * lanes;
+    const int64_t most = std::clamp<int64_t>(block_bytes(tiles) / (points * 4 * inputs), lanes, 128);
+    const int64_t width = block_size(outputs, most, lanes);
     at::parallel_for(0, (outputs + width - 1) / width, 1, [&](int64_t first, int64_t last) {
       const at::NoGradGuard guard;
       for (int64_t i = first; i < last; i++) {
