@@ -6,7 +6,7 @@ extension VAE {
   public var tileSide: Int { max(1, configuration.sampleSize / configuration.factor) }
 
   /// Bytes that `decode` takes at its peak, besides the weights: some tensors of the picture's size with
-  /// the channels of the last but one resolution. An estimate, on the safe side.
+  /// the channels of the last but one resolution. An estimate.
   func decodingBytes(pixels: Int) -> Double {
     let widths = configuration.blockOutChannels
     let channels = widths[min(1, widths.count - 1)]
