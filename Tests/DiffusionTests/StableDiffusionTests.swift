@@ -173,7 +173,7 @@ enum Scheme: String, CaseIterable {
     let file = try SafetensorsFile(vae)
     let all = try file.entries.keys.map { ($0, try file.tensor($0)) }
     try Safetensors.write(all + [("lora.up", .zeros([1]))], to: vae)
-    #expect(message(folder) { _ = try $0.vae }.contains("`lora.up`"))
+    #expect(message(folder) { _ = try $0.vae }.contains("“lora.up”"))
 
     let bytes = try Data(contentsOf: unet)
     try bytes.prefix(bytes.count / 2).write(to: unet)
