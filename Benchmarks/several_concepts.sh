@@ -19,7 +19,7 @@ draw() { # first concept, second concept, name of the way, options
   [ -e "$folder/$left-$right/$way/sheet.png" ] ||
     ./neti generate --concept "$left=$folder/$left/concept.safetensors" \
       --concept "$right=$folder/$right/concept.safetensors" --prompt "a photo of {$left} next to {$right}" \
-      --seed 0-15 --steps 20 --threads 1 --output "$folder/$left-$right/$way" "$@"
+      --seed 0-15 --steps 20 --guidance 5 --threads 1 --output "$folder/$left-$right/$way" "$@"
 }
 
 for pair in starmug:stripes ginger:dotbot stripes:ginger; do
