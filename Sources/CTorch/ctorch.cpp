@@ -1,5 +1,6 @@
 #define AT_PER_OPERATOR_HEADERS
 #include "ctorch.h"
+#include "flash.h"
 #include "frozen.h"
 #include "handles.h"
 
@@ -473,10 +474,13 @@ ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor mask, bo
     const at::Tensor &x = borrow(k), &y = borrow(v);
     TORCH_CHECK(x.dim() >= 2 && x.dim() == y.dim() && x.sizes().slice(0, x.dim() - 1) == y.sizes().slice(0, y.dim() - 1),
                 "keys and values must differ in their last dimension only");
+    if (!mask && !causal && neti::suits_flash(borrow(q), x, y))
+      return neti::flash_attention(borrow(q), x, y, scale > 0 ? scale : 1 / std::sqrt(double(x.size(3))));
     return at::scaled_dot_product_attention(borrow(q), borrow(k), borrow(v), maybe(mask), 0.0, causal,
                                             scale > 0 ? std::optional<double>(scale) : std::nullopt);
   });
 }
+bool ct_has_flash(ct_tensor q, ct_tensor k, ct_tensor v) { return neti::suits_flash(borrow(q), borrow(k), borrow(v)); }
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width) {
   return make("upsample_nearest", {x}, [&] { return at::upsample_nearest2d(borrow(x), {height, width}); });
 }

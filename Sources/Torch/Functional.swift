@@ -83,12 +83,19 @@ public func meanSquaredError(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   try Tensor(ct_mse_loss(a.handle, b.handle))
 }
 
-/// softmax(q kᵀ · scale + mask) v by libtorch's fused kernel; q, k, v are [N, heads, length, size].
+/// softmax(q kᵀ · scale + mask) v by a fused kernel, which never holds all scores; q, k, v are
+/// [N, heads, length, size]. Without a mask it is our own where `hasFlashAttention` says so, else libtorch's.
 public func scaledDotProductAttention(
   _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false,
   scale: Double? = nil
 ) throws -> Tensor {
   try Tensor(ct_attention(q.handle, k.handle, v.handle, mask?.handle, causal, scale ?? 0))
+}
+
+/// Whether attention over these, without a mask, has a kernel of our own, which is fast at every length:
+/// fp32 and bf16 on processors with AVX-512 and its bf16 instructions.
+public func hasFlashAttention(_ q: Tensor, _ k: Tensor, _ v: Tensor) -> Bool {
+  ct_has_flash(q.handle, k.handle, v.handle)
 }
 
 /// beta · input + alpha · a b, batched.

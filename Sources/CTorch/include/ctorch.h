@@ -158,6 +158,8 @@ ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double ep
 ct_tensor ct_embedding(ct_tensor weight, ct_tensor indices);
 /// `mask` may be NULL; `scale` <= 0 means 1/sqrt(head size).
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor mask, bool causal, double scale);
+/// Whether ct_attention, without a mask, has a kernel of its own for these.
+bool ct_has_flash(ct_tensor q, ct_tensor k, ct_tensor v);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
 
 #ifdef __cplusplus
