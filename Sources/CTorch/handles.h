@@ -48,25 +48,12 @@ inline void fail(const char *operation, std::initializer_list<ct_tensor> inputs,
   }
 }
 
+/// Whether `body` ran to its end; else `last_error` says why.
 template <typename F>
-ct_tensor make(const char *operation, std::initializer_list<ct_tensor> inputs, F body) {
-  try {
-    return give(body());
-  } catch (const c10::Error &e) {
-    fail(operation, inputs, e.what_without_backtrace());
-  } catch (const std::exception &e) {
-    fail(operation, inputs, e.what());
-  } catch (...) {
-    fail(operation, inputs, "an unknown error");
-  }
-  return nullptr;
-}
-
-template <typename F>
-int perform(const char *operation, std::initializer_list<ct_tensor> inputs, F body) {
+bool succeeds(const char *operation, std::initializer_list<ct_tensor> inputs, F body) {
   try {
     body();
-    return 0;
+    return true;
   } catch (const c10::Error &e) {
     fail(operation, inputs, e.what_without_backtrace());
   } catch (const std::exception &e) {
@@ -74,7 +61,21 @@ int perform(const char *operation, std::initializer_list<ct_tensor> inputs, F bo
   } catch (...) {
     fail(operation, inputs, "an unknown error");
   }
-  return 1;
+  return false;
+}
+
+/// The tensor that `body` makes, or none after an error.
+template <typename F>
+ct_tensor make(const char *operation, std::initializer_list<ct_tensor> inputs, F body) {
+  ct_tensor result = nullptr;
+  succeeds(operation, inputs, [&] { result = give(body()); });
+  return result;
+}
+
+/// 0, or 1 after an error.
+template <typename F>
+int perform(const char *operation, std::initializer_list<ct_tensor> inputs, F body) {
+  return succeeds(operation, inputs, body) ? 0 : 1;
 }
 
 inline std::optional<at::Tensor> maybe(ct_tensor t) {
