@@ -10,7 +10,7 @@
 // [K / group][N][group], with groups of two in bf16, as its instructions want it, and of one in fp32.
 #include "flash.h"
 
-#include <ATen/Parallel.h>
+#include "parallel.h"
 #include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/CPUAllocator.h>
@@ -44,8 +44,10 @@ typedef int32_t ivec __attribute__((vector_size(64), aligned(4)));
 typedef __bf16 half_vec __attribute__((vector_size(32), aligned(2)));
 typedef __bf16 pair_vec __attribute__((vector_size(64), aligned(2)));
 
+/// Rows of a second factor whose elements are next to each other.
 template <class T> constexpr int64_t group = sizeof(T) == 2 ? 2 : 1;
 
+/// n or the next multiple of `unit`.
 int64_t up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 /// Memory that is not filled, and given back at the end of the scope.
@@ -104,8 +106,7 @@ INLINE void store_group(float *to, int64_t stride, const vec &a, const vec &b) {
   at(to) = a;
   at(to + stride) = b;
 }
-INLINE KERNEL void
-store_group(__bf16 *to, int64_t, const vec &a, const vec &b) {
+INLINE KERNEL void store_group(__bf16 *to, int64_t, const vec &a, const vec &b) {
   const half_vec x = __builtin_convertvector(a, half_vec), y = __builtin_convertvector(b, half_vec);
   *reinterpret_cast<pair_vec *>(to) =
       __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
@@ -192,9 +193,7 @@ KERNEL void unpack_transposed(const float *x, int64_t parts, int64_t distance, i
         v[i] = (ivec)(sum * factor);
       }
       transpose(v);
-      for (int64_t i = 0; i < lanes && r + i < rows; i++) {
-        store_first(count, out + (r + i) * stride + c, (vec)v[i]);
-      }
+      for (int64_t i = 0; i < lanes && r + i < rows; i++) store_first(count, out + (r + i) * stride + c, (vec)v[i]);
     }
   }
 }
@@ -281,13 +280,13 @@ template <class T> void forward(const Tensor &q, const Tensor &k, const Tensor &
   const Matrices<T> Q(q), K(k), V(v), O(output);
   float *sums = log_sums.mutable_data_ptr<float>();
   const Scratch<T> values(count * key_blocks * D * width); // Vᵀ, by blocks
-  at::parallel_for(0, count * key_blocks, 1, [&](int64_t first, int64_t last) {
+  neti::parallel_for(count * key_blocks, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++) {
       const int64_t m = i / key_blocks, j = i % key_blocks * keys_forward;
       transpose(V.at(m, j), V.stride, std::min(keys_forward, S - j), D, values.data + i * D * width, width);
     }
   });
-  at::parallel_for(0, count * query_blocks, 1, [&](int64_t first, int64_t last) {
+  neti::parallel_for(count * query_blocks, [&](int64_t first, int64_t last) {
     const Scratch<T> factor(D * queries), p(width * queries);
     const Scratch<float> s(width * queries), o(D * queries);
     alignas(64) float largest[queries], sum[queries];
@@ -325,7 +324,7 @@ void backward(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &o
   const Scratch<T> q_transposed(count * length * D), g_transposed(count * length * D), q_factor(count * length * channels),
       g_factor(count * length * channels);
   const Scratch<float> log_sum(count * length), d(count * length);
-  at::parallel_for(0, count * query_blocks, 1, [&](int64_t first, int64_t last) {
+  neti::parallel_for(count * query_blocks, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++) {
       const int64_t m = i / query_blocks, begin = i % query_blocks * queries, rows = std::min(queries, L - begin);
       pack_transposed(Q.at(m, begin), Q.stride, rows, D, q_transposed.data + i * queries * D);
@@ -344,7 +343,7 @@ void backward(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &o
   const int64_t parts = std::clamp<int64_t>(std::min(tasks / count, task_bytes / (count * length * D * 4)), 1, key_blocks);
   const int64_t share = (key_blocks + parts - 1) / parts;
   const Scratch<float> dq(count * parts * length * D);
-  at::parallel_for(0, count * parts, 1, [&](int64_t first, int64_t last) {
+  neti::parallel_for(count * parts, [&](int64_t first, int64_t last) {
     const Scratch<T> k_transposed(D * keys_backward), p(keys_backward * queries), ds(keys_backward * queries),
         ds_factor(keys_backward * queries);
     const Scratch<float> s(keys_backward * queries), dp(keys_backward * queries), dk(keys_backward * channels),
@@ -372,7 +371,7 @@ void backward(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &o
     }
     at::native::cpublas::brgemm_release(group<T> > 1);
   });
-  at::parallel_for(0, count * query_blocks, 1, [&](int64_t first, int64_t last) {
+  neti::parallel_for(count * query_blocks, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++) {
       const int64_t m = i / query_blocks, begin = i % query_blocks * queries;
       unpack_transposed<T>(dq.data + m * parts * length * D + begin * D, parts, length * D, std::min(queries, L - begin), D, scale,

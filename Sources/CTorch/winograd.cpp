@@ -9,7 +9,7 @@
 // the plain sum has 144. Everything lies with channels last, and vectors run over channels.
 #include "winograd.h"
 
-#include <ATen/Parallel.h>
+#include "parallel.h"
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
@@ -221,12 +221,12 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
   if (tiles.count * 2 >= outputs) {
     // Many tiles: the filters are transformed once, and the tiles taken in blocks.
     at::Tensor u = at::empty({points, weight.size(0), C}, x.options());
-    at::parallel_for(0, weight.size(0), 1, [&](int64_t first, int64_t last) {
+    neti::parallel_for(weight.size(0), [&](int64_t first, int64_t last) {
       transform_filters(w, C, 0, weight.size(0), 0, C, transposed, u.mutable_data_ptr<float>(), first, last);
     });
     const int64_t most = std::clamp<int64_t>(block_bytes(tiles) / (points * 4 * std::max(inputs, outputs)), 16, 256);
     const int64_t span = block_size(tiles.count, most, 1);
-    at::parallel_for(0, (tiles.count + span - 1) / span, 1, [&](int64_t first, int64_t last) {
+    neti::parallel_for((tiles.count + span - 1) / span, [&](int64_t first, int64_t last) {
       const at::NoGradGuard guard;
       for (int64_t i = first; i < last; i++) {
         const int64_t begin = i * span, end = std::min(begin + span, tiles.count);
@@ -239,12 +239,12 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
   } else {
     // Many filters: the tiles are transformed once, and the filters taken in blocks of output channels.
     at::Tensor v = at::empty({points, tiles.count, inputs}, x.options());
-    at::parallel_for(0, tiles.count, 1, [&](int64_t first, int64_t last) {
+    neti::parallel_for(tiles.count, [&](int64_t first, int64_t last) {
       transform_inputs(in, tiles, first, last, v.mutable_data_ptr<float>(), 0, tiles.count);
     });
     const int64_t most = std::clamp<int64_t>(block_bytes(tiles) / (points * 4 * inputs), lanes, 128);
     const int64_t width = block_size(outputs, most, lanes);
-    at::parallel_for(0, (outputs + width - 1) / width, 1, [&](int64_t first, int64_t last) {
+    neti::parallel_for((outputs + width - 1) / width, [&](int64_t first, int64_t last) {
       const at::NoGradGuard guard;
       for (int64_t i = first; i < last; i++) {
         const int64_t channel = i * width, count = std::min(width, outputs - channel);
