@@ -1,3 +1,4 @@
+import Foundation
 import TestSupport
 import Testing
 import Torch
@@ -52,6 +53,22 @@ import Torch
         #expect(try relativeError(again, found[0]) == 0)
       }
     }
+  }
+
+  @Test(
+    "Our own kernel is taken where the processor has its instructions, and only there",
+    .enabled(if: FileManager.default.fileExists(atPath: "/proc/cpuinfo")))
+  func choice() throws {
+    let text = try String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)
+    let line = text.split(separator: "\n").first { $0.hasPrefix("flags") } ?? ""
+    let flags = Set(line.split(separator: " "))
+    let needed: Set<Substring> = ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"]
+    for dtype in [DType.float32, .bfloat16] {
+      let x = try Tensor.zeros([1, 2, 64, 8]).to(dtype)
+      #expect(hasFlashAttention(x, x, x) == needed.isSubset(of: flags))
+    }
+    let doubles = try Tensor.zeros([1, 2, 64, 8]).to(.float64)
+    #expect(!hasFlashAttention(doubles, doubles, doubles))
   }
 
   @Test("Scores of a million neither overflow nor vanish")
