@@ -80,9 +80,6 @@
 #include <sstream>
 #include <string>
 #include <vector>
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
 
 static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 13,
               "neti is built against libtorch 2.13: run scripts/setup.py, or point LIBTORCH at it");
@@ -176,15 +173,6 @@ int ct_set_threads(int n) {
 }
 int ct_threads(void) { return at::get_num_threads(); }
 
-void ct_tune_allocator(void) {
-#if defined(__GLIBC__)
-  // Tensors over 32 MB would otherwise be mapped, and their pages cleared, at every allocation.
-  mallopt(M_ARENA_MAX, 1);
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  mallopt(M_TOP_PAD, 64 << 20);
-#endif
-}
 bool ct_grad_enabled(void) { return at::GradMode::is_enabled(); }
 void ct_set_grad_enabled(bool on) { at::GradMode::set_enabled(on); }
 

@@ -97,8 +97,11 @@ public struct CLIPPrefix {
 /// differentiable with respect to the input embeddings.
 public final class CLIPTextEncoder {
   public let configuration: CLIPTextConfiguration
-  /// The token table, [V, d].
+  /// The token table [V, d], in the file's dtype: few rows are ever looked at, and 150 MB need not become
+  /// this process's own.
   public let tokenEmbedding: Tensor
+  /// What the encoder computes in.
+  private let dtype: DType
   private let positionEmbedding: Tensor
   private let layers: [Layer]
   private let lastNorm: Norm
@@ -109,7 +112,9 @@ public final class CLIPTextEncoder {
     let c = configuration
     self.configuration = c
     let embeddings = weights / "embeddings"
-    tokenEmbedding = try embeddings.tensor("token_embedding.weight", [c.vocabularySize, c.hiddenSize])
+    tokenEmbedding = try embeddings.tensor(
+      "token_embedding.weight", [c.vocabularySize, c.hiddenSize], asStored: true)
+    dtype = weights.dtype
     positionEmbedding = try embeddings.tensor(
       "position_embedding.weight", [c.maxPositions, c.hiddenSize])
     layers = try (0..<c.layers).map { try Layer(c, weights / "encoder" / "layers" / $0) }
@@ -127,7 +132,7 @@ public final class CLIPTextEncoder {
 
   /// Rows of the token table, without positions: int64 [N, S] to [N, S, d].
   public func embed(_ ids: Tensor) throws -> Tensor {
-    try tokenEmbedding.embedding(ids.to(device: tokenEmbedding.device))
+    try tokenEmbedding.embedding(ids.to(device: tokenEmbedding.device)).to(dtype)
   }
 
   /// The hidden states *before* the final LayerNorm, [N, S', d].

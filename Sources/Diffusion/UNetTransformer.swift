@@ -46,8 +46,8 @@ struct TransformerBlock {
   private let norm2: LayerNorm
   private let crossAttention: AttentionLayer
   private let norm3: LayerNorm
-  private let gated: Linear
-  private let output: Linear
+  private let up: Linear
+  private let down: Linear
 
   init(_ channels: Int, heads: Int, _ c: UNetConfiguration, _ weights: Weights) throws {
     norm1 = try LayerNorm(channels, weights / "norm1")
@@ -57,19 +57,15 @@ struct TransformerBlock {
       channels, contextChannels: c.crossAttentionDim, heads: heads, upcast: c.upcastAttention,
       weights / "attn2")
     norm3 = try LayerNorm(channels, weights / "norm3")
-    gated = try Linear(channels, channels * 8, weights / "ff" / "net" / 0 / "proj")
-    output = try Linear(channels * 4, channels, weights / "ff" / "net" / 2)
+    up = try Linear(channels, channels * 8, weights / "ff" / "net" / 0 / "proj")
+    down = try Linear(channels * 4, channels, weights / "ff" / "net" / 2)
   }
 
   /// x [B, h·w, C]
   func callAsFunction(_ x: Tensor, _ context: CrossAttentionContext) throws -> Tensor {
     let a = try x + selfAttention(norm1(x))
     let b = try a + crossAttention(norm2(a), keys: context.keys, values: context.values)
-    return try b + perceptron(norm3(b))
-  }
-
-  /// Shazeer, *GLU Variants Improve Transformer*: W₂ (a · gelu(g)), with [a; g] = W₁ x.
-  private func perceptron(_ x: Tensor) throws -> Tensor {
-    try output(gated(x).geglu())
+    return try b
+      + norm3(b).gatedPerceptron(up: (up.weight, up.bias), down: (down.weight, down.bias))
   }
 }

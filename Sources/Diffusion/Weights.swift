@@ -55,10 +55,11 @@ public struct Weights {
   /// - Parameters:
   ///   - shape: what it must be.
   ///   - format: how a 4-dimensional tensor shall lie in memory; others are left as they are.
+  ///   - asStored: leave the dtype as the file has it, and so on the CPU the tensor in the mapping.
   /// - Throws: `DiffusionError` naming file and key when it is missing, misshapen or not floating.
-  public func tensor(_ name: String, _ shape: [Int], format: MemoryFormat = .preserve) throws
-    -> Tensor
-  {
+  public func tensor(
+    _ name: String, _ shape: [Int], format: MemoryFormat = .preserve, asStored: Bool = false
+  ) throws -> Tensor {
     let key = full(name)
     guard let place = store.places[key] else {
       throw DiffusionError("\(store.title): there is no tensor `\(key)` (expected shape \(shape))")
@@ -74,10 +75,11 @@ public struct Weights {
     store.unused.remove(key)
     let stored = try place.file.tensor(place.name)
     let layout = shape.count == 4 ? format : .preserve
-    let converted = try stored.to(store.dtype, device: store.device, format: layout)
+    let dtype = asStored ? stored.dtype : store.dtype
+    let converted = try stored.to(dtype, device: store.device, format: layout)
     // A copy was made: without this, the file would count as this process's memory until the last
     // tensor is read.
-    if (stored.dtype, stored.device, layout) != (store.dtype, store.device, .preserve) {
+    if (stored.dtype, stored.device, layout) != (dtype, store.device, .preserve) {
       place.file.forget(place.name)
     }
     return converted

@@ -129,7 +129,7 @@ public enum Runtime {
   /// faster; off at first. Nothing else than CUDA knows it.
   public static func allowTF32(_ on: Bool) throws { try check(ct_allow_tf32(on)) }
 
-  /// Keeps freed memory in the process; call it first in `main`. Large tensors are otherwise mapped
-  /// anew, page by page, at every allocation.
+  /// Keeps freed memory in the process, where a tensor of the same size takes its place; call it first in
+  /// `main`. Large tensors are otherwise mapped anew, page by page, at every allocation.
   public static func tuneAllocator() { ct_tune_allocator() }
 }

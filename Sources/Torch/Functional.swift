@@ -57,8 +57,18 @@ extension Tensor {
     try Tensor(ct_group_norm(handle, Int64(groups), weight?.handle, bias?.handle, eps, silu))
   }
 
-  /// a · gelu(g), with [a; g] the halves of the last dimension.
-  public func geglu() throws -> Tensor { try Tensor(ct_geglu(handle)) }
+  /// W₂ (a · gelu(g)) + b₂, with [a; g] the halves of W₁ x + b₁: Shazeer, *GLU Variants Improve Transformer*.
+  ///
+  /// - Parameters:
+  ///   - up: W₁ [2 D, C] and b₁ [2 D], both frozen; x is [.., C].
+  ///   - down: W₂ [E, D] and b₂ [E], both frozen.
+  public func gatedPerceptron(up: (weight: Tensor, bias: Tensor?), down: (weight: Tensor, bias: Tensor?)) throws
+    -> Tensor
+  {
+    try Tensor(
+      ct_gated_perceptron(
+        handle, up.weight.handle, up.bias?.handle, down.weight.handle, down.bias?.handle))
+  }
 
   /// Over the last dimensions, as many as `weight` has.
   public func layerNorm(_ weight: Tensor, _ bias: Tensor? = nil, eps: Double = 1e-5) throws

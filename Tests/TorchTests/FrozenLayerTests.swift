@@ -22,6 +22,23 @@ import Torch
     #expect(try relativeError(withoutGradients { try frozen(x) }, plain(x)) < tolerance)
   }
 
+  @Test("A convolution over patches in bf16 is as exact as one that keeps its input")
+  func convolutionInHalfPrecision() throws {
+    let random = try RandomSource(seed: 5)
+    let x = try random.normal([1, 384, 8, 8]).contiguous(.channelsLast)
+    let weight = try random.normal([320, 384, 3, 3]).contiguous(.channelsLast)
+    let (half, kept) = (try weight.to(.bfloat16), try weight.to(.bfloat16).requireGradient())
+    let exact = try run(x.to(.bfloat16).to(.float32)) {
+      try $0.conv2d(half.to(.float32), padding: 1)
+    }
+    let patches = try run(x.to(.bfloat16)) { try $0.conv2d(half, padding: 1) }
+    let plain = try run(x.to(.bfloat16)) { try $0.conv2d(kept, padding: 1) }
+    for (e, (a, b)) in zip(exact, zip(patches, plain)) {
+      let (own, theirs) = (try relativeError(a.to(.float32), e), try relativeError(b.to(.float32), e))
+      #expect(own < max(2 * theirs, 4e-3))
+    }
+  }
+
   /// Channels in and out, height, width, kernel, stride, padding. The first ones are for Winograd's
   /// algorithm: many tiles, many filters, sizes that are no multiple of a tile.
   @Test(
@@ -30,6 +47,9 @@ import Torch
       [16, 32, 32, 32, 3, 1, 1], [96, 160, 12, 12, 3, 1, 1], [32, 16, 13, 22, 3, 1, 1],
       [16, 16, 5, 30, 3, 1, 1], [16, 16, 4, 4, 3, 1, 1], [4, 16, 16, 16, 3, 1, 1], [16, 32, 9, 9, 3, 2, 1],
       [16, 32, 8, 8, 1, 1, 0],
+      // Few positions and many filters: one matrix product over the patches.
+      [384, 320, 8, 7, 3, 1, 1], [384, 320, 11, 9, 3, 2, 1], [384, 320, 9, 8, 3, 2, 0],
+      [1024, 1024, 8, 8, 1, 1, 0], [256, 192, 5, 6, 5, 1, 2],
     ])
   func convolution(size: [Int]) throws {
     let random = try RandomSource(seed: 1)
@@ -77,7 +97,7 @@ import Torch
     #expect(throws: TorchError.self) { try x.conv2d(weight, .zeros([32], dtype: .bfloat16), padding: 1) }
   }
 
-  @Test("GroupNorm with SiLU, GEGLU and quick GELU give result and gradient of their parts, to 1e-5")
+  @Test("GroupNorm with SiLU and quick GELU give result and gradient of their parts, to 1e-5")
   func activations() throws {
     let random = try RandomSource(seed: 2)
     let (weight, bias) = (try random.normal([32]), try random.normal([32]))
@@ -88,10 +108,29 @@ import Torch
         { try $0.groupNorm(8, weight, bias, eps: 1e-5).silu() })
     }
     let rows = try random.normal([3, 5, 24])
-    try expectSame(rows, 1e-5, { try $0.geglu() }) {
-      try $0.sliced(-1, 0..<12) * $0.sliced(-1, 12..<24).gelu()
-    }
     try expectSame(rows, 1e-5, { try $0.quickGELU() }) { try $0 * ($0 * 1.702).sigmoid() }
-    #expect(throws: TorchError.self) { try Tensor.zeros([2, 5]).geglu() }
+  }
+
+  /// 1500 rows are more than a block, and no multiple of one.
+  @Test(
+    "The gated perceptron gives result and gradient of its parts, to 1e-5",
+    arguments: [[3, 5], [2, 750], [7]])
+  func gatedPerceptron(rows: [Int]) throws {
+    let random = try RandomSource(seed: 4)
+    let x = try random.normal(rows + [16])
+    let (up, down) = (try random.normal([48, 16]), try random.normal([20, 24]))
+    let (upBias, downBias) = (try random.normal([48]), try random.normal([20]))
+    for (b, c) in [(upBias, downBias), (nil, nil)] {
+      try expectSame(x, 1e-5, { try $0.gatedPerceptron(up: (up, b), down: (down, c)) }) {
+        let h = try $0.linear(up, b)
+        return try (h.sliced(-1, 0..<24) * h.sliced(-1, 24..<48).gelu()).linear(down, c)
+      }
+    }
+    let none = try Tensor.zeros([0, 16]).gatedPerceptron(up: (up, upBias), down: (down, downBias))
+    #expect(none.shape == [0, 20])
+    #expect(throws: TorchError.self) { try x.gatedPerceptron(up: (down, nil), down: (up, nil)) }
+    #expect(throws: TorchError.self) {
+      try x.gatedPerceptron(up: (up.detached().requireGradient(), nil), down: (down, nil))
+    }
   }
 }

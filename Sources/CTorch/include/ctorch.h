@@ -152,8 +152,8 @@ ct_tensor ct_baddbmm(ct_tensor input, ct_tensor a, ct_tensor b, double beta, dou
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias);
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding);
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps, bool silu);
-/// a · gelu(g), where [a; g] are the halves of x's last dimension.
-ct_tensor ct_geglu(ct_tensor x);
+/// w2 (a · gelu(g)) + b2, where [a; g] are the halves of w1 x + b1; the biases may be NULL. Frozen weights only.
+ct_tensor ct_gated_perceptron(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2);
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps);
 ct_tensor ct_embedding(ct_tensor weight, ct_tensor indices);
 /// `mask` may be NULL; `scale` <= 0 means 1/sqrt(head size).
