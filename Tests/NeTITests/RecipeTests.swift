@@ -17,7 +17,7 @@ import Testing
 
   private let measured = """
     {"learning_rate": 0.004, "ti_learning_rate": 0.02, "max_train_steps": 300, "train_batch_size": 8,
-     "guidance": 5, "demo_steps": 60, "note": "measured"}
+     "guidance": 5, "note": "measured"}
     """
 
   @Test func `a recipe decides what neither flags nor file name, and is reported`() throws {
@@ -59,7 +59,6 @@ import Testing
     (#"{"max_train_steps": 0}"#, "max_train_steps is 0"),
     (#"{"max_train_steps": 1e300}"#, "max_train_steps must be a whole number"),
     (#"{"guidance": 1000}"#, "guidance_scale is 1000.0"),
-    (#"{"demo_steps": -3}"#, "demo_steps"),
     (#"{"note": {"a": 1}}"#, "recipe.json"),
     ("[1]", "recipe.json"), ("{", "recipe.json"), ("", "recipe.json"),
     (String(repeating: "[", count: 60_000), "recipe.json"),

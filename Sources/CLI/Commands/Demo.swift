@@ -11,7 +11,7 @@ struct Demo: ParsableCommand {
     discussion: "Each demo has a folder of its own; nothing is overwritten.")
 
   @Option(help: ArgumentHelp("Which example: a folder of pictures in Examples.", valueName: "name"))
-  var example: String = "spotty"
+  var example: String = "ginger"
 
   @Option(help: ArgumentHelp("Where the run goes; outputs/demo-NAME when left out.", valueName: "folder"))
   var output: String?
@@ -46,7 +46,7 @@ struct Demo: ParsableCommand {
         ("data.train_data_dir", pictures.path), ("data.placeholder_token", "<\(example)>"),
         ("data.super_category_token", about.category), ("data.center_crop", "true"),
         ("log.exp_dir", folder.deletingLastPathComponent().path), ("log.exp_name", folder.lastPathComponent),
-        ("optim.max_train_steps", String(steps ?? recipe?.demoSteps ?? 150)),
+        ("optim.max_train_steps", String(steps ?? recipe?.maxTrainSteps ?? 250)),
         ("eval.validation_prompts", "[]"),
       ],
       recipe: { _ in recipe })

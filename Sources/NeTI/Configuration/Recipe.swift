@@ -23,8 +23,6 @@ public struct Recipe: Sendable, Equatable {
   public var maxTrainSteps: Int?
   public var trainBatchSize: Int?
   public var gradientAccumulationSteps: Int?
-  /// Updates of the demonstration, which has minutes.
-  public var demoSteps: Int?
   /// Guidance and denoising steps of pictures.
   public var guidance: Double?
   public var denoisingSteps: Int?
@@ -54,7 +52,7 @@ public struct Recipe: Sendable, Equatable {
     Key("xti_learning_rate", \.xtiLearningRate), Key("scale_lr", \.scaleLr),
     Key("lr_scheduler", \.lrScheduler), Key("lr_warmup_steps", \.lrWarmupSteps),
     Key("max_train_steps", \.maxTrainSteps), Key("train_batch_size", \.trainBatchSize),
-    Key("gradient_accumulation_steps", \.gradientAccumulationSteps), Key("demo_steps", \.demoSteps),
+    Key("gradient_accumulation_steps", \.gradientAccumulationSteps),
     Key("guidance", \.guidance), Key("num_denoising_steps", \.denoisingSteps), Key("note", \.note),
   ]
 
@@ -118,9 +116,6 @@ public struct Recipe: Sendable, Equatable {
       do { try trial.validate() } catch let error as NeTIError {
         throw NeTIError("\(Self.fileName): \(error.message)")
       }
-    }
-    guard (1...1_000_000).contains(demoSteps ?? 1) else {
-      throw NeTIError("\(Self.fileName): demo_steps must be between 1 and 1000000")
     }
   }
 }

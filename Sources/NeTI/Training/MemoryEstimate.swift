@@ -11,13 +11,11 @@ public import Torch
 public struct MemoryEstimate: Sendable {
   /// Values kept for the backward pass, per position and channel: by a residual block and by a
   /// transformer block of the U-Net, and by a layer of the text encoder.
-  static let keptByResidual = 6.0
-  static let keptByTransformer = 25.0
-  static let keptByTextLayer = 18.0
-  /// Bytes of a kept value: with two-byte weights a part is kept in fp32 all the same.
-  static func keptBytes(_ dtype: DType) -> Double { dtype.size >= 4 ? Double(dtype.size) : 2.85 }
-  /// libtorch itself, and what allocators hold back.
-  static let fixedBytes = 200e6
+  static let keptByResidual = 4.0
+  static let keptByTransformer = 13.0
+  static let keptByTextLayer = 11.0
+  /// libtorch itself, and what is allocated for a moment.
+  static let fixedBytes = 250e6
 
   /// Bytes at the peak with `samples` in one pass.
   public let bytes: Double
@@ -43,7 +41,7 @@ public struct MemoryEstimate: Sendable {
     }
     let textKept =
       Double(layersAtOnce * text.maxPositions * text.hiddenSize * text.layers) * Self.keptByTextLayer
-    bytes = weightBytes + Double(samples) * (kept + textKept) * Self.keptBytes(dtype) + Self.fixedBytes
+    bytes = weightBytes + Double(samples) * (kept + textKept) * Double(dtype.size) + Self.fixedBytes
   }
 
   /// What a run needs that trains as `configuration` says.
