@@ -62,9 +62,9 @@ extension Tensor {
   /// - Parameters:
   ///   - up: W₁ [2 D, C] and b₁ [2 D], both frozen; x is [.., C].
   ///   - down: W₂ [E, D] and b₂ [E], both frozen.
-  public func gatedPerceptron(up: (weight: Tensor, bias: Tensor?), down: (weight: Tensor, bias: Tensor?)) throws
-    -> Tensor
-  {
+  public func gatedPerceptron(
+    up: (weight: Tensor, bias: Tensor?), down: (weight: Tensor, bias: Tensor?)
+  ) throws -> Tensor {
     try Tensor(
       ct_gated_perceptron(
         handle, up.weight.handle, up.bias?.handle, down.weight.handle, down.bias?.handle))
