@@ -3,6 +3,12 @@ import NeTI
 
 /// Where what comes with neti lies: mini-sd and the example pictures.
 enum Installation {
+  /// How to call neti again from the same folder: `./neti` from a checkout, `neti` once installed.
+  static var command: String {
+    let typed = ProcessInfo.processInfo.environment["NETI_COMMAND"] ?? ""
+    return typed.isEmpty ? "neti" : typed.shellQuoted
+  }
+
   /// The first of: `NETI_SHARE`, `share/neti` beside the installed executable, the checkout that
   /// this program was built in.
   static func resource(_ path: String) throws -> URL {

@@ -50,7 +50,8 @@ final class ManifestSession {
       "\(manifest.name): \(mine.count) of \(manifest.entries.count) concepts"
         + (shard.count > 1 ? " are in shard \(shard.index)/\(shard.count)" : ""))
     guard let first = mine.first else { return }
-    let command = (["neti"] + CommandLine.arguments.dropFirst()).map(\.shellQuoted).joined(separator: " ")
+    let arguments = CommandLine.arguments.dropFirst().map(\.shellQuoted)
+    let command = ([Installation.command] + arguments).joined(separator: " ")
     let stop = StopOnSignal(goOn: command, early: "stopped. Go on with: \(command)")
     try withExtendedLifetime(stop) {
       let session = ManifestSession(try TrainingSession.open(first.configuration, options), stop)

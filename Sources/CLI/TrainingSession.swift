@@ -111,7 +111,7 @@ enum TrainingSession {
 
   /// How to continue this run; what its folder does not know has to be said again.
   private static func goOn(_ c: RunConfiguration, _ options: ModelOptions) -> String {
-    var words = ["neti", "train", "--output", c.runFolder.shownPath.shellQuoted, "--resume"]
+    var words = [Installation.command, "train", "--output", c.runFolder.shownPath.shellQuoted, "--resume"]
     if let threads = options.threads { words += ["--threads", String(threads)] }
     if options.device != "cpu" { words += ["--device", options.device] }
     return words.joined(separator: " ")

@@ -26,9 +26,11 @@ struct EndToEndTests {
     { usleep(20_000) }
     tool.send(SIGINT)
     #expect(tool.wait().code == 130)
-    let resumed = try place.run(["train", "--output", "run", "--resume", "--threads", "1"])
+    let resumed = try CommandLineTool.run(
+      ["train", "--output", "run", "--resume", "--threads", "1"], in: place.folder,
+      environment: ["NETI_COMMAND": "../a check out/neti"])
     #expect(resumed.code == 0, "\(resumed.error)")
-    #expect(resumed.error.contains("neti generate --concept run/concept.safetensors"))
+    #expect(resumed.error.contains("\n  '../a check out/neti' generate --concept run/concept.safetensors"))
 
     let drawing = try place.run([
       "generate", "--concept", "run/concept.safetensors", "--prompt", "a photo of a {} on a beach",

@@ -14,7 +14,7 @@ SWIFT = """#!/bin/sh
 echo "built" >> "$NETI_TEST_LOG"
 [ ! -e "$3/broken" ] || exit 1
 mkdir -p "$3/.build/release"
-printf '#!/bin/sh\\nfor a; do echo "<$a>"; done\\n' > "$3/.build/release/neti"
+printf '#!/bin/sh\\n[ "$1" != which ] || echo "$NETI_COMMAND"\\nfor a; do echo "<$a>"; done\\n' > "$3/.build/release/neti"
 chmod +x "$3/.build/release/neti"
 echo "swift's own words"
 """
@@ -61,6 +61,9 @@ class LauncherTests(unittest.TestCase):
         second = self.run_neti("inspect")
         self.assertEqual((second.stdout, second.stderr), ("<inspect>\n", ""))
         self.assertEqual(self.builds(), 1)
+
+    def test_tells_how_it_was_called(self):
+        self.assertEqual(self.run_neti("which").stdout.splitlines()[0], str(self.root / "neti"))
 
     def test_builds_again_when_a_source_or_libtorch_changes(self):
         self.run_neti()

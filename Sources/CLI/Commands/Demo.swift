@@ -79,6 +79,7 @@ struct Demo: ParsableCommand {
         training: training.pictures),
       stem: "sheet")
     let path = folder.relativePath
+    let neti = Installation.command
     tell(
       """
 
@@ -89,10 +90,10 @@ struct Demo: ParsableCommand {
 
       and try
 
-        neti generate --concept \(path)/concept.safetensors --prompt 'a watercolor painting of a {}' --seed 0-3
-        neti generate --concept \(path)/concept.safetensors --prompt 'a photo of a {} on the moon' --truncation 4,16,64,128
-        neti inspect \(path)/concept.safetensors
-        neti train --images YOUR-PICTURES --token '<toy>' --category toy
+        \(neti) generate --concept \(path)/concept.safetensors --prompt 'a watercolor painting of a {}' --seed 0-3
+        \(neti) generate --concept \(path)/concept.safetensors --prompt 'a photo of a {} on the moon' --truncation 4,16,64,128
+        \(neti) inspect \(path)/concept.safetensors
+        \(neti) train --images YOUR-PICTURES --token '<toy>' --category toy
       """)
   }
 

@@ -193,13 +193,14 @@ struct Train: ParsableCommand {
       try TrainingSession.run(c, model: model, resume: resume, quiet: false, processes: processes) != nil
     else { return }
     let concept = c.runFolder.appending(path: "concept.safetensors").shownPath
+    let neti = Installation.command
     note(
       """
 
       done: \(concept). Now try
 
-        neti generate --concept \(concept.shellQuoted) --prompt 'a photo of {} on a beach' --seed 0-3
-        neti inspect \(concept.shellQuoted)
+        \(neti) generate --concept \(concept.shellQuoted) --prompt 'a photo of {} on a beach' --seed 0-3
+        \(neti) inspect \(concept.shellQuoted)
       """)
   }
 
