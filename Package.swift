@@ -34,6 +34,7 @@ let package = Package(
     .executable(name: "neti", targets: ["CLI"]),
     .library(name: "NeTI", targets: ["NeTI"]),
     .library(name: "Diffusion", targets: ["Diffusion"]),
+    .library(name: "Files", targets: ["Files"]),
     .library(name: "Torch", targets: ["Torch"]),
   ],
   dependencies: [
@@ -63,17 +64,26 @@ let package = Package(
     .systemLibrary(
       name: "CWebP", pkgConfig: "libwebp", providers: [.apt(["libwebp-dev"]), .brew(["webp"])]),
     .target(
-      name: "Imaging", dependencies: ["CTurboJPEG", "CPNG", "CWebP"], swiftSettings: strict),
+      name: "Imaging", dependencies: ["Files", "CTurboJPEG", "CPNG", "CWebP"], swiftSettings: strict),
 
-    .target(name: "Diffusion", dependencies: ["Torch"], swiftSettings: strict),
+    // File formats: safetensors, PyTorch's files, JSON; and files written whole or not at all.
+    .systemLibrary(
+      name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .target(
+      name: "Files",
+      dependencies: ["Torch", "CZlib", .target(name: "COpenSSL", condition: .when(platforms: [.linux]))],
+      swiftSettings: strict),
+
+    .target(name: "Diffusion", dependencies: ["Torch", "Files"], swiftSettings: strict),
     .target(
       name: "NeTI",
-      dependencies: ["Torch", "Diffusion", "Imaging", .product(name: "Yams", package: "Yams")],
+      dependencies: ["Torch", "Files", "Diffusion", "Imaging", .product(name: "Yams", package: "Yams")],
       swiftSettings: strict),
     .executableTarget(
       name: "CLI",
       dependencies: [
-        "NeTI", "Diffusion", "Imaging", "Torch",
+        "NeTI", "Diffusion", "Imaging", "Files", "Torch",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ] + (isDistributed ? ["TorchDistributed"] : []),
       swiftSettings: strict + (isDistributed ? [.define("NETI_DISTRIBUTED")] : [])),
@@ -82,7 +92,7 @@ let package = Package(
     .executableTarget(
       name: "held-out",
       dependencies: [
-        "NeTI", "Diffusion", "Imaging", "Torch",
+        "NeTI", "Diffusion", "Imaging", "Files", "Torch",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/HeldOut", swiftSettings: strict),
@@ -101,18 +111,22 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "NeTI", "Diffusion", "Imaging", "Torch", "TestSupport",
+        "NeTI", "Diffusion", "Imaging", "Files", "Torch", "TestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Fuzz", swiftSettings: strict),
     .testTarget(
-      name: "TorchTests", dependencies: ["Torch", "Diffusion", "TestSupport"], swiftSettings: strict),
-    .testTarget(name: "ImagingTests", dependencies: ["Imaging", "TestSupport"], swiftSettings: strict),
-    .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "TestSupport"], swiftSettings: strict),
+      name: "TorchTests", dependencies: ["Torch", "Files", "Diffusion", "TestSupport"], swiftSettings: strict),
+    .testTarget(name: "FilesTests", dependencies: ["Files", "Torch", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "NeTITests", dependencies: ["NeTI", "Imaging", "TestSupport"], swiftSettings: strict),
+      name: "ImagingTests", dependencies: ["Imaging", "Files", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "CLITests", dependencies: ["CLI", "NeTI", "Diffusion", "Imaging", "Torch", "TestSupport"],
+      name: "DiffusionTests", dependencies: ["Diffusion", "Files", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "NeTITests", dependencies: ["NeTI", "Files", "Imaging", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "CLITests",
+      dependencies: ["CLI", "NeTI", "Diffusion", "Imaging", "Files", "Torch", "TestSupport"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6],

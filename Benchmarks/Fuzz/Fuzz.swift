@@ -1,5 +1,6 @@
 import ArgumentParser
 import Diffusion
+import Files
 import Foundation
 import Imaging
 import NeTI
@@ -63,6 +64,8 @@ struct Fuzz: ParsableCommand {
       try data.write(to: folder.appending(path: target.file))
       try target.parse(data)
       tally.read += 1
+    } catch is FileError {
+      tally.refused += 1
     } catch is DiffusionError {
       tally.refused += 1
     } catch is NeTIError {

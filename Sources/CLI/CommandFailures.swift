@@ -1,5 +1,6 @@
 import ArgumentParser
 import Diffusion
+import Files
 import Imaging
 import NeTI
 import Torch
@@ -7,6 +8,7 @@ import Torch
 extension TorchError: CommandFailure {}
 extension DiffusionError: CommandFailure {}
 extension ImagingError: CommandFailure {}
+extension FileError: CommandFailure {}
 extension NeTIError: CommandFailure {
   var exitCode: ExitCode { isWrongUsage ? .validationFailure : .failure }
 }

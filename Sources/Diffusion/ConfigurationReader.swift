@@ -1,3 +1,5 @@
+import Files
+
 /// Reads a published JSON configuration key by key, as the reference does: a key that is absent or
 /// null has its default, keys that are not asked for are left alone. Every refusal names the key.
 struct ConfigurationReader {

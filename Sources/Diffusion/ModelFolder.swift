@@ -1,3 +1,4 @@
+import Files
 public import Foundation
 
 /// A model on this machine in the diffusers layout: a folder with `unet/`, `vae/`, `text_encoder/`,

@@ -1,3 +1,5 @@
+import Files
+
 extension StableDiffusion {
   /// Numbers in a component's weight files, from their headers alone.
   public func parameterCount(_ component: ModelFolder.Component) throws -> Int {

@@ -1,3 +1,5 @@
+import Files
+
 /// `unet/config.json` of a conditional U-Net, diffusers' `UNet2DConditionModel`.
 ///
 /// A key that is absent has the reference's default. Switches of the reference that are not

@@ -1,3 +1,5 @@
+import Files
+
 /// `vae/config.json` of a variational autoencoder, diffusers' `AutoencoderKL`.
 ///
 /// A key that is absent has the reference's default. `force_upcast` is left alone: the caller chooses

@@ -1,3 +1,5 @@
+import Files
+
 /// One chunk of a PNG file: where it lies and what it is.
 package struct PNGChunk {
   static let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
@@ -47,19 +49,10 @@ package struct PNGChunk {
   /// A chunk with these contents, as it stands in a file.
   static func encode(_ kind: Kind, _ data: [UInt8]) -> [UInt8] {
     let body = kind.bytes + data
-    return bigEndian(UInt32(data.count)) + body + bigEndian(checksum(body))
+    return bigEndian(UInt32(data.count)) + body + bigEndian(crc32(body))
   }
 
   static func bigEndian(_ value: UInt32) -> [UInt8] {
     (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * $0)) }
-  }
-
-  /// The CRC-32 of the PNG specification (ISO 3309, reversed polynomial 0xEDB88320).
-  package static func checksum(_ bytes: some Sequence<UInt8>) -> UInt32 {
-    ~bytes.reduce(UInt32.max) { table[Int(($0 ^ UInt32($1)) & 255)] ^ $0 >> 8 }
-  }
-
-  private static let table: [UInt32] = (0..<256).map { n in
-    (0..<8).reduce(UInt32(n)) { c, _ in c & 1 == 1 ? 0xEDB8_8320 ^ c >> 1 : c >> 1 }
   }
 }

@@ -1,3 +1,5 @@
+import Files
+
 /// The texts in a PNG file: pairs of a keyword and a value (PNG specification, 11.3.4).
 public enum PNGText {
   /// Bytes of all texts that `read` gives back; what lies beyond is an error.
@@ -19,7 +21,7 @@ public enum PNGText {
       guard total <= maximumBytes else {
         throw ImagingError("\(name): more than \(maximumBytes >> 20) MB of text; not written by this program")
       }
-      guard bytes.number(4, at: chunk.data.upperBound) == Int(PNGChunk.checksum(chunk.kind.bytes + data))
+      guard bytes.number(4, at: chunk.data.upperBound) == Int(crc32(chunk.kind.bytes + data))
       else {
         throw ImagingError("\(name): a text in the PNG file is damaged (checksum); replace the file")
       }

@@ -1,3 +1,4 @@
+import Files
 public import Foundation
 
 /// What is accepted from files that anybody may have made.
@@ -135,25 +136,11 @@ extension Picture {
 
   /// Reads a picture file (see `decode(_:name:)`). Errors name it by its path.
   public static func load(_ url: URL) throws -> Picture {
-    let size = try regularFileSize(url)
-    guard size <= PictureLimits.fileBytes else { throw tooLarge(size, url.path) }
     let data: Data
-    do { data = try Data(contentsOf: url) } catch {
-      throw ImagingError("\(url.path): cannot be read (\(error.localizedDescription)); check its permissions")
+    do { data = try readFile(url, limit: PictureLimits.fileBytes) } catch let error as FileError {
+      throw ImagingError(error.message)
     }
     return try decode(data, name: url.path)
-  }
-
-  /// Bytes of a regular file (links are followed). Anything else is refused: reading a pipe would wait for ever.
-  static func regularFileSize(_ url: URL) throws -> Int {
-    let path = url.resolvingSymlinksInPath().path
-    guard let attributes = try? FileManager.default.attributesOfItem(atPath: path) else {
-      throw ImagingError("\(url.path): there is no such file; check the path")
-    }
-    guard attributes[.type] as? FileAttributeType == .typeRegular else {
-      throw ImagingError("\(url.path): not a file; give the path of a picture")
-    }
-    return (attributes[.size] as? NSNumber)?.intValue ?? 0
   }
 
   private static func tooLarge(_ bytes: Int, _ name: String) -> ImagingError {

@@ -1,3 +1,4 @@
+import Files
 public import Foundation
 
 /// The pictures in a folder.
@@ -47,7 +48,7 @@ public struct PictureFolder: Sendable {
   }
 
   private static func problem(_ url: URL) -> String {
-    guard (try? Picture.regularFileSize(url)) != nil else { return "not a file" }
+    guard (try? regularFileSize(url)) != nil else { return "not a file" }
     return FileManager.default.isReadableFile(atPath: url.path)
       ? "not a JPEG, PNG or WebP picture" : "no permission to read it"
   }

@@ -1,3 +1,4 @@
+import Files
 public import Diffusion
 public import Foundation
 public import Torch
@@ -139,7 +140,7 @@ public struct Concept {
       representation = try kind.type.init(
         StoredRepresentation(
           kind: kind, tensors: tensors, layerCount: about.base.layers.count,
-          settings: (Key.settings, file.metadata[Key.settings])))
+          settings: (name, Key.settings, file.metadata[Key.settings])))
     } catch let e as NeTIError {
       throw fail(e.message)
     }
@@ -154,11 +155,7 @@ public struct Concept {
     throws -> T
   {
     guard let text else { throw NeTIError("\(name): the entry \(key) is missing from its metadata") }
-    do {
-      return try JSONFile.decode(type, from: Data(text.utf8), name: "\(name), metadata \(key)")
-    } catch let e as DiffusionError {
-      throw NeTIError(e.message)
-    }
+    return try JSONFile.decode(type, from: Data(text.utf8), name: "\(name), metadata \(key)")
   }
 
   // MARK: The base model

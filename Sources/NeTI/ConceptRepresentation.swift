@@ -1,3 +1,4 @@
+import Files
 import Diffusion
 import Foundation
 public import Torch
@@ -69,19 +70,16 @@ public struct StoredRepresentation {
   public let tensors: [String: Tensor]
   /// Cross-attention layers of the base model.
   public let layerCount: Int
-  /// `storedSettings` as JSON.
-  let settings: (key: String, json: String?)
+  /// `storedSettings` as JSON, and the file and key that it stands in.
+  let settings: (file: String, key: String, json: String?)
 
   /// What `storedSettings` was.
   public func settings<T: Decodable>(_ type: T.Type) throws -> T {
     guard let json = settings.json else {
       throw NeTIError("the entry \(settings.key) is missing from its metadata")
     }
-    do {
-      return try JSONFile.decode(type, from: Data(json.utf8), name: "metadata \(settings.key)")
-    } catch let e as DiffusionError {
-      throw NeTIError(e.message)
-    }
+    return try JSONFile.decode(
+      type, from: Data(json.utf8), name: "\(settings.file), metadata \(settings.key)")
   }
 }
 

@@ -1,3 +1,4 @@
+import Files
 import Diffusion
 public import Torch
 

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import Imaging
 import TestSupport
@@ -10,7 +11,7 @@ import Testing
 
   private func chunk(_ kind: String, _ data: [UInt8]) -> [UInt8] {
     let body = Array(kind.utf8) + data
-    return number(data.count) + body + number(Int(PNGChunk.checksum(body)))
+    return number(data.count) + body + number(Int(crc32(body)))
   }
 
   private func png(_ width: Int, _ height: Int, depth: UInt8 = 8, kind: UInt8 = 2, data: [UInt8] = [])
@@ -128,7 +129,7 @@ import Testing
     while at + 12 <= bytes.count {
       let length = bytes[at..<at + 4].reduce(0) { $0 << 8 | Int($1) }
       guard at + 12 + length <= bytes.count else { break }
-      let sum = PNGChunk.checksum(bytes[at + 4..<at + 8 + length])
+      let sum = crc32(bytes[at + 4..<at + 8 + length])
       result.replaceSubrange(at + 8 + length..<at + 12 + length, with: number(Int(sum)))
       at += 12 + length
     }

@@ -1,3 +1,4 @@
+import Files
 import Diffusion
 import Foundation
 import NeTI
@@ -78,7 +79,7 @@ struct CommunityEmbeddingTests {
 
   @Test("of our own files are told from them by what is in a file, not by its name")
   func sniffing() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let pairs = [("diffusers.safetensors", "a.pt"), ("diffusers.bin", "b.safetensors")]
     for (from, to) in pairs {
       try FileManager.default.copyItem(at: Self.file(from), to: folder.file(to))
@@ -94,7 +95,7 @@ struct CommunityEmbeddingTests {
 
   @Test("damaged in 4,000 ways never crash")
   func mutations() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     for name in ["first.pt", "xti.safetensors"] {
       let good = try Data(contentsOf: Self.file(name))
       for data in Mutations(of: good, count: 2_000, seed: 5) {
@@ -103,7 +104,7 @@ struct CommunityEmbeddingTests {
         do {
           _ = try Concept.open(url) { Self.base }
         } catch is NeTIError {
-        } catch is DiffusionError {
+        } catch is FileError {
         }
       }
     }
@@ -132,7 +133,7 @@ struct ConceptExportTests {
 
   @Test("come back as they were where the format can hold them")
   func roundTrip() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let pairs: [(RepresentationKind, [ConceptFormat])] = [
       (.ti, [.diffusers, .a1111, .kohya]), (.xti, [.kohya]),
     ]
@@ -152,7 +153,7 @@ struct ConceptExportTests {
 
   @Test("that are more than vectors are approximated at a timestep, and say so")
   func lossy() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try Self.concept(.neti)
     let n = c.about.base.layers.count
     let e = try c.representation.embeddings(
@@ -197,7 +198,7 @@ struct ConceptExportTests {
     "are read back by diffusers' load_textual_inversion",
     .enabled(if: python != nil, "NETI_DIFFUSERS_PYTHON names a Python with diffusers"))
   func diffusers() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     var files: [String] = []
     func export(_ kind: RepresentationKind, _ format: ConceptFormat, _ timestep: Double? = nil) throws {
       let url = folder.file("\(kind.rawValue)-\(format.rawValue).safetensors")

@@ -49,7 +49,7 @@ import Testing
 
   @Test func `mini-sd has a recipe, and a folder without one has none`() throws {
     #expect(try Recipe.load(fromModelFolder: Fixtures.miniSD)?.guidance == 3)
-    #expect(try Recipe.load(fromModelFolder: TemporaryFolder().url) == nil)
+    #expect(try Recipe.load(fromModelFolder: Scratch().folder) == nil)
   }
 
   @Test(arguments: [

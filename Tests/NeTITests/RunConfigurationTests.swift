@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import NeTI
 import TestSupport
@@ -7,7 +8,7 @@ import Testing
 private func load(_ yaml: String, _ overrides: [(key: String, value: String)] = []) throws
   -> LoadedConfiguration
 {
-  let folder = try TemporaryFolder()
+  let folder = try Scratch()
   let url = folder.file("train.yaml")
   try Data(yaml.utf8).write(to: url)
   let needed = [
@@ -59,7 +60,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
         mixed_precision: no
         seed:
       """
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     try Data(yaml.utf8).write(to: folder.file("train.yaml"))
     let loaded = try RunConfiguration.load(yaml: folder.file("train.yaml"))
     let c = loaded.configuration
@@ -192,7 +193,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
 
   private func messageWithoutFlags(_ yaml: String) -> String {
     do {
-      let folder = try TemporaryFolder()
+      let folder = try Scratch()
       let base = "data.train_data_dir"
       try Data(yaml.utf8).write(to: folder.file("train.yaml"))
       let extra = [(base, "x")] + (yaml.contains("exp_name") ? [] : [("log.exp_name", "x")])
@@ -228,18 +229,21 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
   }
 
   @Test func `files that are missing, folders, pipes, too large or no text are errors`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let large = folder.file("large.yaml")
     try Data(repeating: 0x20, count: 300_000).write(to: large)
     let binary = folder.file("binary.yaml")
     try Data([0xFF, 0xFE, 0x00]).write(to: binary)
     for (url, part) in [
-      (folder.file("missing.yaml"), "no file"), (folder.url, "is a folder"), (large, "larger"),
-      (binary, "UTF-8"), (URL(filePath: "/dev/zero"), "not a regular file"),
+      (folder.file("missing.yaml"), "no such file"), (folder.folder, "a folder, not a file"),
+      (large, "300000 bytes; at most 262144"), (URL(filePath: "/dev/zero"), "not a file"),
     ] {
-      let error = #expect(throws: NeTIError.self) { try RunConfiguration.load(yaml: url) }
+      let error = #expect(throws: FileError.self) { try RunConfiguration.load(yaml: url) }
       #expect(error?.message.contains(part) == true, "\(error?.message ?? "")")
+      #expect(error?.message.contains(url.path) == true)
     }
+    let error = #expect(throws: NeTIError.self) { try RunConfiguration.load(yaml: binary) }
+    #expect(error?.message.contains("UTF-8") == true)
   }
 
   @Test func `aliases that unfold without end and nesting without end are refused at once`() throws {
@@ -272,7 +276,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
   }
 
   @Test func `5,000 damaged files are read without a crash`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let url = folder.file("train.yaml")
     let original = Data(("# ä *a &a 'q' \"\\u00e4\"\n" + (try everything()).resolvedYAML()).utf8)
     for (i, mutation) in Mutations(of: original, count: 5000, seed: 3).enumerated() {

@@ -4,12 +4,12 @@ import TestSupport
 import Testing
 
 @Suite struct RunFolderTests {
-  private func configuration(_ folder: TemporaryFolder) throws -> RunConfiguration {
+  private func configuration(_ folder: Scratch) throws -> RunConfiguration {
     let pictures = folder.file("pictures")
     try FileManager.default.createDirectory(at: pictures, withIntermediateDirectories: true)
     var c = RunConfiguration()
     c.log.expName = "run"
-    c.log.expDir = folder.url.path
+    c.log.expDir = folder.folder.path
     c.data.trainDataDir = pictures.path
     c.data.placeholderToken = "<toy>"
     c.optim.seed = 0
@@ -26,11 +26,11 @@ import Testing
   }
 
   @Test func `a new run has its folders and a configuration without absolute paths`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     let run = try RunFolder(c.runFolder, configuration: c, resume: false)
     let yaml = try String(contentsOf: run.configurationFile, encoding: .utf8)
-    #expect(!yaml.contains(folder.url.path) && yaml.contains("train_data_dir: \"../pictures\""))
+    #expect(!yaml.contains(folder.folder.path) && yaml.contains("train_data_dir: \"../pictures\""))
     for inner in [run.tensorBoardFolder, run.samplesFolder, run.checkpointsFolder] {
       #expect(FileManager.default.fileExists(atPath: inner.path))
     }
@@ -40,7 +40,7 @@ import Testing
   }
 
   @Test func `a run is not overwritten, and the message says what is there and what to do`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     try FileManager.default.createDirectory(at: c.runFolder, withIntermediateDirectories: true)
     try Data("x".utf8).write(to: c.runFolder.appending(path: "thesis.txt"))
@@ -66,7 +66,7 @@ import Testing
   }
 
   @Test func `a resume takes the same settings, names those that differ, and may extend the run`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     var c = try configuration(folder)
     do { _ = try RunFolder(c.runFolder, configuration: c, resume: true) }
     c.optim.maxTrainSteps = 3000
@@ -80,10 +80,10 @@ import Testing
   }
 
   @Test func `a folder that moved with its pictures still finds them`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     do { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
-    let elsewhere = try TemporaryFolder()
+    let elsewhere = try Scratch()
     for name in ["run", "pictures"] {
       try FileManager.default.moveItem(at: folder.file(name), to: elsewhere.file(name))
     }
@@ -93,7 +93,7 @@ import Testing
   }
 
   @Test func `one process at a time trains in a folder`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     let first = try RunFolder(c.runFolder, configuration: c, resume: false)
     let text = message { _ = try RunFolder(c.runFolder, configuration: c, resume: true) }
@@ -102,7 +102,7 @@ import Testing
   }
 
   @Test func `the lock goes with its owner, and a killed start leaves no obstacle`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     try FileManager.default.createDirectory(
       at: c.runFolder.appending(path: "checkpoints"), withIntermediateDirectories: true)
@@ -113,7 +113,7 @@ import Testing
   }
 
   @Test func `the latest good checkpoint is found, and pruning keeps the newest`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     let run = try RunFolder(c.runFolder, configuration: c, resume: false)
     #expect(run.latestCheckpoint { _ in true }.checkpoint == nil)
@@ -135,7 +135,7 @@ import Testing
   }
 
   @Test func `a folder that cannot be made is an error with the system's reason`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     let text = message { _ = try RunFolder(URL(filePath: "/proc/neti/run"), configuration: c, resume: false) }
     #expect(text.contains("/proc/neti/run") && !text.contains("another error"), "\(text)")
@@ -147,7 +147,7 @@ import Testing
   }
 
   @Test func `a damaged configuration of an earlier run is an error that names the file`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let c = try configuration(folder)
     do { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
     try Data("optim: [".utf8).write(to: c.runFolder.appending(path: "config.yaml"))

@@ -15,7 +15,7 @@ import Testing
   }
 
   @Test func `events are read back as they were written`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let url = folder.file("events.jsonl")
     try filled(url, steps: 4)
     let events = try RunLog.read(url)
@@ -26,14 +26,14 @@ import Testing
   }
 
   @Test func `a loss that is not finite is a line like any other`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let url = folder.file("events.jsonl")
     try RunLog(url).append(RunEvent(.step, step: 1, loss: .infinity))
     #expect(try RunLog.read(url).first?.loss == .infinity)
   }
 
   @Test func `a resume drops the lines after its step and keeps the bytes of the others`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let url = folder.file("events.jsonl")
     try filled(url, steps: 4)
     let before = try Data(contentsOf: url)
@@ -44,7 +44,7 @@ import Testing
   }
 
   @Test func `a line torn anywhere by a kill is dropped and the others stay`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let url = folder.file("events.jsonl")
     try filled(url, steps: 3)
     let whole = try Data(contentsOf: url)
@@ -57,7 +57,7 @@ import Testing
   }
 
   @Test func `5,000 damaged logs are read without a crash`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let url = folder.file("events.jsonl")
     try filled(url, steps: 3)
     for mutation in try Mutations(of: Data(contentsOf: url), count: 5000, seed: 11) {

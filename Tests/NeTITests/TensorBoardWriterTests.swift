@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import NeTI
 import TestSupport
@@ -32,16 +33,16 @@ import Testing
   }
 
   @Test func `scalars, pictures, text and the resume note have the bytes that torch writes`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let picture = try Data(contentsOf: Fixtures.url("tensorboard_events/picture.png"))
     let clock = { Date(timeIntervalSince1970: 1_700_000_000.5) }
-    let writer = try TensorBoardWriter(folder: folder.url, resumingAt: 3, now: clock)
+    let writer = try TensorBoardWriter(folder: folder.folder, resumingAt: 3, now: clock)
     try writer.scalar("loss", 0.25, step: 3)
     try writer.scalar("lr", 8e-3, step: 1 << 40)
     try writer.image("samples/0", encoded: picture, width: 7, height: 5, step: 4)
     try writer.text("configuration", "a: 1\nb: ü", step: 0)
 
-    let name = try #require(folder.names.first)
+    let name = try #require(folder.contents.first)
     let ours = try payloads(Data(contentsOf: folder.file(name)))
     let theirs = try payloads(Data(contentsOf: Fixtures.url("tensorboard_events/golden.tfevents")))
     // torch names itself in its first event and says the version a second time.
@@ -51,22 +52,22 @@ import Testing
   }
 
   @Test func `a resumed run writes a new file beside the old one, even within one second`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let clock = { Date(timeIntervalSince1970: 1_700_000_000) }
     for first in [nil, 5, 9] as [Int?] {
-      let writer = try TensorBoardWriter(folder: folder.url, resumingAt: first, now: clock)
+      let writer = try TensorBoardWriter(folder: folder.folder, resumingAt: first, now: clock)
       try writer.scalar("loss", 1, step: first ?? 0)
     }
-    #expect(folder.names.count == 3)
-    for name in folder.names {
+    #expect(folder.contents.count == 3)
+    for name in folder.contents {
       #expect(name.contains("tfevents"))
       #expect(try payloads(Data(contentsOf: folder.file(name))).count >= 2)
     }
   }
 
   @Test func `a folder that is not there is an error that names it`() throws {
-    let folder = try TemporaryFolder()
-    let error = #expect(throws: NeTIError.self) {
+    let folder = try Scratch()
+    let error = #expect(throws: FileError.self) {
       try TensorBoardWriter(folder: folder.file("missing"))
     }
     #expect(error?.message.contains("missing") == true)

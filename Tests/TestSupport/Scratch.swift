@@ -11,6 +11,9 @@ public final class Scratch {
 
   deinit { try? FileManager.default.removeItem(at: folder) }
 
+  /// The file `name` in here.
+  public func file(_ name: String) -> URL { folder.appending(path: name) }
+
   /// Writes `data` to the file `name` in here, over what was there.
   public func file(_ data: Data, _ name: String) throws -> URL {
     let url = folder.appending(path: name)

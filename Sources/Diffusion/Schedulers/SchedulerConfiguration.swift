@@ -1,3 +1,5 @@
+import Files
+
 /// What the model predicts.
 public enum PredictionType: String, CaseIterable, Sendable {
   /// The noise ε.

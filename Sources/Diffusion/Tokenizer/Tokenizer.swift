@@ -1,3 +1,4 @@
+import Files
 public import Foundation
 
 /// CLIP's tokenizer: text to ids, with placeholder tokens that can be added.

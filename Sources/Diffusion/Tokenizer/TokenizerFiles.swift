@@ -1,3 +1,4 @@
+import Files
 package import Foundation
 
 /// The files of a `tokenizer/` folder as they lie on the disk, to be checked by `CLIPTokenizer`.

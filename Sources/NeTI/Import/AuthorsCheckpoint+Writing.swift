@@ -1,3 +1,4 @@
+import Files
 import Diffusion
 public import Foundation
 import Torch
@@ -24,11 +25,7 @@ extension AuthorsCheckpoint {
       (mapper, try encodedMapper("mapper-\(suffix)")),
       (embeddings, try encodedRow("learned_embeds-\(suffix)")),
     ]
-    do {
-      for (url, data) in files { try AtomicFile.write(data, to: url) }
-    } catch let error as DiffusionError {
-      throw NeTIError(error.message)
-    }
+    for (url, data) in files { try AtomicFile.write(data, to: url) }
     return (mapper, embeddings)
   }
 
@@ -125,33 +122,5 @@ extension AuthorsCheckpoint {
   /// `count` numbers that rise evenly from −1 to 1, in float32 throughout as theirs.
   private static func evenTable(_ count: Int) throws -> Tensor {
     try Tensor((0..<count).map { Float($0) / Float(count - 1) * 2 - 1 })
-  }
-}
-
-/// The tensors of a `torch.save` file that is being made.
-struct TorchStorages {
-  private var contents: [Data] = []
-
-  /// Adds a tensor as float32 with a storage of its own, and returns what stands for it in the pickle.
-  mutating func add(_ tensor: Tensor) throws -> PickleValue {
-    let storage = TorchStorage(key: String(contents.count), dtype: .float32, count: tensor.count)
-    contents.append(Data(try tensor.to(.float32, device: .cpu).rawBytes()))
-    var strides: [Int] = []
-    var stride = 1
-    for n in tensor.shape.reversed() {
-      strides.insert(stride, at: 0)
-      stride *= max(n, 1)
-    }
-    return .tensor(TorchTensor(storage: storage, offset: 0, shape: tensor.shape, strides: strides))
-  }
-
-  /// The bytes of the file `name` whose pickle is `root`.
-  func archive(_ name: String, _ root: PickleValue) throws -> Data {
-    var zip = ZipWriter()
-    try zip.add("\(name)/data.pkl", Data(try Pickler.encode(root)))
-    try zip.add("\(name)/byteorder", Data("little".utf8))
-    for (key, bytes) in contents.enumerated() { try zip.add("\(name)/data/\(key)", bytes) }
-    try zip.add("\(name)/version", Data("3\n".utf8))
-    return try zip.finish()
   }
 }

@@ -1,3 +1,4 @@
+import Files
 public import Foundation
 public import Torch
 
@@ -28,6 +29,8 @@ public struct AuthorsCheckpoint {
   ]
   static let positionalEncoding = "models.positional_encoding NeTIPositionalEncoding"
   static let basicEncoder = "models.positional_encoding BasicEncoder"
+  /// The classes of theirs that such a file holds instances of.
+  static let classes: Set = [positionalEncoding, basicEncoder]
 
   public init(
     settings: AuthorsSettings, steps: Int?, embedding: Tensor, tensors: [String: Tensor], layers: Int
@@ -42,11 +45,11 @@ public struct AuthorsCheckpoint {
   /// Reads the mapper file at `url` and, beside it or at `embeddings`, the file with the placeholder's
   /// row. Throws `NeTIError` that names the file and what is wrong with it.
   public init(_ url: URL, embeddings: URL? = nil) throws {
-    let mapper = try TorchFile(url)
+    let mapper = try TorchFile(url, classes: Self.classes)
     (settings, tensors, layers) = try Self.naming(url) { try Self.readMapper(mapper) }
     steps = Self.steps(url)
     let beside = try embeddings ?? Self.embeddingsFile(of: url)
-    let row = try TorchFile(beside)
+    let row = try TorchFile(beside, classes: Self.classes)
     let (token, settings, tensors) = (settings.placeholderToken, settings, tensors)
     embedding = try Self.naming(beside) { try Self.readRow(row, token: token) }
     let width = embedding.size(0)

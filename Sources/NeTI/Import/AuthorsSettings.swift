@@ -1,3 +1,5 @@
+import Files
+
 /// The settings that a checkpoint of NeTI's authors carries under `cfg`, as far as they mean something
 /// here: their `training/config.py`, under the same groups and with the same defaults. Paths, logging
 /// and validation are left out.

@@ -1,3 +1,4 @@
+import Files
 import Diffusion
 public import Foundation
 public import Torch
@@ -26,6 +27,8 @@ public struct CommunityEmbedding {
     "IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "MID",
     "OUT03", "OUT04", "OUT05", "OUT06", "OUT07", "OUT08", "OUT09", "OUT10", "OUT11",
   ]
+  /// `string_to_param` of the first textual inversion is one.
+  static let classes: Set = ["torch.nn.modules.container ParameterDict"]
   /// A name that says nothing about the concept.
   private static let anonymous: Set<String> = ["emb_params", "*"]
   /// Tensors of such a file: no format has more than the 16 layers.
@@ -43,7 +46,7 @@ public struct CommunityEmbedding {
   /// Throws `NeTIError` that names the file and what is wrong with it.
   public init(contentsOf url: URL) throws {
     if try TorchFile.isOne(url) {
-      try self.init(TorchFile(url))
+      try self.init(TorchFile(url, classes: Self.classes))
     } else {
       try self.init(SafetensorsFile(url))
     }

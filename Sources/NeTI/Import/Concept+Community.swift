@@ -1,3 +1,4 @@
+import Files
 public import Diffusion
 public import Foundation
 import Torch

@@ -1,3 +1,4 @@
+import Files
 public import Diffusion
 public import Foundation
 
@@ -16,7 +17,7 @@ extension Concept {
   ) throws -> Concept {
     let embedding: CommunityEmbedding
     if try TorchFile.isOne(url) {
-      let file = try TorchFile(url)
+      let file = try TorchFile(url, classes: AuthorsCheckpoint.classes.union(CommunityEmbedding.classes))
       if ["state_dict", "cfg", "encoder"].contains(where: { file.root[$0] != nil }) {
         return try Concept(authors: AuthorsCheckpoint(url))
       }

@@ -1,3 +1,4 @@
+import Files
 public import Foundation
 
 /// Writes scalars, pictures and text to an event file that TensorBoard reads.

@@ -24,7 +24,7 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { throw Self.failure(url, errno) }
     guard status.st_mode & S_IFMT == S_IFREG else {
-      throw DiffusionError("\(url.path) is not a file")
+      throw FileError("\(url.path) is not a file")
     }
     let size = Int(status.st_size)
     guard size > 0 else {
@@ -52,7 +52,7 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
     madvise(UnsafeMutableRawPointer(mutating: base + first), end - first, MADV_DONTNEED)
   }
 
-  private static func failure(_ url: URL, _ code: Int32) -> DiffusionError {
-    DiffusionError("cannot read \(url.path): \(String(cString: strerror(code)))")
+  private static func failure(_ url: URL, _ code: Int32) -> FileError {
+    FileError("cannot read \(url.path): \(String(cString: strerror(code)))")
   }
 }

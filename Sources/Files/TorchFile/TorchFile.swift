@@ -1,4 +1,3 @@
-import Diffusion
 public import Foundation
 public import Torch
 
@@ -14,36 +13,37 @@ public struct TorchFile {
   private let archive: ZipArchive
   private let folder: String
 
-  /// Reads the archive and its pickle. Throws `NeTIError` that names the file and what is wrong with it.
-  public init(_ url: URL) throws {
-    let file: MappedFile
-    do { file = try MappedFile(url) } catch let error as DiffusionError { throw NeTIError(error.message) }
+  /// Reads the archive and its pickle.
+  ///
+  /// - Parameter classes: those whose instances may be in it, as “module name”; they become
+  ///   `PickleValue.object` with their attributes, and nothing of theirs is run.
+  /// - Throws: `FileError` that names the file and what is wrong with it.
+  public init(_ url: URL, classes: Set<String> = []) throws {
+    let file = try MappedFile(url)
     self.url = url
     (archive, folder, root) = try Self.named(url) {
       guard file.bytes.count <= Self.maximumBytes else {
-        throw NeTIError("it has \(file.bytes.count) bytes, more than the limit of \(Self.maximumBytes)")
+        throw FileError("it has \(file.bytes.count) bytes, more than the limit of \(Self.maximumBytes)")
       }
       // A copy, so that the checked bytes and the bytes that are used cannot differ.
-      return try Self.read(withExtendedLifetime(file) { Array(file.bytes) })
+      return try Self.read(withExtendedLifetime(file) { Array(file.bytes) }, classes)
     }
   }
 
   /// Whether a file looks like one of PyTorch's (zip archive or bare pickle) rather than safetensors,
   /// by its first bytes.
-  static func isOne(_ url: URL) throws -> Bool {
-    do {
-      let file = try MappedFile(url)
-      let head = withExtendedLifetime(file) { Array(file.bytes.prefix(9)) }
-      let isSafetensors = head.count == 9 && head.last == UInt8(ascii: "{")
-      return !isSafetensors && (head.starts(with: [0x50, 0x4B]) || head.first == 0x80)
-    } catch let error as DiffusionError {
-      throw NeTIError(error.message)
-    }
+  package static func isOne(_ url: URL) throws -> Bool {
+    let file = try MappedFile(url)
+    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(9)) }
+    let isSafetensors = head.count == 9 && head.last == UInt8(ascii: "{")
+    return !isSafetensors && (head.starts(with: [0x50, 0x4B]) || head.first == 0x80)
   }
 
-  private static func read(_ bytes: [UInt8]) throws -> (ZipArchive, String, PickleValue) {
+  private static func read(_ bytes: [UInt8], _ classes: Set<String>) throws -> (
+    ZipArchive, String, PickleValue
+  ) {
     guard bytes.starts(with: [0x50, 0x4B]) else {
-      throw NeTIError(
+      throw FileError(
         bytes.first == 0x80
           ? "it is in PyTorch's format of before 1.6; load and save it once with a newer PyTorch"
           : "it is not a file that torch.save wrote")
@@ -51,15 +51,15 @@ public struct TorchFile {
     let archive = try ZipArchive(bytes)
     let pickles = archive.names.filter { $0.split(separator: "/").dropFirst() == ["data.pkl"] }
     guard pickles.count == 1, let pickle = pickles.first else {
-      throw NeTIError("it is a zip archive with \(pickles.count) pickles (data.pkl) instead of one")
+      throw FileError("it is a zip archive with \(pickles.count) pickles (data.pkl) instead of one")
     }
     let folder = String(pickle.dropLast("/data.pkl".count))
     if archive.contains(folder + "/byteorder"),
       try !archive.contents(folder + "/byteorder").elementsEqual("little".utf8)
     {
-      throw NeTIError("its numbers are not in little-endian byte order, which is not supported")
+      throw FileError("its numbers are not in little-endian byte order, which is not supported")
     }
-    return (archive, folder, try Unpickler.value(archive.contents(pickle)))
+    return (archive, folder, try Unpickler.value(archive.contents(pickle), classes: classes))
   }
 
   /// Reads a tensor that `root` mentions: its elements in row-major order, in the file's dtype.
@@ -69,7 +69,7 @@ public struct TorchFile {
       let bytes = try archive.contents("\(folder)/data/\(tensor.storage.key)")
       let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: size)
       guard !over, needed == bytes.count else {
-        throw NeTIError("the storage \(quoted(tensor.storage.key)) has a wrong size")
+        throw FileError("the storage \(quoted(tensor.storage.key)) has a wrong size")
       }
       let count = try tensor.checkedCount()
       guard count > 0 else { return try Tensor.empty(tensor.shape, dtype: tensor.storage.dtype) }
@@ -90,8 +90,8 @@ public struct TorchFile {
 
   /// Puts the file's name before an error's message.
   private static func named<R>(_ url: URL, _ body: () throws -> R) throws -> R {
-    do { return try body() } catch let error as NeTIError {
-      throw NeTIError("cannot read \(url.path): \(error.message)")
+    do { return try body() } catch let error as FileError {
+      throw FileError("cannot read \(url.path): \(error.message)")
     }
   }
 }
@@ -108,7 +108,7 @@ extension TorchTensor {
 
   /// How many elements the tensor has, after a check that all lie in its storage.
   fileprivate func checkedCount() throws -> Int {
-    let wrong = NeTIError("a tensor of shape \(shape.prefix(8)) does not fit its storage")
+    let wrong = FileError("a tensor of shape \(shape.prefix(8)) does not fit its storage")
     guard shape.count == strides.count, shape.count <= SafetensorsFile.maximumRank, storage.count >= 0,
       (0...storage.count).contains(offset), shape.allSatisfy({ $0 >= 0 }),
       strides.allSatisfy({ $0 >= 0 })

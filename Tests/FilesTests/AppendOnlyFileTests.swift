@@ -1,10 +1,11 @@
 import Foundation
-import NeTI
+import Files
+import TestSupport
 import Testing
 
 @Suite struct AppendOnlyFileTests {
   @Test func `records are added at the end, also by a second owner`() throws {
-    let folder = try TemporaryFolder()
+    let folder = try Scratch()
     let url = folder.file("log")
     let first = try #require(try AppendOnlyFile(url, mustBeNew: true))
     try first.append(Data("a\n".utf8))
@@ -18,7 +19,7 @@ import Testing
   #if os(Linux)
     @Test func `a full disk is an error in the system's words`() throws {
       let file = try #require(try AppendOnlyFile(URL(filePath: "/dev/full"), mustBeNew: false))
-      let error = #expect(throws: NeTIError.self) { try file.append(Data("a\n".utf8)) }
+      let error = #expect(throws: FileError.self) { try file.append(Data("a\n".utf8)) }
       #expect(error?.message == "cannot write full: No space left on device")
     }
   #endif

@@ -46,7 +46,7 @@ struct PickleReader {
 
   mutating func text(_ count: Int) throws -> String {
     guard let text = String(bytes: try bytes(count), encoding: .utf8) else {
-      throw NeTIError("its pickle has text that is not UTF-8 (near byte \(position))")
+      throw FileError("its pickle has text that is not UTF-8 (near byte \(position))")
     }
     return text
   }
@@ -61,9 +61,9 @@ struct PickleReader {
     return line
   }
 
-  private var cutShort: NeTIError { NeTIError("its pickle is cut short (near byte \(position))") }
+  private var cutShort: FileError { FileError("its pickle is cut short (near byte \(position))") }
 
-  private var tooLarge: NeTIError {
-    NeTIError("its pickle has a number beyond 64 bits (near byte \(position))")
+  private var tooLarge: FileError {
+    FileError("its pickle has a number beyond 64 bits (near byte \(position))")
   }
 }

@@ -1,4 +1,4 @@
-import Diffusion
+import Files
 import Testing
 
 @Suite struct SHA256Tests {

@@ -47,6 +47,6 @@ package final class AppendOnlyFile {
 }
 
 /// What was attempted, and what the system said (`errno`).
-func systemError(_ attempt: String) -> NeTIError {
-  NeTIError("\(attempt): \(String(cString: strerror(errno)))")
+package func systemError(_ attempt: String) -> FileError {
+  FileError("\(attempt): \(String(cString: strerror(errno)))")
 }

@@ -15,7 +15,7 @@ package struct ZipWriter {
     let start = file.count
     guard let size = UInt32(exactly: contents.count), let offset = UInt32(exactly: start), count < .max,
       UInt16(exactly: name.utf8.count) != nil
-    else { throw NeTIError("the file grows beyond what a zip archive can hold") }
+    else { throw FileError("the file grows beyond what a zip archive can hold") }
     let used = start + 30 + name.utf8.count + 4
     let padding = (Self.alignment - used % Self.alignment) % Self.alignment
     // Flag 0x800: the name is UTF-8. The date is the format's first day, 1 January 1980.
@@ -45,7 +45,7 @@ package struct ZipWriter {
   /// The archive, with its directory.
   package consuming func finish() throws -> Data {
     guard let start = UInt32(exactly: file.count), let size = UInt32(exactly: directory.count) else {
-      throw NeTIError("the file grows beyond what a zip archive can hold")
+      throw FileError("the file grows beyond what a zip archive can hold")
     }
     file.append(directory)
     file.put32(0x0605_4B50)

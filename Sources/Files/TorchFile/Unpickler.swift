@@ -1,4 +1,3 @@
-import Diffusion
 import Foundation
 import Torch
 
@@ -18,6 +17,7 @@ package struct Unpickler {
   package static let maximumDepth = 100
 
   private var reader: PickleReader
+  private let classes: Set<String>
   var nodes: [PickleNode] = []
   private var stack: [Int] = []
   /// The heights of the stack at each open mark; nothing below the last may be taken.
@@ -27,24 +27,30 @@ package struct Unpickler {
   private var valueCount = 0
 
   /// The value that the pickle in `bytes` describes.
-  package static func value(_ bytes: some Collection<UInt8>) throws -> PickleValue {
+  ///
+  /// - Parameter classes: those that it may name, as “module name”; see `TorchFile`.
+  package static func value(_ bytes: some Collection<UInt8>, classes: Set<String> = []) throws -> PickleValue
+  {
     guard bytes.count <= maximumBytes else {
-      throw NeTIError("its pickle has \(bytes.count) bytes, more than the limit of \(maximumBytes)")
+      throw FileError("its pickle has \(bytes.count) bytes, more than the limit of \(maximumBytes)")
     }
-    var machine = Unpickler(reader: PickleReader(Array(bytes)))
+    var machine = Unpickler(reader: PickleReader(Array(bytes)), classes: classes)
     let root = try machine.run()
     var tree = PickleTree(machine.nodes)
     return try tree.value(root)
   }
 
-  private init(reader: PickleReader) { self.reader = reader }
+  private init(reader: PickleReader, classes: Set<String>) {
+    self.reader = reader
+    self.classes = classes
+  }
 
   private mutating func run() throws -> Int {
     while true {
       let code = try reader.byte()
       if code == UInt8(ascii: ".") { return try pop() }
       guard try constant(code) || container(code) || bookkeeping(code) || construction(code) else {
-        throw NeTIError(
+        throw FileError(
           "its pickle uses operation 0x\(String(code, radix: 16)), which torch.save does not write")
       }
     }
@@ -104,7 +110,7 @@ package struct Unpickler {
     switch code {
     case 0x80:
       let version = try reader.unsigned(1)
-      guard version <= 5 else { throw NeTIError("its pickle has the unknown protocol \(version)") }
+      guard version <= 5 else { throw FileError("its pickle has the unknown protocol \(version)") }
     case 0x95: _ = try reader.unsigned(8)  // a frame: only a hint for reading ahead
     case UInt8(ascii: "("): marks.append(stack.count)
     case UInt8(ascii: "0"):
@@ -155,7 +161,7 @@ package struct Unpickler {
   private mutating func count(_ more: Int) throws {
     valueCount += more
     guard valueCount <= Self.maximumValues else {
-      throw NeTIError("its pickle has more than \(Self.maximumValues) values")
+      throw FileError("its pickle has more than \(Self.maximumValues) values")
     }
   }
 
@@ -217,18 +223,21 @@ package struct Unpickler {
   // MARK: What would be calls
 
   private mutating func global(_ module: String, _ name: String) throws {
-    guard let global = PickleGlobal.allowed["\(module) \(name)"] else { throw refusal(module, name) }
-    try add(.global("\(module) \(name)", global))
+    let whole = "\(module) \(name)"
+    guard let global = PickleGlobal.allowed[whole] ?? (classes.contains(whole) ? .instance : nil) else {
+      throw refusal(module, name)
+    }
+    try add(.global(whole, global))
   }
 
-  private func refusal(_ module: String, _ name: String) -> NeTIError {
-    NeTIError(
+  private func refusal(_ module: String, _ name: String) -> FileError {
+    FileError(
       "it wants to use \(quoted("\(module).\(name)")), which no checkpoint needs; it may be malicious. "
         + "Nothing of it was run")
   }
 
-  private func unexpected(_ what: String) -> NeTIError {
-    NeTIError("its pickle is damaged (\(what), near byte \(reader.position))")
+  private func unexpected(_ what: String) -> FileError {
+    FileError("its pickle is damaged (\(what), near byte \(reader.position))")
   }
 
   private mutating func call(_ callable: Int, _ arguments: [Int], making: Bool) throws {

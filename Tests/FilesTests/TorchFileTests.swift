@@ -1,6 +1,5 @@
-import Diffusion
 import Foundation
-import NeTI
+import Files
 import TestSupport
 import Testing
 import Torch
@@ -60,7 +59,7 @@ private struct Zip {
       let archive = try ZipArchive(zip.bytes)
       #expect(archive.names == ["a/x"])
       #expect(try Array(archive.contents("a/x")) == Array("test".utf8))
-      #expect(throws: NeTIError.self) { try archive.contents("a/y") }
+      #expect(throws: FileError.self) { try archive.contents("a/y") }
     }
   }
 
@@ -82,14 +81,14 @@ private struct Zip {
       (Zip(directoryOffset: 0), "damaged"),
     ]
     for (zip, reason) in cases {
-      let error = #expect(throws: NeTIError.self, "\(zip)") { try ZipArchive(zip.bytes) }
+      let error = #expect(throws: FileError.self, "\(zip)") { try ZipArchive(zip.bytes) }
       #expect(error?.message.contains(reason) == true, "\(zip): \(error?.message ?? "")")
     }
   }
 
   @Test func `Contents with a wrong check sum are refused`() throws {
     let archive = try ZipArchive(Zip(checksum: 1).bytes)
-    #expect(throws: NeTIError.self) { try archive.contents("a/x") }
+    #expect(throws: FileError.self) { try archive.contents("a/x") }
   }
 
   @Test func `A 64-bit directory that tells something else is refused`() throws {
@@ -98,7 +97,7 @@ private struct Zip {
     #expect(bytes[record...].starts(with: Array("PK\u{6}\u{6}".utf8)))
     _ = try ZipArchive(bytes)
     bytes[record + 32] += 1
-    let error = #expect(throws: NeTIError.self) { try ZipArchive(bytes) }
+    let error = #expect(throws: FileError.self) { try ZipArchive(bytes) }
     #expect(error?.message.contains("64-bit") == true)
   }
 }
@@ -143,13 +142,13 @@ private struct Zip {
       (0, Array(repeating: 1, count: 65), Array(repeating: 1, count: 65)),
     ]
     for (offset, shape, strides) in wrong {
-      #expect(throws: NeTIError.self, "\(offset) \(shape) \(strides)") { try attempt(offset, shape, strides) }
+      #expect(throws: FileError.self, "\(offset) \(shape) \(strides)") { try attempt(offset, shape, strides) }
     }
     for count in [-24, 0, 23, 25, .max] {
-      #expect(throws: NeTIError.self) { try attempt(0, [1], [1], count: count) }
+      #expect(throws: FileError.self) { try attempt(0, [1], [1], count: count) }
     }
     for key in ["99", "../data.pkl", ""] {
-      #expect(throws: NeTIError.self) { try attempt(0, [1], [1], key: key) }
+      #expect(throws: FileError.self) { try attempt(0, [1], [1], key: key) }
     }
   }
 
@@ -164,7 +163,7 @@ private struct Zip {
       (scratch.folder.appending(path: "missing.pt"), "No such file"),
     ]
     for (url, reason) in cases {
-      let error = #expect(throws: NeTIError.self) { try TorchFile(url) }
+      let error = #expect(throws: FileError.self) { try TorchFile(url) }
       #expect(error?.message.contains(reason) == true, "\(error?.message ?? "")")
       #expect(error?.message.contains(url.path) == true)
     }
@@ -174,7 +173,7 @@ private struct Zip {
     let scratch = try Scratch()
     var refused = 0
     for data in Mutations(of: try Data(contentsOf: views), count: 5000, seed: 3) {
-      do { try readAll(scratch.file(data, "x.pt")) } catch is NeTIError { refused += 1 }
+      do { try readAll(scratch.file(data, "x.pt")) } catch is FileError { refused += 1 }
     }
     #expect(refused > 2500 && refused < 5000)
   }

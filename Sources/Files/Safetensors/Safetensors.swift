@@ -26,28 +26,28 @@ public final class SafetensorsFile: Sendable {
   public let entries: [String: SafetensorsEntry]
   private let file: MappedFile
 
-  /// Maps the file at `url` and reads its header; throws `DiffusionError` that names the file when it
+  /// Maps the file at `url` and reads its header; throws `FileError` that names the file when it
   /// is not a well-formed safetensors file.
   public init(_ url: URL) throws {
     let file = try MappedFile(url)
     do {
       let bytes = file.bytes
-      guard bytes.count >= 8 else { throw DiffusionError("it has \(bytes.count) bytes, a header needs 8") }
+      guard bytes.count >= 8 else { throw FileError("it has \(bytes.count) bytes, a header needs 8") }
       let length = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
       guard length <= UInt64(Self.maximumHeaderBytes) else {
-        throw DiffusionError(
+        throw FileError(
           "it declares a header of \(length) bytes, more than the limit of \(Self.maximumHeaderBytes)")
       }
       let dataStart = 8 + Int(length)
       guard dataStart <= bytes.count else {
-        throw DiffusionError(
+        throw FileError(
           "it declares a header of \(length) bytes but has only \(bytes.count) bytes in all")
       }
       let header = try SafetensorsHeader(Array(bytes[8..<dataStart]))
       self.entries = try Self.checkedEntries(header, data: dataStart..<bytes.count)
       self.metadata = header.metadata
-    } catch let error as DiffusionError {
-      throw DiffusionError("\(url.path) is not a sound safetensors file: \(error.message)")
+    } catch let error as FileError {
+      throw FileError("\(url.path) is not a sound safetensors file: \(error.message)")
     }
     self.url = url
     self.file = file
@@ -57,7 +57,7 @@ public final class SafetensorsFile: Sendable {
   /// place, read-only, and the mapping lives as long as the tensor; else they are copied.
   public func tensor(_ name: String) throws -> Tensor {
     guard let entry = entries[name] else {
-      throw DiffusionError("\(url.path) has no tensor \(quoted(name))")
+      throw FileError("\(url.path) has no tensor \(quoted(name))")
     }
     guard !entry.range.isEmpty, let base = file.bytes.baseAddress else {
       return try Tensor.empty(entry.shape, dtype: entry.dtype)
@@ -76,7 +76,7 @@ public final class SafetensorsFile: Sendable {
   }
 
   /// Lets the system have the memory of a tensor that was copied and is not needed here again.
-  func forget(_ name: String) {
+  package func forget(_ name: String) {
     if let entry = entries[name] { file.forget(entry.range) }
   }
 
@@ -90,22 +90,22 @@ public final class SafetensorsFile: Sendable {
     let ordered = header.tensors.sorted { ($0.value.begin, $0.value.end) < ($1.value.begin, $1.value.end) }
     for (name, tensor) in ordered {
       guard let dtype = DType(safetensors: tensor.dtype) else {
-        throw DiffusionError(
+        throw FileError(
           "\(quoted(name)) has the element type \(quoted(tensor.dtype)), which is not supported")
       }
       let size = try byteCount(name, tensor.shape, dtype)
       guard tensor.begin <= tensor.end, tensor.end <= data.count else {
-        throw DiffusionError(
+        throw FileError(
           "\(quoted(name)) lies at \(tensor.begin)…\(tensor.end), outside the \(data.count) bytes of data")
       }
       guard tensor.end - tensor.begin == size else {
-        throw DiffusionError(
+        throw FileError(
           "\(quoted(name)) is \(tensor.dtype) of shape \(tensor.shape), \(size) bytes, but is given "
             + "\(tensor.end - tensor.begin)")
       }
       guard tensor.begin == end else {
         let what = tensor.begin < end ? "overlaps the tensor before it" : "leaves a gap before it"
-        throw DiffusionError("\(quoted(name)) at \(tensor.begin) \(what), which ends at \(end)")
+        throw FileError("\(quoted(name)) at \(tensor.begin) \(what), which ends at \(end)")
       }
       end = tensor.end
       entries[name] = SafetensorsEntry(
@@ -113,14 +113,14 @@ public final class SafetensorsFile: Sendable {
         range: data.lowerBound + tensor.begin..<data.lowerBound + tensor.end)
     }
     guard end == data.count else {
-      throw DiffusionError("the tensors end at \(end), but there are \(data.count) bytes of data")
+      throw FileError("the tensors end at \(end), but there are \(data.count) bytes of data")
     }
     return entries
   }
 
   private static func byteCount(_ name: String, _ shape: [Int], _ dtype: DType) throws -> Int {
     guard shape.count <= maximumRank else {
-      throw DiffusionError("\(quoted(name)) has \(shape.count) dimensions, more than \(maximumRank)")
+      throw FileError("\(quoted(name)) has \(shape.count) dimensions, more than \(maximumRank)")
     }
     var size = dtype.size
     var overflow = false
@@ -130,7 +130,7 @@ public final class SafetensorsFile: Sendable {
       size = product
       overflow = overflow || over
     }
-    guard !overflow else { throw DiffusionError("\(quoted(name)) has the shape \(shape), which overflows") }
+    guard !overflow else { throw FileError("\(quoted(name)) has the shape \(shape), which overflows") }
     return shape.contains(0) ? 0 : size
   }
 }
@@ -157,7 +157,7 @@ public enum Safetensors {
     var names: Set<String> = ["__metadata__"]
     for (name, tensor) in ordered {
       guard names.insert(name).inserted else {
-        throw DiffusionError("cannot write safetensors: the name \(quoted(name)) is reserved or comes twice")
+        throw FileError("cannot write safetensors: the name \(quoted(name)) is reserved or comes twice")
       }
       let start = data.count
       data.append(contentsOf: try tensor.rawBytes())
@@ -169,7 +169,7 @@ public enum Safetensors {
     var header = Array("{\(members.joined(separator: ","))}".utf8)
     header += Array(repeating: UInt8(ascii: " "), count: (8 - header.count % 8) % 8)
     guard header.count <= SafetensorsFile.maximumHeaderBytes else {
-      throw DiffusionError("cannot write safetensors: a header of \(header.count) bytes is too long")
+      throw FileError("cannot write safetensors: a header of \(header.count) bytes is too long")
     }
     var file = Data(capacity: 8 + header.count + data.count)
     withUnsafeBytes(of: UInt64(header.count).littleEndian) { file.append(contentsOf: $0) }

@@ -10,7 +10,7 @@ public enum JSONFile {
   /// The `T` that the JSON file at `url` describes. Names are taken as they are written (no
   /// conversion between snake and camel case).
   ///
-  /// - Throws: `DiffusionError`, one line that names the file and the key at fault.
+  /// - Throws: `FileError`, one line that names the file and the key at fault.
   public static func decode<T: Decodable>(_ type: T.Type, from url: URL) throws -> T {
     try decode(type, from: read(url), name: displayName(url))
   }
@@ -18,7 +18,7 @@ public enum JSONFile {
   /// The same for bytes that are in memory already; `name` stands for them in errors.
   public static func decode<T: Decodable>(_ type: T.Type, from data: Data, name: String) throws -> T {
     guard depthIsAllowed(data) else {
-      throw DiffusionError("\(name): more than \(maximumDepth) objects or arrays inside one another")
+      throw FileError("\(name): more than \(maximumDepth) objects or arrays inside one another")
     }
     do {
       let decoder = JSONDecoder()
@@ -26,38 +26,21 @@ public enum JSONFile {
       decoder.allowsJSON5 = data.range(of: Data("Infinity".utf8)) != nil
       return try decoder.decode(type, from: data)
     } catch let error as DecodingError {
-      throw DiffusionError("\(name): \(explain(error, data))")
-    } catch let error as DiffusionError {
-      throw DiffusionError("\(name): \(error.message)")
+      throw FileError("\(name): \(explain(error, data))")
+    } catch let error as FileError {
+      throw FileError("\(name): \(error.message)")
     } catch {
-      throw DiffusionError("\(name): not valid JSON")
+      throw FileError("\(name): not valid JSON")
     }
   }
 
   /// The bytes of a regular file of at most `maximumSize`.
-  static func read(_ url: URL) throws -> Data {
-    let name = displayName(url)
-    // Symbolic links are usual (the Hugging Face cache is made of them); devices and pipes are not.
-    let path = url.resolvingSymlinksInPath().path
-    guard let facts = try? FileManager.default.attributesOfItem(atPath: path) else {
-      throw DiffusionError("\(name): there is no such file")
-    }
-    guard facts[.type] as? FileAttributeType == .typeRegular else {
-      throw DiffusionError("\(name): not a file")
-    }
-    let size = (facts[.size] as? NSNumber)?.intValue ?? 0
-    guard size <= maximumSize else {
-      throw DiffusionError("\(name): \(size) bytes; at most \(maximumSize) are read")
-    }
-    do {
-      return try Data(contentsOf: URL(filePath: path))
-    } catch {
-      throw DiffusionError("\(name): cannot be read; check its permissions")
-    }
+  package static func read(_ url: URL) throws -> Data {
+    try readFile(url, limit: maximumSize, name: displayName(url))
   }
 
   /// The last two parts of a path: every model folder has several files of the same name.
-  static func displayName(_ url: URL) -> String {
+  package static func displayName(_ url: URL) -> String {
     url.pathComponents.suffix(2).filter { $0 != "/" }.joined(separator: "/")
   }
 

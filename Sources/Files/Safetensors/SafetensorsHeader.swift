@@ -73,8 +73,8 @@ struct JSONReader {
 
   init(_ bytes: [UInt8]) { self.bytes = bytes }
 
-  func problem(_ text: String) -> DiffusionError {
-    DiffusionError("\(text) (near byte \(position) of the header)")
+  func problem(_ text: String) -> FileError {
+    FileError("\(text) (near byte \(position) of the header)")
   }
 
   /// `{ key: value, … }`; `member` reads each value.

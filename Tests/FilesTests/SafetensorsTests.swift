@@ -1,4 +1,4 @@
-import Diffusion
+import Files
 import Foundation
 import TestSupport
 import Testing
@@ -63,7 +63,7 @@ private func readAll(_ url: URL) throws {
     let metadata = ["x": "1", "y": "2", "z": "3"]
     let one = try Safetensors.encode([("a", a), ("b", b)], metadata: metadata)
     #expect(try one == Safetensors.encode([("b", b), ("a", a)], metadata: metadata))
-    #expect(throws: DiffusionError.self) { try Safetensors.encode([("a", a), ("a", b)]) }
+    #expect(throws: FileError.self) { try Safetensors.encode([("a", a), ("a", b)]) }
   }
 
   @Test func `A non-contiguous tensor is written in row-major order`() throws {
@@ -168,7 +168,7 @@ private func readAll(_ url: URL) throws {
   func `A malformed file is refused with its reason`(_ name: String, _ data: Data, _ reason: String) throws {
     let scratch = try Scratch()
     let url = try scratch.file(data, "x.safetensors")
-    let error = #expect(throws: DiffusionError.self, "\(name)") { try SafetensorsFile(url) }
+    let error = #expect(throws: FileError.self, "\(name)") { try SafetensorsFile(url) }
     let message = error?.message ?? ""
     #expect(message.contains(url.path), "\(name): \(message)")
     #expect(message.contains(reason), "\(name): \(message)")
@@ -180,7 +180,7 @@ private func readAll(_ url: URL) throws {
     let pipe = scratch.folder.appending(path: "pipe")
     #expect(mkfifo(pipe.path, 0o600) == 0)
     for url in [scratch.folder.appending(path: "missing"), scratch.folder, pipe] {
-      let error = #expect(throws: DiffusionError.self) { try SafetensorsFile(url) }
+      let error = #expect(throws: FileError.self) { try SafetensorsFile(url) }
       #expect(error?.message.contains(url.path) == true)
     }
   }
@@ -189,7 +189,7 @@ private func readAll(_ url: URL) throws {
     let scratch = try Scratch()
     var refused = 0
     for data in Mutations(of: try Data(contentsOf: types), count: 5000, seed: 1) {
-      do { try readAll(scratch.file(data, "x.safetensors")) } catch is DiffusionError { refused += 1 }
+      do { try readAll(scratch.file(data, "x.safetensors")) } catch is FileError { refused += 1 }
     }
     #expect(refused > 2500 && refused < 5000)
   }
@@ -211,7 +211,7 @@ private func readAll(_ url: URL) throws {
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     try Data("kept".utf8).write(to: folder.appending(path: "kept"))
     for url in [folder, scratch.folder.appending(path: "missing/file")] {
-      let error = #expect(throws: DiffusionError.self) { try AtomicFile.write(Data("x".utf8), to: url) }
+      let error = #expect(throws: FileError.self) { try AtomicFile.write(Data("x".utf8), to: url) }
       #expect(error?.message.contains(url.path) == true)
     }
     #expect(scratch.contents == ["folder"])

@@ -1,4 +1,3 @@
-import Diffusion
 import Foundation
 
 /// The entries of a zip archive that are stored as they are, which is all that `torch.save` writes
@@ -29,17 +28,17 @@ package struct ZipArchive {
     let size = Int(try bytes.uint32(end + 12))
     let start = Int(try bytes.uint32(end + 16))
     guard try bytes.uint16(end + 8) == count, try bytes.uint32(end + 4) == 0 else {
-      throw NeTIError("the archive is split over several files, which is not supported")
+      throw FileError("the archive is split over several files, which is not supported")
     }
     guard count <= Self.maximumEntries else {
-      throw NeTIError("the archive has \(count) entries, more than the limit of \(Self.maximumEntries)")
+      throw FileError("the archive has \(count) entries, more than the limit of \(Self.maximumEntries)")
     }
-    guard start + size <= end else { throw NeTIError("the archive's directory lies outside the file") }
+    guard start + size <= end else { throw FileError("the archive's directory lies outside the file") }
     try Self.checkZip64(bytes, end: end, count: count, start: start)
 
     var position = start
     for _ in 0..<count { position = try readEntry(at: position, limit: start) }
-    guard position == start + size else { throw NeTIError("the archive's directory has a wrong size") }
+    guard position == start + size else { throw FileError("the archive's directory has a wrong size") }
     try refuseOverlaps()
   }
 
@@ -47,10 +46,10 @@ package struct ZipArchive {
 
   /// The contents of the entry `name`, after a look at its check sum.
   package func contents(_ name: String) throws -> ArraySlice<UInt8> {
-    guard let entry = entries[name] else { throw NeTIError("the archive has no entry \(quoted(name))") }
+    guard let entry = entries[name] else { throw FileError("the archive has no entry \(quoted(name))") }
     let contents = bytes[entry.data]
     guard crc32(contents) == entry.checksum else {
-      throw NeTIError("the entry \(quoted(name)) is damaged: its check sum is wrong")
+      throw FileError("the entry \(quoted(name)) is damaged: its check sum is wrong")
     }
     return contents
   }
@@ -67,7 +66,7 @@ package struct ZipArchive {
       }
       position -= 1
     }
-    throw NeTIError("it has no zip directory at its end; the file may be cut short")
+    throw FileError("it has no zip directory at its end; the file may be cut short")
   }
 
   /// PyTorch always writes a 64-bit directory record too. It must say the same: a reader that
@@ -78,13 +77,13 @@ package struct ZipArchive {
     guard place <= UInt64(end), try bytes.uint32(Int(place)) == 0x0606_4B50,
       try bytes.uint64(Int(place) + 32) == UInt64(count),
       try bytes.uint64(Int(place) + 48) == UInt64(start)
-    else { throw NeTIError("the archive's 64-bit directory does not agree with its 32-bit one") }
+    else { throw FileError("the archive's 64-bit directory does not agree with its 32-bit one") }
   }
 
   /// Reads one record of the directory and returns where the next begins.
   private mutating func readEntry(at position: Int, limit: Int) throws -> Int {
     guard try bytes.uint32(position) == 0x0201_4B50 else {
-      throw NeTIError("the archive's directory is damaged")
+      throw FileError("the archive's directory is damaged")
     }
     let nameLength = Int(try bytes.uint16(position + 28))
     let next =
@@ -92,21 +91,21 @@ package struct ZipArchive {
       + Int(try bytes.uint16(position + 32))
     let name = try name(at: position + 46, nameLength)
     guard try bytes.uint16(position + 8) & 0x2041 == 0 else {
-      throw NeTIError("the entry \(quoted(name)) is encrypted, which is not supported")
+      throw FileError("the entry \(quoted(name)) is encrypted, which is not supported")
     }
     let packed = try bytes.uint32(position + 20)
     let size = try bytes.uint32(position + 24)
     guard try bytes.uint16(position + 10) == 0, packed == size else {
-      throw NeTIError("the entry \(quoted(name)) is compressed, which torch.save never does")
+      throw FileError("the entry \(quoted(name)) is compressed, which torch.save never does")
     }
     let header = try bytes.uint32(position + 42)
     guard size != .max, header != .max else {
-      throw NeTIError("the entry \(quoted(name)) has 64-bit sizes, which are not supported")
+      throw FileError("the entry \(quoted(name)) has 64-bit sizes, which are not supported")
     }
     let data = try data(of: name, header: Int(header), size: Int(size), limit: limit)
     let entry = Entry(data: data, checksum: try bytes.uint32(position + 16))
     guard entries.updateValue(entry, forKey: name) == nil else {
-      throw NeTIError("the archive has two entries \(quoted(name))")
+      throw FileError("the archive has two entries \(quoted(name))")
     }
     return next
   }
@@ -116,10 +115,10 @@ package struct ZipArchive {
   private func data(of name: String, header: Int, size: Int, limit: Int) throws -> Range<Int> {
     guard try bytes.uint32(header) == 0x0403_4B50, try bytes.uint16(header + 8) == 0,
       try self.name(at: header + 30, Int(bytes.uint16(header + 26))) == name
-    else { throw NeTIError("the entry \(quoted(name)) does not agree with the archive's directory") }
+    else { throw FileError("the entry \(quoted(name)) does not agree with the archive's directory") }
     let start = header + 30 + Int(try bytes.uint16(header + 26)) + Int(try bytes.uint16(header + 28))
     guard start + size <= limit else {
-      throw NeTIError("the entry \(quoted(name)) lies outside the file")
+      throw FileError("the entry \(quoted(name)) lies outside the file")
     }
     return start..<start + size
   }
@@ -127,32 +126,21 @@ package struct ZipArchive {
   private func name(at position: Int, _ length: Int) throws -> String {
     guard length <= Self.maximumNameBytes, position + length <= bytes.count,
       let name = String(bytes: bytes[position..<position + length], encoding: .utf8)
-    else { throw NeTIError("the archive has an entry whose name is too long or not UTF-8") }
+    else { throw FileError("the archive has an entry whose name is too long or not UTF-8") }
     let parts = name.split(separator: "/", omittingEmptySubsequences: false)
     let isOdd =
       parts.contains { $0.isEmpty || $0 == "." || $0 == ".." }
       || name.unicodeScalars.contains { $0.value < 0x20 || $0 == "\\" || $0 == ":" }
-    guard !isOdd else { throw NeTIError("the archive has an entry with the odd name \(quoted(name))") }
+    guard !isOdd else { throw FileError("the archive has an entry with the odd name \(quoted(name))") }
     return name
   }
 
   private func refuseOverlaps() throws {
     let ranges = entries.values.map(\.data).sorted { $0.lowerBound < $1.lowerBound }
     for (a, b) in zip(ranges, ranges.dropFirst()) where a.upperBound > b.lowerBound {
-      throw NeTIError("two entries of the archive overlap")
+      throw FileError("two entries of the archive overlap")
     }
   }
-}
-
-/// The check sum of zip (CRC-32, ISO 3309).
-func crc32(_ bytes: some Sequence<UInt8>) -> UInt32 {
-  var value: UInt32 = .max
-  for byte in bytes { value = crcTable[Int(UInt8(truncatingIfNeeded: value) ^ byte)] ^ (value >> 8) }
-  return ~value
-}
-
-private let crcTable: [UInt32] = (0..<256).map { n in
-  (0..<8).reduce(UInt32(n)) { value, _ in value & 1 == 1 ? 0xEDB8_8320 ^ (value >> 1) : value >> 1 }
 }
 
 extension [UInt8] {
@@ -162,7 +150,7 @@ extension [UInt8] {
 
   private func integer<T: FixedWidthInteger>(_ position: Int) throws -> T {
     let size = MemoryLayout<T>.size
-    guard position >= 0, position <= count - size else { throw NeTIError("the archive is cut short") }
+    guard position >= 0, position <= count - size else { throw FileError("the archive is cut short") }
     return (0..<size).reduce(0) { $0 | T(self[position + $1]) << T(8 * $1) }
   }
 }

@@ -1,5 +1,3 @@
-import Diffusion
-
 /// A value while its pickle is being read; children are numbers of other nodes.
 struct PickleNode {
   enum Kind {
@@ -40,14 +38,14 @@ struct PickleTree {
   private mutating func visit(_ id: Int, depth: Int) throws -> (PickleValue, height: Int) {
     switch states[id] {
     case .done(let value, let height): return (value, height)
-    case .open: throw NeTIError("its pickle holds a value that contains itself")
+    case .open: throw FileError("its pickle holds a value that contains itself")
     case .untouched: break
     }
     states[id] = .open
     // Sets made from one long list share it here, but each would be made anew in the tree.
     members += nodes[id].children.count
     guard members <= Unpickler.maximumValues else {
-      throw NeTIError("its pickle has more than \(Unpickler.maximumValues) values")
+      throw FileError("its pickle has more than \(Unpickler.maximumValues) values")
     }
     var height = 1
     var children: [PickleValue] = []
@@ -79,12 +77,12 @@ struct PickleTree {
       guard case .dictionary(let attributes, _)? = children.first else { return .object(name, []) }
       return .object(name, attributes)
     case .global(let name, _):
-      throw NeTIError("its pickle keeps \(quoted(name)) itself as a value, where data is expected")
-    case .storage: throw NeTIError("its pickle keeps a bare storage, where data is expected")
+      throw FileError("its pickle keeps \(quoted(name)) itself as a value, where data is expected")
+    case .storage: throw FileError("its pickle keeps a bare storage, where data is expected")
     }
   }
 
-  private var tooDeep: NeTIError {
-    NeTIError("its pickle nests values more than \(Unpickler.maximumDepth) levels deep")
+  private var tooDeep: FileError {
+    FileError("its pickle nests values more than \(Unpickler.maximumDepth) levels deep")
   }
 }

@@ -1,14 +1,15 @@
 import Torch
 
-/// A function or class that a pickle may name. There are no others: to name one is all that a hostile
-/// pickle needs (Python's documentation of `pickle`, “Restricting Globals”).
+/// A function or class that a pickle may name, beside the classes that its reader allows. There are no
+/// others: to name one is all that a hostile pickle needs (Python's documentation of `pickle`,
+/// “Restricting Globals”).
 enum PickleGlobal {
   case orderedDict
   case set
   case rebuildTensor
   case rebuildParameter
   case storage(DType)
-  /// A class whose instances become `PickleValue.object`.
+  /// A class of the reader's, whose instances become `PickleValue.object`.
   case instance
 
   /// By module and name, as a pickle writes them.
@@ -28,10 +29,6 @@ enum PickleGlobal {
     "torch CharStorage": .storage(.int8),
     "torch ByteStorage": .storage(.uint8),
     "torch BoolStorage": .storage(.bool),
-    // string_to_param of the first textual inversion.
-    "torch.nn.modules.container ParameterDict": .instance,
-    "models.positional_encoding NeTIPositionalEncoding": .instance,
-    "models.positional_encoding BasicEncoder": .instance,
   ]
 
   /// The name of the storage class for `dtype`.

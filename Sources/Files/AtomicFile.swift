@@ -13,7 +13,7 @@ public enum AtomicFile {
   /// Writes `data` to a temporary file beside `url`, flushes it to the disk, and renames it into place.
   ///
   /// When anything fails (a full disk, no permission), the file that was there is untouched, the
-  /// temporary file is removed, and a `DiffusionError` says what the system said.
+  /// temporary file is removed, and a `FileError` says what the system said.
   public static func write(_ data: Data, to url: URL) throws {
     let temporary = url.deletingLastPathComponent()
       .appending(path: ".neti-\(UUID().uuidString).tmp")
@@ -65,7 +65,7 @@ public enum AtomicFile {
     close(descriptor)
   }
 
-  private static func failure(_ url: URL, _ code: Int32) -> DiffusionError {
-    DiffusionError("cannot write \(url.path): \(String(cString: strerror(code))); nothing was changed")
+  private static func failure(_ url: URL, _ code: Int32) -> FileError {
+    FileError("cannot write \(url.path): \(String(cString: strerror(code))); nothing was changed")
   }
 }

@@ -22,7 +22,7 @@ struct Pickler {
       operation("G")
       withUnsafeBytes(of: number.bitPattern.bigEndian) { bytes.append(contentsOf: $0) }
     case .string(let text): try string(text)
-    case .bytes: throw NeTIError("cannot write bytes into a pickle of protocol 2")
+    case .bytes: throw FileError("cannot write bytes into a pickle of protocol 2")
     case .tuple(let items): try tuple(items)
     case .list(let items): try list(items)
     case .set(let items):
@@ -69,7 +69,7 @@ struct Pickler {
   }
 
   private mutating func string(_ text: String) throws {
-    guard let count = UInt32(exactly: text.utf8.count) else { throw NeTIError("a text is too long") }
+    guard let count = UInt32(exactly: text.utf8.count) else { throw FileError("a text is too long") }
     operation("X")
     withUnsafeBytes(of: count.littleEndian) { bytes.append(contentsOf: $0) }
     bytes.append(contentsOf: text.utf8)

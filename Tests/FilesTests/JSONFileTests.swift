@@ -1,4 +1,4 @@
-import Diffusion
+import Files
 import Foundation
 import TestSupport
 import Testing
@@ -33,7 +33,7 @@ import Testing
       (String(repeating: #"{"a":"#, count: 65), "inside one another"),
     ])
   func wrong(json: String, part: String) {
-    let error = #expect(throws: DiffusionError.self) { try decode(json) }
+    let error = #expect(throws: FileError.self) { try decode(json) }
     #expect(error?.message.hasPrefix("unet/config.json: ") == true)
     #expect(error?.message.contains(part) == true, "\(error?.message ?? "")")
     #expect(error?.message.contains("\n") == false)
@@ -42,7 +42,7 @@ import Testing
   @Test("A missing file, a folder and a device are refused")
   func notFiles() {
     for path in ["/nowhere/at/all.json", "/tmp", "/dev/zero"] {
-      #expect(throws: DiffusionError.self) { try JSONFile.decode(Example.self, from: URL(filePath: path)) }
+      #expect(throws: FileError.self) { try JSONFile.decode(Example.self, from: URL(filePath: path)) }
     }
   }
 
@@ -53,7 +53,7 @@ import Testing
       do {
         _ = try JSONFile.decode(Example.self, from: bytes, name: "x")
       } catch {
-        #expect(error is DiffusionError)
+        #expect(error is FileError)
       }
     }
   }

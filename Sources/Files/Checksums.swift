@@ -1,0 +1,38 @@
+import CZlib
+
+#if canImport(CryptoKit)
+  import CryptoKit
+  import Foundation
+#else
+  import COpenSSL
+#endif
+
+/// The CRC-32 of zip and PNG (ISO 3309), by zlib.
+package func crc32(_ bytes: some Collection<UInt8>) -> UInt32 {
+  let sum = bytes.withContiguousStorageIfAvailable { crc32_z(0, $0.baseAddress, $0.count) }
+  return UInt32(
+    truncatingIfNeeded: sum ?? Array(bytes).withUnsafeBufferPointer { crc32_z(0, $0.baseAddress, $0.count) })
+}
+
+/// The hash function of FIPS 180-4, by the system's library.
+package enum SHA256 {
+  /// The hash of `bytes`, as 64 hexadecimal digits.
+  package static func hexadecimal(_ bytes: some Collection<UInt8>) -> String {
+    let digest =
+      bytes.withContiguousStorageIfAvailable { hash(UnsafeRawBufferPointer($0)) }
+      ?? Array(bytes).withUnsafeBytes { hash($0) }
+    return digest.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+
+  private static func hash(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
+    #if canImport(CryptoKit)
+      Array(CryptoKit.SHA256.hash(data: bytes))
+    #else
+      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Int(EVP_MAX_MD_SIZE)) { digest in
+        var count: UInt32 = 0
+        EVP_Digest(bytes.baseAddress, bytes.count, digest.baseAddress, &count, EVP_sha256(), nil)
+        return Array(digest.prefix(Int(count)))
+      }
+    #endif
+  }
+}
