@@ -54,7 +54,7 @@ let package = Package(
     ),
     .target(name: "Torch", dependencies: ["CTorch"], swiftSettings: strict),
 
-    // Pictures: the system's codecs.
+    // Pictures: the system's codecs, and what sets and draws text.
     .systemLibrary(
       name: "CTurboJPEG", pkgConfig: "libturbojpeg",
       providers: [.apt(["libturbojpeg0-dev"]), .brew(["jpeg-turbo"])]),
@@ -62,8 +62,10 @@ let package = Package(
       name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
     .systemLibrary(
       name: "CWebP", pkgConfig: "libwebp", providers: [.apt(["libwebp-dev"]), .brew(["webp"])]),
+    .systemLibrary(
+      name: "CPango", pkgConfig: "pangocairo", providers: [.apt(["libpango1.0-dev"]), .brew(["pango"])]),
     .target(
-      name: "Imaging", dependencies: ["CTurboJPEG", "CPNG", "CWebP"], swiftSettings: strict),
+      name: "Imaging", dependencies: ["CTurboJPEG", "CPNG", "CWebP", "CPango"], swiftSettings: strict),
 
     .target(name: "Diffusion", dependencies: ["Torch"], swiftSettings: strict),
     .target(
