@@ -108,7 +108,7 @@ let package = Package(
       path: "Benchmarks/Speed", swiftSettings: strict),
 
     .target(
-      name: "TestSupport", dependencies: ["Torch", "Diffusion"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["Torch", "Files", "Diffusion"], path: "Tests/TestSupport",
       swiftSettings: strict),
     // Feeds damaged files to every parser; see Benchmarks/.
     .executableTarget(
