@@ -3,7 +3,7 @@
 // A tensor is an opaque handle that owns one reference; `ct_free` gives it back. A function that
 // returns a handle returns NULL when it failed, a function that returns int returns 0 when it
 // succeeded; `ct_last_error` then holds the message for the calling thread: the operation's name,
-// the shapes it was given, and libtorch's own words. No C++ exception leaves this file.
+// the shapes it was given, and libtorch's own words. No C++ exception passes it.
 #ifndef CTORCH_H
 #define CTORCH_H
 
