@@ -1,4 +1,4 @@
-// Blocks of matrices: vectors of 16 lanes, oneDNN's small products, and the packing that they want.
+// Blocks of matrices: oneDNN's small products, and the packing that they want.
 //
 // The second factor of a product lies in groups of `group` rows, those of a column next to each other:
 // [K / group][N][group], with groups of two in bf16, as its instructions want it, and of one in fp32.
@@ -6,6 +6,8 @@
 #define CTORCH_BLOCKS_H
 
 #define AT_PER_OPERATOR_HEADERS
+#include "vectors.h"
+
 #include <ATen/core/Tensor.h>
 #include <ATen/native/CPUBlas.h>
 #include <c10/core/CPUAllocator.h>
@@ -17,16 +19,13 @@
 
 #include <immintrin.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define KERNEL __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 
 namespace {
 
-constexpr int64_t lanes = 16;
 /// Of a block.
 constexpr int64_t queries = 64;
 
-typedef float vec __attribute__((vector_size(64), aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(64), aligned(4)));
 typedef __bf16 half_vec __attribute__((vector_size(32), aligned(2)));
 typedef __bf16 pair_vec __attribute__((vector_size(64), aligned(2)));
@@ -67,8 +66,6 @@ void multiply(int64_t M, int64_t N, int64_t K, const __bf16 *a, int64_t lda, con
 
 // ---- vectors
 
-INLINE vec &at(float *p) { return *reinterpret_cast<vec *>(p); }
-INLINE const vec &at(const float *p) { return *reinterpret_cast<const vec *>(p); }
 INLINE void raise(vec &a, const vec &b) { a = b > a ? b : a; }
 
 /// x becomes eˣ, to 2 units in the last place; 0 or nearly so below −87. After Cephes' expf. NaN stays.

@@ -133,7 +133,7 @@ void backward(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &o
   const int64_t query_blocks = (L + queries - 1) / queries, key_blocks = (S + keys_backward - 1) / keys_backward;
   const int64_t length = query_blocks * queries;
   const Matrices<T> Q(q), K(k), V(v), O(output), dO(gradient), dQ(gradient_q), dK(gradient_k), dV(gradient_v);
-  const float *sums = log_sums.const_data_ptr<float>();
+  const float *sums = static_cast<const float *>(log_sums.const_data_ptr());
 
   // What every block of keys needs, of every matrix and by blocks of queries.
   const Scratch<T> q_transposed(count * length * D), g_transposed(count * length * D), q_factor(count * length * channels),

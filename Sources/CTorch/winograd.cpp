@@ -10,6 +10,7 @@
 #include "winograd.h"
 
 #include "parallel.h"
+#include "vectors.h"
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
@@ -22,20 +23,12 @@
 #else
 #define FOR_EVERY_PROCESSOR
 #endif
-#define INLINE static inline __attribute__((always_inline))
 
 namespace {
 
-constexpr int64_t lanes = 16;
 constexpr int tile = 4;       // outputs of a tile, in each direction
 constexpr int patch = 6;      // inputs of a tile
 constexpr int points = 36;    // matrix products
-
-typedef float vec __attribute__((vector_size(64), aligned(4)));
-
-// By reference: how a vector is passed by value would depend on the processor.
-INLINE const vec &at(const float *p) { return *reinterpret_cast<const vec *>(p); }
-INLINE vec &at(float *p) { return *reinterpret_cast<vec *>(p); }
 
 /// Bᵀ d
 INLINE void input_transform(const vec d[6], vec t[6]) {
@@ -212,8 +205,8 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
   at::Tensor output = at::empty({N, outputs, H, W}, x.options(), at::MemoryFormat::ChannelsLast);
   const Picture in{input.mutable_data_ptr<float>(), H, W, inputs}, out{output.mutable_data_ptr<float>(), H, W, outputs};
   const at::Tensor added = bias.defined() ? bias.contiguous() : bias;
-  const float *b = added.defined() ? added.const_data_ptr<float>() : nullptr;
-  const float *w = filters.const_data_ptr<float>();
+  const float *b = added.defined() ? static_cast<const float *>(added.const_data_ptr()) : nullptr;
+  const float *w = static_cast<const float *>(filters.const_data_ptr());
   const Tiles tiles(N, H, W);
   // v [36, T, inputs] times u, which is [36, outputs, inputs], or when transposed [36, inputs, outputs].
   const auto times = [&](const at::Tensor &v, const at::Tensor &u) { return at::bmm(v, transposed ? u : u.transpose(1, 2)); };
@@ -233,7 +226,7 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
         at::Tensor v = at::empty({points, end - begin, inputs}, x.options());
         transform_inputs(in, tiles, begin, end, v.mutable_data_ptr<float>(), begin, end - begin);
         const at::Tensor m = times(v, u);
-        transform_outputs(m.const_data_ptr<float>(), outputs, b, out, tiles, begin, end, 0);
+        transform_outputs(static_cast<const float *>(m.const_data_ptr()), outputs, b, out, tiles, begin, end, 0);
       }
     });
   } else {
@@ -253,7 +246,7 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
         transform_filters(w, C, transposed ? 0 : channel, rows, transposed ? channel : 0, columns, transposed,
                           u.mutable_data_ptr<float>(), 0, rows);
         const at::Tensor m = times(v, u);
-        transform_outputs(m.const_data_ptr<float>(), count, b, out, tiles, 0, tiles.count, channel);
+        transform_outputs(static_cast<const float *>(m.const_data_ptr()), count, b, out, tiles, 0, tiles.count, channel);
       }
     });
   }
