@@ -10,8 +10,8 @@
 
 #include <string>
 
-static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 13,
-              "neti is built against libtorch 2.13: run scripts/setup.py, or point LIBTORCH at it");
+static_assert(TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 11),
+              "neti needs libtorch 2.11 or newer: run scripts/setup.py, or point LIBTORCH at one");
 
 using namespace neti;
 
@@ -47,9 +47,6 @@ int ct_allow_tf32(bool on) {
     at::globalContext().setAllowTF32CuBLAS(on);
     at::globalContext().setAllowTF32CuDNN(on);
   });
-}
-bool ct_cuda_available(void) {
-  try { return load_cuda() && at::hasCUDA(); } catch (...) { return false; }
 }
 bool ct_mps_available(void) {
   try { return at::hasMPS(); } catch (...) { return false; }
