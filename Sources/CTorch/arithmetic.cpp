@@ -92,7 +92,6 @@ ct_tensor ct_unary(int operation, ct_tensor a) {
     TORCH_CHECK(false, "no unary operation ", operation);
   });
 }
-ct_tensor ct_silu_(ct_tensor a) { return make("silu_", {a}, [&] { return at::silu_(borrow(a)); }); }
 ct_tensor ct_leaky_relu(ct_tensor a, double slope) { return make("leaky_relu", {a}, [&] { return at::leaky_relu(borrow(a), slope); }); }
 ct_tensor ct_clamp(ct_tensor a, double low, double high) { return make("clamp", {a}, [&] { return at::clamp(borrow(a), low, high); }); }
 ct_tensor ct_less(ct_tensor a, ct_tensor b) { return make("lt", {a, b}, [&] { return at::lt(borrow(a), borrow(b)); }); }

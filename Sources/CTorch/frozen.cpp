@@ -166,8 +166,8 @@ std::tuple<Tensor, Tensor, Tensor> normalize(const Tensor &x, int64_t groups, co
 struct GroupNormSiLU : torch::autograd::Function<GroupNormSiLU> {
   static Tensor forward(AutogradContext *context, const Tensor &input, int64_t groups, const Tensor &weight, const Tensor &bias, double eps) {
     const Tensor x = input.contiguous(input.suggest_memory_format());
-    auto [y, mean, deviation] = normalize(x, groups, weight, bias, eps);
-    context->save_for_backward({x, weight, bias, mean, deviation});
+    auto [y, mean, inverse_deviation] = normalize(x, groups, weight, bias, eps);
+    context->save_for_backward({x, weight, bias, mean, inverse_deviation});
     context->saved_data["groups"] = groups;
     context->saved_data["eps"] = eps;
     return at::silu_(y);
@@ -200,17 +200,17 @@ struct QuickGELU : torch::autograd::Function<QuickGELU> {
   }
 };
 
-// ---- gated perceptron
+// ---- GEGLU
 
 /// a · gelu(g) of rows [a; g].
-Tensor geglu(const Tensor &ag) {
+Tensor gated(const Tensor &ag) {
   const int64_t half = ag.size(1) / 2;
   return at::gelu(ag.narrow(1, half, half)).mul_(ag.narrow(1, 0, half));
 }
 
 /// The gradient of [a; g] from d, that of a · gelu(g). On the CPU in small blocks of rows, whose
 /// temporaries stay in the nearest cache.
-Tensor geglu_backward(const Tensor &d, const Tensor &ag) {
+Tensor gated_backward(const Tensor &d, const Tensor &ag) {
   const int64_t half = d.size(1), total = d.size(0);
   const int64_t rows = d.device().is_cpu() ? std::max<int64_t>((1 << 15) / half, 1) : total;
   const Tensor result = at::empty(ag.sizes(), ag.options());
@@ -231,7 +231,7 @@ Tensor geglu_backward(const Tensor &d, const Tensor &ag) {
 
 /// W₂ (a · gelu(g)) + b₂ with [a; g] = W₁ x + b₁ (Shazeer, *GLU Variants Improve Transformer*), in blocks of
 /// rows: what is made of a block is small, and its products are still large. Keeps [a; g].
-struct GatedPerceptron : torch::autograd::Function<GatedPerceptron> {
+struct GEGLU : torch::autograd::Function<GEGLU> {
   static constexpr int64_t block = 1024;
 
   /// Calls body(begin, count) for every block and puts what it returns one below the other.
@@ -258,7 +258,7 @@ struct GatedPerceptron : torch::autograd::Function<GatedPerceptron> {
       context->saved_data["shape"] = input.sizes().vec();
     }
     const Tensor y = by_blocks(x, w2.size(0), [&](int64_t begin, int64_t count) {
-      return multiply(geglu(ag.defined() ? ag.narrow(0, begin, count) : multiply(x.narrow(0, begin, count), w1, b1)), w2, b2);
+      return multiply(gated(ag.defined() ? ag.narrow(0, begin, count) : multiply(x.narrow(0, begin, count), w1, b1)), w2, b2);
     });
     std::vector<int64_t> shape = input.sizes().vec();
     shape.back() = w2.size(0);
@@ -271,7 +271,7 @@ struct GatedPerceptron : torch::autograd::Function<GatedPerceptron> {
     const Tensor dy = gradients[0].reshape({-1, w2.size(0)}), w1t = w1.t(), w2t = w2.t();
     const Tensor dx = by_blocks(dy, w1.size(1), [&](int64_t begin, int64_t count) {
       const Tensor d = multiply(dy.narrow(0, begin, count), w2t, std::nullopt);
-      return multiply(geglu_backward(d, ag.narrow(0, begin, count)), w1t, std::nullopt);
+      return multiply(gated_backward(d, ag.narrow(0, begin, count)), w1t, std::nullopt);
     });
     return {dx.view(context->saved_data["shape"].toIntVector()), Tensor(), Tensor(), Tensor(), Tensor()};
   }
@@ -318,14 +318,14 @@ ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor
   });
 }
 
-ct_tensor ct_gated_perceptron(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2) {
-  return make("gated_perceptron", {x, w1, b1, w2, b2}, [&] {
+ct_tensor ct_geglu(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2) {
+  return make("geglu", {x, w1, b1, w2, b2}, [&] {
     const Tensor &input = borrow(x), &first = borrow(w1), &second = borrow(w2);
     const std::optional<Tensor> b = maybe(b1), c = maybe(b2);
     TORCH_CHECK(!first.requires_grad() && !second.requires_grad() && !needs_gradient(b) && !needs_gradient(c),
                 "the weights must be frozen");
-    return is_recorded(input) ? GatedPerceptron::apply(input, first, b, second, c)
-                              : GatedPerceptron::forward(nullptr, input, first, b, second, c);
+    return is_recorded(input) ? GEGLU::apply(input, first, b, second, c)
+                              : GEGLU::forward(nullptr, input, first, b, second, c);
   });
 }
 

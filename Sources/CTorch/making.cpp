@@ -99,6 +99,5 @@ int ct_copy_out(ct_tensor t, void *out, size_t bytes) {
     if (bytes) std::memcpy(out, x.const_data_ptr(), bytes);
   });
 }
-void *ct_data(ct_tensor t) { return borrow(t).data_ptr(); }
 
 } // extern "C"

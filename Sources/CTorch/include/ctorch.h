@@ -30,7 +30,6 @@ const char *ct_last_error(void);
 
 // ---- process
 const char *ct_version(void);
-bool ct_cuda_available(void);
 bool ct_mps_available(void);
 int ct_cuda_device_count(void);
 /// Why there is no CUDA device, in the system's words; empty when there is one.
@@ -75,7 +74,6 @@ bool ct_is_contiguous(ct_tensor t);
 bool ct_requires_grad(ct_tensor t);
 /// Copies the elements, in row-major order, into `out`, which holds `bytes`.
 int ct_copy_out(ct_tensor t, void *out, size_t bytes);
-void *ct_data(ct_tensor t);
 
 // ---- autograd
 int ct_set_requires_grad(ct_tensor t, bool on);
@@ -134,7 +132,6 @@ enum {
   CT_GELU, CT_GELU_TANH, CT_RELU, CT_ROUND, CT_FLOOR, CT_ISFINITE, CT_SQUARE, CT_QUICK_GELU, CT_MISH
 };
 ct_tensor ct_unary(int operation, ct_tensor a);
-ct_tensor ct_silu_(ct_tensor a);
 ct_tensor ct_leaky_relu(ct_tensor a, double slope);
 ct_tensor ct_clamp(ct_tensor a, double low, double high);
 ct_tensor ct_less(ct_tensor a, ct_tensor b);
@@ -148,18 +145,19 @@ ct_tensor ct_argsort(ct_tensor a, int64_t dim, bool descending);
 
 // ---- layers
 ct_tensor ct_matmul(ct_tensor a, ct_tensor b);
-ct_tensor ct_baddbmm(ct_tensor input, ct_tensor a, ct_tensor b, double beta, double alpha);
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias);
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding);
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps, bool silu);
-/// w2 (a · gelu(g)) + b2, where [a; g] are the halves of w1 x + b1; the biases may be NULL. Frozen weights only.
-ct_tensor ct_gated_perceptron(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2);
+/// GEGLU between two matrices: w2 (a · gelu(g)) + b2, where [a; g] are the halves of w1 x + b1; the biases may be NULL. Frozen weights only.
+ct_tensor ct_geglu(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2);
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps);
 ct_tensor ct_embedding(ct_tensor weight, ct_tensor indices);
-/// `mask` may be NULL; `scale` <= 0 means 1/sqrt(head size).
+/// softmax(q kᵀ · scale + mask) v. `mask` may be NULL; `scale` <= 0 means 1/sqrt(head size).
 ct_tensor ct_attention(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor mask, bool causal, double scale);
-/// Whether ct_attention, without a mask, has a kernel of its own for these.
-bool ct_has_flash(ct_tensor q, ct_tensor k, ct_tensor v);
+/// Our own kernel in blocks; libtorch's fused one; matrix products with a softmax between them.
+enum { CT_OWN_ATTENTION, CT_FUSED_ATTENTION, CT_PLAIN_ATTENTION };
+/// Which of these ct_attention takes.
+int ct_attention_kernel(ct_tensor q, ct_tensor k, ct_tensor v, ct_tensor mask, bool causal);
 ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width);
 
 #ifdef __cplusplus
