@@ -40,7 +40,7 @@ SPARE_BYTES = 200 << 20
 CODECS = {"libturbojpeg": ("libturbojpeg0-dev", "jpeg-turbo"),
           "libpng": ("libpng-dev", "libpng"), "libwebp": ("libwebp-dev", "webp")}
 LIBRARY = "dylib" if sys.platform == "darwin" else "so"
-ELSE = "or set LIBTORCH to an unpacked libtorch %s, or run scripts/setup.py --from PATH" % TESTED[-1]
+ELSE = "or set LIBTORCH to an unpacked libtorch, %d.%d or newer, or run scripts/setup.py --from PATH" % OLDEST
 OUT_OF_REACH = "not reachable"
 FOR_CARDS = "pip's index, build for NVIDIA cards"
 NETWORK = ("Retrying (", "connection", "Connection", "timed out", "name resolution", "SSLError", "ProxyError")
@@ -106,7 +106,7 @@ def wheel_platforms():
             raise Failure("this Linux has %s; PyTorch's libraries need glibc 2.28 or newer"
                           % (" ".join((libc, release)).strip() or "no glibc"))
         arch = "x86_64" if machine in ("x86_64", "amd64") else "aarch64"
-        return ["manylinux_2_%s_%s" % (n, arch) for n in (28, 27, 26, 24, 17)] + ["manylinux2014_" + arch]
+        return ["manylinux_2_%s_%s" % (n, arch) for n in range(28, 16, -1)] + ["manylinux2014_" + arch]
     if system == "Darwin" and machine == "arm64":
         return ["macosx_14_0_arm64"]
     raise Failure("PyTorch has no build for %s on %s; Linux (x86-64, ARM) and macOS (Apple silicon) have one"

@@ -35,9 +35,9 @@ def torch_files(version="2.13.0"):
             "torch/include/ATen/ATen.h": "//", "torch/nn/linear.py": "# not for us"}
 
 
-def write_wheel(folder, files, name="torch", version="2.13.0+cpu", lie=(), metadata=""):
+def write_wheel(folder, files, name="torch", version="2.13.0+cpu", lie=(), metadata="", platform=None):
     """A wheel with a RECORD; the checksums of the files in `lie` are wrong."""
-    path = folder / ("%s-%s-cp311-cp311-%s.whl" % (name, version, setup.wheel_platforms()[0]))
+    path = folder / ("%s-%s-cp311-cp311-%s.whl" % (name, version, platform or setup.wheel_platforms()[0]))
     info = "%s-%s.dist-info/" % (name, version)
     files = dict(files)
     files[info + "licenses/LICENSE"] = "terms"
@@ -206,7 +206,7 @@ class SetupTests(unittest.TestCase):
         write_wheel(self.index, torch_files("2.15.0"), version="2.15.0",
                     metadata="Requires-Dist: sympy\nRequires-Dist: nvidia-cudart==13.0; python_version > '3'\n")
         write_wheel(self.index, {"nvidia/cudart/lib/libcudart.so.13": "x", "nvidia/cudart/include/a.h": "x"},
-                    name="nvidia_cudart", version="13.0")
+                    name="nvidia_cudart", version="13.0", platform="manylinux_2_25_x86_64")
         platform = mock.patch.multiple(setup.sys, platform="linux")
         platform.start()
         self.addCleanup(platform.stop)
