@@ -46,6 +46,8 @@ using namespace neti;
 
 extern "C" {
 
+// One operation a line.
+// clang-format off
 ct_tensor ct_add(ct_tensor a, ct_tensor b) { return make("add", {a, b}, [&] { return at::add(borrow(a), borrow(b)); }); }
 ct_tensor ct_sub(ct_tensor a, ct_tensor b) { return make("sub", {a, b}, [&] { return at::sub(borrow(a), borrow(b)); }); }
 ct_tensor ct_mul(ct_tensor a, ct_tensor b) { return make("mul", {a, b}, [&] { return at::mul(borrow(a), borrow(b)); }); }
@@ -60,11 +62,19 @@ int ct_add_(ct_tensor a, ct_tensor b, double alpha) {
 }
 int ct_mul_(ct_tensor a, double b) { return perform("mul_", {a}, [&] { borrow(a).mul_(b); }); }
 int ct_zero_(ct_tensor a) { return perform("zero_", {a}, [&] { borrow(a).zero_(); }); }
+ct_tensor ct_leaky_relu(ct_tensor a, double slope) { return make("leaky_relu", {a}, [&] { return at::leaky_relu(borrow(a), slope); }); }
+ct_tensor ct_clamp(ct_tensor a, double low, double high) { return make("clamp", {a}, [&] { return at::clamp(borrow(a), low, high); }); }
+ct_tensor ct_less(ct_tensor a, ct_tensor b) { return make("lt", {a, b}, [&] { return at::lt(borrow(a), borrow(b)); }); }
+ct_tensor ct_where(ct_tensor c, ct_tensor a, ct_tensor b) { return make("where", {c, a, b}, [&] { return at::where(borrow(c), borrow(a), borrow(b)); }); }
+ct_tensor ct_softmax(ct_tensor a, int64_t dim) { return make("softmax", {a}, [&] { return at::softmax(borrow(a), dim); }); }
+ct_tensor ct_mse_loss(ct_tensor a, ct_tensor b) { return make("mse_loss", {a, b}, [&] { return at::mse_loss(borrow(a), borrow(b)); }); }
+ct_tensor ct_argsort(ct_tensor a, int64_t dim, bool descending) { return make("argsort", {a}, [&] { return at::argsort(borrow(a), dim, descending); }); }
+// clang-format on
 
 ct_tensor ct_unary(int operation, ct_tensor a) {
-  static const char *const names[] = {
-      "neg", "exp", "log", "sqrt", "sin", "cos", "abs", "sigmoid", "silu", "tanh",
-      "gelu", "gelu_tanh", "relu", "round", "floor", "isfinite", "square", "quick_gelu", "mish"};
+  static const char *const names[] = {"neg",     "exp",      "log",    "sqrt",       "sin",       "cos",  "abs",
+                                      "sigmoid", "silu",     "tanh",   "gelu",       "gelu_tanh", "relu", "round",
+                                      "floor",   "isfinite", "square", "quick_gelu", "mish"};
   const bool known = operation >= 0 && operation < static_cast<int>(std::size(names));
   return make(known ? names[operation] : "unary", {a}, [&]() -> at::Tensor {
     const at::Tensor &x = borrow(a);
@@ -92,18 +102,14 @@ ct_tensor ct_unary(int operation, ct_tensor a) {
     TORCH_CHECK(false, "no unary operation ", operation);
   });
 }
-ct_tensor ct_leaky_relu(ct_tensor a, double slope) { return make("leaky_relu", {a}, [&] { return at::leaky_relu(borrow(a), slope); }); }
-ct_tensor ct_clamp(ct_tensor a, double low, double high) { return make("clamp", {a}, [&] { return at::clamp(borrow(a), low, high); }); }
-ct_tensor ct_less(ct_tensor a, ct_tensor b) { return make("lt", {a, b}, [&] { return at::lt(borrow(a), borrow(b)); }); }
-ct_tensor ct_where(ct_tensor c, ct_tensor a, ct_tensor b) { return make("where", {c, a, b}, [&] { return at::where(borrow(c), borrow(a), borrow(b)); }); }
-ct_tensor ct_softmax(ct_tensor a, int64_t dim) { return make("softmax", {a}, [&] { return at::softmax(borrow(a), dim); }); }
 ct_tensor ct_reduce(int operation, ct_tensor a, const int64_t *dims, int n, bool keep) {
   static const char *const names[] = {"sum", "mean", "amax", "amin", "norm"};
   const bool known = operation >= 0 && operation < static_cast<int>(std::size(names));
   return make(known ? names[operation] : "reduce", {a}, [&]() -> at::Tensor {
     const at::Tensor &x = borrow(a);
     std::vector<int64_t> d(dims, dims + n);
-    if (n == 0) for (int64_t i = 0; i < x.dim(); i++) d.push_back(i);
+    if (n == 0)
+      for (int64_t i = 0; i < x.dim(); i++) d.push_back(i);
     switch (operation) {
     case CT_SUM: return at::sum(x, d, keep);
     case CT_MEAN: return at::mean(x, d, keep);
@@ -114,7 +120,5 @@ ct_tensor ct_reduce(int operation, ct_tensor a, const int64_t *dims, int n, bool
     TORCH_CHECK(false, "no reduction ", operation);
   });
 }
-ct_tensor ct_mse_loss(ct_tensor a, ct_tensor b) { return make("mse_loss", {a, b}, [&] { return at::mse_loss(borrow(a), borrow(b)); }); }
-ct_tensor ct_argsort(ct_tensor a, int64_t dim, bool descending) { return make("argsort", {a}, [&] { return at::argsort(borrow(a), dim, descending); }); }
 
 } // extern "C"

@@ -24,8 +24,8 @@ ct_tensor ct_grad(ct_tensor t) {
   return g.defined() ? give(std::move(g)) : nullptr;
 }
 void ct_clear_grad(ct_tensor t) { borrow(t).mutable_grad() = at::Tensor(); }
-int ct_gradients(const ct_tensor *outputs, const ct_tensor *seeds, int n_outputs,
-                 const ct_tensor *inputs, int n_inputs, ct_tensor *gradients) {
+int ct_gradients(const ct_tensor *outputs, const ct_tensor *seeds, int n_outputs, const ct_tensor *inputs, int n_inputs,
+                 ct_tensor *gradients) {
   return perform("gradients", {n_outputs > 0 ? outputs[0] : nullptr, n_inputs > 0 ? inputs[0] : nullptr}, [&] {
     auto r = torch::autograd::grad(list(outputs, n_outputs), list(inputs, n_inputs), list(seeds, n_outputs));
     for (int i = 0; i < n_inputs; i++) gradients[i] = give(std::move(r[static_cast<size_t>(i)]));
@@ -34,9 +34,8 @@ int ct_gradients(const ct_tensor *outputs, const ct_tensor *seeds, int n_outputs
 ct_tensor ct_detach(ct_tensor t) {
   return make("detach", {t}, [&] { return borrow(t).detach(); });
 }
-int ct_fused_adamw(const ct_tensor *params, const ct_tensor *grads, const ct_tensor *exp_avg,
-                   const ct_tensor *exp_avg_sq, const ct_tensor *steps, int n, double lr,
-                   double beta1, double beta2, double weight_decay, double eps) {
+int ct_fused_adamw(const ct_tensor *params, const ct_tensor *grads, const ct_tensor *exp_avg, const ct_tensor *exp_avg_sq,
+                   const ct_tensor *steps, int n, double lr, double beta1, double beta2, double weight_decay, double eps) {
   return perform("adamw", {}, [&] {
     at::NoGradGuard guard;
     auto p = list(params, n), g = list(grads, n), m = list(exp_avg, n), v = list(exp_avg_sq, n), s = list(steps, n);

@@ -92,20 +92,17 @@ INLINE void store_group(float *to, int64_t stride, const vec &a, const vec &b) {
 }
 INLINE KERNEL void store_group(__bf16 *to, int64_t, const vec &a, const vec &b) {
   const half_vec x = __builtin_convertvector(a, half_vec), y = __builtin_convertvector(b, half_vec);
-  *reinterpret_cast<pair_vec *>(to) =
-      __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
-                              13, 29, 14, 30, 15, 31);
+  *reinterpret_cast<pair_vec *>(to) = __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24,
+                                                              9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
 /// A mask of the first `count` lanes.
 INLINE __mmask16 first(int64_t count) { return __mmask16((1 << count) - 1); }
 INLINE KERNEL void store_first(int64_t count, float *to, const vec &a) { _mm512_mask_storeu_ps(to, first(count), (__m512)a); }
 INLINE KERNEL void store_first(int64_t count, __bf16 *to, const vec &a) {
-  _mm256_mask_storeu_epi16(to, first(count), (__m256i)__builtin_convertvector(a, half_vec));
+  _mm256_mask_storeu_epi16(to, first(count), (__m256i) __builtin_convertvector(a, half_vec));
 }
 INLINE void store_row(float *to, const vec &a) { at(to) = a; }
-INLINE KERNEL void store_row(__bf16 *to, const vec &a) {
-  *reinterpret_cast<half_vec *>(to) = __builtin_convertvector(a, half_vec);
-}
+INLINE KERNEL void store_row(__bf16 *to, const vec &a) { *reinterpret_cast<half_vec *>(to) = __builtin_convertvector(a, half_vec); }
 
 // ---- packing
 

@@ -22,9 +22,7 @@ inline at::Tensor &borrow(ct_tensor &handle) {
   return reinterpret_cast<at::Tensor &>(handle);
 }
 
-inline ct_tensor give(at::Tensor &&t) {
-  return reinterpret_cast<ct_tensor>(t.unsafeReleaseTensorImpl());
-}
+inline ct_tensor give(at::Tensor &&t) { return reinterpret_cast<ct_tensor>(t.unsafeReleaseTensorImpl()); }
 
 inline void describe(const char *operation, std::initializer_list<ct_tensor> inputs, const char *message) {
   std::ostringstream s;
@@ -33,7 +31,10 @@ inline void describe(const char *operation, std::initializer_list<ct_tensor> inp
   for (ct_tensor t : inputs) {
     if (!first) s << ", ";
     first = false;
-    if (!t) { s << "none"; continue; }
+    if (!t) {
+      s << "none";
+      continue;
+    }
     const at::Tensor &x = borrow(t);
     s << x.sizes() << ' ' << c10::toString(x.scalar_type());
   }
@@ -79,9 +80,7 @@ int perform(const char *operation, std::initializer_list<ct_tensor> inputs, F bo
   return succeeds(operation, inputs, body) ? 0 : 1;
 }
 
-inline std::optional<at::Tensor> maybe(ct_tensor t) {
-  return t ? std::optional<at::Tensor>(borrow(t)) : std::nullopt;
-}
+inline std::optional<at::Tensor> maybe(ct_tensor t) { return t ? std::optional<at::Tensor>(borrow(t)) : std::nullopt; }
 
 inline std::vector<at::Tensor> list(const ct_tensor *tensors, int n) {
   std::vector<at::Tensor> r;
@@ -95,9 +94,7 @@ inline std::vector<at::Tensor> list(const ct_tensor *tensors, int n) {
 
 // ---- the C interface's numbers as libtorch's types
 
-inline at::IntArrayRef shape(const int64_t *sizes, int rank) {
-  return at::IntArrayRef(sizes, static_cast<size_t>(rank));
-}
+inline at::IntArrayRef shape(const int64_t *sizes, int rank) { return at::IntArrayRef(sizes, static_cast<size_t>(rank)); }
 
 inline at::TensorOptions options(int dtype, int device = CT_CPU, int index = 0) {
   auto type = static_cast<c10::DeviceType>(device);

@@ -11,7 +11,9 @@ using namespace neti;
 
 extern "C" {
 
-ct_tensor ct_matmul(ct_tensor a, ct_tensor b) { return make("matmul", {a, b}, [&] { return at::matmul(borrow(a), borrow(b)); }); }
+ct_tensor ct_matmul(ct_tensor a, ct_tensor b) {
+  return make("matmul", {a, b}, [&] { return at::matmul(borrow(a), borrow(b)); });
+}
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps) {
   return make("layer_norm", {x, weight, bias}, [&] {
     const at::Tensor &w = borrow(weight);

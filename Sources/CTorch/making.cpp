@@ -24,8 +24,7 @@ struct ct_generator_s {
 extern "C" {
 
 void ct_free(ct_tensor t) {
-  if (t) c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim(
-      reinterpret_cast<c10::TensorImpl *>(t));
+  if (t) c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim(reinterpret_cast<c10::TensorImpl *>(t));
 }
 
 ct_tensor ct_empty(const int64_t *sizes, int rank, int dtype, int device, int index) {
@@ -45,8 +44,7 @@ ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, int
     return t;
   });
 }
-ct_tensor ct_from_blob(void *data, const int64_t *sizes, int rank, int dtype,
-                       void (*release)(void *), void *context) {
+ct_tensor ct_from_blob(void *data, const int64_t *sizes, int rank, int dtype, void (*release)(void *), void *context) {
   return make("from_blob", {}, [&] {
     // Released once, whether from_blob fails before or after it took the deleter.
     std::shared_ptr<void> owner(context, release);

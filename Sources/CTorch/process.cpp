@@ -40,7 +40,9 @@ static bool load_cuda() {
 const char *ct_cuda_problem(void) {
   try {
     return load_cuda() ? (ct_cuda_device_count() > 0 ? "" : "no CUDA device is visible") : cuda_problem.c_str();
-  } catch (...) { return "CUDA failed to start"; }
+  } catch (...) {
+    return "CUDA failed to start";
+  }
 }
 int ct_allow_tf32(bool on) {
   return perform("allow_tf32", {}, [&] {
@@ -49,12 +51,20 @@ int ct_allow_tf32(bool on) {
   });
 }
 bool ct_mps_available(void) {
-  try { return at::hasMPS(); } catch (...) { return false; }
+  try {
+    return at::hasMPS();
+  } catch (...) {
+    return false;
+  }
 }
 int ct_cuda_device_count(void) {
   try {
-    return load_cuda() && at::hasCUDA() ? static_cast<int>(at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount()) : 0;
-  } catch (...) { return 0; }
+    return load_cuda() && at::hasCUDA()
+        ? static_cast<int>(at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount())
+        : 0;
+  } catch (...) {
+    return 0;
+  }
 }
 int ct_set_threads(int n) {
   return perform("set_num_threads", {}, [&] { at::set_num_threads(n); });

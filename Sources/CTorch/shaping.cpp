@@ -17,9 +17,7 @@ using namespace neti;
 extern "C" {
 
 ct_tensor ct_to(ct_tensor t, int dtype, int device, int index, int memory_format, bool copy) {
-  return make("to", {t}, [&] {
-    return borrow(t).to(options(dtype, device, index), false, copy, format(memory_format));
-  });
+  return make("to", {t}, [&] { return borrow(t).to(options(dtype, device, index), false, copy, format(memory_format)); });
 }
 ct_tensor ct_contiguous(ct_tensor t, int memory_format) {
   return make("contiguous", {t}, [&] { return borrow(t).contiguous(format(memory_format)); });
@@ -55,8 +53,8 @@ ct_tensor ct_slice(ct_tensor t, int64_t dim, int64_t start, int64_t end, int64_t
   return make("slice", {t}, [&] {
     // libtorch would clamp the range in silence.
     const int64_t size = borrow(t).size(dim);
-    TORCH_CHECK(start >= 0 && start <= end && end <= size, "range ", start, "..<", end, " of dimension ", dim,
-                ", which has ", size);
+    TORCH_CHECK(start >= 0 && start <= end && end <= size, "range ", start, "..<", end, " of dimension ", dim, ", which has ",
+                size);
     return borrow(t).slice(dim, start, end, step);
   });
 }
@@ -85,7 +83,8 @@ ct_tensor ct_cat(const ct_tensor *tensors, int n, int64_t dim) {
   return make("cat", {n > 0 ? tensors[0] : nullptr, n > 1 ? tensors[1] : nullptr}, [&] { return at::cat(list(tensors, n), dim); });
 }
 ct_tensor ct_stack(const ct_tensor *tensors, int n, int64_t dim) {
-  return make("stack", {n > 0 ? tensors[0] : nullptr, n > 1 ? tensors[1] : nullptr}, [&] { return at::stack(list(tensors, n), dim); });
+  return make("stack", {n > 0 ? tensors[0] : nullptr, n > 1 ? tensors[1] : nullptr},
+              [&] { return at::stack(list(tensors, n), dim); });
 }
 ct_tensor ct_pad(ct_tensor t, const int64_t *amounts, int n, double value) {
   return make("pad", {t}, [&] { return at::constant_pad_nd(borrow(t), shape(amounts, n), value); });

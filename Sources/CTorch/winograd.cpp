@@ -73,8 +73,7 @@ struct Picture {
 /// Tiles in rows, of all pictures of a batch.
 struct Tiles {
   int64_t rows, columns, count;
-  Tiles(int64_t n, int64_t h, int64_t w)
-      : rows((h + tile - 1) / tile), columns((w + tile - 1) / tile), count(n * rows * columns) {}
+  Tiles(int64_t n, int64_t h, int64_t w) : rows((h + tile - 1) / tile), columns((w + tile - 1) / tile), count(n * rows * columns) {}
   void place(int64_t i, int64_t &n, int64_t &y, int64_t &x) const {
     n = i / (rows * columns);
     y = i / columns % rows * tile;
@@ -115,8 +114,8 @@ void transform_inputs(const Picture &in, const Tiles &tiles, int64_t first, int6
 
 /// m[36][tiles first ..< last][width] to the channels channel ..< channel + width of the picture.
 FOR_EVERY_PROCESSOR
-void transform_outputs(const float *m, int64_t width, const float *bias, const Picture &out, const Tiles &tiles,
-                       int64_t first, int64_t last, int64_t channel) {
+void transform_outputs(const float *m, int64_t width, const float *bias, const Picture &out, const Tiles &tiles, int64_t first,
+                       int64_t last, int64_t channel) {
   const int64_t span = last - first;
   for (int64_t i = first; i < last; i++) {
     int64_t n, y0, x0;
@@ -188,8 +187,8 @@ namespace neti {
 
 bool suits_winograd(const at::Tensor &x, const at::Tensor &weight, int64_t stride, int64_t padding) {
   return stride == 1 && padding == 1 && x.dim() == 4 && x.device().is_cpu() && weight.device().is_cpu() &&
-      x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && weight.dim() == 4 &&
-      weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) % lanes == 0 && weight.size(1) % lanes == 0 &&
+      x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && weight.dim() == 4 && weight.size(2) == 3 &&
+      weight.size(3) == 3 && weight.size(0) % lanes == 0 && weight.size(1) % lanes == 0 &&
       x.size(0) * x.size(2) * x.size(3) >= fewest_positions;
 }
 

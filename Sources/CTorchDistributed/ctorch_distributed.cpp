@@ -41,9 +41,7 @@ auto guarded(F body) noexcept -> decltype(body()) {
   return {};
 }
 
-std::chrono::milliseconds milliseconds(double seconds) {
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-}
+std::chrono::milliseconds milliseconds(double seconds) { return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)); }
 
 }  // namespace
 
@@ -70,9 +68,9 @@ extern "C" ctd_group ctd_join(const char *host, int port, int rank, int size, bo
     auto store = c10::make_intrusive<c10d::PrefixStore>(prefix, tcp);
     store->setTimeout(milliseconds(join_seconds));
     auto how = c10d::ProcessGroupGloo::Options::create(milliseconds(join_seconds));
-    how->devices.push_back(interface  ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
-                           : is_local ? c10d::ProcessGroupGloo::createDeviceForHostname(host)
-                                      : c10d::ProcessGroupGloo::createDefaultDevice());
+    how->devices.push_back(interface      ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                               : is_local ? c10d::ProcessGroupGloo::createDeviceForHostname(host)
+                                          : c10d::ProcessGroupGloo::createDefaultDevice());
     auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, how);
     return new ctd_group_s{gloo, milliseconds(seconds)};
   });

@@ -19,10 +19,12 @@ typedef struct ct_tensor_s *ct_tensor;
 typedef struct ct_generator_s *ct_generator;
 
 // Numbers of c10::ScalarType.
+// clang-format off
 enum {
   CT_UINT8 = 0, CT_INT8 = 1, CT_INT16 = 2, CT_INT32 = 3, CT_INT64 = 4,
   CT_FLOAT16 = 5, CT_FLOAT32 = 6, CT_FLOAT64 = 7, CT_BOOL = 11, CT_BFLOAT16 = 15
 };
+// clang-format on
 enum { CT_CPU = 0, CT_CUDA = 1, CT_MPS = 13 };
 enum { CT_CONTIGUOUS = 0, CT_PRESERVE = 1, CT_CHANNELS_LAST = 2 };
 
@@ -52,8 +54,7 @@ ct_tensor ct_arange(double start, double end, double step, int dtype);
 ct_tensor ct_from_data(const void *data, size_t bytes, const int64_t *sizes, int rank, int dtype);
 /// Borrows `data`; `release(context)` is called once: when the last reference to the memory goes, or
 /// before this returns NULL.
-ct_tensor ct_from_blob(void *data, const int64_t *sizes, int rank, int dtype,
-                       void (*release)(void *), void *context);
+ct_tensor ct_from_blob(void *data, const int64_t *sizes, int rank, int dtype, void (*release)(void *), void *context);
 
 // ---- random numbers (the CPU generator, mt19937)
 ct_generator ct_generator_new(uint64_t seed);
@@ -82,12 +83,11 @@ int ct_backward(ct_tensor t);
 ct_tensor ct_grad(ct_tensor t);
 void ct_clear_grad(ct_tensor t);
 /// Gradients of `sum(outputs[i] * seeds[i])` (a NULL seed for a scalar) with respect to inputs.
-int ct_gradients(const ct_tensor *outputs, const ct_tensor *seeds, int n_outputs,
-                 const ct_tensor *inputs, int n_inputs, ct_tensor *gradients);
+int ct_gradients(const ct_tensor *outputs, const ct_tensor *seeds, int n_outputs, const ct_tensor *inputs, int n_inputs,
+                 ct_tensor *gradients);
 ct_tensor ct_detach(ct_tensor t);
-int ct_fused_adamw(const ct_tensor *params, const ct_tensor *grads, const ct_tensor *exp_avg,
-                   const ct_tensor *exp_avg_sq, const ct_tensor *steps, int n, double lr,
-                   double beta1, double beta2, double weight_decay, double eps);
+int ct_fused_adamw(const ct_tensor *params, const ct_tensor *grads, const ct_tensor *exp_avg, const ct_tensor *exp_avg_sq,
+                   const ct_tensor *steps, int n, double lr, double beta1, double beta2, double weight_decay, double eps);
 
 // ---- moving and shaping
 ct_tensor ct_to(ct_tensor t, int dtype, int device, int index, int memory_format, bool copy);
@@ -127,10 +127,12 @@ int ct_add_(ct_tensor a, ct_tensor b, double alpha);
 int ct_mul_(ct_tensor a, double b);
 int ct_zero_(ct_tensor a);
 
+// clang-format off
 enum {
   CT_NEG, CT_EXP, CT_LOG, CT_SQRT, CT_SIN, CT_COS, CT_ABS, CT_SIGMOID, CT_SILU, CT_TANH,
   CT_GELU, CT_GELU_TANH, CT_RELU, CT_ROUND, CT_FLOOR, CT_ISFINITE, CT_SQUARE, CT_QUICK_GELU, CT_MISH
 };
+// clang-format on
 ct_tensor ct_unary(int operation, ct_tensor a);
 ct_tensor ct_leaky_relu(ct_tensor a, double slope);
 ct_tensor ct_clamp(ct_tensor a, double low, double high);
@@ -148,7 +150,8 @@ ct_tensor ct_matmul(ct_tensor a, ct_tensor b);
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias);
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding);
 ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor bias, double eps, bool silu);
-/// GEGLU between two matrices: w2 (a · gelu(g)) + b2, where [a; g] are the halves of w1 x + b1; the biases may be NULL. Frozen weights only.
+/// GEGLU between two matrices: w2 (a · gelu(g)) + b2, where [a; g] are the halves of w1 x + b1; the biases may be NULL.
+/// Frozen weights only.
 ct_tensor ct_geglu(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2);
 ct_tensor ct_layer_norm(ct_tensor x, ct_tensor weight, ct_tensor bias, double eps);
 ct_tensor ct_embedding(ct_tensor weight, ct_tensor indices);
