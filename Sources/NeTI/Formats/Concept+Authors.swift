@@ -4,24 +4,14 @@ import Torch
 
 // A concept from and to the files of the authors' code.
 extension Concept {
-  /// The 16 cross-attention layers of a Stable Diffusion 1.x U-Net, in execution order, which is all
-  /// that the authors' code knows.
-  static let stableDiffusion1Layers: [String] = {
-    func block(_ path: String, _ count: Int) -> [String] {
-      (0..<count).map { "\(path).attentions.\($0).transformer_blocks.0" }
-    }
-    return (0...2).flatMap { block("down_blocks.\($0)", 2) } + block("mid_block", 1)
-      + (1...3).flatMap { block("up_blocks.\($0)", 3) }
-  }()
-
   /// The authors' checkpoint as a concept. Their file does not say which weights it was trained on, so
   /// the base has no hash.
   public init(authors file: AuthorsCheckpoint) throws {
     let s = file.settings
-    let count = s.usesPositionalEncoding ? file.layers : Self.stableDiffusion1Layers.count
-    guard count == Self.stableDiffusion1Layers.count, file.layers == count else {
+    let count = s.usesPositionalEncoding ? file.layers : LayerNames.pathsOfShortNames.count
+    guard count == LayerNames.pathsOfShortNames.count, file.layers == count else {
       throw NeTIError(
-        "the checkpoint is for \(file.layers) cross-attention layers; Stable Diffusion 1.x has \(Self.stableDiffusion1Layers.count)"
+        "the checkpoint is for \(file.layers) cross-attention layers; Stable Diffusion 1.x has \(LayerNames.pathsOfShortNames.count)"
       )
     }
     let isPath = s.pretrainedModel.hasPrefix("/") || s.pretrainedModel.hasPrefix(".")
@@ -31,7 +21,7 @@ extension Concept {
         token: s.placeholderToken, category: s.superCategoryToken,
         base: BaseIdentity(
           name: isPath ? URL(filePath: s.pretrainedModel).lastPathComponent : s.pretrainedModel,
-          hiddenSize: file.embedding.count, layers: Self.stableDiffusion1Layers, tokenTableHash: ""),
+          hiddenSize: file.embedding.count, layers: LayerNames.pathsOfShortNames, tokenTableHash: ""),
         steps: file.steps ?? s.maxTrainSteps, training: ""),
       placeholder: file.embedding)
   }
