@@ -80,7 +80,7 @@ struct Decompose: ParsableCommand {
     var request = Decomposition.Request(prompts: prompt, columns: try columns())
     request.truncation = truncation
     request.category = category
-    request.drawing = drawing.settings(recipe: try Recipe.load(fromModelFolder: folder.url))
+    request.drawing = drawing.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     let decomposition = try Decomposition(base, concept)
     try decomposition.check(request)
     for line in try decomposition.warnings(request) { warn(line) }

@@ -79,7 +79,7 @@ struct Mix: ParsableCommand {
     request.parents = parents
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
-    request.drawing = drawing.settings(recipe: try Recipe.load(fromModelFolder: folder.url))
+    request.drawing = drawing.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try mixing.check(request)
     for line in try mixing.warnings(request) { warn(line) }
