@@ -55,7 +55,7 @@ let package = Package(
     ),
     .target(name: "Torch", dependencies: ["CTorch"], swiftSettings: strict),
 
-    // Pictures: the system's codecs.
+    // Pictures: the system's codecs, and what sets and draws text.
     .systemLibrary(
       name: "CTurboJPEG", pkgConfig: "libturbojpeg",
       providers: [.apt(["libturbojpeg0-dev"]), .brew(["jpeg-turbo"])]),
@@ -63,8 +63,11 @@ let package = Package(
       name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
     .systemLibrary(
       name: "CWebP", pkgConfig: "libwebp", providers: [.apt(["libwebp-dev"]), .brew(["webp"])]),
+    .systemLibrary(
+      name: "CPango", pkgConfig: "pangocairo", providers: [.apt(["libpango1.0-dev"]), .brew(["pango"])]),
     .target(
-      name: "Imaging", dependencies: ["Files", "CTurboJPEG", "CPNG", "CWebP"], swiftSettings: strict),
+      name: "Imaging", dependencies: ["Files", "CTurboJPEG", "CPNG", "CWebP", "CPango"],
+      swiftSettings: strict),
 
     // File formats: safetensors, PyTorch's files, JSON; and files written whole or not at all.
     .systemLibrary(
@@ -105,7 +108,7 @@ let package = Package(
       path: "Benchmarks/Speed", swiftSettings: strict),
 
     .target(
-      name: "TestSupport", dependencies: ["Torch", "Diffusion"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["Torch", "Files", "Diffusion"], path: "Tests/TestSupport",
       swiftSettings: strict),
     // Feeds damaged files to every parser; see Benchmarks/.
     .executableTarget(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts in place what the Swift package needs: libtorch, and the system's picture codecs.
+"""Puts in place what the Swift package needs: libtorch, and the system's image and text libraries.
 
     scripts/setup.py               find libtorch, or fetch it into .libtorch
     scripts/setup.py --from PATH   use an installed Python torch or an unpacked libtorch instead
@@ -32,8 +32,13 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Any Python's wheel will do, since only the C++ part is taken; this one is asked for.
 PYTHON = "3.11"
 SPARE_BYTES = 200 << 20
-CODECS = {"libturbojpeg": ("libturbojpeg0-dev", "jpeg-turbo"),
-          "libpng": ("libpng-dev", "libpng"), "libwebp": ("libwebp-dev", "webp")}
+# What pkg-config calls each, and the packages of Debian and of Homebrew. Text needs a font; macOS has some.
+LIBRARIES = {"libturbojpeg": (["libturbojpeg0-dev"], ["jpeg-turbo"]),
+             "libpng": (["libpng-dev"], ["libpng"]), "libwebp": (["libwebp-dev"], ["webp"]),
+             "pangocairo": (["libpango1.0-dev", "fonts-dejavu-core"], ["pango"]),
+             "zlib": (["zlib1g-dev"], ["zlib"])}
+if sys.platform != "darwin":  # macOS has CryptoKit
+    LIBRARIES["libcrypto"] = (["libssl-dev"], ["openssl"])
 LIBRARY = "dylib" if sys.platform == "darwin" else "so"
 ELSE = "or set LIBTORCH to an unpacked libtorch %s, or run scripts/setup.py --from PATH" % VERSION
 NETWORK = ("Retrying (", "connection", "Connection", "timed out", "name resolution", "SSLError", "ProxyError")
@@ -327,23 +332,24 @@ def use(path, root):
     return version
 
 
-# ---- picture codecs
+# ---- image and text libraries
 
-def missing_codecs():
+def missing_libraries():
     if shutil.which("pkg-config") is None:
-        return list(CODECS)
+        return list(LIBRARIES)
     def has(name):
         return subprocess.run(["pkg-config", "--exists", name], stderr=subprocess.DEVNULL).returncode == 0
-    return [] if has(" ".join(CODECS)) else [c for c in CODECS if not has(c)]
+    return [] if has(" ".join(LIBRARIES)) else [name for name in LIBRARIES if not has(name)]
 
 
-def install_codecs(missing):
-    """Installs the development files of the codecs with the system's package manager."""
+def install_libraries(missing):
+    """Installs the development files of what is missing with the system's package manager."""
+    def packages(system):
+        return [p for name in missing for p in LIBRARIES[name][system]]
     if platform.system() == "Darwin" and shutil.which("brew"):
-        steps = [["brew", "install", "pkgconf"] + [CODECS[c][1] for c in missing]]
+        steps = [["brew", "install", "pkgconf"] + packages(1)]
     elif shutil.which("apt-get"):
-        names = ["pkg-config"] + [CODECS[c][0] for c in missing]
-        steps = [["apt-get", "install", "-y", "-q", "--no-install-recommends"] + names]
+        steps = [["apt-get", "install", "-y", "-q", "--no-install-recommends", "pkg-config"] + packages(0)]
         # A fresh machine has no package lists yet.
         steps += [["apt-get", "update", "-q"], steps[0]]
         if os.geteuid() != 0:
@@ -352,17 +358,17 @@ def install_codecs(missing):
             sudo = ["sudo"] if sys.stdin and sys.stdin.isatty() else ["sudo", "-n"]
             steps = [sudo + s for s in steps]
     else:
-        raise Failure("%s missing: install pkg-config and the development files of libjpeg-turbo (with its "
-                      "TurboJPEG API), libpng and libwebp" % ", ".join(missing))
-    say("installing the picture codecs that are missing: " + " ".join(steps[0]))
+        raise Failure("%s missing: install pkg-config, and the development files of libjpeg-turbo (with its "
+                      "TurboJPEG API), libpng, libwebp and Pango with Cairo" % ", ".join(missing))
+    say("installing the image and text libraries that are missing: " + " ".join(steps[0]))
     for step in steps:
         done = subprocess.run(step, stdin=None if sys.stdin and sys.stdin.isatty() else subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if len(steps) > 1 else None,
                               env=dict(os.environ, DEBIAN_FRONTEND="noninteractive")).returncode == 0
-        if done and not missing_codecs():
+        if done and not missing_libraries():
             return
     raise Failure("could not install %s: run this and look at what it says: %s"
-                  % (", ".join(missing_codecs() or missing), " ".join(steps[0])))
+                  % (", ".join(missing_libraries() or missing), " ".join(steps[0])))
 
 
 # ---- the command
@@ -411,11 +417,11 @@ def main(arguments=None, root=ROOT):
     a = p.parse_args(arguments)
     try:
         line, changed = libtorch(a, root)
-        missing = missing_codecs()
+        missing = missing_libraries()
         if missing and a.check:
-            raise Failure("picture codecs are missing: %s: run scripts/setup.py" % ", ".join(missing))
+            raise Failure("image and text libraries are missing: %s: run scripts/setup.py" % ", ".join(missing))
         if missing:
-            install_codecs(missing)
+            install_libraries(missing)
             changed = True
         if changed or not a.quiet:
             say(line + ("" if changed or a.check else ", nothing to do"))

@@ -64,13 +64,7 @@ struct Fuzz: ParsableCommand {
       try data.write(to: folder.appending(path: target.file))
       try target.parse(data)
       tally.read += 1
-    } catch is FileError {
-      tally.refused += 1
-    } catch is DiffusionError {
-      tally.refused += 1
-    } catch is NeTIError {
-      tally.refused += 1
-    } catch is ImagingError {
+    } catch is any DescribedError {
       tally.refused += 1
     } catch {
       keep(target, data, folder, &tally, "threw \(type(of: error)): \(error)")

@@ -3,7 +3,7 @@ import Foundation
 import NeTI
 import Torch
 
-/// One training sample and one denoising step, taken apart: the parts that `Trainer` and `Sampler` are
+/// One training sample and one denoising step, taken apart: the parts that `Trainer` and `Denoising` are
 /// made of, each run by itself.
 struct Stages {
   let model: StableDiffusion

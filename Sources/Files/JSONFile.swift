@@ -27,7 +27,7 @@ public enum JSONFile {
       return try decoder.decode(type, from: data)
     } catch let error as DecodingError {
       throw FileError("\(name): \(explain(error, data))")
-    } catch let error as FileError {
+    } catch let error as any DescribedError {
       throw FileError("\(name): \(error.message)")
     } catch {
       throw FileError("\(name): not valid JSON")

@@ -1,3 +1,5 @@
+import CPango
+
 /// Drawing on a picture; what lies outside it is not drawn.
 extension Picture {
   mutating func fill(x: Int, y: Int, width w: Int, height h: Int, _ colour: Colour) {
@@ -26,17 +28,39 @@ extension Picture {
     }
   }
 
-  /// Lets `colour` cover a part (0…1) of one pixel.
-  mutating func blend(x: Int, y: Int, _ colour: Colour, _ part: Float) {
-    guard x >= 0, y >= 0, x < width, y < height, part > 0 else { return }
-    let i = (y * width + x) * 3
-    let alpha = min(part, 1)
-    func mixed(_ old: UInt8, _ new: UInt8) -> UInt8 {
-      UInt8(Float(old) * (1 - alpha) + Float(new) * alpha + 0.5)
+  /// Lets Cairo draw, in `colour` unless it is told another, on the part of the picture at (x, y): its origin
+  /// is there, and nothing is drawn outside.
+  mutating func paint(
+    x: Int, y: Int, width w: Int, height h: Int, _ colour: Colour, _ draw: (OpaquePointer) -> Void
+  ) {
+    let (left, right) = (max(x, 0), min(x + w, width))
+    let (top, bottom) = (max(y, 0), min(y + h, height))
+    guard left < right, top < bottom else { return }
+    let (columns, rows) = (right - left, bottom - top)
+    // Cairo's pixels are numbers, 0x00RRGGBB.
+    var part = (0..<rows * columns).map { i -> UInt32 in
+      let from = ((top + i / columns) * width + left + i % columns) * 3
+      return UInt32(pixels[from]) << 16 | UInt32(pixels[from + 1]) << 8 | UInt32(pixels[from + 2])
     }
-    pixels[i] = mixed(pixels[i], colour.red)
-    pixels[i + 1] = mixed(pixels[i + 1], colour.green)
-    pixels[i + 2] = mixed(pixels[i + 2], colour.blue)
+    part.withUnsafeMutableBytes { memory in
+      let surface = cairo_image_surface_create_for_data(
+        memory.bindMemory(to: UInt8.self).baseAddress, CAIRO_FORMAT_RGB24, Int32(columns), Int32(rows),
+        Int32(4 * columns))
+      defer { cairo_surface_destroy(surface) }
+      guard let cairo = cairo_create(surface) else { return }
+      defer { cairo_destroy(cairo) }
+      cairo_translate(cairo, Double(x - left), Double(y - top))
+      cairo_set_source_rgb(
+        cairo, Double(colour.red) / 255, Double(colour.green) / 255, Double(colour.blue) / 255)
+      draw(cairo)
+      cairo_surface_flush(surface)
+    }
+    for (i, value) in part.enumerated() {
+      let to = ((top + i / columns) * width + left + i % columns) * 3
+      pixels[to] = UInt8(value >> 16 & 255)
+      pixels[to + 1] = UInt8(value >> 8 & 255)
+      pixels[to + 2] = UInt8(value & 255)
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+import CPango
 import Foundation
 
 /// A plot of lines or bars with axes, ticks and a legend: loss curves, importance by layer or timestep.
@@ -62,65 +63,60 @@ public struct Plot: Sendable {
   }
 
   private func drawAxes(_ f: Frame, on page: inout Picture) {
-    Font.draw(fitting(title, width - 40, 3), on: &page, x: 20, y: 18, scale: 3, Palette.ink)
-    Font.draw(fitting(yLabel, width - 40, 2), on: &page, x: 20, y: f.top - 28, scale: 2, Palette.quiet)
-    let under = fitting(xLabel, width - 40, 2)
-    Font.draw(
-      under, on: &page, x: f.right - Font.width(under, scale: 2), y: height - 28, scale: 2, Palette.quiet)
+    let middle = (f.left + f.right) / 2
+    f.title.draw(on: &page, x: Frame.margin, y: Frame.margin - 4, Palette.ink)
+    f.yLabel.drawUpwards(
+      on: &page, x: Frame.margin, y: (f.top + f.bottom - f.yLabel.width) / 2, Palette.quiet)
+    f.xLabel.draw(
+      on: &page, x: middle - f.xLabel.width / 2, y: height - Frame.margin + 4 - f.xLabel.height, Palette.quiet
+    )
+    // Labels that would run into the one before are left out.
+    var free = height
     for tick in f.yTicks {
       let y = f.row(tick.value)
       page.fill(x: f.left, y: y, width: f.right - f.left, height: 1, Palette.rule)
-      let x = f.left - 10 - Font.width(tick.label, scale: 2)
-      Font.draw(tick.label, on: &page, x: x, y: y - Font.ascent, scale: 2, Palette.quiet)
+      let top = y - tick.label.height / 2
+      guard top + tick.label.height <= free else { continue }
+      tick.label.draw(on: &page, x: f.left - 8 - tick.label.width, y: top, Palette.quiet)
+      free = top
     }
-    var free = 0
+    free = 0
     for tick in f.xTicks {
       let x = f.column(tick.value)
-      let half = Font.width(tick.label, scale: 2) / 2
-      guard x - half >= free else { continue }
+      let left = x - tick.label.width / 2
+      guard left >= free else { continue }
       page.fill(x: x, y: f.bottom, width: 1, height: 6, Palette.quiet)
-      Font.draw(tick.label, on: &page, x: x - half, y: f.bottom + 12, scale: 2, Palette.quiet)
-      free = x + half + 12
+      tick.label.draw(on: &page, x: left, y: f.bottom + 8, Palette.quiet)
+      free = left + tick.label.width + 12
     }
     page.fill(x: f.left, y: f.bottom, width: f.right - f.left, height: 1, Palette.quiet)
   }
 
   private func drawLine(_ one: Series, _ f: Frame, _ colour: Colour, on page: inout Picture) {
-    var cover = [Float](repeating: 0, count: width * height)
-    var last: (x: Double, y: Double)?
-    for (x, y) in zip(one.x, one.y) {
-      guard x.isFinite, y.isFinite else {
-        last = nil
-        continue
+    page.paint(x: f.left, y: f.top, width: f.right - f.left, height: f.bottom + 1 - f.top, colour) { cairo in
+      cairo_set_line_width(cairo, 2.4)
+      cairo_set_line_cap(cairo, CAIRO_LINE_CAP_ROUND)
+      cairo_set_line_join(cairo, CAIRO_LINE_JOIN_ROUND)
+      var isInLine = false
+      for (i, (x, y)) in zip(one.x, one.y).enumerated() {
+        guard x.isFinite, y.isFinite else {
+          isInLine = false
+          continue
+        }
+        // In the middle of a pixel.
+        let across = Frame.drawable(f.horizontal(x)) - Double(f.left) + 0.5
+        let down = Frame.drawable(f.vertical(y)) - Double(f.top) + 0.5
+        // A point alone is a dot: a line of no length with round ends.
+        if !isInLine { cairo_move_to(cairo, across, down) }
+        cairo_line_to(cairo, across, down)
+        isInLine = true
+        // Cairo's time grows with the square of a line's points.
+        if i % 32 == 31 {
+          cairo_stroke(cairo)
+          cairo_move_to(cairo, across, down)
+        }
       }
-      let point = (x: f.horizontal(x), y: f.vertical(y))
-      addSegment(last ?? point, point, f, &cover)
-      last = point
-    }
-    for y in f.top..<f.bottom + 1 {
-      for x in f.left..<f.right { page.blend(x: x, y: y, colour, cover[y * width + x]) }
-    }
-  }
-
-  /// A stroke 2.4 pixels wide with soft edges: how much of each pixel near the segment it covers.
-  private func addSegment(
-    _ a: (x: Double, y: Double), _ b: (x: Double, y: Double), _ f: Frame, _ cover: inout [Float]
-  ) {
-    let (dx, dy) = (b.x - a.x, b.y - a.y)
-    let squared = dx * dx + dy * dy
-    let left = max(Frame.pixel(min(a.x, b.x)) - 2, f.left)
-    let right = min(Frame.pixel(max(a.x, b.x)) + 2, f.right - 1)
-    let top = max(Frame.pixel(min(a.y, b.y)) - 2, f.top)
-    let bottom = min(Frame.pixel(max(a.y, b.y)) + 2, f.bottom)
-    guard left <= right, top <= bottom else { return }
-    for y in top...bottom {
-      for x in left...right {
-        let (px, py) = (Double(x) - a.x, Double(y) - a.y)
-        let along = squared == 0 ? 0 : max(0, min(1, (px * dx + py * dy) / squared))
-        let (ex, ey) = (px - along * dx, py - along * dy)
-        let part = Float(max(0, min(1, 1.7 - (ex * ex + ey * ey).squareRoot())))
-        cover[y * width + x] = max(cover[y * width + x], part)
-      }
+      cairo_stroke(cairo)
     }
   }
 
@@ -141,31 +137,36 @@ public struct Plot: Sendable {
   /// On the line above the frame, from the right.
   private func drawLegend(_ f: Frame, on page: inout Picture) {
     guard hasLegend else { return }
+    let room = (f.right - Frame.margin) / series.count - 50
     var x = f.right
     for (i, one) in series.enumerated().reversed() where !one.name.isEmpty {
-      x -= Font.width(one.name, scale: 2)
-      Font.draw(one.name, on: &page, x: x, y: f.top - 28, scale: 2, Palette.ink)
+      let name = Text(one.name, width: room)
+      let y = f.top - 12 - name.height
+      x -= name.width
+      name.draw(on: &page, x: x, y: y, Palette.quiet)
       x -= 30
       let colour = one.colour ?? Palette.series[i % Palette.series.count]
-      page.fill(x: x, y: f.top - 23, width: 22, height: 5, colour)
+      page.fill(x: x, y: y + name.height / 2 - 2, width: 22, height: 5, colour)
       x -= 20
     }
   }
 
   fileprivate var hasLegend: Bool { series.count > 1 && series.contains { !$0.name.isEmpty } }
-
-  private func fitting(_ text: String, _ width: Int, _ scale: Int) -> String {
-    Font.wrap(text, width: width, lines: 1, scale: scale).first ?? ""
-  }
 }
 
 /// The area of a plot's points: which numbers it shows, and where.
 private struct Frame {
   struct Tick {
     let value: Double
-    let label: String
+    let label: Text
   }
 
+  /// Around everything.
+  static let margin = 20
+
+  let title: Text
+  let xLabel: Text
+  let yLabel: Text
   let left: Int
   let right: Int
   let top: Int
@@ -191,14 +192,26 @@ private struct Frame {
     // Whole steps, so that the first and last lines bound the points.
     let given = plot.yRange.flatMap { try? Frame.range($0.lowerBound, $0.upperBound, plot.title) }
     y = given ?? Frame.rounded(needed)
-    yTicks = Frame.ticks(y)
+    let widest = plot.width / 3
+    yTicks = Frame.ticks(y, widest)
     xTicks =
       plot.categories.isEmpty
-      ? Frame.ticks(x)
-      : plot.categories.enumerated().map { Tick(value: Double($0.offset), label: $0.element) }
-    top = plot.yLabel.isEmpty && !plot.hasLegend ? 66 : 92
-    bottom = plot.height - (plot.xLabel.isEmpty ? 48 : 72)
-    left = 34 + min((yTicks.map { Font.width($0.label, scale: 2) }.max() ?? 0), plot.width / 3)
+      ? Frame.ticks(x, widest)
+      : plot.categories.enumerated().map {
+        Tick(value: Double($0.offset), label: Text($0.element, width: widest))
+      }
+    let tickHeight = (xTicks + yTicks).map(\.label.height).max() ?? 0
+    let tickWidth = yTicks.map(\.label.width).max() ?? 0
+
+    title = Text(plot.title, .title, width: plot.width - 2 * Frame.margin)
+    xLabel = Text(plot.xLabel, width: plot.width - 2 * Frame.margin)
+    let legend = plot.hasLegend ? 12 + tickHeight : 0
+    top = Frame.margin + title.height + legend + 12
+    // A frame has room, however tall the system's letters are.
+    bottom = max(
+      top + 1, plot.height - Frame.margin - tickHeight - (xLabel.height == 0 ? 0 : xLabel.height + 4))
+    yLabel = Text(plot.yLabel, width: bottom - top)
+    left = Frame.margin + (yLabel.height == 0 ? 0 : yLabel.height + 8) + tickWidth + 8
     right = plot.width - 28
     barSpacing = Double(right - left) * step / (x.upperBound - x.lowerBound)
   }
@@ -213,8 +226,11 @@ private struct Frame {
   func row(_ value: Double) -> Int { Frame.pixel(vertical(value)) }
 
   /// The nearest pixel, for any number.
-  static func pixel(_ position: Double) -> Int {
-    position.isFinite ? Int(max(-100_000, min(100_000, position)).rounded()) : 0
+  static func pixel(_ position: Double) -> Int { Int(drawable(position).rounded()) }
+
+  /// Cairo's numbers, too, are bounded.
+  static func drawable(_ position: Double) -> Double {
+    position.isFinite ? max(-100_000, min(100_000, position)) : 0
   }
 
   /// A range that is neither empty nor too large to compute with.
@@ -242,15 +258,15 @@ private struct Frame {
     return low < high ? low...high : range
   }
 
-  private static func ticks(_ range: ClosedRange<Double>) -> [Tick] {
+  private static func ticks(_ range: ClosedRange<Double>, _ widest: Int) -> [Tick] {
     let step = step(range)
     let first = ceil(range.lowerBound / step - 1e-9)
     let decimals = max(0, Int(-floor(log10(step) + 1e-9)))
     return (0..<12).map { (first + Double($0)) * step }.filter { $0 <= range.upperBound + step * 1e-6 }.map {
       let plain = max(abs($0), step) < 1e6 && decimals <= 5
       let value = abs($0) < step * 1e-6 ? 0 : $0
-      return Tick(
-        value: $0, label: plain ? String(format: "%.\(decimals)f", value) : String(format: "%.3g", value))
+      let label = plain ? String(format: "%.\(decimals)f", value) : String(format: "%.3g", value)
+      return Tick(value: $0, label: Text(label, width: widest))
     }
   }
 }

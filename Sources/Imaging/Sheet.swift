@@ -51,14 +51,10 @@ public struct Sheet: Sendable {
     let layout = try Layout(self)
     var page = try Picture(width: layout.width, height: layout.height, colour: Palette.paper)
     var y = Layout.margin
-    for line in layout.title {
-      Font.draw(line, on: &page, x: Layout.margin, y: y, scale: 3, Palette.ink)
-      y += Font.lineHeight * 3
-    }
-    for line in layout.subtitle {
-      Font.draw(line, on: &page, x: Layout.margin, y: y, scale: 2, Palette.quiet)
-      y += Layout.line
-    }
+    layout.title.draw(on: &page, x: Layout.margin, y: y, Palette.ink)
+    y += layout.title.height
+    layout.subtitle.draw(on: &page, x: Layout.margin, y: y, Palette.quiet)
+    y += layout.subtitle.height
     for (section, place) in zip(sections, layout.sections) {
       try draw(section, place, layout, on: &page, y: &y)
     }
@@ -69,38 +65,29 @@ public struct Sheet: Sendable {
     _ section: Section, _ place: Layout.Place, _ layout: Layout, on page: inout Picture, y: inout Int
   ) throws {
     y += Layout.sectionGap
-    if !place.heading.isEmpty {
+    if place.hasRule {
       page.fill(x: Layout.margin, y: y, width: page.width - 2 * Layout.margin, height: 1, Palette.rule)
-      y += 12
+      y += Layout.ruleGap
+      place.heading.draw(on: &page, x: Layout.margin, y: y, Palette.ink)
+      y += place.heading.height + Layout.textGap
     }
-    for line in place.heading {
-      Font.draw(line, on: &page, x: Layout.margin, y: y, scale: 2, Palette.ink)
-      y += Layout.line
-    }
-    for (column, lines) in place.columns.enumerated() {
-      let x = layout.left + column * (layout.cell + Layout.gap)
-      // Short headings stand on the pictures.
-      var top = y + (place.columnLines - lines.count) * Layout.line
-      for line in lines {
-        let inset = max(0, layout.cell - Font.width(line, scale: 2)) / 2
-        Font.draw(line, on: &page, x: x + inset, y: top, scale: 2, Palette.quiet)
-        top += Layout.line
+    if place.columnHeight > 0 {
+      for (column, heading) in place.columns.enumerated() {
+        let x = layout.left + column * (layout.cell + Layout.gap) + (layout.cell - heading.width) / 2
+        // Short headings stand on the pictures.
+        heading.draw(on: &page, x: x, y: y + place.columnHeight - heading.height, Palette.quiet)
       }
+      y += place.columnHeight + Layout.textGap
     }
-    y += place.columnLines * Layout.line
-    for (row, lines) in zip(section.rows, place.labels) {
-      var top = y + max(0, layout.cell - lines.count * Layout.line + 6) / 2
-      for line in lines {
-        Font.draw(line, on: &page, x: Layout.margin, y: top, scale: 2, Palette.ink)
-        top += Layout.line
-      }
+    for (row, line) in zip(section.rows, place.rows) {
+      line.label.draw(on: &page, x: Layout.margin, y: y + (line.height - line.label.height) / 2, Palette.ink)
       for (column, picture) in row.pictures.enumerated() {
         guard let picture else { continue }
         let shown = try fitted(picture, layout.cell)
         let x = layout.left + column * (layout.cell + Layout.gap) + (layout.cell - shown.width) / 2
-        page.draw(shown, x: x, y: y + (layout.cell - shown.height) / 2)
+        page.draw(shown, x: x, y: y + (line.height - shown.height) / 2)
       }
-      y += layout.cell + Layout.gap
+      y += line.height + Layout.gap
     }
     y -= Layout.gap
   }
@@ -119,14 +106,30 @@ private struct Layout {
   static let margin = 28
   static let gap = 8
   static let sectionGap = 20
-  static let line = Font.lineHeight * 2
+  static let ruleGap = 12
+  /// Between a line of text and the pictures below it.
+  static let textGap = 4
   static let widestLabel = 230
+  /// Sheets of few or small pictures become wider for their texts, up to this.
+  static let widestForText = 480
+
+  struct Row {
+    let label: Text
+    let height: Int
+  }
 
   struct Place {
-    var heading: [String]
-    var columns: [[String]]
-    var columnLines: Int
-    var labels: [[String]]
+    let heading: Text
+    let columns: [Text]
+    let columnHeight: Int
+    let rows: [Row]
+
+    var hasRule: Bool { heading.height > 0 }
+    var height: Int {
+      sectionGap + (hasRule ? ruleGap + heading.height + textGap : 0)
+        + (columnHeight > 0 ? columnHeight + textGap : 0)
+        + rows.reduce(0) { $0 + $1.height + gap } - gap
+    }
   }
 
   let cell: Int
@@ -134,8 +137,8 @@ private struct Layout {
   let left: Int
   let width: Int
   let height: Int
-  let title: [String]
-  let subtitle: [String]
+  let title: Text
+  let subtitle: Text
   let sections: [Place]
 
   init(_ sheet: Sheet) throws {
@@ -150,32 +153,36 @@ private struct Layout {
     }
     cell = side
 
-    let labelWidth = min(rows.map { Font.width($0.label, scale: 2) }.max() ?? 0, Layout.widestLabel)
+    let labels = sheet.sections.map { section in
+      section.rows.map { Text($0.label, width: Layout.widestLabel, lines: max(2, side / 20)) }
+    }
+    let labelWidth = labels.joined().map(\.width).max() ?? 0
     left = Layout.margin + (labelWidth == 0 ? 0 : labelWidth + 16)
     let columns = max(
       rows.map(\.pictures.count).max() ?? 0, sheet.sections.map(\.columns.count).max() ?? 0)
     let grid = left - Layout.margin + columns * (side + Layout.gap) - Layout.gap
-    let inner = max(grid, min(Font.width(sheet.title, scale: 3), 480))
-    width = inner + 2 * Layout.margin
-    title = Font.wrap(sheet.title, width: inner, lines: 2, scale: 3)
-    subtitle = Font.wrap(sheet.subtitle, width: inner, lines: 3, scale: 2)
 
-    sections = sheet.sections.map { section in
-      let headings = section.columns.map { Font.wrap($0, width: side, lines: 2, scale: 2) }
-      return Place(
-        heading: Font.wrap(section.heading, width: inner, lines: 2, scale: 2), columns: headings,
-        columnLines: headings.map(\.count).max() ?? 0,
-        labels: section.rows.map {
-          Font.wrap($0.label, width: Layout.widestLabel, lines: max(1, side / Layout.line), scale: 2)
-        })
+    func title(_ width: Int) -> Text { Text(sheet.title, .title, width: width, lines: 2) }
+    func subtitle(_ width: Int) -> Text { Text(sheet.subtitle, width: width, lines: 3) }
+    func heading(_ section: Sheet.Section, _ width: Int) -> Text {
+      Text(section.heading, width: width, lines: 2)
     }
-    let heights = zip(sheet.sections, sections).map { section, place in
-      Layout.sectionGap + (place.heading.isEmpty ? 0 : 12) + (place.heading.count + place.columnLines)
-        * Layout.line
-        + section.rows.count * (side + Layout.gap) - Layout.gap
+    let widestText = Layout.widestForText
+    let inner =
+      ([grid, title(widestText).width, subtitle(widestText).width]
+      + sheet.sections.map { heading($0, widestText).width }).max() ?? grid
+    width = inner + 2 * Layout.margin
+    self.title = title(inner)
+    self.subtitle = subtitle(inner)
+
+    sections = zip(sheet.sections, labels).map { section, labels in
+      let columns = section.columns.map { Text($0, width: side, lines: 3, isCentred: true) }
+      return Place(
+        heading: heading(section, inner), columns: columns, columnHeight: columns.map(\.height).max() ?? 0,
+        rows: labels.map { Row(label: $0, height: max(side, $0.height)) })
     }
     height =
-      2 * Layout.margin + title.count * Font.lineHeight * 3 + subtitle.count * Layout.line
-      + heights.reduce(0, +)
+      2 * Layout.margin + self.title.height + self.subtitle.height
+      + sections.reduce(0) { $0 + $1.height }
   }
 }

@@ -1,5 +1,7 @@
+public import Files
+
 /// Something that went wrong here, in words for the person who can mend it: what, where, what to do.
-public struct NeTIError: Error, CustomStringConvertible, Sendable {
+public struct NeTIError: DescribedError {
   public let message: String
   /// Whether what was asked for contradicts itself, so that it is to be asked differently.
   public let isWrongUsage: Bool
@@ -13,6 +15,4 @@ public struct NeTIError: Error, CustomStringConvertible, Sendable {
     self.message = message
     isWrongUsage = true
   }
-
-  public var description: String { message }
 }

@@ -39,11 +39,11 @@ struct EndToEndTests {
     #expect(drawing.code == 0, "\(drawing.error)")
     struct Report: Decodable {
       struct Entry: Decodable { let file: String, prompt: String, seed: Int }
-      let pictures: [Entry], sheet: String
+      let images: [Entry], sheet: String
     }
     let report = try JSONDecoder().decode(Report.self, from: Data(drawing.output.utf8))
-    #expect(report.pictures.map(\.seed) == [0, 1])
-    for entry in report.pictures {
+    #expect(report.images.map(\.seed) == [0, 1])
+    for entry in report.images {
       let picture = try Picture.load(place.path(entry.file))
       #expect(picture.width == 64 && Set(picture.pixels).count > 20)
     }

@@ -74,13 +74,13 @@ struct MixTests {
     #expect(r.code == 0, "\(r.error)")
     let report = try #require(
       JSONSerialization.jsonObject(with: Data(r.output.utf8)) as? [String: Any])
-    let pictures = try #require(report["pictures"] as? [[String: Any]])
+    let pictures = try #require(report["images"] as? [[String: Any]])
     #expect(
       pictures.map { $0["file"] as? String } == [
         "outputs/a-photo-of-a-concept-geometry-s0.png", "outputs/a-photo-of-a-concept-from800-s0.png",
         "outputs/a-photo-of-a-concept-never-s0.png", "outputs/a-photo-of-a-concept-appearance-s0.png",
       ])
-    #expect((report["recipe"] as? [String: String])?["geometry layers"] == "IN07 MID")
+    #expect((report["metadata"] as? [String: String])?["geometry layers"] == "IN07 MID")
     #expect(FileManager.default.fileExists(atPath: folder.folder.appending(path: "outputs/sheet.png").path))
   }
 

@@ -23,8 +23,8 @@ struct SeveralConceptsTests {
       #expect(result.code == 0, "\(result.error)")
       let report = try #require(
         JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
-      #expect((report["recipe"] as? [String: String])?["layout"] == layout)
-      let pictures = try #require(report["pictures"] as? [[String: Any]])
+      #expect((report["metadata"] as? [String: String])?["layout"] == layout)
+      let pictures = try #require(report["images"] as? [[String: Any]])
       let file = try #require(pictures.first?["file"] as? String)
       let picture = try Picture.load(place.path(file))
       #expect((picture.width, picture.height) == (width, 64))

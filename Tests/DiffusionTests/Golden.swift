@@ -11,13 +11,13 @@ enum Golden {
     name.hasPrefix("w.") ? String(name.dropFirst(2)) : nil
   }
 
-  /// The message of the `DiffusionError` that `body` throws; nil when it throws none.
+  /// The message of the error that `body` throws; nil when it throws none.
   static func message(_ body: () throws -> Void) -> String? {
     do {
       try body()
       return nil
     } catch {
-      return (error as? DiffusionError)?.message
+      return (error as? any DescribedError)?.message
     }
   }
 

@@ -10,8 +10,8 @@ import Torch
 
   private static func settings(
     _ scheduler: SchedulerKind, _ steps: Int, _ guidance: Double, _ seeds: [UInt64] = [7]
-  ) -> SamplerSettings {
-    var s = SamplerSettings()
+  ) -> GenerationSettings {
+    var s = GenerationSettings()
     (s.scheduler, s.steps, s.guidance, s.seeds) = (scheduler, steps, guidance, seeds)
     return s
   }
@@ -19,7 +19,7 @@ import Torch
   private func miniSD() throws -> StableDiffusion { try StableDiffusion(ModelFolder(Fixtures.miniSD.path)) }
 
   /// Compares pictures [B, H, W, 3] of the golden file with ours.
-  private func compare(_ name: String, _ pictures: [DecodedPicture]) throws {
+  private func compare(_ name: String, _ pictures: [DecodedImage]) throws {
     let golden = try SafetensorsFile(Fixtures.url("pipeline/pictures.safetensors")).tensor(name)
     #expect(golden.shape == [pictures.count, pictures[0].height, pictures[0].width, 3])
     let a = pictures.flatMap(\.rgb)
@@ -42,22 +42,23 @@ import Torch
       ("euler20", settings(.euler, 20, 5)), ("ddpm20", settings(.ddpm, 20, 5)),
       ("no_guidance", settings(.dpm, 10, 1)),
     ])
-  func golden(name: String, settings: SamplerSettings) throws {
-    try compare(name, miniSD().generate(prompt: Self.prompt, settings: settings))
+  func golden(name: String, settings: GenerationSettings) throws {
+    try compare(name, miniSD().generate(Self.prompt, settings))
   }
 
   @Test("A negative prompt and a batch of seeds give diffusers' pictures")
   func negativeBatch() throws {
-    let pictures = try miniSD().generate(
-      prompt: Self.prompt, negative: "a blue cat in the snow",
-      settings: Self.settings(.dpm, 10, 5, [7, 123_456_789]))
+    var settings = Self.settings(.dpm, 10, 5, [7, 123_456_789])
+    settings.negativePrompt = "a blue cat in the snow"
+    let pictures = try miniSD().generate(Self.prompt, settings)
     try compare("negative_batch", pictures)
   }
 
   @Test("A picture wider than high, with latents that do not halve evenly, is diffusers' picture")
   func wide() throws {
-    let pictures = try miniSD().generate(
-      prompt: Self.prompt, settings: Self.settings(.dpm, 10, 5), width: 104, height: 72)
+    var settings = Self.settings(.dpm, 10, 5)
+    (settings.width, settings.height) = (104, 72)
+    let pictures = try miniSD().generate(Self.prompt, settings)
     try compare("wide", pictures)
   }
 
@@ -66,22 +67,12 @@ import Torch
   func batchIsSingles(scheduler: SchedulerKind) throws {
     let model = try miniSD()
     let seeds: [UInt64] = [3, 4]
-    let batch = try model.generate(prompt: Self.prompt, settings: Self.settings(scheduler, 4, 5, seeds))
+    let batch = try model.generate(Self.prompt, Self.settings(scheduler, 4, 5, seeds))
     for (seed, picture) in zip(seeds, batch) {
-      let alone = try model.generate(prompt: Self.prompt, settings: Self.settings(scheduler, 4, 5, [seed]))
+      let alone = try model.generate(Self.prompt, Self.settings(scheduler, 4, 5, [seed]))
       #expect(zip(alone[0].rgb, picture.rgb).allSatisfy { abs(Int($0) - Int($1)) <= 1 })
     }
     #expect(batch[0] != batch[1])
-  }
-
-  @Test("Guidance branches apart give what they give together, within 1")
-  func branchesApart() throws {
-    let model = try miniSD()
-    var settings = Self.settings(.euler, 3, 5)
-    let together = try model.generate(prompt: Self.prompt, settings: settings)
-    settings.branchesTogether = false
-    let apart = try model.generate(prompt: Self.prompt, settings: settings)
-    #expect(zip(together[0].rgb, apart[0].rgb).allSatisfy { abs(Int($0) - Int($1)) <= 1 })
   }
 
   @Test("Contexts per layer and step reach the step they are meant for")
@@ -90,12 +81,12 @@ import Torch
     let settings = Self.settings(.dpm, 3, 5)
     let plain = try CrossAttentionContext(model.encode(Self.prompt))
     let other = try CrossAttentionContext(model.encode("a blue cat"))
-    let empty = try [CrossAttentionContext(model.encode(""))]
     let layers = try model.unet.crossAttentionLayers.count
-    func run(_ contexts: (Int) -> [CrossAttentionContext]) throws -> Tensor {
-      let sampler = try Sampler(
-        model.unet, model.schedulerConfiguration, settings, height: 16, width: 16)
-      return try sampler.run(unconditional: empty) { [Region(contexts($0))] }
+    let pipeline = try TextToImagePipeline(model, settings)
+    func run(_ contexts: @escaping (Int) -> [CrossAttentionContext]) throws -> Tensor {
+      let denoising = try pipeline.denoising(seeds: settings.seeds, Conditioning(contexts: contexts))
+      for step in denoising { try step() }
+      return try denoising.result()
     }
     let one = try run { _ in [plain] }
     let many = try run { _ in Array(repeating: plain, count: layers) }
@@ -106,15 +97,48 @@ import Torch
     #expect(try relativeError(split, one) > 1e-3)
   }
 
-  @Test("A check that throws stops the sampling at its step")
+  @Test("Every latent can be taken on the way, and the last ones make the image")
+  func latents() throws {
+    let model = try miniSD()
+    let settings = Self.settings(.dpm, 4, 5)
+    let pipeline = try TextToImagePipeline(model, settings)
+    let denoising = try pipeline.denoising(seeds: settings.seeds, Conditioning(model.encode(Self.prompt)))
+    #expect(throws: DiffusionError.self) { try denoising.result() }
+    var latents: [Tensor] = []
+    var timesteps: [Double] = []
+    for step in denoising {
+      #expect(step.index == latents.count)
+      timesteps.append(step.timestep)
+      latents.append(try step())
+      // A step cannot be taken twice.
+      #expect(throws: DiffusionError.self) { try step() }
+    }
+    #expect(timesteps == pipeline.timesteps && latents.count == 4)
+    for (a, b) in zip(latents, latents.dropFirst()) { #expect(try relativeError(a, b) > 1e-3) }
+    #expect(try relativeError(latents[3], denoising.result()) == 0)
+    #expect(try pipeline.decode(denoising) == model.generate(Self.prompt, settings))
+  }
+
+  @Test("Progress counts the steps that are taken, PNDM's second first step too")
+  func progress() throws {
+    let model = try miniSD()
+    var seen: [Int] = []
+    _ = try model.generate("x", Self.settings(.pndm, 5, 1, [1, 2])) {
+      #expect($0.stepsTotal == 12)
+      seen.append($0.stepsDone)
+    }
+    #expect(seen == [0, 2, 4, 6, 8, 10])
+  }
+
+  @Test("A progress that throws stops the denoising at its step")
   func cancellation() throws {
     struct Stop: Error {}
     var seen: [Int] = []
     let model = try miniSD()
     #expect(throws: Stop.self) {
-      try model.generate(prompt: "x", settings: Self.settings(.dpm, 5, 1)) {
-        seen.append($0)
-        if $0 == 2 { throw Stop() }
+      try model.generate("x", Self.settings(.dpm, 5, 1)) {
+        seen.append($0.stepsDone)
+        if $0.stepsDone == 2 { throw Stop() }
       }
     }
     #expect(seen == [0, 1, 2])
@@ -123,15 +147,15 @@ import Torch
   @Test("Settings that make no sense are refused")
   func refused() throws {
     let model = try miniSD()
-    let good = Self.settings(.dpm, 2, 5)
-    #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: good, width: 63) }
-    #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: good, height: 0) }
-    #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: good, height: 1 << 40) }
-    for bad in [
+    var sizes = [Self.settings(.dpm, 2, 5), Self.settings(.dpm, 2, 5), Self.settings(.dpm, 2, 5)]
+    sizes[0].width = 63
+    sizes[1].height = 0
+    sizes[2].height = 1 << 40
+    for bad in sizes + [
       Self.settings(.dpm, 0, 5), Self.settings(.dpm, 2, 5, []), Self.settings(.dpm, 2, .nan),
       Self.settings(.dpm, -3, 5), Self.settings(.dpm, 1_000_000, 5),
     ] {
-      #expect(throws: DiffusionError.self) { try model.generate(prompt: "x", settings: bad) }
+      #expect(throws: DiffusionError.self) { try model.generate("x", bad) }
     }
   }
 }

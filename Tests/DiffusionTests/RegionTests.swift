@@ -10,13 +10,16 @@ struct RegionTests {
     _ model: StableDiffusion, _ scheduler: SchedulerKind, guidance: Double,
     _ regions: [Region]
   ) throws -> Tensor {
-    var s = SamplerSettings()
+    var s = GenerationSettings()
     s.scheduler = scheduler
     s.steps = 3
     s.guidance = guidance
     s.seeds = [7, 8]
-    return try Sampler(model.unet, model.schedulerConfiguration, s, height: 16, width: 24)
-      .run(unconditional: [.init(model.encode(""))]) { _ in regions }
+    (s.width, s.height) = (24 * model.vaeFactor, 16 * model.vaeFactor)
+    let denoising = try TextToImagePipeline(model, s).denoising(
+      seeds: s.seeds, Conditioning { _ in regions })
+    for step in denoising { try step() }
+    return try denoising.result()
   }
 
   @Test("in a row are of one width from edge to edge, and their shares sum to 1 in every column")

@@ -157,9 +157,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (#"{"_use_default_values": 3}"#, "_use_default"),
       (#"[]"#, "scheduler_config.json"),
     ] {
-      let error = #expect(throws: DiffusionError.self) {
-        try makeScheduler(.dpm, configured(json), steps: 10)
-      }
+      let error = refusal { try makeScheduler(.dpm, configured(json), steps: 10) }
       #expect(error?.message.contains(part) == true, "\(json): \(error?.message ?? "")")
       #expect(error?.message.contains("\n") == false)
     }
@@ -207,7 +205,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
           let kind = SchedulerKind.allCases[read % SchedulerKind.allCases.count]
           _ = try makeScheduler(kind, c, steps: 10)
           read += 1
-        } catch let error as DiffusionError {
+        } catch let error as any DescribedError {
           #expect(!error.message.isEmpty)
         }
       }

@@ -149,9 +149,7 @@ enum Scheme: String, CaseIterable {
   // MARK: What bad models get
 
   private func message(_ folder: URL, _ body: (StableDiffusion) throws -> Void = { _ in }) -> String {
-    let error = #expect(throws: DiffusionError.self) {
-      try body(StableDiffusion(ModelFolder(folder.path)))
-    }
+    let error = refusal { try body(StableDiffusion(ModelFolder(folder.path))) }
     #expect(error?.message.contains("\n") == false)
     return error?.message ?? ""
   }

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import Testing
 
@@ -231,7 +232,7 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
   func damagedFiles() throws {
     let files = try TokenizerFiles(folder: miniSD)
     func expect(_ files: TokenizerFiles, _ part: String) {
-      let error = #expect(throws: DiffusionError.self) { try CLIPTokenizer(files: files) }
+      let error = refusal { try CLIPTokenizer(files: files) }
       #expect(error?.message.contains(part) == true, "\(part) ≠ \(error?.message ?? "")")
       #expect(error?.message.contains("tokenizer") == true)
     }
@@ -257,7 +258,7 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
       damaged.merges = bytes
       expect(damaged, part)
     }
-    let missing = #expect(throws: DiffusionError.self) { try CLIPTokenizer(folder: Fixtures.miniSD) }
+    let missing = refusal { try CLIPTokenizer(folder: Fixtures.miniSD) }
     #expect(missing?.message.contains("vocab.json") == true)
   }
 
@@ -273,6 +274,49 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     #expect(try CLIPTokenizer(files: files).encode("cat").count == 3)
   }
 
+  @Test("A folder with tokenizer.json only gives the ids of the two files, also with a token that was added")
+  func oneFile() throws {
+    let source = Fixtures.url("tokenizer/json")
+    let two = try CLIPTokenizer(folder: source)
+    let scratch = try Scratch()
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+      try FileManager.default.copyItem(at: source.appending(path: name), to: scratch.file(name))
+    }
+    let one = try CLIPTokenizer(folder: scratch.folder)
+    #expect((one.vocabularySize, one.modelMaxLength) == (927, 32))
+    let sentences = [
+      "a photo of a red robot on the moon, it’s 1²!", "pixel art of a spotty cat <|endoftext|>", "",
+    ]
+    for text in sentences { #expect(one(text) == two(text)) }
+
+    // Merges as lines, as versions before 0.20 wrote them, and a token behind the vocabulary.
+    let json = try JSONSerialization.jsonObject(
+      with: Data(contentsOf: source.appending(path: "tokenizer.json")))
+    var file = try #require(json as? [String: Any])
+    var model = try #require(file["model"] as? [String: Any])
+    model["merges"] = try #require(model["merges"] as? [[String]]).map { $0.joined(separator: " ") }
+    file["model"] = model
+    file["added_tokens"] = try #require(file["added_tokens"] as? [Any]) + [["id": 927, "content": "<toy>"]]
+    _ = try scratch.file(JSONSerialization.data(withJSONObject: file), "tokenizer.json")
+    let added = try CLIPTokenizer(folder: scratch.folder)
+    for text in sentences { #expect(added(text) == two(text)) }
+    #expect(added.encode("a <toy>").last == 927)
+
+    for (change, part) in [
+      ({ $0["type"] = "Unigram" }, "Unigram"), ({ $0["end_of_word_suffix"] = "" }, "</w>"),
+      ({ $0["merges"] = [["a", "b", "c"]] }, "no pair"), ({ $0["merges"] = ["a  b"] }, "no pair"),
+      ({ $0["vocab"] = ["a": "b"] }, "model.vocab.a"),
+    ] as [((inout [String: Any]) -> Void, String)] {
+      var damaged = model
+      change(&damaged)
+      file["model"] = damaged
+      _ = try scratch.file(JSONSerialization.data(withJSONObject: file), "tokenizer.json")
+      let error = refusal { try CLIPTokenizer(folder: scratch.folder) }
+      #expect(error?.message.contains(part) == true, "\(error?.message ?? "")")
+      #expect(error?.message.contains("tokenizer.json") == true)
+    }
+  }
+
   @Test("5,000 damaged tokenizer files are read or refused, never a crash")
   func mutatedFiles() throws {
     let files = try TokenizerFiles(folder: miniSD)
@@ -281,10 +325,10 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     func attempt(_ files: TokenizerFiles) {
       do {
         read += try CLIPTokenizer(files: files)(text).ids.isEmpty ? 0 : 1
-      } catch let error as DiffusionError {
+      } catch let error as any DescribedError {
         #expect(!error.message.isEmpty)
       } catch {
-        Issue.record("not a DiffusionError: \(error)")
+        Issue.record("an error without words: \(error)")
       }
     }
     var damaged = files

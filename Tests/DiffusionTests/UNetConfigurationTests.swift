@@ -119,7 +119,7 @@ import Testing
         let c = try JSONFile.decode(UNetConfiguration.self, from: data, name: "x")
         read += 1
         #expect(UNet.crossAttentionLayers(c).count < 100_000)
-      } catch let error as DiffusionError {
+      } catch let error as any DescribedError {
         #expect(!error.message.contains("\n"))
       }
     }
@@ -127,7 +127,7 @@ import Testing
     for data in Mutations(of: try Data(contentsOf: Fixtures.url("vae/plain.json")), count: 5000, seed: 2) {
       do {
         #expect(try JSONFile.decode(VAEConfiguration.self, from: data, name: "x").factor > 0)
-      } catch is DiffusionError {}
+      } catch is any DescribedError {}
     }
   }
 }

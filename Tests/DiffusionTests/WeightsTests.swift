@@ -121,9 +121,7 @@ import Torch
   @Test("A missing file is an error that names it")
   func missingFile() throws {
     let url = URL(filePath: "/nowhere/model.safetensors")
-    let error = #expect(throws: DiffusionError.self) {
-      try Weights(files: [url], dtype: .float32, device: .cpu)
-    }
+    let error = refusal { try Weights(files: [url], dtype: .float32, device: .cpu) }
     #expect(error?.message.contains("model.safetensors") == true)
   }
 }

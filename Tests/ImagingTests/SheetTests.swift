@@ -70,6 +70,38 @@ private func keep(_ picture: Picture, _ name: String) throws {
     #expect(try sheet.draw() != before)
   }
 
+  @Test(arguments: [8, 64, 160]) func noTextCoversAPictureOrReachesTheMargin(cell: Int) throws {
+    // Marks that pile up above and below a letter, for one.
+    for text in [
+      "ginger", String(repeating: "a\u{301}\u{323}\u{301}\u{323}\u{301}\u{323}", count: 2000),
+      String(repeating: "صورة قطة ", count: 400), String(repeating: "猫", count: 3000),
+    ] {
+      let blue = try Picture(width: cell, height: cell, colour: Colour(0, 0, 250))
+      var sheet = Sheet(
+        title: text, subtitle: text,
+        sections: (0..<2).map { _ in
+          Sheet.Section(
+            heading: text, columns: [text, text, text],
+            rows: (0..<2).map { _ in Sheet.Row(label: text, pictures: [blue, blue, blue]) })
+        })
+      sheet.cell = cell
+      let page = try sheet.draw()
+      try keep(page, "texts-\(cell).png")
+      var count = 0
+      var marginIsFree = true
+      for y in 0..<page.height {
+        for x in 0..<page.width {
+          count += page[x, y] == Colour(0, 0, 250) ? 1 : 0
+          // Letters may reach 3 pixels out of their line.
+          let isMargin = min(x, page.width - 1 - x) < 25 || min(y, page.height - 1 - y) < 28
+          marginIsFree = marginIsFree && (!isMargin || page[x, y] == page[0, 0])
+        }
+      }
+      #expect(count == 12 * cell * cell)
+      #expect(marginIsFree)
+    }
+  }
+
   @Test func aSheetWithoutPicturesOrOfImpossibleSizeIsAnError() throws {
     #expect(message { _ = try Sheet(title: "x", sections: []).draw() } != nil)
     var sheet = try sheet()
@@ -113,6 +145,46 @@ private func keep(_ picture: Picture, _ name: String) throws {
     try keep(page, "bars.png")
     #expect(
       (0..<page.width).contains { x in (0..<page.height).contains { page[x, $0] == Colour(31, 98, 165) } })
+  }
+
+  @Test func labelsStandBesideTheirAxes() throws {
+    func ink(_ page: Picture, _ x: Range<Int>, _ y: Range<Int>) -> Int {
+      x.reduce(0) { n, x in n + y.count { page[x, $0] != page[0, 0] } }
+    }
+    var plot = Plot(title: "", series: [.init("", y: [1, 2, 3])])
+    let bare = try plot.draw()
+    plot.yLabel = "mean squared error, a label that has far more words than there is room for beside the axis"
+    plot.xLabel = "шаг обучения"
+    let page = try plot.draw()
+    try keep(page, "labels.png")
+    // The left edge and the lower edge were free but for numbers; the new ones are in the middle.
+    let middle = 150..<250
+    #expect(ink(page, 20..<36, middle) > 100)
+    #expect(ink(page, 0..<17, 0..<440) == 0)
+    #expect(ink(bare, 300..<500, 428..<440) == 0)
+    #expect(ink(page, 300..<500, 400..<424) > 100)
+    #expect(ink(page, 0..<760, 428..<440) == 0)
+  }
+
+  @Test func aLineIsBrokenAtAGapAndALongOneIsDrawnInTime() throws {
+    var gap = Plot(title: "", series: [.init("", y: [1, 1, .nan, 1, 1])])
+    gap.yRange = 0...2
+    let page = try gap.draw()
+    let isLine = (0..<page.width).map { x in
+      (0..<page.height).contains { page[x, $0] == Colour(31, 98, 165) }
+    }
+    let first = try #require(isLine.firstIndex(of: true))
+    let last = try #require(isLine.lastIndex(of: true))
+    let width = last - first
+    for (part, isDrawn) in [(0.1, true), (0.2, true), (0.3, false), (0.5, false), (0.7, false), (0.9, true)] {
+      #expect(isLine[first + Int(Double(width) * part)] == isDrawn)
+    }
+    var random = SplitMix64(seed: 4)
+    let long = (0..<50_000).map { _ in Double.random(in: 0...1, using: &random) }
+    let time = try ContinuousClock().measure {
+      _ = try Plot(title: "", series: [.init("", y: long)]).draw()
+    }
+    #expect(time < .seconds(10))
   }
 
   @Test func oddNumbersDoNoHarm() throws {

@@ -76,8 +76,8 @@ struct AuthorsPicturesTests {
     request.truncations = [golden.truncation]
     let drawn = try #require(try ConceptGenerator(model, concepts: [.init(concept)])(request).first)
     let expected = try SafetensorsFile(Fixtures.url("neti/pictures.safetensors")).tensor("picture")
-    #expect(expected.shape == [drawn.picture.height, drawn.picture.width, 3])
-    let differences = zip(drawn.picture.pixels, try expected.bytes()).map { abs(Int($0) - Int($1)) }
+    #expect(expected.shape == [drawn.image.height, drawn.image.width, 3])
+    let differences = zip(drawn.image.pixels, try expected.bytes()).map { abs(Int($0) - Int($1)) }
     let near = Double(differences.filter { $0 <= 2 }.count) / Double(differences.count)
     #expect(
       near >= 0.995, "\(near) of the values are within 2, the largest difference is \(differences.max() ?? 0)"

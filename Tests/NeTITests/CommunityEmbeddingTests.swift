@@ -103,8 +103,7 @@ struct CommunityEmbeddingTests {
         try data.write(to: url)
         do {
           _ = try Concept.open(url) { Self.base }
-        } catch is NeTIError {
-        } catch is FileError {
+        } catch is any DescribedError {
         }
       }
     }

@@ -34,18 +34,18 @@ struct ConceptFactory {
   }
 
   /// The concept by itself, as `neti generate` draws it.
-  func drawn(_ concept: Concept, _ settings: DrawingSettings, truncation: Int? = nil) throws -> [UInt8] {
+  func drawn(_ concept: Concept, _ settings: GenerationSettings, truncation: Int? = nil) throws -> [UInt8] {
     var request = ConceptGenerator.Request(prompts: [Self.prompt])
-    request.drawing = settings
+    request.settings = settings
     request.truncations = [truncation]
-    return try ConceptGenerator(model, concepts: [.init(concept)])(request)[0].picture.pixels
+    return try ConceptGenerator(model, concepts: [.init(concept)])(request)[0].image.pixels
   }
 
   static let prompt = "a photo of a {} in the snow"
 
   /// Few steps: what is tested holds at any number.
-  static var settings: DrawingSettings {
-    var s = DrawingSettings()
+  static var settings: GenerationSettings {
+    var s = GenerationSettings()
     s.steps = 4
     s.guidance = 3
     return s

@@ -121,8 +121,7 @@ struct ConceptFileTests {
       try data.write(to: url)
       do {
         _ = try Concept(contentsOf: url)
-      } catch is NeTIError {
-      } catch is FileError {
+      } catch is any DescribedError {
       } catch {
         Issue.record("mutation \(i): \(error)")
       }

@@ -6,10 +6,10 @@ import Testing
 
 @Suite("Decomposition")
 struct DecompositionTests {
-  private func drawn(_ f: ConceptFactory, _ c: Concept, _ columns: [DrawingVariant]) throws -> [[UInt8]] {
+  private func drawn(_ f: ConceptFactory, _ c: Concept, _ columns: [Variant]) throws -> [[UInt8]] {
     var request = Decomposition.Request(prompts: [ConceptFactory.prompt], columns: columns)
-    request.drawing = ConceptFactory.settings
-    return try Decomposition(f.model, c)(request).map(\.picture.pixels)
+    request.settings = ConceptFactory.settings
+    return try Decomposition(f.model, c)(request).map(\.image.pixels)
   }
 
   @Test(
@@ -35,9 +35,9 @@ struct DecompositionTests {
     let c = try f.neti(seed: 1)
     // With one step, at t = 999, the column frozen there is the plain picture.
     var request = Decomposition.Request(prompts: [ConceptFactory.prompt], columns: [.frozen(999)])
-    request.drawing = ConceptFactory.settings
-    request.drawing.steps = 1
-    let d = try Decomposition(f.model, c)(request).map(\.picture.pixels)
+    request.settings = ConceptFactory.settings
+    request.settings.steps = 1
+    let d = try Decomposition(f.model, c)(request).map(\.image.pixels)
     #expect(distance(d[0], d[1]) <= pictureTolerance)
   }
 
@@ -59,8 +59,8 @@ struct DecompositionTests {
     // A vector that is the word's own row: with or without it, the picture is the word's.
     let c = try f.vectors(.ti, word: "mug")
     var request = ConceptGenerator.Request(prompts: ["a photo of a mug in the snow"])
-    request.drawing = ConceptFactory.settings
-    let word = try ConceptGenerator(f.model, concepts: [])(request)[0].picture.pixels
+    request.settings = ConceptFactory.settings
+    let word = try ConceptGenerator(f.model, concepts: [])(request)[0].image.pixels
     for d in try drawn(f, c, [.cumulative(900), .cumulative(300)]) {
       #expect(distance(d, word) <= pictureTolerance)
     }
@@ -84,11 +84,11 @@ struct DecompositionTests {
   @Test(
     "refuses columns that run backwards, overlap or lie outside of the process",
     arguments: [
-      [DrawingVariant.frozen(100), .frozen(500)], [.frozen(500), .frozen(500)], [.frozen(1000)],
+      [Variant.frozen(100), .frozen(500)], [.frozen(500), .frozen(500)], [.frozen(1000)],
       [.cumulative(0), .cumulative(500)], [.window(500...999), .window(300...500)],
       [.window(0...499), .window(500...999)], [.window(300...1000)], [], [.truncation(8)], [.frozen(-1)],
     ])
-  func refused(_ columns: [DrawingVariant]) {
+  func refused(_ columns: [Variant]) {
     #expect(throws: NeTIError.self) { try Decomposition.check(columns) }
   }
 

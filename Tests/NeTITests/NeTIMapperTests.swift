@@ -120,10 +120,10 @@ struct NeTIMapperTests {
 struct NestedDropoutTests {
   @Test("keeps the first units of each row")
   func mask() throws {
-    let m = try #require(try NestedDropout.mask(keep: [0, 2, nil], width: 4))
+    let m = try #require(try Truncation.mask(keep: [0, 2, nil], width: 4))
     #expect(try m.floats() == [0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1])
-    #expect(try NestedDropout.mask(keep: [nil, nil], width: 4) == nil)
-    #expect(throws: NeTIError.self) { try NestedDropout.mask(keep: [5], width: 4) }
+    #expect(try Truncation.mask(keep: [nil, nil], width: 4) == nil)
+    #expect(throws: NeTIError.self) { try Truncation.mask(keep: [5], width: 4) }
   }
 
   @Test("tosses one coin per layer and micro-batch and draws one index per sample")

@@ -62,7 +62,7 @@ struct SeveralConceptsTests {
     request.seeds = [5]
     request.steps = 8
     request.guidance = 5
-    let picture = try ConceptGenerator(f.model, concepts: concepts)(request)[0].picture
+    let picture = try ConceptGenerator(f.model, concepts: concepts)(request)[0].image
     let golden = try SafetensorsFile(Fixtures.url("several/side_by_side.safetensors")).tensor("picture")
     #expect(golden.shape == [picture.height, picture.width, 3])
     let differences = zip(picture.pixels, try golden.bytes()).map { abs(Int($0) - Int($1)) }
@@ -73,9 +73,9 @@ struct SeveralConceptsTests {
   private func drawn(
     _ f: ConceptFactory, _ concepts: [(String, Concept)], _ prompt: String,
     change: (inout ConceptGenerator.Request) -> Void = { _ in }
-  ) throws -> [DrawnPicture] {
+  ) throws -> [GeneratedImage] {
     var request = ConceptGenerator.Request(prompts: [prompt])
-    request.drawing = ConceptFactory.settings
+    request.settings = ConceptFactory.settings
     change(&request)
     return try ConceptGenerator(f.model, concepts: concepts.map { .init(name: $0, $1) })(request)
   }
@@ -87,7 +87,7 @@ struct SeveralConceptsTests {
     let f = try ConceptFactory()
     let pair = [("a", try f.neti(seed: 1)), ("b", try f.neti(seed: 2))]
     for guidance in [3.0, 1] {
-      func pictures(_ seeds: [UInt64], _ truncations: [Int?]) throws -> [DrawnPicture] {
+      func pictures(_ seeds: [UInt64], _ truncations: [Int?]) throws -> [GeneratedImage] {
         try drawn(f, pair, "a photo of a {a} next to a {b} in the snow") {
           $0.scheduler = scheduler
           $0.guidance = guidance
@@ -98,10 +98,10 @@ struct SeveralConceptsTests {
       let together = try pictures([1, 2], [nil, 8])
       #expect(together.count == 4)
       for d in [together[0], together[3]] {
-        let alone = try pictures([d.seed], [d.truncation])[0]
-        #expect(distance(alone.picture.pixels, d.picture.pixels) <= pictureTolerance)
+        let alone = try pictures([d.seed], [d.variant.truncation])[0]
+        #expect(distance(alone.image.pixels, d.image.pixels) <= pictureTolerance)
       }
-      #expect(distance(together[0].picture.pixels, together[2].picture.pixels) > 20)
+      #expect(distance(together[0].image.pixels, together[2].image.pixels) > 20)
     }
   }
 
@@ -109,24 +109,24 @@ struct SeveralConceptsTests {
   func order() throws {
     let f = try ConceptFactory()
     let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
-    let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}")[0].picture
+    let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}")[0].image
     #expect((d.width, d.height) == (104, 64))
     for (concepts, prompt) in [
       ([("b", b), ("a", a)], "{a} or {b}"), ([("a", b), ("b", a)], "{b} with {a}"),
     ] {
-      #expect(try distance(drawn(f, concepts, prompt)[0].picture.pixels, d.pixels) <= pictureTolerance)
+      #expect(try distance(drawn(f, concepts, prompt)[0].image.pixels, d.pixels) <= pictureTolerance)
     }
-    #expect(try distance(drawn(f, [("a", a), ("b", b)], "{b} and {a}")[0].picture.pixels, d.pixels) > 20)
+    #expect(try distance(drawn(f, [("a", a), ("b", b)], "{b} and {a}")[0].image.pixels, d.pixels) > 20)
   }
 
   @Test("the free layout draws the whole prompt, as large as one concept")
   func free() throws {
     let f = try ConceptFactory()
     let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
-    let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}") { $0.layout = .free }[0].picture
+    let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}") { $0.layout = .free }[0].image
     #expect((d.width, d.height) == (64, 64))
     // A vector that stands where its word would is that word.
-    let word = try drawn(f, [("", a)], "{} and mug")[0].picture
+    let word = try drawn(f, [("", a)], "{} and mug")[0].image
     #expect(distance(d.pixels, word.pixels) <= pictureTolerance)
   }
 
@@ -136,9 +136,9 @@ struct SeveralConceptsTests {
     let c = try f.neti(seed: 1)
     let pair = [("a", c), ("b", c)]
     #expect(throws: NeTIError.self) { try drawn(f, pair, "{a} {b}") { $0.width = 20 } }
-    #expect(try drawn(f, pair, "{a} {b}") { $0.width = 24 }[0].picture.width == 24)
+    #expect(try drawn(f, pair, "{a} {b}") { $0.width = 24 }[0].image.width == 24)
     let many = pair + [("c", c), ("d", c)]
-    #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].picture.width == 184)
+    #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].image.width == 184)
     let other = try Concept.open(
       Fixtures.repository.appending(path: "Tests/Fixtures/authors/default/mapper-steps-5.pt"))
     #expect {

@@ -9,10 +9,10 @@ struct StyleMixingTests {
   private func mixed(
     _ f: ConceptFactory, _ g: Concept, _ a: Concept, layers: Set<Int>, starts: [Int],
     change: (inout StyleMixing.Request) -> Void = { _ in }
-  ) throws -> [DrawnPicture] {
+  ) throws -> [GeneratedImage] {
     var request = StyleMixing.Request(prompts: [ConceptFactory.prompt], geometryLayers: layers)
     request.starts = starts
-    request.drawing = ConceptFactory.settings
+    request.settings = ConceptFactory.settings
     change(&request)
     return try StyleMixing(f.model, geometry: g, appearance: a)(request)
   }
@@ -23,7 +23,7 @@ struct StyleMixingTests {
     let c = try f.neti(seed: 1)
     let plain = try f.drawn(c, ConceptFactory.settings)
     for d in try mixed(f, c, c, layers: [4, 5, 6], starts: [999, 400]) {
-      #expect(distance(d.picture.pixels, plain) <= pictureTolerance)
+      #expect(distance(d.image.pixels, plain) <= pictureTolerance)
     }
   }
 
@@ -35,14 +35,14 @@ struct StyleMixingTests {
       try f.drawn(g, ConceptFactory.settings), try f.drawn(a, ConceptFactory.settings)
     )
     #expect(distance(geometry, appearance) > 20)
-    let d = try mixed(f, g, a, layers: [], starts: [-1, 999, 500]) { $0.parents = true }.map(\.picture.pixels)
+    let d = try mixed(f, g, a, layers: [], starts: [-1, 999, 500]) { $0.parents = true }.map(\.image.pixels)
     #expect(d.count == 5)
     for same in [d[0], d[1]] { #expect(distance(same, geometry) <= pictureTolerance) }
     for same in [d[2], d[4]] { #expect(distance(same, appearance) <= pictureTolerance) }
     #expect(distance(d[3], geometry) > pictureTolerance && distance(d[3], appearance) > pictureTolerance)
     // When the geometry keeps every layer, nothing is left to mix.
     let all = try mixed(f, g, a, layers: Set(0..<16), starts: [999])
-    #expect(distance(all[0].picture.pixels, geometry) <= pictureTolerance)
+    #expect(distance(all[0].image.pixels, geometry) <= pictureTolerance)
   }
 
   @Test("works across representations, each pair made by its own concept")
@@ -52,7 +52,7 @@ struct StyleMixingTests {
     let alone = try concepts.map { try f.drawn($0, ConceptFactory.settings) }
     for (i, g) in concepts.enumerated() {
       for (j, a) in concepts.enumerated() where i != j {
-        let d = try mixed(f, g, a, layers: [], starts: [-1, 999]).map(\.picture.pixels)
+        let d = try mixed(f, g, a, layers: [], starts: [-1, 999]).map(\.image.pixels)
         #expect(distance(d[0], alone[i]) <= pictureTolerance)
         #expect(distance(d[1], alone[j]) <= pictureTolerance)
       }
@@ -68,10 +68,10 @@ struct StyleMixingTests {
       $0.appearanceTruncation = 64
     }
     #expect(
-      try distance(d[0].picture.pixels, f.drawn(g, ConceptFactory.settings, truncation: 8))
+      try distance(d[0].image.pixels, f.drawn(g, ConceptFactory.settings, truncation: 8))
         <= pictureTolerance)
     #expect(
-      try distance(d[1].picture.pixels, f.drawn(a, ConceptFactory.settings, truncation: 64))
+      try distance(d[1].image.pixels, f.drawn(a, ConceptFactory.settings, truncation: 64))
         <= pictureTolerance)
   }
 

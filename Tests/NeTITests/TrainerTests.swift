@@ -199,7 +199,7 @@ struct TrainerTests {
     var request = ConceptGenerator.Request(prompts: ["a photo of {}"])
     request.steps = 2
     let drawn = try ConceptGenerator(model, concepts: [.init(concept)])(request)
-    #expect(drawn.count == 1 && drawn[0].picture.width == 64)
+    #expect(drawn.count == 1 && drawn[0].image.width == 64)
   }
 
   private static func changed(_ c: RunConfiguration, _ key: String, _ value: String) throws
@@ -222,7 +222,7 @@ struct TrainerTests {
         about: .init(token: "<x>", category: "", base: base, steps: 0, training: ""), placeholder: row)
       var request = ConceptGenerator.Request(prompts: ["a photo of {} on a beach"])
       request.steps = 4
-      return try ConceptGenerator(model, concepts: [.init(concept)])(request)[0].picture
+      return try ConceptGenerator(model, concepts: [.init(concept)])(request)[0].image
     }
     let (ti, xti) = (try picture(.ti), try picture(.xti))
     let largest = zip(ti.pixels, xti.pixels).map { abs(Int($0) - Int($1)) }.max() ?? 255

@@ -20,6 +20,8 @@ spec = importlib.util.spec_from_file_location("neti_setup", SCRIPT)
 setup = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(setup)
 
+# The tests put a stand-in into its place.
+MISSING_LIBRARIES = setup.missing_libraries
 LIBTORCH_CPU = "lib/libtorch_cpu." + setup.LIBRARY
 HEADER = "include/torch/headeronly/version.h"
 
@@ -64,7 +66,7 @@ class SetupTests(unittest.TestCase):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PIP_") and k != "LIBTORCH"}
         clean.update(PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.index))
         for patch in (mock.patch.dict(os.environ, clean, clear=True),
-                      mock.patch.object(setup, "missing_codecs", return_value=[]),
+                      mock.patch.object(setup, "missing_libraries", return_value=[]),
                       # Nothing listens there: a test never leaves the machine.
                       mock.patch.object(setup, "CPU_INDEX", "http://127.0.0.1:9/whl/cpu")):
             patch.start()
@@ -224,23 +226,40 @@ class SetupTests(unittest.TestCase):
         os.environ["LIBTORCH"] = str(self.unpacked(self.root.parent / "old", "2.9.0"))
         self.fails("2.9.0")
 
-    def test_missing_codecs_are_installed_or_named(self):
+    def test_missing_libraries_are_installed_or_named(self):
         os.environ["LIBTORCH"] = str(self.unpacked(self.root.parent / "given"))
-        setup.missing_codecs.return_value = ["libwebp"]
-        self.fails("libwebp", "--check")
+        setup.missing_libraries.return_value = ["libwebp", "pangocairo"]
+        self.fails("libwebp, pangocairo", "--check")
         linux = mock.patch.object(setup.platform, "system", return_value="Linux")
         none = mock.patch.object(setup.shutil, "which", return_value=None)
         with linux, none:
-            self.fails("libwebp")
-        apt_only = mock.patch.object(setup.shutil, "which", side_effect=lambda n: n if n == "apt-get" else None)
+            self.fails("libwebp, pangocairo")
+        def only(name):
+            return mock.patch.object(setup.shutil, "which", side_effect=lambda n: n if n == name else None)
         user = mock.patch.object(setup.os, "geteuid", return_value=1000)
-        with linux, apt_only, user:
-            self.fails("as root, run: apt-get install -y -q --no-install-recommends pkg-config libwebp-dev")
+        with linux, only("apt-get"), user:
+            self.fails("as root, run: apt-get install -y -q --no-install-recommends pkg-config libwebp-dev "
+                       "libpango1.0-dev fonts-dejavu-core")
         refused = mock.patch.object(setup.subprocess, "run", return_value=mock.Mock(returncode=100))
         root = mock.patch.object(setup.os, "geteuid", return_value=0)
-        with linux, apt_only, root, refused as run:
-            self.fails("could not install libwebp")
+        with linux, only("apt-get"), root, refused as run:
+            self.fails("could not install libwebp, pangocairo")
             self.assertEqual([c.args[0][1] for c in run.call_args_list], ["install", "update", "install"])
+        with mock.patch.object(setup.platform, "system", return_value="Darwin"), only("brew"), refused as run:
+            self.fails("run this and look at what it says: brew install pkgconf webp pango")
+
+    def test_what_is_missing_is_known_from_pkg_config(self):
+        def answers(known):
+            def run(command, **_):
+                return mock.Mock(returncode=0 if set(command[2].split()) <= set(known) else 1)
+            return mock.patch.object(setup.subprocess, "run", side_effect=run)
+        with mock.patch.object(setup.shutil, "which", return_value="pkg-config"):
+            with answers(setup.LIBRARIES):
+                self.assertEqual(MISSING_LIBRARIES(), [])
+            with answers([n for n in setup.LIBRARIES if n != "pangocairo"]):
+                self.assertEqual(MISSING_LIBRARIES(), ["pangocairo"])
+        with mock.patch.object(setup.shutil, "which", return_value=None):
+            self.assertEqual(MISSING_LIBRARIES(), list(setup.LIBRARIES))
 
     def test_the_script_itself_says_one_line_and_exits_with_1(self):
         done = subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True,

@@ -111,7 +111,7 @@ struct Convert: ParsableCommand {
     let folder = URL(filePath: output, directoryHint: .isDirectory)
     let authors = try concept.authorsCheckpoint()
     try authors.checkSizes()
-    let made = try PictureOutput(folder).folder
+    let made = try ImageOutput(folder).folder
     let stem = authors.steps.map { "steps-\($0)" } ?? "final"
     for name in ["mapper-\(stem).pt", "learned_embeds-\(stem).bin"]
     where FileManager.default.fileExists(atPath: made.appending(path: name).path) {

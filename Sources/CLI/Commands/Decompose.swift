@@ -6,11 +6,11 @@ public import NeTI
 /// `neti decompose`: what a concept has learned for each part of the denoising process.
 struct Decompose: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Draw what a concept has learned for each part of the denoising process.",
+    abstract: "Show what a concept has learned for each part of the denoising process.",
     discussion: """
         neti decompose --concept toy.safetensors --prompt 'a photo of a {}' --seed 0-3
 
-      The strip runs from noise to picture, timestep 999 to 0; its last column is the concept as it is.
+      The strip runs from noise to image, timestep 999 to 0; its last column is the concept as it is.
 
       --view frozen      the concept as it is at one timestep, used at every step (the default)
       --view cumulative  the concept down to a timestep, the category's word below
@@ -25,7 +25,7 @@ struct Decompose: ParsableCommand {
   @Option(help: ArgumentHelp("The concept's file.", valueName: "file"))
   var concept: String
 
-  @Option(help: "What to draw, with {} in it; may be given several times.")
+  @Option(help: "What to generate, with {} in it; may be given several times.")
   var prompt: [String]
 
   @Option(help: ArgumentHelp("What a column shows.", valueName: "name"))
@@ -50,12 +50,12 @@ struct Decompose: ParsableCommand {
   var truncation: Int?
 
   @OptionGroup var model: ModelOptions
-  @OptionGroup var drawing: DrawingOptions
+  @OptionGroup var generation: GenerationOptions
   @OptionGroup var results: ResultOptions
 
   func validate() throws {
-    try DrawingOptions.check(prompts: prompt)
-    try DrawingOptions.check(truncation: truncation, "--truncation")
+    try GenerationOptions.check(prompts: prompt)
+    try GenerationOptions.check(truncation: truncation, "--truncation")
     if let count, !(1...100).contains(count) {
       throw ValidationError("--count \(count): between 1 and 100 columns")
     }
@@ -80,24 +80,15 @@ struct Decompose: ParsableCommand {
     var request = Decomposition.Request(prompts: prompt, columns: try columns())
     request.truncation = truncation
     request.category = category
-    request.drawing = drawing.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     let decomposition = try Decomposition(base, concept)
-    try decomposition.check(request)
-    for line in try decomposition.warnings(request) { warn(line) }
-    let pictures = try results.folder()
-
-    let bar = ProgressBar(
-      "drawing",
-      total: request.prompts.count * request.variants.count * request.drawing.seeds.count
-        * request.drawing.steps)
-    let drawn = try decomposition(request) { bar.update($0.stepsDone) }
-    let recipe = DrawingOptions.recipe(request.drawing, model: base.folder.name).merging([
-      "concept": concept.about.token, "concept file": file.lastPathComponent,
-      "concept truncation": truncation.map(String.init) ?? "",
-    ]) { $1 }
-    try pictures.report(
-      drawn, recipe: recipe, title: "\(concept.about.token) over the denoising process", subtitle: subtitle,
-      json: results.json)
+    try results.generate(
+      decomposition.prepare(request), on: base,
+      metadata: [
+        "concept": concept.about.token, "concept file": file.lastPathComponent,
+        "concept truncation": truncation.map(String.init) ?? "",
+      ],
+      title: "\(concept.about.token) over the denoising process", subtitle: subtitle)
   }
 
   private var subtitle: String {
@@ -108,7 +99,7 @@ struct Decompose: ParsableCommand {
     }
   }
 
-  private func columns() throws -> [DrawingVariant] {
+  private func columns() throws -> [Variant] {
     guard let timesteps else { return Decomposition.columns(view, count: count ?? 5) }
     return try timesteps.split(separator: ",", omittingEmptySubsequences: false).map { part in
       let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
@@ -117,7 +108,7 @@ struct Decompose: ParsableCommand {
         guard let high = ends[0], let low = ends[1] else { break }
         guard high >= low else {
           throw ValidationError(
-            "--timesteps \(part): a window runs from noise to picture; write \(low)-\(high)")
+            "--timesteps \(part): a window runs from noise to image; write \(low)-\(high)")
         }
         return .window(low...high)
       case (.frozen, 1): if let t = ends[0] { return .frozen(t) }

@@ -8,7 +8,7 @@ import NeTI
 /// `neti demo`: everything at once on mini-sd.
 struct Demo: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Learn an example concept on mini-sd and draw a sheet of pictures, in about two minutes.",
+    abstract: "Learn an example concept on mini-sd and generate a sheet of images, in about two minutes.",
     discussion: "Each demo has a folder of its own; nothing is overwritten.")
 
   @Option(help: ArgumentHelp("Which example: a folder of pictures in Examples.", valueName: "name"))
@@ -23,7 +23,7 @@ struct Demo: ParsableCommand {
   @Option(help: ArgumentHelp("Processor threads; all cores when left out.", valueName: "number"))
   var threads: Int?
 
-  /// What the demo draws.
+  /// What the demo generates.
   static let prompts = [
     "a photo of a {}", "a photo of a {} on a beach", "a photo of a {} in the snow", "pixel art of a {}",
     "a pencil drawing of a {}",
@@ -55,7 +55,7 @@ struct Demo: ParsableCommand {
     var options = try ModelOptions.parse([])
     options.threads = threads
     note(
-      "neti learns “\(c.data.placeholderToken)”, a \(about.category), from \(folderCount(pictures)) pictures of it, then draws it in new places."
+      "neti learns “\(c.data.placeholderToken)”, a \(about.category), from \(folderCount(pictures)) pictures of it, then generates it in new places."
     )
     guard let (_, concept) = try TrainingSession.run(c, model: options, resume: false, quiet: true) else {
       return
@@ -66,17 +66,18 @@ struct Demo: ParsableCommand {
     request.seeds = Self.seeds
     request.steps = 25
     request.guidance = defaults?.guidance ?? 7.5
-    let bar = ProgressBar("drawing ", total: request.prompts.count * request.seeds.count * request.steps)
-    let drawn = try ConceptGenerator(model, concepts: [.init(concept)])(request) { bar.update($0.stepsDone) }
+    let generation = try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request)
+    let bar = ProgressBar("generating", total: generation.totalSteps)
+    let images = try generation { bar.update($0.stepsDone) }
     let training = try TrainingPictures(
       folder: pictures, side: c.data.resolution ?? model.resolution, crop: true)
-    let output = try PictureOutput(folder.appending(path: "pictures", directoryHint: .isDirectory))
-    for d in drawn {
-      _ = try output.write(d, recipe: ["model": model.folder.name, "concept": concept.about.token])
-    }
-    let sheet = try PictureOutput(folder).write(
-      PictureOutput.sheet(
-        drawn, title: "\(c.data.placeholderToken), a \(about.category), on \(model.folder.name)",
+    let output = try ImageOutput(folder.appending(path: "images", directoryHint: .isDirectory))
+    let metadata = GenerationOptions.metadata(generation.settings, model: model.folder.name)
+      .merging(["concept": concept.about.token]) { $1 }
+    for image in images { _ = try output.write(image, metadata: metadata) }
+    let sheet = try ImageOutput(folder).write(
+      ImageOutput.sheet(
+        images, title: "\(c.data.placeholderToken), a \(about.category), on \(model.folder.name)",
         training: training.pictures),
       stem: "sheet")
     let path = folder.relativePath
@@ -86,7 +87,7 @@ struct Demo: ParsableCommand {
 
       \(ProgressBar.clock((ContinuousClock.now - clock).seconds)) minutes. Look at
 
-        \(sheet.relativePath)   the training pictures, then prompts × seeds
+        \(sheet.relativePath)   the training images, then prompts × seeds
         \(path)/concept.safetensors   the concept
 
       and try

@@ -3,29 +3,29 @@ import Diffusion
 import Foundation
 import NeTI
 
-/// `neti generate`: pictures of a concept, or of the base model alone.
+/// `neti generate`: images of a concept, or of the base model alone.
 struct Generate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Draw a concept in new places and styles, or draw with the base model alone.",
+    abstract: "Generate images of a concept in new places and styles, or of the base model alone.",
     discussion: """
       In a prompt, {} stands for the concept:
 
         neti generate --concept toy.safetensors --prompt 'a {} on a beach' --seed 0-3
 
-      Each picture is a PNG that carries its recipe; all together are laid out on sheet.png. The dial: \
+      Each image is a PNG that carries its metadata; all together are laid out on sheet.png. The dial: \
       a small --truncation follows the prompt more, a large one the concept.
 
         neti generate --concept toy.safetensors --prompt 'a {}' --truncation 4,16,64
 
       Several concepts in one prompt have names. They stand side by side in the order of the prompt, each \
-      drawn from a prompt of its own: what stands before the first and after the last belongs to all, what \
-      joins them is left out. The picture becomes wider with each concept, unless --width says otherwise:
+      generated from a prompt of its own: what stands before the first and after the last belongs to all, what \
+      joins them is left out. The image becomes wider with each concept, unless --width says otherwise:
 
         neti generate --concept toy=FILE --concept mug=FILE --prompt '{toy} by {mug}'
 
-      --layout free gives the model the whole prompt at once, and small models then draw one of them.
+      --layout free gives the model the whole prompt at once, and small models then show one of them.
 
-      Without --concept the base model draws the prompt itself.
+      Without --concept the base model follows the prompt by itself.
       """)
 
   @Option(
@@ -34,11 +34,11 @@ struct Generate: ParsableCommand {
       "A concept's file. Several in one prompt: name=FILE, with {name} in the prompt.", valueName: "file"))
   var concept: [String] = []
 
-  @Option(help: "What to draw; may be given several times.")
+  @Option(help: "What to generate; may be given several times.")
   var prompt: [String]
 
   @OptionGroup var model: ModelOptions
-  @OptionGroup var drawing: DrawingOptions
+  @OptionGroup var generation: GenerationOptions
 
   @Option(
     help: ArgumentHelp(
@@ -47,15 +47,15 @@ struct Generate: ParsableCommand {
 
   @Option(
     help:
-      "How several concepts share a picture: \(ConceptLayout.allCases.map(\.rawValue).joined(separator: ", or ")); the first when left out."
+      "How several concepts share an image: \(ConceptLayout.allCases.map(\.rawValue).joined(separator: ", or ")); the first when left out."
   )
   var layout: ConceptLayout?
 
   @OptionGroup var results: ResultOptions
 
   func validate() throws {
-    try DrawingOptions.check(prompts: prompt)
-    for k in truncation?.values ?? [] { try DrawingOptions.check(truncation: k, "--truncation") }
+    try GenerationOptions.check(prompts: prompt)
+    for k in truncation?.values ?? [] { try GenerationOptions.check(truncation: k, "--truncation") }
     if truncation != nil, concept.isEmpty {
       throw ValidationError("--truncation needs a --concept")
     }
@@ -71,26 +71,19 @@ struct Generate: ParsableCommand {
     let base = try model.open(folder)
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
-    request.drawing = drawing.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout
-    try generator.check(request)
-    for line in try generator.warnings(request) { warn(line) }
-    let pictures = try results.folder()
 
-    let bar = ProgressBar(
-      "drawing",
-      total: request.prompts.count * request.truncations.count * request.seeds.count * request.steps)
-    let drawn = try generator(request) { bar.update($0.stepsDone) }
-    var recipe = DrawingOptions.recipe(request.drawing, model: base.folder.name)
+    var metadata: [String: String] = [:]
     if !concepts.isEmpty {
-      recipe["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
-      recipe["concept file"] = concept.map { URL(filePath: $0).lastPathComponent }.joined(separator: " ")
+      metadata["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
+      metadata["concept file"] = concept.map { URL(filePath: $0).lastPathComponent }.joined(separator: " ")
     }
-    if concepts.count > 1 { recipe["layout"] = request.layout.rawValue }
-    try pictures.report(
-      drawn, recipe: recipe, title: concepts.map { $0.concept.about.token }.joined(separator: ", "),
-      json: results.json)
+    if concepts.count > 1 { metadata["layout"] = request.layout.rawValue }
+    try results.generate(
+      generator.prepare(request), on: base, metadata: metadata,
+      title: concepts.map { $0.concept.about.token }.joined(separator: ", "))
   }
 
   /// FILE or name=FILE.

@@ -6,15 +6,15 @@ import NeTI
 /// `neti mix`: the shape of one concept with the look of another.
 struct Mix: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Draw the geometry of one concept with the appearance of another.",
+    abstract: "Generate the geometry of one concept with the appearance of another.",
     discussion: """
       In the prompt, {} stands for the mixture:
 
         neti mix --geometry cat.safetensors --appearance mug.safetensors --prompt 'a photo of a {}'
 
       The appearance concept takes over at the timestep --from (denoising runs from 999 down to 0), in
-      the layers that the geometry does not keep. The smaller --from, the more the picture is the
-      geometry concept. A list draws a sheet with a column per start; --parents adds each concept alone:
+      the layers that the geometry does not keep. The smaller --from, the more the image is the
+      geometry concept. A list makes a sheet with a column per start; --parents adds each concept alone:
 
         neti mix … --from 999,900,800,600 --parents --seed 0-3
 
@@ -31,7 +31,7 @@ struct Mix: ParsableCommand {
   @Option(help: ArgumentHelp("The concept that gives colours and patterns.", valueName: "file"))
   var appearance: String
 
-  @Option(help: "What to draw, with {} in it; may be given several times.")
+  @Option(help: "What to generate, with {} in it; may be given several times.")
   var prompt: [String]
 
   @Option(
@@ -43,7 +43,7 @@ struct Mix: ParsableCommand {
   @Option(help: ArgumentHelp("Layers that the geometry keeps.", valueName: "list"))
   var layers: String = LayerNames.Preset.coarse.rawValue
 
-  @Flag(help: "Draw each concept alone as well, as the first and last column.")
+  @Flag(help: "Show each concept alone as well, as the first and last column.")
   var parents = false
 
   @Option(
@@ -55,13 +55,13 @@ struct Mix: ParsableCommand {
   var truncationAppearance: Int?
 
   @OptionGroup var model: ModelOptions
-  @OptionGroup var drawing: DrawingOptions
+  @OptionGroup var generation: GenerationOptions
   @OptionGroup var results: ResultOptions
 
   func validate() throws {
-    try DrawingOptions.check(prompts: prompt)
-    try DrawingOptions.check(truncation: truncationGeometry, "--truncation-geometry")
-    try DrawingOptions.check(truncation: truncationAppearance, "--truncation-appearance")
+    try GenerationOptions.check(prompts: prompt)
+    try GenerationOptions.check(truncation: truncationGeometry, "--truncation-geometry")
+    try GenerationOptions.check(truncation: truncationAppearance, "--truncation-appearance")
   }
 
   func run() throws {
@@ -79,28 +79,19 @@ struct Mix: ParsableCommand {
     request.parents = parents
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
-    request.drawing = drawing.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
-    try mixing.check(request)
-    for line in try mixing.warnings(request) { warn(line) }
-    let pictures = try results.folder()
-
-    let bar = ProgressBar(
-      "drawing",
-      total: request.prompts.count * request.variants.count * request.drawing.seeds.count
-        * request.drawing.steps)
-    let drawn = try mixing(request) { bar.update($0.stepsDone) }
-    let recipe = DrawingOptions.recipe(request.drawing, model: base.folder.name).merging([
-      "geometry": geometry.about.token, "geometry file": g.lastPathComponent,
-      "appearance": appearance.about.token, "appearance file": a.lastPathComponent,
-      "geometry layers": names.names(kept).joined(separator: " "),
-      "geometry truncation": truncationGeometry.map(String.init) ?? "",
-      "appearance truncation": truncationAppearance.map(String.init) ?? "",
-    ]) { $1 }
-    try pictures.report(
-      drawn, recipe: recipe,
+    try results.generate(
+      mixing.prepare(request), on: base,
+      metadata: [
+        "geometry": geometry.about.token, "geometry file": g.lastPathComponent,
+        "appearance": appearance.about.token, "appearance file": a.lastPathComponent,
+        "geometry layers": names.names(kept).joined(separator: " "),
+        "geometry truncation": truncationGeometry.map(String.init) ?? "",
+        "appearance truncation": truncationAppearance.map(String.init) ?? "",
+      ],
       title: "geometry of \(geometry.about.token), appearance of \(appearance.about.token)",
-      subtitle: "the geometry keeps the layers \(layers)", json: results.json)
+      subtitle: "the geometry keeps the layers \(layers)")
   }
 }
 

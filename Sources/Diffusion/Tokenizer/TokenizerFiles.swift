@@ -16,18 +16,91 @@ package struct TokenizerFiles: Sendable {
   /// `added_tokens.json`, where there is one: tokens beyond the vocabulary and their ids.
   package var addedTokens: Data?
 
-  /// - Throws: `DiffusionError` when a file is missing, too large or not readable.
+  /// Reads the files; where the folder has only `tokenizer.json`, as transformers 5 saves it, vocabulary,
+  /// merges and added tokens are taken from there.
+  ///
+  /// - Throws: `FileError` when a file is missing, too large or not readable; `DiffusionError` when
+  ///   `tokenizer.json` is not CLIP's.
   package init(folder: URL) throws {
     name = folder.lastPathComponent
     let optional = { (file: String) -> Data? in
       let url = folder.appending(path: file)
       return FileManager.default.fileExists(atPath: url.path) ? try JSONFile.read(url) : nil
     }
-    vocabulary = try JSONFile.read(folder.appending(path: "vocab.json"))
-    merges = try JSONFile.read(folder.appending(path: "merges.txt"))
     configuration = try optional("tokenizer_config.json")
     specialTokens = try optional("special_tokens_map.json")
-    addedTokens = try optional("added_tokens.json")
+    let apart = ["vocab.json", "merges.txt"].map { folder.appending(path: $0) }
+    let whole = folder.appending(path: "tokenizer.json")
+    let exists = { (url: URL) in FileManager.default.fileExists(atPath: url.path) }
+    guard !apart.allSatisfy(exists), exists(whole) else {
+      vocabulary = try JSONFile.read(apart[0])
+      merges = try JSONFile.read(apart[1])
+      addedTokens = try optional("added_tokens.json")
+      return
+    }
+    let file = try JSONFile.decode(TokenizerJSON.self, from: whole)
+    let encoder = JSONEncoder()
+    vocabulary = try encoder.encode(file.vocabulary)
+    merges = Data(("#version\n" + file.merges.joined(separator: "\n")).utf8)
+    addedTokens = try encoder.encode(file.addedTokens)
+  }
+}
+
+/// `tokenizer.json` of the library tokenizers: everything in one file.
+///
+/// Only what CLIP's two files hold is taken; normalisation and splitting are CLIP's own, whatever it says.
+private struct TokenizerJSON: Decodable {
+  let vocabulary: [String: Int]
+  /// As the lines of `merges.txt`.
+  let merges: [String]
+  let addedTokens: [String: Int]
+
+  private enum Key: String, CodingKey {
+    case model
+    case addedTokens = "added_tokens"
+  }
+
+  private struct Model: Decodable {
+    var type: String?
+    var end_of_word_suffix: String?
+    var vocab: [String: Int]
+    var merges: [Merge]
+  }
+
+  /// Two symbols: a pair, or a line with a space between them as older versions write it.
+  private struct Merge: Decodable {
+    let line: String
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.singleValueContainer()
+      if let line = try? container.decode(String.self) {
+        self.line = line
+      } else {
+        line = try container.decode([String].self).joined(separator: " ")
+      }
+      guard line.split(separator: " ", omittingEmptySubsequences: false).count == 2,
+        !line.contains(where: \.isNewline)
+      else { throw DiffusionError("`model.merges` has \(quoted(line)), which is no pair of symbols") }
+    }
+  }
+
+  private struct Added: Decodable {
+    let id: Int
+    let content: String
+  }
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Key.self)
+    let model = try container.decode(Model.self, forKey: .model)
+    guard model.type ?? "BPE" == "BPE", model.end_of_word_suffix == BytePairEncoder.endOfWord else {
+      throw DiffusionError(
+        "`model` is \(quoted(model.type ?? "none")) with the suffix \(quoted(model.end_of_word_suffix ?? "")); "
+          + "CLIP's tokenizer is byte-pair encoding with the suffix \(BytePairEncoder.endOfWord)")
+    }
+    vocabulary = model.vocab
+    merges = model.merges.map(\.line)
+    let added = try container.decodeIfPresent([Added].self, forKey: .addedTokens) ?? []
+    addedTokens = Dictionary(added.map { ($0.content, $0.id) }, uniquingKeysWith: { $1 })
   }
 }
 

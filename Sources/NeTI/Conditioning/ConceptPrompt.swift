@@ -140,3 +140,11 @@ public struct ConceptPrompter: Sendable {
 
   private static func braces(_ n: Name) -> String { "{\(n.name)}" }
 }
+
+extension ConceptPrompt {
+  /// A line for a prompt that does not fit into the model's length.
+  func cutOffWarning(modelMaxLength: Int) -> String? {
+    cutOff.isEmpty
+      ? nil : "the prompt is longer than the model's \(modelMaxLength) tokens; “\(cutOff)” was cut off"
+  }
+}

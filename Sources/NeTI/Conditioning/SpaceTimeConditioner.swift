@@ -5,14 +5,9 @@ import Torch
 /// of the U-Net sees.
 ///
 /// For every sample and layer, the concept's embedding v_base(t, l) replaces the placeholder's token
-/// embedding; the text encoder runs; before its final LayerNorm the textual bypass is added at the
-/// placeholder:
-///
-///     h_p' = h_p + 0.2 · ‖h_p‖ · v_bypass / ‖v_bypass‖
-///
-/// Keys come from the sequence without the bypass, values from the one with it. NeTI, sections 3.1
-/// and 3.3 (https://arxiv.org/abs/2305.15391). The final LayerNorm works position by position, so
-/// the two sequences differ at the placeholder only.
+/// embedding; the text encoder runs; before its final LayerNorm the textual bypass (`TextualBypass`) is added
+/// at the placeholder. Keys come from the sequence without the bypass, values from the one with it. NeTI,
+/// sections 3.1 and 3.3 (https://arxiv.org/abs/2305.15391).
 ///
 /// The representations themselves compute on the CPU in fp32, wherever the model runs: they are tiny,
 /// and so are the same to the last bit on every device.
@@ -20,9 +15,6 @@ import Torch
 /// All layers and samples go through the encoder as one batch. Tokens before the first placeholder
 /// are the same for every (t, l), because the encoder is causal: they are run once per prompt.
 public struct SpaceTimeConditioner {
-  /// The weight of the bypass in the authors' code.
-  static let bypassScale = 0.2
-
   private let encoder: CLIPTextEncoder
   /// One per placeholder of the prompts, in the same order.
   public let concepts: [any ConceptRepresentation]
@@ -110,7 +102,7 @@ public struct SpaceTimeConditioner {
     var bypasses: [(concept: Int, direction: Tensor)] = []
     for (c, concept) in concepts.enumerated() {
       let width = concept.truncationWidth ?? 0
-      let mask = try c < keep.count ? NestedDropout.mask(keep: keep[c], width: width) : nil
+      let mask = try c < keep.count ? Truncation.mask(keep: keep[c], width: width) : nil
       let e = try concept.embeddings(timesteps: t, layers: l, mask: mask)
       let at = try rows(of: c, prompts, rowPrompts, stride: rest, offset: -start).to(device: device)
       inputs = try inputs.indexCopied(0, at, e.base.to(inputs.dtype, device: device))
@@ -127,11 +119,10 @@ public struct SpaceTimeConditioner {
     var values = try keys.reshaped([-1, d])
     for (c, direction) in bypasses {
       let at = try rows(of: c, prompts, rowPrompts, stride: rest, offset: -start).to(device: device)
-      let state = try h.reshaped([-1, d]).indexSelected(0, at).to(.float32)
-      let residual = try direction / direction.norm([1], keep: true) * state.norm([1], keep: true)
-      let moved = try encoder.finalNorm((state + residual * Self.bypassScale).to(h.dtype).unsqueezed(1))
+      let moved = try TextualBypass.apply(
+        h.reshaped([-1, d]).indexSelected(0, at), direction, encoder: encoder)
       let full = try rows(of: c, prompts, rowPrompts, stride: length, offset: 0).to(device: device)
-      values = try values.indexCopied(0, full, moved.squeezed(1))
+      values = try values.indexCopied(0, full, moved)
     }
     return (keys, try values.reshaped(keys.shape))
   }
@@ -141,72 +132,5 @@ public struct SpaceTimeConditioner {
     of c: Int, _ prompts: [ConceptPrompt], _ rowPrompts: [Int], stride: Int, offset: Int
   ) throws -> Tensor {
     try Tensor(rowPrompts.enumerated().map { r, p in r * stride + prompts[p].positions[c] + offset })
-  }
-}
-
-/// The conditioning of one prompt for a list of timesteps, computed once and kept.
-///
-/// It depends on the concepts, the prompt, the timesteps, the truncation and the precision, never on
-/// the seed.
-public struct ConditioningTable {
-  /// Rows of the text encoder that run together: bounds memory, and is past what speeds it up.
-  static let rowsPerBatch = 128
-
-  /// Per timestep (one for all when nothing depends on time), per distinct layer, [1, S, d].
-  private let steps: [[CrossAttentionContext]]
-
-  /// `truncations` says how many hidden units each concept keeps; empty keeps all.
-  public init(
-    _ conditioner: SpaceTimeConditioner, _ prompt: ConceptPrompt, timesteps: [Double],
-    truncations: [Int?] = []
-  ) throws {
-    self = try Self.tables(conditioner, prompt, timesteps: timesteps, truncations: [truncations])[0]
-  }
-
-  private init(steps: [[CrossAttentionContext]]) { self.steps = steps }
-
-  /// A table for each setting of the dial, computed together in batches.
-  ///
-  /// - Parameter truncations: per table, how many hidden units each concept keeps.
-  public static func tables(
-    _ conditioner: SpaceTimeConditioner, _ prompt: ConceptPrompt, timesteps: [Double],
-    truncations: [[Int?]]
-  ) throws -> [ConditioningTable] {
-    let times = conditioner.dependsOnTime ? timesteps : Array(timesteps.prefix(1))
-    let layers = conditioner.distinctLayers
-    let rows = truncations.flatMap { keep in times.map { (keep: keep, timestep: $0) } }
-    var steps: [[CrossAttentionContext]] = []
-    for part in rows.chunked(max(1, rowsPerBatch / layers)) {
-      let samples = part.map { SpaceTimeConditioner.Sample(prompt: 0, timestep: $0.timestep) }
-      let keep = conditioner.concepts.indices.map { c in
-        (0..<layers).flatMap { _ in part.map { c < $0.keep.count ? $0.keep[c] : nil } }
-      }
-      let pairs = try withoutGradients { try conditioner([prompt], samples: samples, keep: keep) }
-      for i in samples.indices {
-        steps.append(
-          try pairs.map {
-            let keys = try $0.keys.sliced(0, i..<i + 1)
-            return CrossAttentionContext(
-              keys: keys, values: $0.keys === $0.values ? keys : try $0.values.sliced(0, i..<i + 1))
-          })
-      }
-    }
-    return steps.chunked(max(1, times.count)).map { ConditioningTable(steps: Array($0)) }
-  }
-
-  /// The pairs at the `index`-th timestep: one for all layers, or one per layer.
-  public subscript(index: Int) -> [CrossAttentionContext] { steps[min(index, steps.count - 1)] }
-
-  /// The pair of one layer at the `index`-th timestep.
-  public subscript(index: Int, layer layer: Int) -> CrossAttentionContext {
-    let pairs = self[index]
-    return pairs.count == 1 ? pairs[0] : pairs[layer]
-  }
-}
-
-extension Array {
-  /// Slices of at most `size` elements.
-  fileprivate func chunked(_ size: Int) -> [ArraySlice<Element>] {
-    stride(from: 0, to: count, by: size).map { self[$0..<Swift.min($0 + size, count)] }
   }
 }

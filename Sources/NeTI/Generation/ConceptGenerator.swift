@@ -1,12 +1,12 @@
 public import Diffusion
 import Torch
 
-/// Draws prompts with concepts in them.
+/// Generates images of prompts with concepts in them.
 ///
 /// At each denoising step every cross-attention layer gets the embedding for that step's t. The
 /// conditioning is computed once per prompt, for all steps and truncations; seeds share it. Several
 /// concepts in one prompt have a layout.
-public struct ConceptGenerator {
+public struct ConceptGenerator: ImageGenerator {
   /// A concept and how prompts call it; without a name it is `{}`.
   public struct Named {
     public var name: String
@@ -18,26 +18,23 @@ public struct ConceptGenerator {
     }
   }
 
-  /// What to draw: every prompt with every truncation and every seed.
+  /// What to generate: every prompt with every truncation and every seed.
   @dynamicMemberLookup
   public struct Request: Sendable {
     public var prompts: [String]
     /// Hidden units to keep, 1…128; nil keeps all.
     public var truncations: [Int?] = [nil]
-    /// How several concepts share a picture; one has it all.
+    /// How several concepts share an image; one has it all.
     public var layout = ConceptLayout.sideBySide
-    public var drawing = DrawingSettings()
+    public var settings = GenerationSettings()
 
     public init(prompts: [String]) { self.prompts = prompts }
 
-    public subscript<T>(dynamicMember path: WritableKeyPath<DrawingSettings, T>) -> T {
-      get { drawing[keyPath: path] }
-      set { drawing[keyPath: path] = newValue }
+    public subscript<T>(dynamicMember path: WritableKeyPath<GenerationSettings, T>) -> T {
+      get { settings[keyPath: path] }
+      set { settings[keyPath: path] = newValue }
     }
   }
-
-  public typealias Drawn = DrawnPicture
-  public typealias Progress = DrawingProgress
 
   private let model: StableDiffusion
   private let concepts: [Named]
@@ -53,7 +50,7 @@ public struct ConceptGenerator {
       model.tokenizer, concepts.map { .init(name: $0.name, token: $0.concept.about.token) })
   }
 
-  /// Refuses concepts that no model can draw together.
+  /// Refuses concepts that no model can show together.
   private static func checkOneBase(_ concepts: [Named]) throws {
     for c in concepts.dropFirst() {
       let (a, b) = (concepts[0].concept.about, c.concept.about)
@@ -69,10 +66,38 @@ public struct ConceptGenerator {
     }
   }
 
-  /// Lines that the user should read before waiting: prompts that are cut off, fine-tuned bases.
-  public func warnings(_ request: Request) throws -> [String] {
+  public func prepare(_ request: Request) throws -> Generation {
+    let texts = try request.prompts.map { ($0, try prompts($0, request.layout)) }
+    let pipeline = try TextToImagePipeline(model, settings(request))
+    for k in request.truncations {
+      guard k == nil || !concepts.isEmpty else {
+        throw NeTIError("a truncation needs a concept: give one with --concept")
+      }
+      for c in concepts { try c.concept.checkTruncation(k) }
+    }
+    let places: [Region.Place?] =
+      try request.layout.hasRegions(concepts.count)
+      ? Region.Place.row(concepts.count, width: pipeline.size.width) : [nil]
+    return Generation(
+      pipeline, variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
+      warnings: try warnings(texts.flatMap(\.1)),
+      prompts: texts.map { text, parts in
+        Generation.Prompt(text: text) {
+          // For each region, a table for each truncation.
+          let regions = try parts.map {
+            try tables($0, timesteps: pipeline.timesteps, truncations: request.truncations)
+          }
+          return request.truncations.indices.map { variant in
+            Conditioning { step in zip(places, regions).map { Region($1[variant][step], place: $0) } }
+          }
+        }
+      })
+  }
+
+  /// Prompts that are cut off, fine-tuned bases.
+  private func warnings(_ parts: [Prompt]) throws -> [String] {
     var lines = try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
-    for part in try request.prompts.flatMap({ try prompts($0, request.layout) }) {
+    for part in parts {
       // The parts of a prompt may lose the same words.
       if let line = part.prompt.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength),
         lines.last != line
@@ -83,45 +108,10 @@ public struct ConceptGenerator {
     return lines
   }
 
-  /// Refuses what cannot be drawn, before any work is done.
-  public func check(_ request: Request) throws {
-    for text in request.prompts { _ = try prompts(text, request.layout) }
-    let drawing = try settings(request)
-    _ = try model.latentSize(width: drawing.width, height: drawing.height)
-    for k in request.truncations {
-      guard k == nil || !concepts.isEmpty else {
-        throw NeTIError("a truncation needs a concept: give one with --concept")
-      }
-      for c in concepts { try c.concept.checkTruncation(k) }
-    }
-  }
-
-  /// Draws everything; `progress` may throw to stop.
-  public func callAsFunction(_ request: Request, progress: (Progress) throws -> Void = { _ in }) throws
-    -> [Drawn]
-  {
-    try check(request)
-    let drawing = try PictureDrawing(model, settings(request))
-    let places: [Region.Place?] =
-      try request.layout.hasRegions(concepts.count)
-      ? Region.Place.row(concepts.count, width: drawing.size.width) : [nil]
-    return try drawing(request.prompts, plansPerPrompt: request.truncations.count, progress: progress) {
-      // For each region, a table for each truncation.
-      let regions = try prompts($0, request.layout).map {
-        try tables($0, timesteps: drawing.timesteps, truncations: request.truncations)
-      }
-      return request.truncations.enumerated().map { setting, k in
-        DrawingPlan(k.map(DrawingVariant.truncation) ?? .whole) { step in
-          zip(places, regions).map { Region($1[setting][step], place: $0) }
-        }
-      }
-    }
-  }
-
   /// A prompt and the concepts that stand in it.
   private typealias Prompt = (concepts: [Int], prompt: ConceptPrompt)
 
-  /// What the regions of a picture draw, from left to right: one prompt where there is one region.
+  /// What the regions of an image show, from left to right: one prompt where there is one region.
   private func prompts(_ text: String, _ layout: ConceptLayout) throws -> [Prompt] {
     guard layout.hasRegions(concepts.count) else { return [(Array(concepts.indices), try prompter(text))] }
     return try prompter.parts(text).map { ([$0.concept], $0.prompt) }
@@ -139,8 +129,8 @@ public struct ConceptGenerator {
   }
 
   /// The request's settings, at the layout's width.
-  private func settings(_ request: Request) throws -> DrawingSettings {
-    var settings = request.drawing
+  private func settings(_ request: Request) throws -> GenerationSettings {
+    var settings = request.settings
     settings.width = try request.layout.width(
       settings.width, concepts: concepts.count, resolution: model.resolution, vaeFactor: model.vaeFactor)
     return settings

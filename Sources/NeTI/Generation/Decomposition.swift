@@ -10,35 +10,35 @@ import Torch
 /// - *windows* (ours): M(t, l) for t in a window, the category's word outside.
 ///
 /// NeTI, section 4.2 (https://arxiv.org/abs/2305.15391).
-public struct Decomposition {
+public struct Decomposition: ImageGenerator {
   public enum View: String, CaseIterable, Sendable { case frozen, cumulative, windows }
 
-  /// What to draw: every prompt with every column and every seed, and the plain picture beside them.
+  /// What to generate: every prompt with every column and every seed, and the plain image beside them.
   public struct Request: Sendable {
     public var prompts: [String]
-    /// The columns, from noise to picture: `.frozen`, `.cumulative` or `.window`.
-    public var columns: [DrawingVariant]
+    /// The columns, from noise to image: `.frozen`, `.cumulative` or `.window`.
+    public var columns: [Variant]
     /// Hidden units to keep; nil keeps all.
     public var truncation: Int?
     /// The word that stands where the concept does not; the concept's own category when nil.
     public var category: String?
-    public var drawing = DrawingSettings()
+    public var settings = GenerationSettings()
 
-    public init(prompts: [String], columns: [DrawingVariant]) {
+    public init(prompts: [String], columns: [Variant]) {
       self.prompts = prompts
       self.columns = columns
     }
 
-    /// What is drawn: the columns and, for comparison, the concept as it is.
-    public var variants: [DrawingVariant] { columns + [.whole] }
+    /// What is generated: the columns and, for comparison, the concept as it is.
+    public var variants: [Variant] { columns + [.whole] }
   }
 
   /// The last timestep of the training noise.
   public static let lastTimestep = 999
 
-  /// `count` columns that divide the denoising process evenly, from noise to picture: the middles of
+  /// `count` columns that divide the denoising process evenly, from noise to image: the middles of
   /// equal parts, their lower ends, or the parts themselves. `count` is at most 1000.
-  public static func columns(_ view: View, count: Int) -> [DrawingVariant] {
+  public static func columns(_ view: View, count: Int) -> [Variant] {
     let n = lastTimestep + 1
     return (0..<max(0, min(count, n))).map { i in
       let (low, high) = (n - n * (i + 1) / count, n - n * i / count - 1)
@@ -62,11 +62,62 @@ public struct Decomposition {
     prompter = try ConceptPrompter(model.tokenizer, [.init(token: concept.about.token)])
   }
 
-  /// Lines that the user should read before waiting.
-  public func warnings(_ request: Request) throws -> [String] {
+  /// Refuses columns that run backwards, windows that overlap or hold no denoising step.
+  public func prepare(_ request: Request) throws -> Generation {
+    let prompts = try request.prompts.map { try prompter($0) }
+    try concept.checkTruncation(request.truncation)
+    let areFrozen = request.columns.allSatisfy(\.isFrozen)
+    let category = areFrozen ? "" : try category(request)
+    try Self.check(request.columns)
+    let pipeline = try TextToImagePipeline(model, request.settings)
+    let times = pipeline.timesteps
+    for case .window(let w) in request.columns
+    where !times.contains(where: Variant.window(w).holdsConcept) {
+      throw NeTIError(
+        "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more --steps"
+      )
+    }
+    let conditioner = try SpaceTimeConditioner(
+      model.textEncoder, concepts: [concept.representation], layerCount: model.baseIdentity.layers.count)
+    return Generation(
+      pipeline, variants: request.variants, warnings: try warnings(request, prompts),
+      prompts: prompts.map { prompt in
+        Generation.Prompt(text: prompt.text) {
+          let word = areFrozen ? nil : try model.encode(withWord(prompt.text, category))
+          return try conditionings(request, conditioner, prompt, word: word, timesteps: times)
+        }
+      })
+  }
+
+  /// One for each variant. `word` is the prompt with the category in the concept's place, encoded; nil where
+  /// no variant needs it.
+  private func conditionings(
+    _ request: Request, _ conditioner: SpaceTimeConditioner, _ prompt: ConceptPrompt, word: Tensor?,
+    timesteps: [Double]
+  ) throws -> [Conditioning] {
+    // One table: the denoising steps, and after them the frozen columns.
+    let frozen = request.columns.compactMap { c -> Double? in
+      if case .frozen(let t) = c { Double(t) } else { nil }
+    }
+    let table = try ConditioningTable(
+      conditioner, prompt, timesteps: timesteps + frozen, truncations: [request.truncation])
+    let word = word.map { [CrossAttentionContext($0)] }
+    var column = timesteps.count
+    return request.variants.map { variant in
+      if variant.isFrozen {
+        let contexts = table[column]
+        column += 1
+        return Conditioning(contexts: { _ in contexts })
+      }
+      return Conditioning(contexts: { i in
+        variant.holdsConcept(at: timesteps[i]) ? table[i] : word ?? table[i]
+      })
+    }
+  }
+
+  private func warnings(_ request: Request, _ prompts: [ConceptPrompt]) throws -> [String] {
     var lines = try [concept.check(against: model.baseIdentity)].compactMap { $0 }
-    lines += try prompter.cutOffWarnings(
-      request.prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+    lines += prompts.compactMap { $0.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength) }
     if !concept.representation.dependsOnTime, request.columns.contains(where: \.isFrozen) {
       lines.append(
         "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same picture"
@@ -75,24 +126,8 @@ public struct Decomposition {
     return lines
   }
 
-  /// Refuses what cannot be drawn, before any work is done: columns that run backwards, windows that
-  /// overlap or hold no denoising step.
-  public func check(_ request: Request) throws {
-    for text in request.prompts { _ = try prompter(text) }
-    try concept.checkTruncation(request.truncation)
-    if !request.columns.allSatisfy(\.isFrozen) { _ = try category(request) }
-    try Self.check(request.columns)
-    let times = try PictureDrawing(model, request.drawing).timesteps
-    for case .window(let w) in request.columns
-    where !times.contains(where: DrawingVariant.window(w).holdsConcept) {
-      throw NeTIError(
-        "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more --steps"
-      )
-    }
-  }
-
-  /// Columns must run from noise to picture, within 0…999, and windows must not overlap.
-  public static func check(_ columns: [DrawingVariant]) throws {
+  /// Columns must run from noise to image, within 0…999, and windows must not overlap.
+  public static func check(_ columns: [Variant]) throws {
     guard !columns.isEmpty else { throw NeTIError("there is no timestep to draw at; give one such as 500") }
     var previous: ClosedRange<Int>?
     for c in columns {
@@ -115,45 +150,11 @@ public struct Decomposition {
         }
         guard range.upperBound < p.lowerBound else {
           throw NeTIError(
-            "\(name(p)) comes before \(name(range)): timesteps run from noise to picture, from 999 down to 0; write the larger first"
+            "\(name(p)) comes before \(name(range)): timesteps run from noise to image, from 999 down to 0; write the larger first"
           )
         }
       }
       previous = range
-    }
-  }
-
-  /// Draws everything; `progress` may throw to stop.
-  public func callAsFunction(
-    _ request: Request, progress: (DrawingProgress) throws -> Void = { _ in }
-  ) throws -> [DrawnPicture] {
-    try check(request)
-    let drawing = try PictureDrawing(model, request.drawing)
-    let conditioner = try SpaceTimeConditioner(
-      model.textEncoder, concepts: [concept.representation], layerCount: model.baseIdentity.layers.count)
-    let frozen = request.columns.compactMap { c -> Double? in
-      if case .frozen(let t) = c { Double(t) } else { nil }
-    }
-    let variants = request.variants
-    return try drawing(request.prompts, plansPerPrompt: variants.count, progress: progress) { text in
-      let prompt = try prompter(text)
-      // One table: the denoising steps, and after them the frozen columns.
-      let table = try ConditioningTable(
-        conditioner, prompt, timesteps: drawing.timesteps + frozen, truncations: [request.truncation])
-      let word =
-        try frozen.count == request.columns.count
-        ? nil : [CrossAttentionContext(model.encode(withWord(text, category(request))))]
-      var column = drawing.timesteps.count
-      return variants.map { variant in
-        if variant.isFrozen {
-          let contexts = table[column]
-          column += 1
-          return DrawingPlan(variant) { _ in contexts }
-        }
-        return DrawingPlan(variant) { i in
-          variant.holdsConcept(at: drawing.timesteps[i]) ? table[i] : word ?? table[i]
-        }
-      }
     }
   }
 
@@ -174,7 +175,7 @@ public struct Decomposition {
   }
 }
 
-extension DrawingVariant {
+extension Variant {
   fileprivate var isFrozen: Bool { if case .frozen = self { true } else { false } }
 
   /// The part of the denoising process that a column of a decomposition is about.

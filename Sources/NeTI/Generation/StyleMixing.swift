@@ -13,20 +13,20 @@ import Torch
 /// mixes throughout, s < 0 is the geometry concept alone; the later the mixing starts (the smaller
 /// s), the more of the geometry concept is kept. NeTI, section 4.3
 /// (https://arxiv.org/abs/2305.15391); the choice of G is ours, see docs/mixing.md.
-public struct StyleMixing {
-  /// What to draw: every prompt with every start and every seed.
+public struct StyleMixing: ImageGenerator {
+  /// What to generate: every prompt with every start and every seed.
   public struct Request: Sendable {
     public var prompts: [String]
     /// G, the layers that the geometry concept keeps: indices in execution order.
     public var geometryLayers: Set<Int>
     /// The timesteps s that the mixing starts at.
     public var starts: [Int] = [999]
-    /// Draws each concept alone as well, before and after the mixtures.
+    /// Shows each concept alone as well, before and after the mixtures.
     public var parents = false
     /// Hidden units to keep of each concept; nil keeps all.
     public var geometryTruncation: Int?
     public var appearanceTruncation: Int?
-    public var drawing = DrawingSettings()
+    public var settings = GenerationSettings()
 
     public init(prompts: [String], geometryLayers: Set<Int>) {
       self.prompts = prompts
@@ -34,7 +34,7 @@ public struct StyleMixing {
     }
 
     /// The columns of a sheet.
-    public var variants: [DrawingVariant] {
+    public var variants: [Variant] {
       (parents ? [.geometry] : []) + starts.map { .mixed(from: $0) } + (parents ? [.appearance] : [])
     }
   }
@@ -54,56 +54,47 @@ public struct StyleMixing {
     prompter = try ConceptPrompter(model.tokenizer, [.init(token: geometry.about.token)])
   }
 
-  /// Lines that the user should read before waiting.
-  public func warnings(_ request: Request) throws -> [String] {
-    try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
-      + prompter.cutOffWarnings(request.prompts, modelMaxLength: model.tokenizer.modelMaxLength)
-  }
-
-  /// Refuses what cannot be drawn, before any work is done.
-  public func check(_ request: Request) throws {
-    for text in request.prompts { _ = try prompter(text) }
-    _ = try model.latentSize(width: request.drawing.width, height: request.drawing.height)
+  public func prepare(_ request: Request) throws -> Generation {
+    let prompts = try request.prompts.map { try prompter($0) }
+    let pipeline = try TextToImagePipeline(model, request.settings)
     try geometry.checkTruncation(request.geometryTruncation)
     try appearance.checkTruncation(request.appearanceTruncation)
-    let layers = try model.baseIdentity.layers.count
-    guard request.geometryLayers.allSatisfy((0..<layers).contains) else {
-      throw NeTIError(
-        "the geometry's layers are \(request.geometryLayers.sorted()); this model has 0…\(layers - 1)")
-    }
-  }
-
-  /// Draws everything; `progress` may throw to stop.
-  public func callAsFunction(
-    _ request: Request, progress: (DrawingProgress) throws -> Void = { _ in }
-  ) throws -> [DrawnPicture] {
-    try check(request)
-    let drawing = try PictureDrawing(model, request.drawing)
     let layerCount = try model.baseIdentity.layers.count
+    guard request.geometryLayers.allSatisfy((0..<layerCount).contains) else {
+      throw NeTIError(
+        "the geometry's layers are \(request.geometryLayers.sorted()); this model has 0…\(layerCount - 1)")
+    }
     let encoder = try model.textEncoder
     func table(_ c: Concept, _ prompt: ConceptPrompt, keep: Int?) throws -> ConditioningTable {
       try ConditioningTable(
         SpaceTimeConditioner(encoder, concepts: [c.representation], layerCount: layerCount), prompt,
-        timesteps: drawing.timesteps, truncations: [keep])
+        timesteps: pipeline.timesteps, truncations: [keep])
     }
-    let variants = request.variants
-    return try drawing(request.prompts, plansPerPrompt: variants.count, progress: progress) { text in
-      let prompt = try prompter(text)
-      let g = try table(geometry, prompt, keep: request.geometryTruncation)
-      let a = try table(appearance, prompt, keep: request.appearanceTruncation)
-      return variants.map { variant in
-        switch variant {
-        case .mixed(let start):
-          DrawingPlan(variant) { i in
-            let mixes = drawing.timesteps[i] <= Double(start)
-            return (0..<layerCount).map { l in
-              (mixes && !request.geometryLayers.contains(l) ? a : g)[i, layer: l]
+    return Generation(
+      pipeline, variants: request.variants, warnings: try warnings(prompts),
+      prompts: prompts.map { prompt in
+        Generation.Prompt(text: prompt.text) {
+          let g = try table(geometry, prompt, keep: request.geometryTruncation)
+          let a = try table(appearance, prompt, keep: request.appearanceTruncation)
+          return request.variants.map { variant in
+            switch variant {
+            case .mixed(let start):
+              Conditioning(contexts: { i in
+                let mixes = pipeline.timesteps[i] <= Double(start)
+                return (0..<layerCount).map { l in
+                  (mixes && !request.geometryLayers.contains(l) ? a : g)[i, layer: l]
+                }
+              })
+            case .appearance: Conditioning(contexts: { a[$0] })
+            default: Conditioning(contexts: { g[$0] })
             }
           }
-        case .appearance: DrawingPlan(variant) { a[$0] }
-        default: DrawingPlan(variant) { g[$0] }
         }
-      }
-    }
+      })
+  }
+
+  private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
+    try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
+      + prompts.compactMap { $0.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength) }
   }
 }

@@ -1,26 +1,12 @@
-public import Torch
+import Torch
 
 /// Nested dropout: units of the last hidden layer ordered by importance.
 ///
 /// While training, one coin is tossed per call of the mapper, which is once per layer and
 /// micro-batch; when it falls, each sample of the call draws k ~ U{0 … width−1} and h[k:] = 0.
-/// Early units so learn what matters most, and at inference keeping h[:k] is a dial from
-/// editability (small k) to fidelity. NeTI, section 3.4; Rippel et al., *Learning Ordered
+/// Early units so learn what matters most, which is what `Truncation` uses at inference. NeTI, section 3.4; Rippel et al., *Learning Ordered
 /// Representations with Nested Dropout* (https://arxiv.org/abs/1402.0915).
 public enum NestedDropout {
-  /// The 0/1 mask [N, width] that keeps the first `keep[i]` units of row i; nil keeps all of a row.
-  public static func mask(keep: [Int?], width: Int) throws -> Tensor? {
-    if keep.allSatisfy({ $0 == nil || $0 == width }) { return nil }
-    for k in keep {
-      if let k, !(0...width).contains(k) {
-        throw NeTIError("a truncation of \(k) is outside 1…\(width)")
-      }
-    }
-    let limits = try Tensor(keep.map { Float($0 ?? width) }, [keep.count, 1])
-    let units = try Tensor.range(to: Double(width)).reshaped([1, width])
-    return try units.less(than: limits).to(.float32)
-  }
-
   /// How many units each (layer, sample) keeps in a training step; row l · samples + s.
   ///
   /// `microBatch` is the number of samples that share a coin; `firstSample` is the global number of

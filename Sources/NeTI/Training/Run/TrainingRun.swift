@@ -159,7 +159,7 @@ public final class TrainingRun {
     do {
       return try ConceptGenerator(model, concepts: [.init(concept)])(request) { _ in
         if commands.stopRequested { throw Stopped() }
-      }.map { ($0.prompt, $0.seed, $0.picture) }
+      }.map { ($0.prompt, $0.seed, $0.image) }
     } catch is Stopped {
       return []
     }

@@ -1,12 +1,12 @@
-/// What distinguishes the pictures of one prompt and seed: a column of a sheet.
-public enum DrawingVariant: Sendable, Equatable {
+/// What distinguishes the images of one prompt and seed: a column of a sheet.
+public enum Variant: Sendable, Equatable {
   /// The concept as it is, or a prompt without one.
   case whole
   /// Only the first units of the concept's mapper.
   case truncation(Int)
   /// Two concepts, the appearance's from this timestep on.
   case mixed(from: Int)
-  /// A mixture's concepts by themselves.
+  /// The concepts of a mixture by themselves.
   case geometry, appearance
   /// The concept as it is at one timestep, at every step.
   case frozen(Int)
@@ -16,20 +16,20 @@ public enum DrawingVariant: Sendable, Equatable {
   case window(ClosedRange<Int>)
 }
 
-extension DrawingVariant {
-  /// What a variant is called: on a sheet, in a file's name and in a picture's text chunks.
+extension Variant {
+  /// What a variant is called: on a sheet, in a file's name and in an image's metadata.
   public struct Names: Sendable, Equatable {
     /// A column's heading.
     public let label: String
     /// Part of a file's name; nil for none.
     public let slug: String?
-    /// Beside what all pictures of a drawing share.
-    public let recipe: [String: String]
+    /// Beside what all images of a generation share.
+    public let metadata: [String: String]
   }
 
   public var names: Names {
-    func names(_ label: String, _ slug: String?, _ recipe: [String: String]) -> Names {
-      Names(label: label, slug: slug, recipe: recipe)
+    func names(_ label: String, _ slug: String?, _ metadata: [String: String]) -> Names {
+      Names(label: label, slug: slug, metadata: metadata)
     }
     switch self {
     case .whole: return names("all of it", nil, [:])
@@ -45,4 +45,9 @@ extension DrawingVariant {
       return names(ends, "window\(ends)", ["concept within": ends])
     }
   }
+}
+
+extension Variant {
+  /// Hidden units that are kept; nil for all.
+  public var truncation: Int? { if case .truncation(let k) = self { k } else { nil } }
 }

@@ -4,8 +4,8 @@ import Foundation
 import Imaging
 import NeTI
 
-/// A folder that pictures are written to; files that are there already keep their names and stay.
-struct PictureOutput {
+/// A folder that images are written to; files that are there already keep their names and stay.
+struct ImageOutput {
   let folder: URL
 
   /// Makes the folder; throws when that is not possible.
@@ -20,41 +20,42 @@ struct PictureOutput {
     }
   }
 
-  /// One picture, called by its prompt, variant and seed, with its recipe in text chunks.
-  func write(_ drawn: DrawnPicture, recipe: [String: String]) throws -> URL {
-    var text = recipe.merging(drawn.variant.names.recipe) { $1 }
-    text["prompt"] = drawn.prompt
-    text["seed"] = String(drawn.seed)
-    let stem = [Self.slug(drawn.prompt), drawn.variant.names.slug, "s\(drawn.seed)"].compactMap { $0 }
+  /// One image, called by its prompt, variant and seed, with its metadata in text chunks.
+  func write(_ generated: GeneratedImage, metadata: [String: String]) throws -> URL {
+    let names = generated.variant.names
+    var text = metadata.merging(names.metadata) { $1 }
+    text["prompt"] = generated.prompt
+    text["seed"] = String(generated.seed)
+    let stem = [Self.slug(generated.prompt), names.slug, "s\(generated.seed)"].compactMap { $0 }
       .joined(separator: "-")
-    return try write(drawn.picture, stem: stem, text: text)
+    return try write(generated.image, stem: stem, text: text)
   }
 
-  /// Writes all pictures, and a sheet of them when there are several; tells on standard output where
+  /// Writes all images, and a sheet of them when there are several; tells on standard output where
   /// they are.
   func report(
-    _ drawn: [DrawnPicture], recipe: [String: String], title: String, subtitle: String = "", json: Bool
+    _ images: [GeneratedImage], metadata: [String: String], title: String, subtitle: String = "", json: Bool
   ) throws {
-    let files = try drawn.map { try write($0, recipe: recipe) }
+    let files = try images.map { try write($0, metadata: metadata) }
     let sheet =
-      try drawn.count > 1
-      ? write(Self.sheet(drawn, title: title, subtitle: subtitle), stem: "sheet") : nil
+      try images.count > 1
+      ? write(Self.sheet(images, title: title, subtitle: subtitle), stem: "sheet") : nil
     guard json else {
       for f in files + [sheet].compactMap({ $0 }) { tell(f.relativePath) }
       return
     }
     struct Entry: Encodable {
-      let file: String, prompt: String, seed: UInt64, truncation: Int?, setting: [String: String]
+      let file: String, prompt: String, seed: UInt64, truncation: Int?, variant: [String: String]
     }
-    struct Report: Encodable { let pictures: [Entry], sheet: String?, recipe: [String: String] }
+    struct Report: Encodable { let images: [Entry], sheet: String?, metadata: [String: String] }
     try tellJSON(
       Report(
-        pictures: zip(drawn, files).map {
+        images: zip(images, files).map {
           Entry(
-            file: $1.relativePath, prompt: $0.prompt, seed: $0.seed, truncation: $0.truncation,
-            setting: $0.variant.names.recipe)
+            file: $1.relativePath, prompt: $0.prompt, seed: $0.seed, truncation: $0.variant.truncation,
+            variant: $0.variant.names.metadata)
         },
-        sheet: sheet?.relativePath, recipe: recipe))
+        sheet: sheet?.relativePath, metadata: metadata))
   }
 
   /// Writes a PNG under a name that is not taken.
@@ -69,25 +70,25 @@ struct PictureOutput {
   }
 
   /// Rows are prompts, columns seeds; or columns variants, where there are several. The training
-  /// pictures, when there are any, come first.
+  /// images, when there are any, come first.
   static func sheet(
-    _ drawn: [DrawnPicture], title: String, subtitle: String = "", training: [Picture] = []
+    _ images: [GeneratedImage], title: String, subtitle: String = "", training: [Picture] = []
   ) throws -> Picture {
-    let acrossVariants = drawn.contains { $0.variant != drawn[0].variant }
-    let severalSeeds = drawn.contains { $0.seed != drawn[0].seed }
+    let acrossVariants = images.contains { $0.variant != images[0].variant }
+    let severalSeeds = images.contains { $0.seed != images[0].seed }
     var rows: [Sheet.Row] = []
     var columns: [String] = []
-    for d in drawn {
+    for d in images {
       let label = acrossVariants && severalSeeds ? "\(d.prompt), seed \(d.seed)" : d.prompt
       let column = acrossVariants ? d.variant.names.label : "seed \(d.seed)"
       if !columns.contains(column) { columns.append(column) }
       if let i = rows.firstIndex(where: { $0.label == label }) {
-        rows[i].pictures.append(d.picture)
+        rows[i].pictures.append(d.image)
       } else {
-        rows.append(.init(label: label, pictures: [d.picture]))
+        rows.append(.init(label: label, pictures: [d.image]))
       }
     }
-    var sections = [Sheet.Section(heading: training.isEmpty ? "" : "drawn", columns: columns, rows: rows)]
+    var sections = [Sheet.Section(heading: training.isEmpty ? "" : "generated", columns: columns, rows: rows)]
     if !training.isEmpty {
       sections.insert(.init(heading: "learned from", rows: [.init(pictures: training)]), at: 0)
     }

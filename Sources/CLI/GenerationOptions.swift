@@ -3,15 +3,15 @@ import Diffusion
 import Foundation
 import NeTI
 
-/// How pictures are drawn, for every command that draws.
-struct DrawingOptions: ParsableArguments {
+/// How images are generated, for every command that generates.
+struct GenerationOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "One picture for each, such as 0,1,2 or 0-3. A seed gives the noise that PyTorch gives.",
+      "One image for each, such as 0,1,2 or 0-3. A seed gives the noise that PyTorch gives.",
       valueName: "list"))
   var seed = NumberList([0])
 
-  @Option(help: ArgumentHelp("Denoising steps of each picture.", valueName: "number"))
+  @Option(help: ArgumentHelp("Denoising steps of each image.", valueName: "number"))
   var steps: Int = 50
 
   @Option(
@@ -23,7 +23,7 @@ struct DrawingOptions: ParsableArguments {
   @Option(help: ArgumentHelp("How a denoising step is computed.", valueName: "name"))
   var scheduler: SchedulerKind = .dpm
 
-  @Option(help: ArgumentHelp("What the pictures should not show.", valueName: "text"))
+  @Option(help: ArgumentHelp("What the images should not show.", valueName: "text"))
   var negativePrompt: String = ""
 
   @Option(help: ArgumentHelp("In pixels; the model's own when left out.", valueName: "pixels"))
@@ -35,7 +35,7 @@ struct DrawingOptions: ParsableArguments {
   @Flag(
     inversion: .prefixedNo,
     help:
-      "Decode in overlapping tiles: less memory for large pictures, with slight differences at the seams. Where memory is short, when left out."
+      "Decode in overlapping tiles: less memory for large images, with slight differences at the seams. Where memory is short, when left out."
   )
   var vaeTiling: Bool?
 
@@ -52,8 +52,8 @@ struct DrawingOptions: ParsableArguments {
   }
 
   /// `defaults` are the model's, which decide where no flag does.
-  func settings(defaults: ModelDefaults?) -> DrawingSettings {
-    var s = DrawingSettings()
+  func settings(defaults: ModelDefaults?) -> GenerationSettings {
+    var s = GenerationSettings()
     s.seeds = seed.values.map { UInt64($0) }
     s.steps = steps
     s.guidance = guidance ?? defaults?.guidance ?? 7.5
@@ -78,8 +78,8 @@ struct DrawingOptions: ParsableArguments {
     }
   }
 
-  /// What a picture's text chunks say, without anything of this machine.
-  static func recipe(_ s: DrawingSettings, model: String) -> [String: String] {
+  /// An image's metadata, without anything of this machine.
+  static func metadata(_ s: GenerationSettings, model: String) -> [String: String] {
     [
       "model": model, "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
       "guidance": String(s.guidance), "negative prompt": s.negativePrompt,
@@ -88,16 +88,29 @@ struct DrawingOptions: ParsableArguments {
   }
 }
 
-/// Where pictures go and how that is told.
+/// Where images go and how that is told.
 struct ResultOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Where the pictures go; what is there stays.", valueName: "folder"))
+  @Option(help: ArgumentHelp("Where the images go; what is there stays.", valueName: "folder"))
   var output: String = "outputs"
 
-  @Flag(help: "Print the pictures' files and recipes as JSON.")
+  @Flag(help: "Print the images' files and metadata as JSON.")
   var json = false
 
-  /// Makes the folder.
-  func folder() throws -> PictureOutput {
-    try PictureOutput(URL(filePath: output, directoryHint: .isDirectory))
+  /// Generates what was prepared, with a progress bar; writes the images and tells where they are.
+  ///
+  /// - Parameter metadata: what all of them have in common beside the settings.
+  func generate(
+    _ generation: Generation, on model: StableDiffusion, metadata: [String: String], title: String,
+    subtitle: String = ""
+  ) throws {
+    for line in generation.warnings { warn(line) }
+    let output = try ImageOutput(URL(filePath: output, directoryHint: .isDirectory))
+    let bar = ProgressBar("generating", total: generation.totalSteps)
+    let images = try generation { bar.update($0.stepsDone) }
+    try output.report(
+      images,
+      metadata: GenerationOptions.metadata(generation.settings, model: model.folder.name)
+        .merging(metadata) { $1 },
+      title: title, subtitle: subtitle, json: json)
   }
 }

@@ -1,0 +1,30 @@
+/// How images are generated, whatever they show.
+public struct GenerationSettings: Sendable, Equatable {
+  /// One image for each.
+  public var seeds: [UInt64] = [0]
+  /// What guidance leads away from; empty for the plain unconditional branch.
+  public var negativePrompt = ""
+  public var scheduler = SchedulerKind.dpm
+  /// Denoising steps; the model may be called more often (PNDM).
+  public var steps = 50
+  /// The scale of classifier-free guidance; without effect at 1 and below.
+  public var guidance = 7.5
+  /// In pixels, a multiple of the model's `vaeFactor`; its `resolution` when nil.
+  public var width: Int?
+  public var height: Int?
+  /// Whether the VAE decodes in tiles (`VAE.decodeInTiles`); where memory is short, when nil.
+  public var vaeTiling: Bool?
+
+  public init() {}
+}
+
+/// Where the work is: denoising steps over all images, a batch counting once for each image.
+public struct GenerationProgress: Sendable {
+  public let stepsDone: Int
+  public let stepsTotal: Int
+
+  public init(stepsDone: Int, stepsTotal: Int) {
+    self.stepsDone = stepsDone
+    self.stepsTotal = stepsTotal
+  }
+}

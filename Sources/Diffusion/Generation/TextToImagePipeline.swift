@@ -1,0 +1,109 @@
+public import Torch
+
+/// Text to image with one model and one set of settings: prepared once, then as many images as are asked for.
+///
+///     let pipeline = try TextToImagePipeline(model, settings)
+///     let images = try pipeline(Conditioning(model.encode("a photo of a red robot")))
+///
+/// Whoever wants every latent, for a preview, takes the steps himself:
+///
+///     let denoising = try pipeline.denoising(seeds: [0], conditioning)
+///     for step in denoising { show(try step()) }
+///     let images = try pipeline.decode(denoising)
+public final class TextToImagePipeline {
+  /// Latent positions that are denoised as one batch: small images are faster together.
+  static let latentPositionsPerBatch = 4096
+
+  public let model: StableDiffusion
+  public let settings: GenerationSettings
+  /// Of the latents.
+  public let size: (height: Int, width: Int)
+  /// At its start; every image gets a copy.
+  private let scheduler: any Scheduler
+  private var encodedNegative: [CrossAttentionContext]?
+
+  /// - Throws: `DiffusionError` when the model cannot generate with these settings.
+  public init(_ model: StableDiffusion, _ settings: GenerationSettings) throws {
+    guard !settings.seeds.isEmpty else { throw DiffusionError("no seed: there is one image for each") }
+    guard settings.guidance.isFinite else {
+      throw DiffusionError("guidance is \(settings.guidance); it must be a number such as 7.5")
+    }
+    self.model = model
+    self.settings = settings
+    size = try model.latentSize(width: settings.width, height: settings.height)
+    scheduler = try makeScheduler(settings.scheduler, model.schedulerConfiguration, steps: settings.steps)
+  }
+
+  /// The timestep of each denoising step, from noise to image; they need not be whole.
+  public var timesteps: [Double] { scheduler.timesteps }
+
+  /// The seeds, cut into batches that are denoised together.
+  public var batches: [[UInt64]] {
+    let count = max(1, Self.latentPositionsPerBatch / (size.width * size.height) / 2)
+    return stride(from: 0, to: settings.seeds.count, by: count).map {
+      Array(settings.seeds[$0..<min($0 + count, settings.seeds.count)])
+    }
+  }
+
+  /// The denoising of one image for each of `seeds`, together.
+  public func denoising(seeds: [UInt64], _ conditioning: Conditioning) throws -> Denoising {
+    let guidance = ClassifierFreeGuidance(unet: try model.unet, scale: settings.guidance)
+    return try Denoising(
+      guidance, scheduler, seeds: seeds, size: size, device: model.device, conditioning: conditioning,
+      unconditional: guidance.isUsed ? unconditional() : [])
+  }
+
+  /// The images that a denoising ended with.
+  public func decode(_ denoising: Denoising) throws -> [DecodedImage] {
+    try model.decode(denoising.result(), tiled: settings.vaeTiling)
+  }
+
+  /// One image for each seed of the settings.
+  ///
+  /// - Parameter progress: called before each step; throws to stop.
+  public func callAsFunction(
+    _ conditioning: Conditioning, progress: (GenerationProgress) throws -> Void = { _ in }
+  ) throws -> [DecodedImage] {
+    let total = timesteps.count * settings.seeds.count
+    var done = 0
+    return try batches.flatMap { seeds in
+      let denoising = try denoising(seeds: seeds, conditioning)
+      for step in denoising {
+        try progress(GenerationProgress(stepsDone: done, stepsTotal: total))
+        try step()
+        done += seeds.count
+      }
+      return try decode(denoising)
+    }
+  }
+
+  /// The negative prompt's contexts, encoded when they are first needed.
+  private func unconditional() throws -> [CrossAttentionContext] {
+    if let encodedNegative { return encodedNegative }
+    let made = [CrossAttentionContext(try model.encode(settings.negativePrompt))]
+    encodedNegative = made
+    return made
+  }
+}
+
+extension StableDiffusion {
+  /// Images of the base model itself, one for each seed.
+  ///
+  /// - Parameters:
+  ///   - prompt: cut off where the tokenizer's length ends.
+  ///   - progress: called before each step; throws to stop.
+  public func generate(
+    _ prompt: String, _ settings: GenerationSettings = GenerationSettings(),
+    progress: (GenerationProgress) throws -> Void = { _ in }
+  ) throws -> [DecodedImage] {
+    try TextToImagePipeline(self, settings)(Conditioning(encode(prompt)), progress: progress)
+  }
+
+  /// The text encoder's output for a prompt, [1, S, d].
+  public func encode(_ prompt: String) throws -> Tensor {
+    try withoutGradients {
+      let ids = tokenizer(prompt).ids
+      return try textEncoder.encode(Tensor(ids, [1, ids.count]))
+    }
+  }
+}

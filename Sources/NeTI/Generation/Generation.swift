@@ -1,0 +1,88 @@
+public import Diffusion
+public import Imaging
+import Torch
+
+/// One image and what made it.
+public struct GeneratedImage: Sendable {
+  public let prompt: String
+  public let seed: UInt64
+  public let variant: Variant
+  public let image: Picture
+}
+
+/// Prompts × variants × seeds, prepared: everything was checked, nothing large was computed yet.
+///
+/// The skeleton under everything that generates. What `ConceptGenerator`, `StyleMixing` and `Decomposition`
+/// add is a way to make each variant's conditioning.
+public struct Generation {
+  /// Lines that the user should read before waiting.
+  public let warnings: [String]
+  public let variants: [Variant]
+  public let settings: GenerationSettings
+  private let pipeline: TextToImagePipeline
+  private let prompts: [Prompt]
+
+  /// A prompt, and what makes the conditioning of its variants when its turn comes; it is kept no longer, and
+  /// all seeds share it.
+  struct Prompt {
+    let text: String
+    let conditionings: () throws -> [Conditioning]
+  }
+
+  init(_ pipeline: TextToImagePipeline, variants: [Variant], warnings: [String], prompts: [Prompt]) {
+    self.pipeline = pipeline
+    settings = pipeline.settings
+    self.variants = variants
+    self.warnings = warnings
+    self.prompts = prompts
+  }
+
+  /// Denoising steps over all images, as progress counts them.
+  public var totalSteps: Int {
+    prompts.count * variants.count * settings.seeds.count * pipeline.timesteps.count
+  }
+
+  /// Generates everything.
+  ///
+  /// - Parameter progress: called before each step and at the end; throws to stop.
+  /// - Returns: for each prompt its variants, for each variant its seeds.
+  public func callAsFunction(progress: (GenerationProgress) throws -> Void = { _ in }) throws
+    -> [GeneratedImage]
+  {
+    try withoutGradients {
+      var images: [GeneratedImage] = []
+      let stepsPerVariant = settings.seeds.count * pipeline.timesteps.count
+      for prompt in prompts {
+        for (variant, conditioning) in zip(variants, try prompt.conditionings()) {
+          let done = images.count / settings.seeds.count * stepsPerVariant
+          let decoded = try pipeline(conditioning) {
+            try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
+          }
+          for (seed, d) in zip(settings.seeds, decoded) {
+            let image = try Picture(width: d.width, height: d.height, pixels: d.rgb)
+            images.append(GeneratedImage(prompt: prompt.text, seed: seed, variant: variant, image: image))
+          }
+        }
+      }
+      try progress(GenerationProgress(stepsDone: totalSteps, stepsTotal: totalSteps))
+      return images
+    }
+  }
+}
+
+/// What turns a request into images.
+public protocol ImageGenerator {
+  associatedtype Request
+
+  /// Refuses what cannot be generated, and computes what all images share, before any long work is done.
+  func prepare(_ request: Request) throws -> Generation
+}
+
+extension ImageGenerator {
+  /// Prepares and generates at once; `progress` may throw to stop.
+  public func callAsFunction(
+    _ request: Request, progress: (GenerationProgress) throws -> Void = { _ in }
+  ) throws -> [GeneratedImage] {
+    try prepare(request)(progress: progress)
+  }
+}
