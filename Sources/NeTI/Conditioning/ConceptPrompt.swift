@@ -55,7 +55,7 @@ public struct ConceptPrompter: Sendable {
     for (i, n) in names.enumerated() {
       if names[..<i].contains(where: { $0.name == n.name }) {
         throw NeTIError(
-          wrongUsage: "two concepts are called “\(n.name)”; give each a name of its own: --concept name=FILE")
+          wrongUsage: "two concepts are called “\(n.name)”; give each a name of its own: `concept name=FILE`")
       }
       // The row of the placeholder is overwritten, so its spelling matters to nobody but the scanner.
       let text = "<|neti-placeholder-\(i)|>"
@@ -133,7 +133,7 @@ public struct ConceptPrompter: Sendable {
       throw NeTIError(
         wrongUsage:
           "the prompt “\(text)” has \(unknown), but no concept \(known.isEmpty ? "" : "of that name ")was given"
-          + (known.isEmpty ? "; give one with --concept FILE" : "; there is \(known)"))
+          + (known.isEmpty ? "; give one with `concept FILE`" : "; there is \(known)"))
     }
     return result
   }

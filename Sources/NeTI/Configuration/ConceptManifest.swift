@@ -84,11 +84,11 @@ public struct ConceptManifest: Sendable {
   /// What no line can decide, and what does.
   private static let decidedElsewhere = [
     "log.exp_name": "the name of the run's folder is \"output\"",
-    "log.exp_dir": "all runs are in --output",
-    "model": "one model serves all lines: give --model",
-    "model.pretrained_model_name_or_path": "one model serves all lines: give --model",
-    "precision": "one model serves all lines: give --precision",
-    "optim.mixed_precision": "one model serves all lines: give --precision",
+    "log.exp_dir": "all runs are in `output`",
+    "model": "one model serves all lines: give `model`",
+    "model.pretrained_model_name_or_path": "one model serves all lines: give `model`",
+    "precision": "one model serves all lines: give `precision`",
+    "optim.mixed_precision": "one model serves all lines: give `precision`",
   ]
 
   /// A value of a line; an object has no place in one.
@@ -225,7 +225,7 @@ extension ConceptManifest {
       }
       return loaded
     } catch let e as NeTIError {
-      throw e.message.hasPrefix("--") ? e : NeTIError("\(name), line \(entry.line): \(e.message)")
+      throw e.message.hasPrefix("`") ? e : NeTIError("\(name), line \(entry.line): \(e.message)")
     }
   }
 }

@@ -38,9 +38,9 @@ extension RunConfiguration {
       assignments = try ConfigurationYAML.entries(data, name: yaml.lastPathComponent)
         .map { ($0.name, $0.value, "\(yaml.lastPathComponent), line \($0.line)") }
     }
-    assignments += try defaults.map { ($0.key, try value(of: $0), "--" + $0.key) }
+    assignments += try defaults.map { ($0.key, try value(of: $0), "`" + $0.key + "`") }
     assignments += entry?.settings.map { ($0.name, $0.value, $0.written) } ?? []
-    assignments += try overrides.map { ($0.key, try value(of: $0), "--" + $0.key) }
+    assignments += try overrides.map { ($0.key, try value(of: $0), "`" + $0.key + "`") }
 
     var asked = RunConfiguration()
     for a in assignments { try asked.set(a.name, a.value, at: a.place) }
@@ -61,7 +61,7 @@ extension RunConfiguration {
   /// The model's defaults have had their say when the run began.
   public func resumed(overrides: [(key: String, value: String)]) throws -> LoadedConfiguration {
     var result = self
-    for o in overrides { try result.set(o.key, Self.value(of: o), at: "--" + o.key) }
+    for o in overrides { try result.set(o.key, Self.value(of: o), at: "`" + o.key + "`") }
     let named = Set(overrides.map(\.key))
     // Seeds of another number of pictures count from 0 again.
     if named.contains("eval.num_validation_images"), !named.contains("eval.validation_seeds") {
@@ -77,7 +77,7 @@ extension RunConfiguration {
     var rest = arguments[...]
     while let argument = rest.popFirst() {
       guard argument.hasPrefix("--"), argument.contains(".") else {
-        throw NeTIError("\(quoted(argument)) is no option; settings look like --optim.max_train_steps 500")
+        throw NeTIError("\(quoted(argument)) is no option; settings look like `optim.max_train_steps 500`")
       }
       let body = argument.dropFirst(2)
       if let equals = body.firstIndex(of: "=") {
@@ -86,7 +86,7 @@ extension RunConfiguration {
         pairs.append((String(body), value))
         rest = rest.dropFirst()
       } else {
-        throw NeTIError("--\(body) needs a value")
+        throw NeTIError("`\(body)` needs a value")
       }
     }
     return pairs
@@ -99,7 +99,7 @@ extension RunConfiguration {
       let one = ConfigurationValue.word(override.value)
       return one.isNull ? .null : .list([one])
     }
-    return try ConfigurationYAML.value(override.value, name: "--" + override.key)
+    return try ConfigurationYAML.value(override.value, name: "`" + override.key + "`")
   }
 
   /// Settles what follows from other keys.

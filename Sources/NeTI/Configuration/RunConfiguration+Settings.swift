@@ -151,6 +151,6 @@ extension RunConfiguration {
     func text(_ number: Double) -> String { String(format: "%g", number) }
     return "optim.learning_rate \(text(optim.learningRate)) is multiplied by batch × accumulation, "
       + "\(optim.trainBatchSize) × \(optim.gradientAccumulationSteps): the rate is "
-      + "\(text(optim.learningRateSchedule().base)). --optim.scale_lr false takes it as it is"
+      + "\(text(optim.learningRateSchedule().base)). `optim.scale_lr false` takes it as it is"
   }
 }

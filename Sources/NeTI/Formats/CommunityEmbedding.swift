@@ -144,11 +144,11 @@ public struct CommunityEmbedding {
     guard vectors.size(0) == 1 else {
       throw NeTIError(
         "kohya's XTI format is for the \(LayerNames.shortNames.count) layers of Stable Diffusion 1.x, and this base "
-          + "model has \(vectors.size(0)); use --format diffusers")
+          + "model has \(vectors.size(0)); use `format diffusers`")
     }
     guard format == .diffusers else { return [("emb_params", vectors)] }
     guard let name, !name.isEmpty else {
-      throw NeTIError("diffusers' format needs the token; give it with --token")
+      throw NeTIError("diffusers' format needs the token; give it with `token`")
     }
     return [(name, vectors)]
   }

@@ -20,19 +20,19 @@ extension Concept {
     guard d == base.hiddenSize else {
       throw NeTIError(
         "\(name) is an embedding of \(d) numbers, and \(base.name) has hidden size \(base.hiddenSize); "
-          + "give the model it was trained on with --model"
+          + "give the model it was trained on with `model`"
           + (Self.hint[d].map { " (\(d) is that of \($0))" } ?? ""))
     }
     guard count == 1 || base.layers == LayerNames.pathsOfShortNames else {
       throw NeTIError(
         "\(name) has vectors for the 16 layers of Stable Diffusion 1.x, and \(base.name) has other layers; "
-          + "give the model it was trained on with --model")
+          + "give the model it was trained on with `model`")
     }
     let word = token ?? file.name ?? name
     guard !word.isEmpty, word.utf8.count <= Self.longestToken, !word.contains("{"), !word.contains("}"),
       word.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control })
     else {
-      throw NeTIError("\(name) calls its concept \(quoted(word)); choose another word with --token")
+      throw NeTIError("\(name) calls its concept \(quoted(word)); choose another word with `token`")
     }
     self.init(
       count == 1
@@ -66,16 +66,16 @@ extension Concept {
     guard !r.dependsOnTime || timestep != nil else {
       throw NeTIError(
         "the format \(format.rawValue) holds vectors that do not change with time, and this concept does: give "
-          + "the timestep it is taken at, as --timestep 500 (0 to \(NeTIMapper.timestepCount - 1))")
+          + "the timestep it is taken at, as `timestep 500` (0 to \(NeTIMapper.timestepCount - 1))")
     }
     guard r.dependsOnTime || timestep == nil else {
-      throw NeTIError("a \(r.kind.rawValue) concept does not change with time; leave --timestep out")
+      throw NeTIError("a \(r.kind.rawValue) concept does not change with time; leave `timestep` out")
     }
     guard r.dependsOnLayer || layer == nil else {
-      throw NeTIError("a \(r.kind.rawValue) concept is the same in every layer; leave --layer out")
+      throw NeTIError("a \(r.kind.rawValue) concept is the same in every layer; leave `layer` out")
     }
     if let timestep, !(0..<Double(NeTIMapper.timestepCount)).contains(timestep) {
-      throw NeTIError("--timestep \(timestep): it must be between 0 and \(NeTIMapper.timestepCount - 1)")
+      throw NeTIError("`timestep` \(timestep): it must be between 0 and \(NeTIMapper.timestepCount - 1)")
     }
     let layers = r.dependsOnLayer ? layer.map { [$0] } ?? Array(0..<r.layerCount) : [0]
     let e = try withoutGradients {

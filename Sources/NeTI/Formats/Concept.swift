@@ -97,7 +97,7 @@ public struct Concept {
     func fail(_ why: String) -> NeTIError { NeTIError("\(name): \(why)") }
     guard let version = file.metadata[Key.version] else {
       throw fail(
-        "this safetensors file is not a neti concept (it has no \(Key.version)); see `neti convert --help` for other formats"
+        "this safetensors file is not a neti concept (it has no \(Key.version)); `convert` makes one of other formats"
       )
     }
     guard let major = Int(version.split(separator: ".").first ?? ""), major >= 1 else {
@@ -167,17 +167,17 @@ public struct Concept {
     guard mine.hiddenSize == base.hiddenSize else {
       throw NeTIError(
         "the concept \(about.token) was trained on \(mine.name) with hidden size \(mine.hiddenSize); \(base.name) "
-          + "has \(base.hiddenSize): use the model it was trained on (--model)")
+          + "has \(base.hiddenSize): use the model it was trained on (`model`)")
     }
     guard mine.layers.count == base.layers.count else {
       throw NeTIError(
         "the concept \(about.token) was trained on \(mine.name) with \(mine.layers.count) cross-attention layers; "
-          + "\(base.name) has \(base.layers.count): use the model it was trained on (--model)")
+          + "\(base.name) has \(base.layers.count): use the model it was trained on (`model`)")
     }
     if mine.layers != base.layers {
       throw NeTIError(
         "the concept \(about.token) was trained on \(mine.name), whose cross-attention layers are others than those "
-          + "of \(base.name): use the model it was trained on (--model)")
+          + "of \(base.name): use the model it was trained on (`model`)")
     }
     if !mine.tokenTableHash.isEmpty, mine.tokenTableHash != base.tokenTableHash {
       return "the concept \(about.token) was trained on \(mine.name), and \(base.name) has other weights; "

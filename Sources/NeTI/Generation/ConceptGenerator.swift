@@ -71,7 +71,7 @@ public struct ConceptGenerator: ImageGenerator {
     let pipeline = try TextToImagePipeline(model, settings(request))
     for k in request.truncations {
       guard k == nil || !concepts.isEmpty else {
-        throw NeTIError("a truncation needs a concept: give one with --concept")
+        throw NeTIError("a truncation needs a concept: give one with `concept`")
       }
       for c in concepts { try c.concept.checkTruncation(k) }
     }

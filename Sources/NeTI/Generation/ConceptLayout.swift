@@ -26,7 +26,7 @@ public enum ConceptLayout: String, CaseIterable, Sendable {
     guard width >= least else {
       throw NeTIError(
         wrongUsage: "a picture \(width) pixels wide has no room for \(concepts) concepts side by side; "
-          + "draw fewer, or at a --width of \(least) or more")
+          + "draw fewer, or at a `width` of \(least) or more")
     }
     return width
   }

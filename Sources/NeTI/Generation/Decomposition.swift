@@ -74,7 +74,7 @@ public struct Decomposition: ImageGenerator {
     for case .window(let w) in request.columns
     where !times.contains(where: Variant.window(w).holdsConcept) {
       throw NeTIError(
-        "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more --steps"
+        "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more `steps`"
       )
     }
     let conditioner = try SpaceTimeConditioner(
@@ -168,7 +168,7 @@ public struct Decomposition: ImageGenerator {
     let word = request.category ?? concept.about.category
     guard !word.isEmpty else {
       throw NeTIError(
-        "the concept \(concept.about.token) does not say what kind of thing it is; give the word with --category"
+        "the concept \(concept.about.token) does not say what kind of thing it is; give the word with `category`"
       )
     }
     return word
