@@ -20,7 +20,7 @@ public final class LearnedVectors: ConceptRepresentation {
   }
 
   public convenience init(
-    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys
+    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: RandomKeys
   ) throws {
     try self.init(model.representation, startingAt: row, layerCount: layerCount)
   }

@@ -63,7 +63,7 @@ public final class NeTIMapper: ConceptRepresentation {
   private let order: [String]
 
   public convenience init(
-    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys
+    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: RandomKeys
   ) throws {
     var s = Settings(hiddenSize: row.count, layerCount: layerCount)
     s.kind = model.representation
@@ -85,7 +85,7 @@ public final class NeTIMapper: ConceptRepresentation {
   }
 
   /// A mapper at its start; `keys` give frequencies and weights.
-  public convenience init(_ settings: Settings, keys: DrawKeys) throws {
+  public convenience init(_ settings: Settings, keys: RandomKeys) throws {
     try settings.validate()
     let encoding =
       try settings.usesPositionalEncoding

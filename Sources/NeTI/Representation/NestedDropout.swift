@@ -25,8 +25,8 @@ public enum NestedDropout {
   ///
   /// `microBatch` is the number of samples that share a coin; `firstSample` is the global number of
   /// the first one.
-  public static func draw(
-    keys: DrawKeys, step: Int, firstSample: Int, samples: Int, microBatch: Int, layers: Int,
+  public static func sample(
+    keys: RandomKeys, step: Int, firstSample: Int, samples: Int, microBatch: Int, layers: Int,
     width: Int, probability: Double
   ) throws -> [Int?] {
     func call(_ s: Int) -> Int { (firstSample + s) / microBatch }

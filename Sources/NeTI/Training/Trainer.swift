@@ -60,7 +60,7 @@ public final class Trainer {
     self.processes = processes
     if let processes { try Self.check(processes, configuration, examples) }
     self.model = model
-    let keys = DrawKeys(seed: UInt64(configuration.optim.seed ?? 0))
+    let keys = RandomKeys(seed: UInt64(configuration.optim.seed ?? 0))
 
     let vae = try model.vae
     latents = try LatentCache(pictures, vae: vae, scalingFactor: model.scalingFactor, device: model.device)
@@ -355,7 +355,7 @@ public final class Trainer {
 
   /// The mean denoising loss of samples first ..< first + count.
   private func denoisingLoss(step: Int, first: Int, count: Int) throws -> Tensor {
-    let draws = try (0..<count).map { try samples.draw(step: step, number: first + $0) }
+    let draws = try (0..<count).map { try samples.sample(step: step, number: first + $0) }
     let device = model.device
     let clean = try Tensor.stacked(
       try draws.map {
@@ -372,7 +372,7 @@ public final class Trainer {
     var keep: [[Int?]] = []
     if let width = representation.truncationWidth {
       keep = [
-        try NestedDropout.draw(
+        try NestedDropout.sample(
           keys: samples.keys, step: step, firstSample: first, samples: count,
           microBatch: configuration.optim.trainBatchSize, layers: conditioner.distinctLayers, width: width,
           probability: configuration.model.nestedDropoutProb)
