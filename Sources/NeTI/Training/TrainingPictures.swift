@@ -20,7 +20,6 @@ public struct TrainingPictures: Sendable {
   /// Files that were left out, one line each.
   public let warnings: [String]
 
-  public var names: [String] { examples.map(\.name) }
   public var pictures: [Picture] { examples.map(\.picture) }
 
   /// The pictures, captions and masks that `data` names, at `side` pixels.
