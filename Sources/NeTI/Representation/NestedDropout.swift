@@ -3,7 +3,7 @@ public import Torch
 /// Nested dropout: units of the last hidden layer ordered by importance.
 ///
 /// While training, one coin is tossed per call of the mapper, which is once per layer and
-/// micro-batch; when it falls, each sample of the call draws k ~ U{0 … width−1} and h[k:] = 0.
+/// micro-batch; when it falls, each sample of the call gets k ~ U{0 … width−1} and h[k:] = 0.
 /// Early units so learn what matters most, and at inference keeping h[:k] is a dial from
 /// editability (small k) to fidelity. NeTI, section 3.4; Rippel et al., *Learning Ordered
 /// Representations with Nested Dropout* (https://arxiv.org/abs/1402.0915).

@@ -34,7 +34,7 @@ struct TrainingSamples {
       noise: try source(.noise).normal(latentShape))
   }
 
-  /// The list of pictures × repeats is shuffled anew each pass and drawn without replacement.
+  /// The list of pictures × repeats is shuffled anew each pass and sampled without replacement.
   private func picture(_ number: Int) throws -> Int {
     let length = pictureCount * repeats
     let order = try keys.source(.order, index: number / length).permutation(length)

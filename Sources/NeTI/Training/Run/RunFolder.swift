@@ -135,13 +135,11 @@ public final class RunFolder {
     }.sorted { $0.step > $1.step }
   }
 
-  /// The latest checkpoint that the caller finds good, with the names of later ones that it does not.
-  public func latestCheckpoint(
-    isValid: (Checkpoint) -> Bool
-  ) -> (checkpoint: Checkpoint?, broken: [String]) {
+  /// The latest checkpoint that `read` can read, with the names of later ones that it cannot.
+  public func latestCheckpoint<T>(_ read: (Checkpoint) -> T?) -> (checkpoint: T?, broken: [String]) {
     var broken: [String] = []
     for checkpoint in checkpoints() {
-      if isValid(checkpoint) { return (checkpoint, broken) }
+      if let read = read(checkpoint) { return (read, broken) }
       broken.append(checkpoint.url.lastPathComponent)
     }
     return (nil, broken)
