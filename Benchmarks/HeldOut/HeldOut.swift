@@ -51,11 +51,11 @@ struct HeldOut: ParsableCommand {
     for name in names {
       let category = try JSONFile.decode(Example.self, from: URL(filePath: "Examples/\(name).json")).category
       let base = try StableDiffusion(folder)
-      let pictures = try TrainingPictures(
+      let examples = try TrainingPictures(
         folder: URL(filePath: "Examples/\(name)"), side: base.resolution, crop: true
-      ).pictures
-      let heldOut = try HeldOutLoss(base, picture: pictures[pictures.count - 1])
-      let seen = try pictures.dropLast().map { try HeldOutLoss(base, picture: $0, noises: 1) }
+      ).examples
+      let heldOut = try HeldOutLoss(base, picture: examples[examples.count - 1].picture)
+      let seen = try examples.dropLast().map { try HeldOutLoss(base, picture: $0.picture, noises: 1) }
       func mean(_ losses: [Double]) -> Double { losses.reduce(0, +) / Double(losses.count) }
       func record(_ line: Line) throws {
         lines.append(line)
@@ -102,11 +102,11 @@ struct HeldOut: ParsableCommand {
           c.optim.maxTrainSteps = last
           c.log.saveSteps = 1_000_000
           let start = ContinuousClock.now
-          let trainer = try Trainer(model: trained, pictures: Array(pictures.dropLast()), configuration: c)
+          let trainer = try Trainer(model: trained, examples: examples.dropLast(), configuration: c)
           let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { event in
             guard case .step(let s) = event, missing.contains(s.step) else { return }
             let time = (ContinuousClock.now - start).components
-            let concept = trainer.concept()
+            let concept = trainer.concept
             try record(
               Line(
                 concept: name, kind: representation, seed: seed, steps: s.step, learningRate: rate,

@@ -21,7 +21,7 @@ struct Stages {
     side = model.unetConfiguration.sampleSize
     let layers = UNet.crossAttentionLayers(model.unetConfiguration).count
     mapper = try NeTIMapper(
-      .init(hiddenSize: model.hiddenSize, layerCount: layers), keys: DrawKeys(seed: 0))
+      .init(hiddenSize: model.hiddenSize, layerCount: layers), keys: RandomKeys(seed: 0))
     for p in mapper.parameters { try p.tensor.requireGradient() }
     optimizer = try AdamW(mapper.parameters.map(\.tensor))
     conditioner = try SpaceTimeConditioner(model.textEncoder, concepts: [mapper], layerCount: layers)

@@ -52,8 +52,10 @@ struct ModelOptions: ParsableArguments {
     return try ModelFolder(wanted)
   }
 
-  /// Opens the model; nothing large is read before it is needed.
-  func open(_ folder: ModelFolder) throws -> StableDiffusion {
+  /// Opens the model; nothing large is read before it is needed. What decides the precision itself, as a run's
+  /// configuration does, says which.
+  func open(_ folder: ModelFolder, in decided: Precision? = nil) throws -> StableDiffusion {
+    let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
     let base = try StableDiffusion(folder, dtype: precision.dtype, device: Device(device) ?? .cpu)

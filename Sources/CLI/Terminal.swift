@@ -1,9 +1,10 @@
 import Files
 import Diffusion
 import Foundation
+import NeTI
 
 /// A line for the user, or several, on standard error.
-func note(_ text: String) { writeStandardError(text.printable + "\n") }
+func note(_ text: String) { writeStandardError(text.namingOptions.printable + "\n") }
 
 /// A warning on standard error: something the user should know that stops nothing.
 func warn(_ text: String) { note("warning: \(text.oneLine)") }
@@ -39,6 +40,26 @@ extension String {
     let text = escaped
     guard text.count > limit else { return text }
     return text.prefix(limit * 2 / 3) + " … " + text.suffix(limit / 3)
+  }
+
+  /// With what the libraries name in backticks, a setting with or without its value or a command, as it is
+  /// written here: “`output`” is `--output`. Other backticks stay.
+  var namingOptions: String {
+    replacing(/`([a-z]+[a-z_]*(?:\.[a-z_]+)*)( [^`\n]*)?`/) { match in
+      let (name, rest) = (String(match.output.1), match.output.2 ?? "")
+      if name == "convert" { return "\(Installation.command) convert\(rest)" }
+      return Self.isOption(name) ? "--\(name)\(rest)" : String(match.output.0)
+    }
+  }
+
+  /// A dotted setting, or one of the options that the libraries' messages name.
+  private static func isOption(_ name: String) -> Bool {
+    if RunConfiguration.settings.contains(where: { $0.name == name }) { return true }
+    if let dot = name.firstIndex(of: ".") { return ["log", "data", "eval", "optim"].contains(name[..<dot]) }
+    return [
+      "category", "concept", "format", "layer", "model", "output", "precision", "resume", "steps", "timestep",
+      "token", "width",
+    ].contains(name)
   }
 
   /// As a word of a shell command.

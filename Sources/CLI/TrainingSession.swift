@@ -4,7 +4,7 @@ import Foundation
 import NeTI
 import Torch
 
-/// A training run at the terminal: pictures, memory, progress bar, signals.
+/// What the terminal adds to a training run: words, a progress bar and signals.
 enum TrainingSession {
   /// Trains as `c` says; returns the run and its concept, or ends the process when a signal stopped it.
   ///
@@ -12,28 +12,27 @@ enum TrainingSession {
   @discardableResult
   static func run(
     _ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool,
-    processes: (any TrainingProcesses)? = nil
+    processes: any TrainingProcesses = SingleProcess()
   ) throws -> (TrainingRun, Concept)? {
-    let isFirst = processes.map { $0.rank == 0 } ?? true
     let stop = StopOnSignal(
-      goOn: goOn(c, options) + (processes == nil ? "" : ", in processes started as these were"),
+      goOn: goOn(c, options) + (processes.count == 1 ? "" : ", in processes started as these were"),
       early: "stopped before the first step. Begin again with the same command and --resume",
-      speaks: isFirst)
+      speaks: processes.isFirst)
     return try withExtendedLifetime(stop) {
       let base = try open(c, options)
-      try MemoryEstimate.require(c, on: base, processes: processes?.count ?? 1)
-      if let processes, !isFirst {
-        try assist(c, on: base, processes, stop)
-        return nil
+      try MemoryEstimate.require(c, on: base, processes: processes.count)
+      if processes.isFirst {
+        return try run(c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes)
       }
-      return try run(c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes)
+      try assist(c, on: base, processes, stop)
+      return nil
     }
   }
 
   /// The same on a model that is open, in memory that was checked.
   static func run(
     _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool, stop: StopOnSignal,
-    processes: (any TrainingProcesses)? = nil
+    processes: any TrainingProcesses = SingleProcess()
   ) throws -> (TrainingRun, Concept) {
     let run = try prepare(c, on: base, resume: resume, quiet: quiet, processes)
     for line in run.notices { warn(line) }
@@ -62,28 +61,26 @@ enum TrainingSession {
     _ c: RunConfiguration, on base: StableDiffusion, _ processes: any TrainingProcesses, _ stop: StopOnSignal
   ) throws {
     let pictures = try TrainingPictures(c.data, side: c.data.resolution ?? base.resolution)
-    let steps = try TrainingRun.assist(
-      configuration: c, model: base, examples: pictures.examples, processes: processes, begun: stop.serve)
+    let trainer = try Trainer(
+      model: base, examples: pictures.examples, configuration: c, processes: processes)
+    stop.serve(trainer.commands)
+    let concept = try trainer.assist()
     let code = stop.end()
-    guard steps < c.optim.maxTrainSteps else { return }
+    guard concept.about.steps < c.optim.maxTrainSteps else { return }
     throw code == 0 ? ExitCode.failure : ExitCode(code)
   }
 
-  /// The base model that `c` and the flags ask for.
+  /// The base model that `c` asks for.
   static func open(_ c: RunConfiguration, _ options: ModelOptions) throws -> StableDiffusion {
-    var options = options
-    if c.optim.mixedPrecision == .bf16 {
-      options.precision = .bf16
-    } else if c.optim.allowTf32 {
-      options.precision = .tf32
-    }
-    return try options.open(options.folder(c.model.pretrainedModelNameOrPath))
+    let precision: ModelOptions.Precision =
+      c.optim.mixedPrecision == .bf16 ? .bf16 : c.optim.allowTf32 ? .tf32 : .fp32
+    return try options.open(options.folder(c.model.pretrainedModelNameOrPath), in: precision)
   }
 
   /// Everything before the first step: the pictures, the run's folder.
   private static func prepare(
     _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool,
-    _ processes: (any TrainingProcesses)?
+    _ processes: any TrainingProcesses
   ) throws -> TrainingRun {
     let side = c.data.resolution ?? base.resolution
     let pictures = try TrainingPictures(c.data, side: side)
@@ -92,9 +89,10 @@ enum TrainingSession {
       note(
         "learning \(c.data.placeholderToken) from \(pictures.summary) at \(side)×\(side) on \(base.folder.name), "
           + "at a rate of \(rateText(c))"
-          + (processes.map {
-            ", in \($0.count) processes of \(c.optim.samplesPerStep / $0.count) samples a step"
-          } ?? ""))
+          + (processes.count == 1
+            ? ""
+            : ", in \(processes.count) processes of \(c.optim.samplesPerStep / processes.count) samples a step")
+      )
     }
     return try TrainingRun(
       folder: c.runFolder, configuration: c, model: base, examples: pictures.examples, resume: resume,

@@ -52,7 +52,7 @@ struct MixTests {
     settings.targetNorm = 0.4
     let vector = try model.textEncoder.tokenEmbedding.selected(0, 300).to(.float32)
     for (name, representation) in [
-      ("a", try NeTIMapper(settings, keys: DrawKeys(seed: 1)) as any ConceptRepresentation),
+      ("a", try NeTIMapper(settings, keys: RandomKeys(seed: 1)) as any ConceptRepresentation),
       ("b", try TextualInversion(vectors: vector.reshaped([1, -1]), layerCount: 16)),
     ] {
       try Concept(

@@ -129,7 +129,7 @@ struct ConceptExportTests {
     var s = NeTIMapper.Settings(hiddenSize: base.hiddenSize, layerCount: base.layers.count)
     s.kind = kind
     s.targetNorm = 0.4
-    return Concept(try NeTIMapper(s, keys: DrawKeys(seed: 4)), about: about, placeholder: row)
+    return Concept(try NeTIMapper(s, keys: RandomKeys(seed: 4)), about: about, placeholder: row)
   }
 
   @Test("come back as they were where the format can hold them")

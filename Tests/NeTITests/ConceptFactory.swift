@@ -21,7 +21,7 @@ struct ConceptFactory {
     s.targetNorm = 0.4
     s.usesNestedDropout = nestedDropout
     return Concept(
-      try NeTIMapper(s, keys: DrawKeys(seed: seed)), about: try about(), placeholder: try .zeros([128]))
+      try NeTIMapper(s, keys: RandomKeys(seed: seed)), about: try about(), placeholder: try .zeros([128]))
   }
 
   func vectors(_ kind: RepresentationKind, word: String) throws -> Concept {

@@ -21,7 +21,7 @@ struct ConceptFileTests {
     var s = NeTIMapper.Settings(hiddenSize: 16, layerCount: 3)
     s.kind = kind
     s.targetNorm = 0.4
-    return Concept(try NeTIMapper(s, keys: DrawKeys(seed: 4)), about: about, placeholder: row)
+    return Concept(try NeTIMapper(s, keys: RandomKeys(seed: 4)), about: about, placeholder: row)
   }
 
   private func file() throws -> URL {

@@ -9,7 +9,7 @@ struct NeTIMapperTests {
   private func mapper(_ change: (inout NeTIMapper.Settings) -> Void = { _ in }) throws -> NeTIMapper {
     var s = NeTIMapper.Settings(hiddenSize: 768, layerCount: 16)
     change(&s)
-    return try NeTIMapper(s, keys: DrawKeys(seed: 3))
+    return try NeTIMapper(s, keys: RandomKeys(seed: 3))
   }
 
   @Test("has the published number of parameters at Stable Diffusion's size")
@@ -21,9 +21,9 @@ struct NeTIMapperTests {
   @Test("starts from a seed: the same twice, another for another seed")
   func seeded() throws {
     let s = NeTIMapper.Settings(hiddenSize: 32, layerCount: 16)
-    let a = try NeTIMapper(s, keys: DrawKeys(seed: 1))
-    let b = try NeTIMapper(s, keys: DrawKeys(seed: 1))
-    let c = try NeTIMapper(s, keys: DrawKeys(seed: 2))
+    let a = try NeTIMapper(s, keys: RandomKeys(seed: 1))
+    let b = try NeTIMapper(s, keys: RandomKeys(seed: 1))
+    let c = try NeTIMapper(s, keys: RandomKeys(seed: 2))
     for ((x, y), z) in zip(zip(a.parameters, b.parameters), c.parameters) {
       #expect(try x.tensor.floats() == y.tensor.floats())
       if x.name.hasPrefix("norm") { continue }
@@ -128,12 +128,12 @@ struct NestedDropoutTests {
 
   @Test("tosses one coin per layer and micro-batch and draws one index per sample")
   func distribution() throws {
-    let keys = DrawKeys(seed: 5)
+    let keys = RandomKeys(seed: 5)
     var dropped = 0
     var indices: [Int] = []
     let layers = 16
     for step in 0..<200 {
-      let keep = try NestedDropout.draw(
+      let keep = try NestedDropout.sample(
         keys: keys, step: step, firstSample: step * 8, samples: 8, microBatch: 2, layers: layers, width: 128,
         probability: 0.5)
       #expect(keep.count == layers * 8)
@@ -156,9 +156,9 @@ struct NestedDropoutTests {
 
   @Test("draws the same however a step is split")
   func splitting() throws {
-    let keys = DrawKeys(seed: 5)
+    let keys = RandomKeys(seed: 5)
     func draw(_ first: Int, _ n: Int) throws -> [Int?] {
-      try NestedDropout.draw(
+      try NestedDropout.sample(
         keys: keys, step: 3, firstSample: first, samples: n, microBatch: 2, layers: 4, width: 128,
         probability: 0.5)
     }

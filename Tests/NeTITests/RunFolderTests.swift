@@ -125,7 +125,7 @@ import Testing
     }
     #expect(run.checkpointFile(step: 250).lastPathComponent == "step-000250.safetensors")
     #expect(run.checkpoints().map(\.step) == [1_000_000, 750, 500, 250])
-    let found = run.latestCheckpoint { $0.step < 750 }
+    let found = run.latestCheckpoint { $0.step < 750 ? $0 : nil }
     #expect(found.checkpoint?.step == 500)
     #expect(found.broken == ["step-1000000.safetensors", "step-000750.safetensors"])
     run.prune(keeping: nil)

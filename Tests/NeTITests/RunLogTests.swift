@@ -9,9 +9,9 @@ import Testing
     try log.append(RunEvent(.start, step: 0, note: "toy"))
     for step in 1...steps {
       try log.append(
-        RunEvent(.step, step: step, loss: 0.5 / Double(step), learningRate: 8e-3, seconds: 1.5, samples: 8))
+        RunEvent(.step, step: step, loss: 0.5 / Double(step), learningRate: 8e-3, seconds: 1.5))
     }
-    try log.append(RunEvent(.checkpoint, step: steps, files: ["checkpoints/step-000004.safetensors"]))
+    try log.append(RunEvent(.checkpoint, step: steps, files: ["step-000004.safetensors"]))
   }
 
   @Test func `events are read back as they were written`() throws {
@@ -22,7 +22,7 @@ import Testing
     #expect(events.map(\.step) == [0, 1, 2, 3, 4, 4])
     #expect(events[2].loss == 0.25)
     #expect(events[2].learningRate == 8e-3)
-    #expect(events[5].files == ["checkpoints/step-000004.safetensors"])
+    #expect(events[5].files == ["step-000004.safetensors"])
   }
 
   @Test func `a loss that is not finite is a line like any other`() throws {

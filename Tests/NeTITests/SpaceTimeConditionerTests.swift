@@ -105,7 +105,7 @@ struct SpaceTimeConditionerTests {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
     s.targetNorm = 0.4
-    let mapper = try NeTIMapper(s, keys: DrawKeys(seed: 1))
+    let mapper = try NeTIMapper(s, keys: RandomKeys(seed: 1))
     let conditioner = try SpaceTimeConditioner(try model.textEncoder, concepts: [mapper], layerCount: 16)
     let prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<x>")])("a photo of {} in the snow")
     let times = (0..<20).map { 990.0 - 50 * Double($0) }
@@ -130,7 +130,7 @@ struct SpaceTimeConditionerTests {
     s.targetNorm = 0.4
     for (kind, steps) in [(RepresentationKind.neti, 5), (.time, 5), (.space, 1)] {
       s.kind = kind
-      let mapper = try NeTIMapper(s, keys: DrawKeys(seed: 1))
+      let mapper = try NeTIMapper(s, keys: RandomKeys(seed: 1))
       let conditioner = try SpaceTimeConditioner(encoder, concepts: [mapper], layerCount: 16)
       let settings: [[Int?]] = [[8], [nil], [64]]
       let tables = try ConditioningTable.tables(
@@ -155,8 +155,8 @@ struct SpaceTimeConditionerTests {
     let encoder = try model.textEncoder
     var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
     s.targetNorm = 0.4
-    let toy = try NeTIMapper(s, keys: DrawKeys(seed: 1))
-    let mug = try NeTIMapper(s, keys: DrawKeys(seed: 2))
+    let toy = try NeTIMapper(s, keys: RandomKeys(seed: 1))
+    let mug = try NeTIMapper(s, keys: RandomKeys(seed: 2))
     let text = "a photo of {toy} next to {mug}"
     func contexts(_ order: [(String, NeTIMapper)], _ text: String) throws -> (
       ConceptPrompt, [CrossAttentionContext]
@@ -191,7 +191,7 @@ struct SpaceTimeConditionerTests {
   @Test("refuses a concept of another size")
   func wrongSize() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let mapper = try NeTIMapper(.init(hiddenSize: 768, layerCount: 16), keys: DrawKeys(seed: 1))
+    let mapper = try NeTIMapper(.init(hiddenSize: 768, layerCount: 16), keys: RandomKeys(seed: 1))
     #expect(throws: NeTIError.self) {
       try SpaceTimeConditioner(try model.textEncoder, concepts: [mapper], layerCount: 16)
     }

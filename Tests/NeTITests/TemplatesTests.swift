@@ -18,8 +18,6 @@ import Testing
   @Test func `every template has one place for the concept`() {
     for template in Templates.object + Templates.style {
       #expect(template.components(separatedBy: "{}").count == 2)
-      #expect(Templates.fill(template, with: "<toy>").contains("<toy>"))
-      #expect(!Templates.fill(template, with: "<toy>").contains("{}"))
     }
   }
 }

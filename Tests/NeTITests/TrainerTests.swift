@@ -22,14 +22,14 @@ struct TrainerTests {
     ]).configuration
   }
 
-  private static func pictures(_ side: Int) throws -> [Picture] {
-    try TrainingPictures(folder: Fixtures.examples.appending(path: "spotty"), side: side, crop: true).pictures
+  private static func examples(_ side: Int) throws -> [TrainingExample] {
+    try TrainingPictures(folder: Fixtures.examples.appending(path: "spotty"), side: side, crop: true).examples
   }
 
   private static func trainer(_ c: RunConfiguration, resuming: Checkpoint? = nil) throws -> Trainer {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     return try Trainer(
-      model: model, pictures: pictures(model.resolution), configuration: c, resuming: resuming)
+      model: model, examples: examples(model.resolution), configuration: c, resuming: resuming)
   }
 
   private func folder() throws -> URL {
@@ -101,7 +101,7 @@ struct TrainerTests {
     for (a, b) in zip(merged.representation.parameters, apart.representation.parameters) {
       #expect(try relativeError(a.tensor.detached(), b.tensor.detached()) < 1e-3, "\(a.name)")
     }
-    #expect(try bytes(merged) != bytes(Self.trainer(one).concept()))
+    #expect(try bytes(merged) != bytes(Self.trainer(one).concept))
   }
 
   @Test("stops at a loss that is not finite, says why, and keeps the last good step")
@@ -128,10 +128,10 @@ struct TrainerTests {
     let c = try Self.configuration(
       steps: 40, representation: representation, rate: representation == "ti" ? 1e-2 : 2e-3)
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let pictures = try Self.pictures(model.resolution)
-    let trainer = try Trainer(model: model, pictures: pictures, configuration: c)
-    let loss = try HeldOutLoss(model, picture: pictures[0])
-    let before = try loss(trainer.concept())
+    let examples = try Self.examples(model.resolution)
+    let trainer = try Trainer(model: model, examples: examples, configuration: c)
+    let loss = try HeldOutLoss(model, picture: examples[0].picture)
+    let before = try loss(trainer.concept)
     let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
     let after = try loss(concept)
     #expect(after < before * 0.99, "\(before) → \(after)")
@@ -152,7 +152,7 @@ struct TrainerTests {
   @Test("takes captions in the place of templates, and masks as weights of the loss")
   func captionsAndMasks() throws {
     let c = try Self.configuration(steps: 2)
-    let plain = try Self.pictures(64).map { TrainingExample($0) }
+    let plain = try Self.examples(64)
     let losses = try Self.losses(c, plain)
     // A caption that is the template that would be drawn changes nothing: only the words count.
     var words = plain
@@ -191,8 +191,8 @@ struct TrainerTests {
     var c = try Self.configuration(steps: 2)
     for (key, value) in overrides { c = try Self.changed(c, key, value) }
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let trainer = try Trainer(model: model, pictures: Self.pictures(64), configuration: c)
-    let before = try bytes(trainer.concept())
+    let trainer = try Trainer(model: model, examples: Self.examples(64), configuration: c)
+    let before = try bytes(trainer.concept)
     let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
     #expect(concept.representation.kind == c.model.representation)
     #expect(try bytes(concept) != before)

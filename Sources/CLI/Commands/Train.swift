@@ -179,8 +179,8 @@ struct Train: ParsableCommand {
     var model = model
     // The usual launchers start one process for each GPU of a machine.
     if let launched, model.device == "cuda" { model.device = "cuda:\(launched.localRank)" }
-    let processes = try launched?.join(peerTimeout)
-    if processes?.rank ?? 0 == 0 {
+    let processes = try launched?.join(peerTimeout) ?? SingleProcess()
+    if processes.isFirst {
       for line in loaded.notices { note(line) }
       if c.optim.allowTf32, !model.device.hasPrefix("cuda") {
         note("optim.allow_tf32 has no effect here: only CUDA (--device cuda) knows it")

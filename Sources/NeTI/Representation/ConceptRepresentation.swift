@@ -15,7 +15,7 @@ public protocol ConceptRepresentation: AnyObject {
   ///   - row: the category's token embedding, [d].
   ///   - layerCount: cross-attention layers of the base model.
   ///   - keys: where random weights come from.
-  init(startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: DrawKeys) throws
+  init(startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys) throws
 
   /// As a concept's file holds it. Throws a `NeTIError` that names what is missing, misshapen or unknown.
   init(_ stored: StoredRepresentation) throws

@@ -16,7 +16,7 @@ public final class ExtendedTextualInversion: LearnedVectors {
   }
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: DrawKeys
+    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
   ) throws {
     try self.init(vectors: row.reshaped([1, -1]).repeatInterleaved(layerCount, 0), layerCount: layerCount)
   }

@@ -62,7 +62,7 @@ public final class NeTIMapper: ConceptRepresentation {
   let network: MapperNetwork<Tensor>
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: DrawKeys
+    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
   ) throws {
     try self.init(
       Settings(
@@ -78,7 +78,7 @@ public final class NeTIMapper: ConceptRepresentation {
   }
 
   /// A mapper at its start; `keys` give frequencies and weights.
-  public convenience init(_ settings: Settings, keys: DrawKeys) throws {
+  public convenience init(_ settings: Settings, keys: RandomKeys) throws {
     try settings.validate()
     let encoding =
       try settings.usesPositionalEncoding

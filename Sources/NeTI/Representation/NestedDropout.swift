@@ -3,16 +3,17 @@ import Torch
 /// Nested dropout: units of the last hidden layer ordered by importance.
 ///
 /// While training, one coin is tossed per call of the mapper, which is once per layer and
-/// micro-batch; when it falls, each sample of the call draws k ~ U{0 … width−1} and h[k:] = 0.
-/// Early units so learn what matters most, which is what `Truncation` uses at inference. NeTI, section 3.4; Rippel et al., *Learning Ordered
+/// micro-batch; when it falls, each sample of the call gets k ~ U{0 … width−1} and h[k:] = 0.
+/// Early units so learn what matters most, which is what `Truncation` uses at inference. NeTI, section 3.4;
+/// Rippel et al., *Learning Ordered
 /// Representations with Nested Dropout* (https://arxiv.org/abs/1402.0915).
 public enum NestedDropout {
   /// How many units each (layer, sample) keeps in a training step; row l · samples + s.
   ///
   /// `microBatch` is the number of samples that share a coin; `firstSample` is the global number of
   /// the first one.
-  public static func draw(
-    keys: DrawKeys, step: Int, firstSample: Int, samples: Int, microBatch: Int, layers: Int,
+  public static func sample(
+    keys: RandomKeys, step: Int, firstSample: Int, samples: Int, microBatch: Int, layers: Int,
     width: Int, probability: Double
   ) throws -> [Int?] {
     func call(_ s: Int) -> Int { (firstSample + s) / microBatch }

@@ -15,7 +15,7 @@ public final class TextualInversion: LearnedVectors {
   }
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: DrawKeys
+    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
   ) throws {
     try self.init(vectors: row.reshaped([1, -1]), layerCount: layerCount)
   }

@@ -12,7 +12,7 @@ struct CategoryToken {
     let ids = tokenizer.encode(category)
     guard let last = ids.last else {
       throw NeTIError(
-        "the category “\(category)” has no word in it; give one such as toy, cat or mug (--category)")
+        "the category “\(category)” has no word in it; give one such as toy, cat or mug (`category`)")
     }
     id = last
     notice =

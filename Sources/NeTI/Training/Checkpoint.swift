@@ -5,25 +5,26 @@ import Torch
 
 /// A concept together with the optimiser's state: what `--resume` continues from.
 ///
-/// Random draws are keyed by step and sample, so that no generator's state is needed.
+/// Random numbers are keyed by step and sample, so that no generator's state is needed.
 public struct Checkpoint {
   public let concept: Concept
   /// AdamW's moving averages, in the order of the representation's parameters.
-  let averages: [Tensor]
-  let squareAverages: [Tensor]
+  private let averages: [Tensor]
+  private let squareAverages: [Tensor]
 
   private static let average = Concept.optimizerPrefix + "exp_avg."
   private static let squareAverage = Concept.optimizerPrefix + "exp_avg_sq."
 
-  /// The file's bytes; `tensors` are the representation's as they were when the averages were so.
-  static func encode(
-    _ concept: Concept, tensors: [(String, Tensor)], averages: [Tensor], squareAverages: [Tensor]
-  ) throws -> Data {
-    let names = concept.representation.parameters.map(\.name)
-    return try concept.encoded(
-      tensors,
-      extra: zip(names, averages).map { (average + $0, $1) }
-        + zip(names, squareAverages).map { (squareAverage + $0, $1) })
+  /// Copies a concept and its optimiser as they are now; what it returns encodes the copy.
+  static func copy(_ concept: Concept, _ optimizer: AdamW) throws -> () throws -> Data {
+    try withoutGradients {
+      let tensors = try concept.tensors.map { ($0, try $1.clone()) }
+      let names = concept.representation.parameters.map(\.name)
+      let state =
+        try zip(names, optimizer.averages).map { (average + $0, try $1.clone()) }
+        + zip(names, optimizer.squareAverages).map { (squareAverage + $0, try $1.clone()) }
+      return { try concept.encoded(tensors, extra: state) }
+    }
   }
 
   /// Reads a checkpoint; throws when it is a concept only, or broken.
@@ -47,5 +48,11 @@ public struct Checkpoint {
     self.concept = concept
     averages = try state(Self.average)
     squareAverages = try state(Self.squareAverage)
+  }
+
+  /// Gives an optimiser the averages.
+  func restore(_ optimizer: AdamW) throws {
+    for (a, b) in zip(optimizer.averages, averages) { try a.copy(from: b) }
+    for (a, b) in zip(optimizer.squareAverages, squareAverages) { try a.copy(from: b) }
   }
 }

@@ -4,7 +4,7 @@ import Torch
 
 /// The VAE's posterior of every training picture, straight and mirrored, computed once.
 ///
-/// A training step draws from it: z = (μ + σ ε) · scaling factor, as `latent_dist.sample()` does.
+/// A training step samples from it: z = (μ + σ ε) · scaling factor, as `latent_dist.sample()` does.
 struct LatentCache {
   /// [pictures, 2 (straight, mirrored), C, h, w]
   private let means: Tensor
@@ -12,14 +12,10 @@ struct LatentCache {
   private let scale: Double
 
   /// Pictures are already of the training size.
-  init(
-    _ pictures: [Picture], vae: VAE, scalingFactor: Double, device: Device, progress: (Int) -> Void = { _ in }
-  )
-    throws
-  {
+  init(_ pictures: [Picture], vae: VAE, scalingFactor: Double, device: Device) throws {
     var means: [Tensor] = []
     var deviations: [Tensor] = []
-    for (i, picture) in pictures.enumerated() {
+    for picture in pictures {
       try withoutGradients {
         let straight = try Tensor(picture.floats(), [1, 3, picture.height, picture.width]).to(device: device)
         // One at a time: the encoder's activations are the largest thing in memory at this point.
@@ -27,7 +23,6 @@ struct LatentCache {
         means.append(try .concatenated(moments.map { try $0.mean.to(.float32) }, 0))
         deviations.append(try .concatenated(moments.map { try ($0.logVariance.to(.float32) * 0.5).exp() }, 0))
       }
-      progress(i + 1)
     }
     self.means = try .stacked(means, 0)
     self.deviations = try .stacked(deviations, 0)

@@ -45,11 +45,3 @@ package struct LossWeights {
     return result
   }
 }
-
-/// The mean over the samples of mean(w · (a − b)²) / mean(w); a and b [B, C, h, w], w [B, 1, h, w].
-///
-/// Each sample counts the same, however large its mask is.
-package func weightedSquaredError(_ a: Tensor, _ b: Tensor, weights: Tensor) throws -> Tensor {
-  let each = try ((a - b).square() * weights).mean([1, 2, 3]) / weights.mean([1, 2, 3])
-  return try each.mean()
-}

@@ -84,18 +84,18 @@ public struct MemoryEstimate: Sendable {
       let accumulation = batch * configuration.optim.gradientAccumulationSteps
       others.append(
         (
-          "--optim.train_batch_size 1 --optim.gradient_accumulation_steps \(accumulation)",
+          "`optim.train_batch_size 1` `optim.gradient_accumulation_steps \(accumulation)`",
           try estimate(1, side, model.dtype)
         ))
     }
     if model.dtype == .float32 {
-      others.append(("--precision bf16 --optim.train_batch_size 1", try estimate(1, side, .bfloat16)))
+      others.append(("`precision bf16` `optim.train_batch_size 1`", try estimate(1, side, .bfloat16)))
     }
     let factor = model.vaeFactor
     let small = max(factor * 8, side / 2 / factor / 8 * factor * 8)
     others.append(
       (
-        "--precision bf16 --optim.train_batch_size 1 --data.resolution \(small)",
+        "`precision bf16` `optim.train_batch_size 1` `data.resolution \(small)`",
         try estimate(1, small, .bfloat16)
       ))
     try require(estimate(batch, side, model.dtype), available: SystemMemory.available(), alternatives: others)

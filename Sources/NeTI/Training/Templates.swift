@@ -1,7 +1,7 @@
 /// The sentences that training puts the placeholder into: textual inversion's small sets of the
 /// ImageNet templates (https://arxiv.org/abs/2208.01618), as the authors of NeTI use them.
 ///
-/// Training draws an index into them, so their order is part of a run's result.
+/// Training samples an index into them, so their order is part of a run's result.
 public enum Templates {
   /// What stands for the concept in a template or prompt.
   public static let placeholder = "{}"
@@ -18,7 +18,7 @@ public enum Templates {
     "a photo of a cool {}", "a photo of a small {}",
   ]
 
-  /// 19 sentences for a style; two of them stand twice, as in the original, and so are drawn twice as often.
+  /// 19 sentences for a style; two of them stand twice, as in the original, and so are sampled twice as often.
   public static let style: [String] = styleOpenings.map { $0 + " in the style of {}" }
 
   private static let styleOpenings = [
@@ -27,9 +27,4 @@ public enum Templates {
     "a bright painting", "a cropped painting", "a good painting", "a close-up painting",
     "a rendition", "a nice painting", "a small painting", "a weird painting", "a large painting",
   ]
-
-  /// A template with the placeholder's token in it.
-  public static func fill(_ template: String, with token: String) -> String {
-    template.replacing(placeholder, with: token)
-  }
 }

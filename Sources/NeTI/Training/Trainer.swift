@@ -5,187 +5,92 @@ import Torch
 
 /// Learns a concept from pictures, with the diffusion model frozen.
 ///
-/// Per sample: a picture, perhaps mirrored; a prompt with the placeholder in it; t ~ U{0 … 999};
-/// ε ~ N(0, I); z_t = √ᾱ_t z + √(1 − ᾱ_t) ε; the loss is the mean of (U(z_t, t, conditioning) − ε)²,
-/// or against v, as the model predicts. Only the representation is trained, by AdamW. NeTI, section
-/// 4 (https://arxiv.org/abs/2305.15391).
+/// Per sample: a picture, perhaps mirrored; a prompt with the placeholder in it; t ~ U{0 … 999}; ε ~ N(0, I);
+/// how many units nested dropout keeps; and the loss of `DenoisingLoss`. Only the representation is trained, by
+/// AdamW. NeTI, section 4 (https://arxiv.org/abs/2305.15391).
 ///
-/// The trainer emits events and takes commands; it draws nothing on a screen and writes no file
-/// except the checkpoints that its caller's `save` makes.
+/// The trainer emits events and takes commands; it draws nothing on a screen and writes no file except the
+/// checkpoints that its caller's `save` makes.
 public final class Trainer {
   public let configuration: RunConfiguration
   public let commands = TrainingCommands()
-  /// What is being learned.
-  public let representation: any ConceptRepresentation
+  /// The concept as it is now.
+  public private(set) var concept: Concept
 
+  let optimizer: AdamW
+  let processes: any TrainingProcesses
+  private let keys: RandomKeys
   private let model: StableDiffusion
   private let unet: UNet
   private let conditioner: SpaceTimeConditioner
-  /// The templates, then the captions.
-  private let prompts: [ConceptPrompt]
-  /// Per picture, its caption's index in `prompts`, if it has one.
-  private let captions: [Int?]
-  /// Where the loss counts; nil everywhere.
-  private let weights: LossWeights?
-  private let latents: LatentCache
-  private let samples: TrainingSamples
   private let schedule: NoiseSchedule
-  private let optimizer: AdamW
+  private let data: TrainingData
   private let learningRate: LearningRate
-  private let about: Concept.About
-  private let placeholder: Tensor
-  private let processes: (any TrainingProcesses)?
-  private var completedSteps = 0
   /// Whether any of several processes was asked to stop.
   private var allStop = false
 
-  /// Prepares a run: encodes the pictures, makes the representation or takes it from `checkpoint`.
+  /// Prepares a run: encodes the pictures, makes the concept or takes it from `checkpoint`.
   ///
   /// - Parameters:
   ///   - examples: already prepared to the training size (see `TrainingPictures`).
   ///   - configuration: resolved: no field that decides the result is left open.
-  ///   - start: a concept to begin at, with a fresh optimiser, instead of a random mapper.
   ///   - checkpoint: what to go on from; of several processes, the first's counts.
   ///   - processes: those that share the run; its batch is that of all together.
   ///   - notice: receives one line for each thing the user should know.
-  public init(
+  public convenience init(
     model: StableDiffusion, examples: [TrainingExample], configuration: RunConfiguration,
-    startingFrom start: Concept? = nil,
-    resuming checkpoint: Checkpoint? = nil, processes: (any TrainingProcesses)? = nil,
+    resuming checkpoint: Checkpoint? = nil, processes: any TrainingProcesses = SingleProcess(),
     notice: (String) -> Void = { _ in }
   ) throws {
-    guard !examples.isEmpty else { throw NeTIError("there are no pictures to learn from") }
-    let pictures = examples.map(\.picture)
-    self.configuration = configuration
-    self.processes = processes
-    if let processes { try Self.check(processes, configuration, examples) }
-    self.model = model
-    let keys = DrawKeys(seed: UInt64(configuration.optim.seed ?? 0))
-
-    let vae = try model.vae
-    latents = try LatentCache(pictures, vae: vae, scalingFactor: model.scalingFactor, device: model.device)
-    model.release(.vae)
-    weights = try LossWeights(
-      examples, height: latents.latentShape[1], width: latents.latentShape[2], device: model.device)
-
-    let encoder = try model.textEncoder
-    let category = try CategoryToken(configuration.data.superCategoryToken, model.tokenizer)
-    if let line = category.notice { notice(line) }
-    let row = try encoder.tokenEmbedding.selected(0, category.id).to(.float32, device: .cpu, copy: true)
-    let base = try model.baseIdentity
-    let layerCount = base.layers.count
-    if let checkpoint {
-      if let warning = try checkpoint.concept.check(against: base) { notice(warning) }
-      representation = checkpoint.concept.representation
-      placeholder = checkpoint.concept.placeholder
-      completedSteps = checkpoint.concept.about.steps
-    } else if let start {
-      if let warning = try start.check(against: base) { notice(warning) }
-      representation = start.representation
-      placeholder = start.placeholder
-    } else {
-      representation = try configuration.model.representation.type.init(
-        startingAs: configuration.model.representationSettings, row: row, layerCount: layerCount, keys: keys)
-      placeholder = row
-    }
-    about = Concept.About(
-      token: configuration.data.placeholderToken, category: configuration.data.superCategoryToken, base: base,
-      steps: completedSteps, training: configuration.withoutPaths().resolvedYAML())
-
-    let prompter = try ConceptPrompter(model.tokenizer, [.init(token: configuration.data.placeholderToken)])
-    let templates = try configuration.data.learnableProperty.templates.map { try prompter($0) }
-    (prompts, captions) = try Self.withCaptions(templates, examples, prompter, notice)
-    conditioner = try SpaceTimeConditioner(encoder, concepts: [representation], layerCount: layerCount)
-    unet = try model.unet
-    schedule = try NoiseSchedule(model.schedulerConfiguration)
-    samples = TrainingSamples(
-      keys: keys, pictureCount: pictures.count, repeats: configuration.data.repeats,
-      templateCount: templates.count,
-      timestepCount: schedule.alphasCumprod.count, latentShape: latents.latentShape)
-
-    let optim = configuration.optim
-    var options = AdamW.Options()
-    options.beta1 = optim.adamBeta1
-    options.beta2 = optim.adamBeta2
-    options.epsilon = optim.adamEpsilon
-    options.weightDecay = optim.adamWeightDecay
-    let parameters = representation.parameters.map(\.tensor)
-    for p in parameters { try p.requireGradient() }
-    optimizer = try AdamW(parameters, options)
-    learningRate = optim.learningRateSchedule()
-    if let checkpoint {
-      for (a, b) in zip(optimizer.averages, checkpoint.averages) { try a.copy(from: b) }
-      for (a, b) in zip(optimizer.squareAverages, checkpoint.squareAverages) { try a.copy(from: b) }
-      try optimizer.setStepCount(completedSteps)
-    }
-    if let processes { try takeOver(from: processes) }
+    try self.init(
+      model: model, examples: examples,
+      prompts: TrainingPrompts(configuration.data, examples, model.tokenizer), configuration: configuration,
+      resuming: checkpoint, processes: processes, notice: notice)
   }
 
-  /// Throws when the step's samples cannot be shared equally, or the processes do not train the same.
-  private static func check(
-    _ processes: any TrainingProcesses, _ configuration: RunConfiguration, _ examples: [TrainingExample]
+  /// As above, with the words of the run checked already.
+  init(
+    model: StableDiffusion, examples: [TrainingExample], prompts: TrainingPrompts,
+    configuration: RunConfiguration, resuming checkpoint: Checkpoint?, processes: any TrainingProcesses,
+    notice: (String) -> Void
   ) throws {
-    let samples = configuration.optim.samplesPerStep
-    guard samples % processes.count == 0 else {
-      throw NeTIError(
-        "a step's \(samples) samples (batch × accumulation of the run) cannot be shared equally by "
-          + "\(processes.count) processes; choose a number of processes that divides them")
-    }
-    try processes.requireSame(configuration.identity + TrainingExample.fingerprint(examples))
-  }
+    guard !examples.isEmpty else { throw NeTIError("there are no pictures to learn from") }
+    self.configuration = configuration
+    self.model = model
+    self.processes = processes
+    let start = try TrainingStart(configuration, resuming: checkpoint)
+    try processes.requireSame(configuration, examples)
 
-  /// Every process begins where the first is.
-  private func takeOver(from processes: any TrainingProcesses) throws {
-    // Two numbers, each exact in a Float.
-    let large = 1 << 16
-    let steps = try Tensor([Float(completedSteps / large), Float(completedSteps % large)])
-    try withoutGradients {
-      try processes.broadcast(
-        [steps] + (representation.parameters + representation.buffers).map(\.tensor)
-          + optimizer.averages + optimizer.squareAverages)
-    }
-    let parts = try steps.integers()
-    completedSteps = parts[0] * large + parts[1]
+    keys = RandomKeys(seed: UInt64(configuration.optim.seed ?? 0))
+    schedule = try NoiseSchedule(model.schedulerConfiguration)
+    data = try TrainingData(
+      examples, prompts, model, repeats: configuration.data.repeats,
+      timesteps: schedule.alphasCumprod.count, keys: keys)
+
+    if let line = prompts.category.notice { notice(line) }
+    concept = try start.concept(model, prompts.category, keys, notice)
+    prompts.notices.forEach(notice)
+    conditioner = try SpaceTimeConditioner(
+      model.textEncoder, concepts: [concept.representation], layerCount: concept.about.base.layers.count)
+    unet = try model.unet
+
+    let trained = concept.representation.parameters.map(\.tensor)
+    for p in trained { try p.requireGradient() }
+    optimizer = try AdamW(trained, AdamW.Options(configuration.optim))
+    learningRate = configuration.optim.learningRateSchedule()
+    try checkpoint?.restore(optimizer)
+    completedSteps = try processes.takeOver(
+      step: completedSteps,
+      trained + concept.representation.buffers.map(\.tensor) + optimizer.averages + optimizer.squareAverages)
     try optimizer.setStepCount(completedSteps)
   }
 
-  /// As above, for pictures without captions and masks.
-  public convenience init(
-    model: StableDiffusion, pictures: [Picture], configuration: RunConfiguration,
-    startingFrom start: Concept? = nil, resuming checkpoint: Checkpoint? = nil
-  ) throws {
-    try self.init(
-      model: model, examples: pictures.map { TrainingExample($0) }, configuration: configuration,
-      startingFrom: start, resuming: checkpoint)
+  private(set) var completedSteps: Int {
+    get { concept.about.steps }
+    set { concept.about.steps = newValue }
   }
 
-  /// The templates and after them the captions, and where each picture's is.
-  static func withCaptions(
-    _ templates: [ConceptPrompt], _ examples: [TrainingExample], _ prompter: ConceptPrompter,
-    _ notice: (String) -> Void
-  ) throws -> ([ConceptPrompt], [Int?]) {
-    var prompts = templates
-    let indices = try examples.map { example -> Int? in
-      guard let caption = example.caption else { return nil }
-      do { prompts.append(try prompter(caption)) } catch let e as NeTIError {
-        throw NeTIError("the caption of \(example.name): \(e.message)")
-      }
-      if let cut = prompts.last?.cutOff, !cut.isEmpty {
-        notice("the caption of \(example.name) is longer than the model reads; “\(cut)” was cut off")
-      }
-      return prompts.count - 1
-    }
-    return (prompts, indices)
-  }
-
-  // MARK: Running
-
-  /// The concept as it is now.
-  public func concept() -> Concept {
-    var about = about
-    about.steps = completedSteps
-    return Concept(representation, about: about, placeholder: placeholder)
-  }
+  // MARK: The loop
 
   /// Trains up to the configured number of steps, or until asked to stop.
   ///
@@ -203,208 +108,111 @@ public final class Trainer {
   ) throws -> Concept {
     let total = configuration.optim.maxTrainSteps
     try listener(.started(from: completedSteps, to: total))
-    var lastSave = ContinuousClock.now
-    var saved = completedSteps
+    var saved = Saved(step: completedSteps)
     func checkpoint() throws {
-      let file = try save(completedSteps, snapshot(copied: false)())
-      lastSave = .now
-      saved = completedSteps
-      try listener(.checkpoint(step: completedSteps, file: file))
+      guard let (step, file) = try commands.saveLastStep() else { return }
+      saved = Saved(step: step)
+      try listener(.checkpoint(step: step, file: file))
     }
-    let isFirst = processes?.isFirst ?? true
-    if completedSteps > 0, isFirst { try offerLastStep(save) }
-    while completedSteps < total, processes == nil ? !commands.stopRequested : !allStop {
+    if completedSteps > 0 { try keepLastStep(save) }
+    while completedSteps < total, !isStopping {
       let start = ContinuousClock.now
       let rate = learningRate(completedSteps)
-      let loss: Double
-      do {
-        loss = try step(completedSteps, learningRate: rate)
-      } catch let e as NonFiniteLoss {
-        // The step before, as it was: this one may have spoiled the mapper already.
-        if saved < completedSteps { _ = try commands.saveLastStep() }
-        throw NeTIError(
-          "the loss or the mapper became \(e.loss) in step \(completedSteps + 1), so that step was not taken"
-            + (completedSteps > 0 ? " and step \(completedSteps) is saved. " : ". ")
-            + "Try a smaller learning rate (this step's was \(rate))"
-            + (configuration.optim.mixedPrecision == .no ? "" : " or --precision fp32"))
-      } catch let e as LostProcess {
-        if saved < completedSteps { _ = try commands.saveLastStep() }
-        throw NeTIError(
-          "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))"
-            + (isFirst && completedSteps > 0 ? "; step \(completedSteps) is saved" : "")
-            + ". Go on by starting all of them again with --resume")
-      }
+      let loss = try guarded(saved, rate) { try update(rate) }
       completedSteps += 1
-      guard isFirst else { continue }
-      try offerLastStep(save)
-      let time = (ContinuousClock.now - start).components
-      let seconds = Double(time.seconds) + Double(time.attoseconds) * 1e-18
+      guard processes.isFirst else { continue }
+      try keepLastStep(save)
+      let seconds = (ContinuousClock.now - start) / .seconds(1)
       try listener(
         .step(TrainingStep(step: completedSteps, loss: loss, learningRate: rate, seconds: seconds)))
-      let due =
-        completedSteps % max(configuration.log.saveSteps, 1) == 0
-        || ContinuousClock.now - lastSave > Self.saveInterval
-      if due || commands.takeCheckpoint() { try checkpoint() }
-      let every = configuration.eval.validationSteps
-      if let validate,
-        (every > 0 && completedSteps % every == 0) || commands.takeSamples()
-      {
-        let pictures = try withoutGradients { try validate(concept()) }
+      if isCheckpointDue(saved) { try checkpoint() }
+      if let validate, completedSteps.isMultiple(of: configuration.eval.validationSteps) {
+        let pictures = try withoutGradients { try validate(concept) }
         // None when a request to stop came meanwhile.
         if !pictures.isEmpty { try listener(.samples(step: completedSteps, pictures: pictures)) }
       }
     }
-    // Nobody leaves while another may still be receiving the last sums; nothing is lost if one does.
-    var none: [Float] = [0]
-    try? processes?.sum(&none)
-    if saved < completedSteps, isFirst { try checkpoint() }
-    return concept()
+    processes.leave()
+    if saved.step < completedSteps, processes.isFirst { try checkpoint() }
+    return concept
   }
 
-  /// Checkpoints come at least this often.
-  static let saveInterval: Duration = .seconds(600)
-
-  private struct NonFiniteLoss: Error { let loss: Double }
-
-  /// What a checkpoint of this moment holds.
-  ///
-  /// - Parameter copied: whether the next step leaves it as it is.
-  private func snapshot(copied: Bool) throws -> () throws -> Data {
-    func kept(_ t: Tensor) throws -> Tensor { try copied ? t.clone() : t }
-    let concept = concept()
-    return try withoutGradients {
-      let tensors = try concept.tensors.map { ($0, try kept($1)) }
-      let averages = try optimizer.averages.map(kept)
-      let squareAverages = try optimizer.squareAverages.map(kept)
-      return {
-        try Checkpoint.encode(
-          concept, tensors: tensors, averages: averages, squareAverages: squareAverages)
-      }
-    }
-  }
-
-  /// Gives the commands a copy of this step, so that a signal can save it while the next one runs.
-  private func offerLastStep(_ save: @escaping (Int, Data) throws -> URL) throws {
-    let (step, frozen) = (completedSteps, try snapshot(copied: true))
-    commands.completed(step: step) { try save(step, frozen()) }
-  }
+  private var isStopping: Bool { processes.count > 1 ? allStop : commands.stopRequested }
 
   // MARK: One step
 
-  /// Samples that run as one batch. Micro-batches are merged while pictures are small, where a
-  /// larger batch is faster; the draws, and so the result but for rounding, do not depend on it.
-  ///
-  /// - Parameters:
-  ///   - microBatch: samples that have to run together.
-  ///   - perStep: of one process.
-  ///   - area: positions of a picture's latents.
-  public static func samplesPerPass(
-    microBatch: Int, perStep: Int, area: Int, positions: Int = Trainer.latentPositionsPerPass
-  ) -> Int {
-    let micro = max(1, microBatch)
-    return min(max(micro, positions / max(area, 1) / micro * micro), max(perStep, 1))
-  }
-  public static let latentPositionsPerPass = 4096
-
-  package var latentPositionsPerPass = Trainer.latentPositionsPerPass
-
-  /// One update; returns the loss.
-  private func step(_ step: Int, learningRate: Double) throws -> Double {
-    // Of several processes, each takes an equal run of the step's samples.
+  /// One step of AdamW on the mean loss of the step's samples; returns the loss.
+  private func update(_ learningRate: Double) throws -> Double {
     let perStep = configuration.optim.samplesPerStep
-    let own = perStep / (processes?.count ?? 1)
-    let begin = step * perStep + own * (processes?.rank ?? 0)
+    let own = processes.part(of: perStep)
     let perPass = Self.samplesPerPass(
-      microBatch: configuration.optim.trainBatchSize / (processes?.count ?? 1), perStep: own,
-      area: latents.latentShape[1] * latents.latentShape[2], positions: latentPositionsPerPass)
+      microBatch: configuration.optim.trainBatchSize / processes.count, perStep: own.count,
+      area: data.latentArea, positions: latentPositionsPerPass)
     var loss = 0.0
-    for start in stride(from: 0, to: own, by: perPass) {
-      let count = min(perPass, own - start)
+    for start in stride(from: own.lowerBound, to: own.upperBound, by: perPass) {
+      let count = min(perPass, own.upperBound - start)
       let part =
-        try denoisingLoss(step: step, first: begin + start, count: count)
+        try meanLoss(step: completedSteps, first: completedSteps * perStep + start, count: count)
         * (Double(count) / Double(perStep))
       // Before the value is asked for, so that a GPU need not wait for the next thing to do.
       try part.backward()
       loss += try part.item()
       guard loss.isFinite else { break }
     }
-    if let processes {
-      let sums = try processes.sumGradients(
-        optimizer.parameters, others: [Float(loss), commands.stopRequested ? 1 : 0])
-      loss = Double(sums[0])
-      allStop = sums[1] > 0
-    }
-    guard loss.isFinite else {
-      optimizer.clearGradients()
-      throw NonFiniteLoss(loss: loss)
-    }
-    // A gradient that overflowed would spoil the mapper although the loss was still finite.
-    for p in optimizer.parameters {
-      guard let g = p.gradient, try g.norm().item().isFinite else {
-        optimizer.clearGradients()
-        throw NonFiniteLoss(loss: .nan)
-      }
-    }
+    (loss, allStop) = try processes.sumGradients(
+      of: optimizer.parameters, loss: loss, stop: commands.stopRequested)
+    try requireFinite(loss)
     try optimizer.step(learningRate: learningRate)
     optimizer.clearGradients()
-    for p in optimizer.parameters {
-      guard try p.detached().norm().item().isFinite else { throw NonFiniteLoss(loss: .infinity) }
-    }
+    try requireFiniteParameters()
     return loss
   }
 
-  /// The mean denoising loss of samples first ..< first + count.
-  private func denoisingLoss(step: Int, first: Int, count: Int) throws -> Tensor {
-    let draws = try (0..<count).map { try samples.draw(step: step, number: first + $0) }
-    let device = model.device
-    let clean = try Tensor.stacked(
-      try draws.map {
-        try latents.sample(picture: $0.picture, flipped: $0.flipped, noise: $0.posterior.to(device: device))
-      }, 0)
-    let noise = try Tensor.stacked(draws.map(\.noise), 0).to(device: device)
-    let times = draws.map(\.timestep)
-
-    let sentences = draws.map { captions[$0.picture] ?? $0.template }
-    let used = Array(Set(sentences)).sorted()
-    let rows = zip(draws, sentences).map { d, sentence in
-      SpaceTimeConditioner.Sample(prompt: used.firstIndex(of: sentence) ?? 0, timestep: Double(d.timestep))
-    }
-    var keep: [[Int?]] = []
-    if let width = representation.truncationWidth {
-      keep = [
-        try NestedDropout.draw(
-          keys: samples.keys, step: step, firstSample: first, samples: count,
-          microBatch: configuration.optim.trainBatchSize, layers: conditioner.distinctLayers, width: width,
-          probability: configuration.model.nestedDropoutProb)
-      ]
-    }
-    let context = try conditioner(used.map { prompts[$0] }, samples: rows, keep: keep)
+  /// The mean loss of samples `first` ..< `first` + `count`.
+  private func meanLoss(step: Int, first: Int, count: Int) throws -> Tensor {
+    let batch = try data.batch(step: step, first: first, count: count)
+    let context = try conditioner(
+      batch.prompts, samples: batch.rows, keep: nestedDropout(step: step, first: first, count: count))
     return try schedule.loss(
-      unet: unet, clean: clean, noise: noise, timesteps: times, context: context,
-      predicting: model.predictionType,
-      weights: weights.map { w in
-        try .stacked(try draws.map { try w.weights(picture: $0.picture, flipped: $0.flipped) }, 0)
-      })
+      unet: unet, clean: batch.clean, noise: batch.noise, timesteps: batch.timesteps, context: context,
+      predicting: model.predictionType, weights: batch.weights)
   }
+
+  /// How many hidden units each layer and sample keeps, of the one concept; empty where none are ordered.
+  private func nestedDropout(step: Int, first: Int, count: Int) throws -> [[Int?]] {
+    guard let width = concept.representation.truncationWidth else { return [] }
+    return [
+      try NestedDropout.sample(
+        keys: keys, step: step, firstSample: first, samples: count,
+        microBatch: configuration.optim.trainBatchSize, layers: conditioner.distinctLayers, width: width,
+        probability: configuration.model.nestedDropoutProb)
+    ]
+  }
+
+  /// Samples that run as one batch. Micro-batches are merged while pictures are small, where a larger batch is
+  /// faster; what is sampled, and so the result but for rounding, does not depend on it.
+  ///
+  /// - Parameters:
+  ///   - microBatch: samples that have to run together.
+  ///   - perStep: of one process.
+  ///   - area: positions of a picture's latents.
+  static func samplesPerPass(
+    microBatch: Int, perStep: Int, area: Int, positions: Int = Trainer.latentPositionsPerPass
+  ) -> Int {
+    let micro = max(1, microBatch)
+    return min(max(micro, positions / max(area, 1) / micro * micro), max(perStep, 1))
+  }
+  static let latentPositionsPerPass = 4096
+
+  package var latentPositionsPerPass = Trainer.latentPositionsPerPass
 }
 
-extension NoiseSchedule {
-  /// The mean of (prediction − target)² in fp32, over all samples; with `weights` w [B, 1, h, w], the
-  /// mean over the samples of mean(w · (prediction − target)²) / mean(w).
-  func loss(
-    unet: UNet, clean: Tensor, noise: Tensor, timesteps: [Int], context: [CrossAttentionContext],
-    predicting: PredictionType, weights: Tensor? = nil
-  ) throws -> Tensor {
-    let noisy = try addNoise(clean, noise, timesteps: timesteps)
-    let t = try Tensor(timesteps.map { Float($0) }).to(device: clean.device)
-    let prediction = try unet(noisy, timesteps: t, context: context).to(.float32)
-    let target =
-      switch predicting {
-      case .epsilon: noise
-      case .vPrediction: try velocity(clean, noise, timesteps: timesteps)
-      case .sample: clean
-      }
-    guard let weights else { return try meanSquaredError(prediction, target) }
-    return try weightedSquaredError(prediction, target, weights: weights)
+extension AdamW.Options {
+  fileprivate init(_ optim: RunConfiguration.Optimization) {
+    self.init()
+    beta1 = optim.adamBeta1
+    beta2 = optim.adamBeta2
+    epsilon = optim.adamEpsilon
+    weightDecay = optim.adamWeightDecay
   }
 }

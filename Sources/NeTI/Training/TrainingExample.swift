@@ -8,7 +8,7 @@ public struct TrainingExample: Sendable, Equatable {
   /// The file's name, for messages.
   public var name: String
   public var picture: Picture
-  /// Its own sentence, with `{}` or the token where the concept goes; nil draws from the templates.
+  /// Its own sentence, with `{}` or the token where the concept goes; nil samples a template.
   public var caption: String?
   /// Where the loss counts, as brightness: white fully, black not at all; of the picture's size. Nil
   /// counts everywhere.

@@ -20,7 +20,6 @@ public struct TrainingPictures: Sendable {
   /// Files that were left out, one line each.
   public let warnings: [String]
 
-  public var names: [String] { examples.map(\.name) }
   public var pictures: [Picture] { examples.map(\.picture) }
 
   /// The pictures, captions and masks that `data` names, at `side` pixels.
@@ -111,7 +110,7 @@ public struct TrainingPictures: Sendable {
     guard !placeholder.isEmpty, caption.ranges(of: placeholder).count == 1 else {
       throw NeTIError(
         "\(url.path): a caption has the concept in it once, as {} or \(token), and this is \(quoted(caption)); "
-          + "correct it, or ignore captions with --data.use_captions false")
+          + "correct it, or ignore captions with `data.use_captions false`")
     }
     return caption
   }

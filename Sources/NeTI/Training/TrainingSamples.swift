@@ -3,14 +3,14 @@ import Torch
 /// Which picture, prompt, timestep and noise each global sample number gets: a pure function of the
 /// run's seed.
 struct TrainingSamples {
-  let keys: DrawKeys
+  let keys: RandomKeys
   let pictureCount: Int
   let repeats: Int
   let templateCount: Int
   let timestepCount: Int
   let latentShape: [Int]
 
-  struct Draw {
+  struct Sample {
     let picture: Int
     let flipped: Bool
     let template: Int
@@ -20,12 +20,12 @@ struct TrainingSamples {
     let noise: Tensor
   }
 
-  /// The draw of sample `number` (over the whole run) in update `step`.
-  func draw(step: Int, number: Int) throws -> Draw {
-    func source(_ purpose: DrawKeys.Purpose) throws -> RandomSource {
+  /// Sample `number` (over the whole run), in update `step`.
+  func sample(step: Int, number: Int) throws -> Sample {
+    func source(_ purpose: RandomKeys.Purpose) throws -> RandomSource {
       try keys.source(purpose, step: step, index: number)
     }
-    return Draw(
+    return Sample(
       picture: try picture(number),
       flipped: try source(.flip).uniform([1]).item() < 0.5,
       template: try source(.template).integers(in: 0..<templateCount, [1]).integers()[0],
@@ -34,7 +34,7 @@ struct TrainingSamples {
       noise: try source(.noise).normal(latentShape))
   }
 
-  /// The list of pictures × repeats is shuffled anew each pass and drawn without replacement.
+  /// The list of pictures × repeats is shuffled anew each pass and sampled without replacement.
   private func picture(_ number: Int) throws -> Int {
     let length = pictureCount * repeats
     let order = try keys.source(.order, index: number / length).permutation(length)

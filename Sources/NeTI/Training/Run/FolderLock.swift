@@ -30,6 +30,6 @@ final class FolderLock {
 public struct RunFolderInUse: Error, CustomStringConvertible {
   public let folder: URL
   public var description: String {
-    "another process trains in \(folder.path): wait for it, or choose another --output"
+    "another process trains in \(folder.path): wait for it, or choose another `output`"
   }
 }

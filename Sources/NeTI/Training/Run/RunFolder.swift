@@ -135,13 +135,11 @@ public final class RunFolder {
     }.sorted { $0.step > $1.step }
   }
 
-  /// The latest checkpoint that the caller finds good, with the names of later ones that it does not.
-  public func latestCheckpoint(
-    isValid: (Checkpoint) -> Bool
-  ) -> (checkpoint: Checkpoint?, broken: [String]) {
+  /// The latest checkpoint that `read` can read, with the names of later ones that it cannot.
+  public func latestCheckpoint<T>(_ read: (Checkpoint) -> T?) -> (checkpoint: T?, broken: [String]) {
     var broken: [String] = []
     for checkpoint in checkpoints() {
-      if isValid(checkpoint) { return (checkpoint, broken) }
+      if let read = read(checkpoint) { return (read, broken) }
       broken.append(checkpoint.url.lastPathComponent)
     }
     return (nil, broken)
@@ -160,7 +158,7 @@ public final class RunFolder {
   private static func check(_ folder: URL, resume: Bool) throws -> RunConfiguration? {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder) else { return nil }
-    guard isFolder.boolValue else { throw NeTIError("\(folder.path) is a file; name a folder with --output") }
+    guard isFolder.boolValue else { throw NeTIError("\(folder.path) is a file; name a folder with `output`") }
     let names: [String]
     do {
       names = try FileManager.default.contentsOfDirectory(atPath: folder.path)
@@ -175,13 +173,13 @@ public final class RunFolder {
       guard !resume else { return try configuration(of: folder) }
       let state = content.contains(conceptName) ? "a finished run" : "an unfinished run"
       throw NeTIError(
-        "\(folder.path) holds \(state)\(subject(of: folder)): go on with --resume, or choose another --output"
+        "\(folder.path) holds \(state)\(subject(of: folder)): go on with `resume`, or choose another `output`"
       )
     }
     // A process that was killed before it wrote its configuration leaves empty folders.
     if content.allSatisfy({ isEmptyFolder(folder.appending(path: $0)) }) { return nil }
     let some = content.prefix(3).map(quoted).joined(separator: ", ") + (content.count > 3 ? ", …" : "")
-    throw NeTIError("\(folder.path) is not empty (\(some)) and holds no run: choose another --output")
+    throw NeTIError("\(folder.path) is not empty (\(some)) and holds no run: choose another `output`")
   }
 
   private static func subject(of folder: URL) -> String {
@@ -200,7 +198,7 @@ public final class RunFolder {
     guard differences.isEmpty else {
       throw NeTIError(
         "\(folder.path) holds a run with other settings: \(differences.joined(separator: "; ")). "
-          + "Resume with the same settings, or choose another --output")
+          + "Resume with the same settings, or choose another `output`")
     }
   }
 

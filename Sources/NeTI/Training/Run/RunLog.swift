@@ -12,7 +12,7 @@ public struct RunEvent: Codable, Sendable, Equatable {
     case step
     /// A checkpoint was written.
     case checkpoint
-    /// Pictures were drawn.
+    /// Validation pictures were drawn.
     case sample
     /// Training ended or was stopped.
     case stop
@@ -25,30 +25,27 @@ public struct RunEvent: Codable, Sendable, Equatable {
   public var loss: Double?
   /// The learning rate of the update.
   public var learningRate: Double?
-  /// Seconds since the process began to train.
+  /// Wall time of the update.
   public var seconds: Double?
-  /// Training samples seen since the first step.
-  public var samples: Int?
-  /// Files written, relative to the run folder.
+  /// The names of the files written, in `checkpoints/` or `samples/` of the run folder.
   public var files: [String]?
-  /// Anything worth saying.
+  /// Of a start: what is learned from, to recognise it by.
   public var note: String?
 
   enum CodingKeys: String, CodingKey {
-    case kind, step, loss, seconds, samples, files, note
+    case kind, step, loss, seconds, files, note
     case learningRate = "lr"
   }
 
   public init(
     _ kind: Kind, step: Int, loss: Double? = nil, learningRate: Double? = nil, seconds: Double? = nil,
-    samples: Int? = nil, files: [String]? = nil, note: String? = nil
+    files: [String]? = nil, note: String? = nil
   ) {
     self.kind = kind
     self.step = step
     self.loss = loss
     self.learningRate = learningRate
     self.seconds = seconds
-    self.samples = samples
     self.files = files
     self.note = note
   }

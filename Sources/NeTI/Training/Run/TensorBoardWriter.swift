@@ -1,7 +1,7 @@
 import Files
 public import Foundation
 
-/// Writes scalars, pictures and text to an event file that TensorBoard reads.
+/// Writes scalars and pictures to an event file that TensorBoard reads.
 ///
 /// A resumed run gets a new file beside the old ones, which begins with a note that hides what the
 /// interrupted run wrote from the resumed step on. Formats: tensorflow's `event.proto` and
@@ -49,27 +49,6 @@ public final class TensorBoardWriter {
     }
   }
 
-  /// A text (Markdown) at a step, shown on TensorBoard's page of texts.
-  public func text(_ tag: String, _ text: String, step: Int) throws {
-    var dimension = ProtobufMessage()
-    dimension.add(1, int: 1)
-    var shape = ProtobufMessage()
-    shape.add(2, message: dimension)
-    var tensor = ProtobufMessage()
-    tensor.add(1, int: 7)  // DT_STRING
-    tensor.add(2, message: shape)
-    tensor.add(8, text: text)
-    var plugin = ProtobufMessage()
-    plugin.add(1, text: "text")
-    var metadata = ProtobufMessage()
-    metadata.add(1, message: plugin)
-    try summary(step: step) {
-      $0.add(Field.tag, text: tag + "/text_summary")
-      $0.add(Field.tensor, message: tensor)
-      $0.add(Field.metadata, message: metadata)
-    }
-  }
-
   private enum Field {
     // Event
     static let wallTime: UInt64 = 1
@@ -81,8 +60,6 @@ public final class TensorBoardWriter {
     static let tag: UInt64 = 1
     static let simpleValue: UInt64 = 2
     static let image: UInt64 = 4
-    static let tensor: UInt64 = 8
-    static let metadata: UInt64 = 9
   }
 
   private func summary(step: Int, value fill: (inout ProtobufMessage) -> Void) throws {

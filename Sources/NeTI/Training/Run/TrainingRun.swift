@@ -8,12 +8,12 @@ import Torch
 ///
 /// What `neti train` does between reading its flags and drawing its progress bar.
 public final class TrainingRun {
-  public let folder: RunFolder
-  public let configuration: RunConfiguration
   public let trainer: Trainer
-  /// Lines for the user: recipes, categories of several tokens, checkpoints that were skipped.
+  /// Lines for the user: categories of several tokens, captions that are cut off, checkpoints that were skipped.
   public private(set) var notices: [String] = []
 
+  private let configuration: RunConfiguration
+  private let folder: RunFolder
   private let fingerprint: String
   private let log: RunLog
   private let board: TensorBoardWriter
@@ -24,71 +24,31 @@ public final class TrainingRun {
   /// - Parameters:
   ///   - resume: go on from the latest checkpoint that can be read.
   ///   - examples: prepared to `configuration.data.resolution`, or the model's own size.
-  ///   - processes: those that share the run, of which this one is the first; the others call `assist`.
+  ///   - processes: those that share the run, of which this one is the first; the others call
+  ///     `Trainer.assist`, and have no folder.
   /// - Throws: also when a run is resumed with other pictures, captions or masks than it began with.
   public init(
     folder url: URL, configuration: RunConfiguration, model: StableDiffusion, examples: [TrainingExample],
-    resume: Bool, processes: (any TrainingProcesses)? = nil
+    resume: Bool, processes: any TrainingProcesses = SingleProcess()
   ) throws {
     self.model = model
     self.configuration = configuration
     // Before the folder is made: a wrong word should leave nothing behind.
-    try Self.checkWords(configuration, model.tokenizer, examples)
+    let prompts = try TrainingPrompts(configuration.data, examples, model.tokenizer)
     folder = try RunFolder(url, configuration: configuration, resume: resume)
     fingerprint = "training data \(TrainingExample.fingerprint(examples))"
     if resume { try Self.checkData(fingerprint, folder) }
-    var lines: [String] = []
-    var checkpoint: Checkpoint?
-    if resume {
-      // Reading it is the check; what cannot be read is passed over for the one before.
-      let latest = folder.latestCheckpoint { candidate in
-        checkpoint = try? Checkpoint(contentsOf: candidate.url)
-        return checkpoint != nil
-      }
-      lines += latest.broken.map { "\($0) cannot be read and is passed over" }
-    }
+    // Reading it is the check; what cannot be read is passed over for the one before.
+    let (checkpoint, broken) =
+      resume ? folder.latestCheckpoint { try? Checkpoint(contentsOf: $0.url) } : (nil, [])
+    var lines = broken.map { "\($0) cannot be read and is passed over" }
     trainer = try Trainer(
-      model: model, examples: examples, configuration: configuration,
-      startingFrom: Self.start(configuration), resuming: checkpoint, processes: processes,
-      notice: { lines.append($0) })
+      model: model, examples: examples, prompts: prompts, configuration: configuration,
+      resuming: checkpoint, processes: processes, notice: { lines.append($0) })
     notices = lines
     let done = checkpoint?.concept.about.steps ?? 0
     log = try RunLog(folder.eventsFile, keepingThrough: done)
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
-  }
-
-  private static func start(_ configuration: RunConfiguration) throws -> Concept? {
-    try configuration.model.mapperCheckpointPath.map { try Concept(contentsOf: URL(filePath: $0)) }
-  }
-
-  /// Does the part of another process than the first in a shared run, and writes nothing.
-  ///
-  /// - Parameter begun: receives what the trainer can be told while it works.
-  /// - Returns: the steps that the run has in the end.
-  public static func assist(
-    configuration: RunConfiguration, model: StableDiffusion, examples: [TrainingExample],
-    processes: any TrainingProcesses, begun: (TrainingCommands) -> Void
-  ) throws -> Int {
-    try checkWords(configuration, model.tokenizer, examples)
-    let trainer = try Trainer(
-      model: model, examples: examples, configuration: configuration, startingFrom: start(configuration),
-      processes: processes)
-    begun(trainer.commands)
-    let concept = try trainer.run(
-      save: { _, _ in throw NeTIError("only the first process of a run saves it") }, listener: { _ in })
-    return concept.about.steps
-  }
-
-  /// Refuses a placeholder that the model knows as a word, a category without a word in it, and captions
-  /// that are no prompts.
-  private static func checkWords(
-    _ configuration: RunConfiguration, _ tokenizer: CLIPTokenizer, _ examples: [TrainingExample]
-  ) throws {
-    var tokenizer = tokenizer
-    let prompter = try ConceptPrompter(tokenizer, [.init(token: configuration.data.placeholderToken)])
-    _ = try Trainer.withCaptions([], examples, prompter) { _ in }
-    _ = try tokenizer.add(configuration.data.placeholderToken)
-    _ = try CategoryToken(configuration.data.superCategoryToken, tokenizer)
   }
 
   /// Refuses other training data than the last process of this run had, whose log says which.
@@ -99,7 +59,7 @@ public final class TrainingRun {
     else { return }
     throw NeTIError(
       "the pictures, captions or masks are not those that the run in \(folder.url.path) began with: "
-        + "put them back, or begin a new run in another --output")
+        + "put them back, or begin a new run in another `output`")
   }
 
   /// Trains until the last step or until asked to stop; the result is written only when it is whole.

@@ -1,16 +1,16 @@
 public import Torch
 
-/// Random draws that depend on what they are for, not on when they are made.
+/// Random numbers that depend on what they are for, not on when they are sampled.
 ///
-/// Each draw comes from a generator of its own, seeded by a hash of (run seed, purpose, step,
-/// index). How a batch is split, how many processes share it, the device and a resume so change no
-/// sample, and no generator's state has to be saved.
-public struct DrawKeys: Sendable, Equatable {
+/// Each comes from a generator of its own, seeded by a hash of (run seed, purpose, step, index). How a
+/// batch is split, how many processes share it, the device and a resume so change no sample, and no
+/// generator's state has to be saved.
+public struct RandomKeys: Sendable, Equatable {
   public let seed: UInt64
 
   public init(seed: UInt64) { self.seed = seed }
 
-  /// What a draw is for. Raw values are part of a run's identity: never renumber them.
+  /// What a number is for. Raw values are part of a run's identity: never renumber them.
   public enum Purpose: UInt64, Sendable {
     case frequencies = 1
     case initialisation = 2
@@ -24,7 +24,7 @@ public struct DrawKeys: Sendable, Equatable {
     case dropoutIndex = 10
   }
 
-  /// The generator of one draw.
+  /// The generator for one purpose, of one step and sample.
   public func source(_ purpose: Purpose, step: Int = 0, index: Int = 0) throws -> RandomSource {
     var h: UInt64 = 0x9E37_79B9_7F4A_7C15
     for word in [seed, purpose.rawValue, UInt64(step), UInt64(index)] {

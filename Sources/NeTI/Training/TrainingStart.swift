@@ -1,0 +1,42 @@
+import Diffusion
+import Foundation
+import Torch
+
+/// What a run begins with: a checkpoint's concept, the concept that the configuration names, or a new one.
+struct TrainingStart {
+  private let configuration: RunConfiguration
+  /// Nil for a new one.
+  private let given: Concept?
+  private let steps: Int
+
+  /// Reads the concept that the configuration names, where there is no checkpoint.
+  init(_ configuration: RunConfiguration, resuming checkpoint: Checkpoint?) throws {
+    self.configuration = configuration
+    steps = checkpoint?.concept.about.steps ?? 0
+    given =
+      try checkpoint?.concept
+      ?? configuration.model.mapperCheckpointPath.map { try Concept(contentsOf: URL(filePath: $0)) }
+  }
+
+  /// The concept of this run; a new one starts as the category's word.
+  ///
+  /// - Parameter notice: receives one line for each thing the user should know.
+  func concept(
+    _ model: StableDiffusion, _ category: CategoryToken, _ keys: RandomKeys, _ notice: (String) -> Void
+  ) throws -> Concept {
+    let base = try model.baseIdentity
+    if let warning = try given?.check(against: base) { notice(warning) }
+    let about = Concept.About(
+      token: configuration.data.placeholderToken, category: configuration.data.superCategoryToken, base: base,
+      steps: steps, training: configuration.withoutPaths().resolvedYAML())
+    if let given { return Concept(given.representation, about: about, placeholder: given.placeholder) }
+    let row = try model.textEncoder.tokenEmbedding.selected(0, category.id)
+      .to(.float32, device: .cpu, copy: true)
+    let asked = configuration.model
+    return Concept(
+      try asked.representation.type.init(
+        startingAs: asked.representationSettings, row: row, layerCount: base.layers.count, keys: keys),
+      about: about,
+      placeholder: row)
+  }
+}
