@@ -9,7 +9,7 @@ let libtorch = environment("LIBTORCH") ?? Context.packageDirectory + "/.libtorch
 // Where the binary looks for it; `scripts/install` has it look beside itself.
 let runPath = environment("NETI_RPATH") ?? libtorch + "/lib"
 
-// Several processes a run (docs/many-machines.md): asked for, since it leans on one version of libtorch.
+// Several processes a run (docs/many-machines.md): asked for, since it leans on headers that libtorch lacks in part.
 let isDistributed = environment("NETI_DISTRIBUTED") == "1"
 
 // What C++ over libtorch is compiled with.

@@ -5,11 +5,13 @@
     scripts/setup.py --from PATH   use an installed Python torch or an unpacked libtorch instead
     scripts/setup.py --check       only say whether everything is there
     scripts/setup.py --force       fetch again
+    scripts/setup.py --cuda        fetch the build for NVIDIA cards, with the CUDA libraries it links to
 
 With LIBTORCH set, libtorch is looked for there and nothing is fetched. Otherwise it comes from the
-PyTorch wheel: the CPU build from the index that pip is configured with, else from PyTorch's own CPU
-index, else the default build with the CUDA libraries it links to. No Python environment is changed.
-A second run does nothing. Every failure is one line, and exit code 1.
+PyTorch wheel: the newest tested version whose CPU build is in the index that pip is configured with, else
+in PyTorch's own CPU index. The build for NVIDIA cards (some GB) is fetched where that fails and there is
+such a card, or when it is asked for. What is there already stays, whatever its version, from 2.11 on. No
+Python environment is changed. A second run does nothing. Every failure is one line, and exit code 1.
 """
 import argparse
 import base64
@@ -26,7 +28,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-VERSION = "2.13.0"
+# Every test was run with these, oldest first; Runtime.testedVersions in Sources/Torch/Device.swift says the same.
+TESTED = ("2.11.0", "2.13.0", "2.15.0")
+# What Sources/CTorch compiles with.
+OLDEST = (2, 11)
 ROOT = Path(__file__).resolve().parent.parent
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Any Python's wheel will do, since only the C++ part is taken; this one is asked for.
@@ -40,7 +45,9 @@ LIBRARIES = {"libturbojpeg": (["libturbojpeg0-dev"], ["jpeg-turbo"]),
 if sys.platform != "darwin":  # macOS has CryptoKit
     LIBRARIES["libcrypto"] = (["libssl-dev"], ["openssl"])
 LIBRARY = "dylib" if sys.platform == "darwin" else "so"
-ELSE = "or set LIBTORCH to an unpacked libtorch %s, or run scripts/setup.py --from PATH" % VERSION
+ELSE = "or set LIBTORCH to an unpacked libtorch, %d.%d or newer, or run scripts/setup.py --from PATH" % OLDEST
+OUT_OF_REACH = "not reachable"
+FOR_CARDS = "pip's index, build for NVIDIA cards"
 NETWORK = ("Retrying (", "connection", "Connection", "timed out", "name resolution", "SSLError", "ProxyError")
 
 
@@ -78,9 +85,9 @@ def problem_with(folder):
         return "has no include folder"
     if not (folder / ("lib/libtorch_cpu." + LIBRARY)).is_file():
         return "has no lib/libtorch_cpu." + LIBRARY
-    found, wanted = version_of(folder), VERSION.rsplit(".", 1)[0]
-    if found.rsplit(".", 1)[0] != wanted:
-        return "holds torch %s, and %s is needed" % (found or "of an unknown version", wanted)
+    found = version_of(folder)
+    if not found or tuple(map(int, found.split("."))) < OLDEST:
+        return "holds torch %s, and %d.%d or newer is needed" % ((found or "of an unknown version",) + OLDEST)
     return None
 
 
@@ -90,7 +97,7 @@ def installed(target):
         version = (target / "version").read_text().strip()
     except OSError:
         return None
-    return version if version.split("+")[0] == VERSION and problem_with(target) is None else None
+    return version if version and problem_with(target) is None else None
 
 
 # ---- fetching
@@ -104,11 +111,16 @@ def wheel_platforms():
             raise Failure("this Linux has %s; PyTorch's libraries need glibc 2.28 or newer"
                           % (" ".join((libc, release)).strip() or "no glibc"))
         arch = "x86_64" if machine in ("x86_64", "amd64") else "aarch64"
-        return ["manylinux_2_%s_%s" % (n, arch) for n in (28, 27, 26, 24, 17)] + ["manylinux2014_" + arch]
+        return ["manylinux_2_%s_%s" % (n, arch) for n in range(28, 16, -1)] + ["manylinux2014_" + arch]
     if system == "Darwin" and machine == "arm64":
         return ["macosx_14_0_arm64"]
-    raise Failure("PyTorch %s has no build for %s on %s; Linux (x86-64, ARM) and macOS (Apple silicon) have one"
-                  % (VERSION, system or "this system", machine or "this processor"))
+    raise Failure("PyTorch has no build for %s on %s; Linux (x86-64, ARM) and macOS (Apple silicon) have one"
+                  % (system or "this system", machine or "this processor"))
+
+
+def has_nvidia_card():
+    """Whether the system knows an NVIDIA card: by its driver's devices, or by its tool."""
+    return any(Path("/dev").glob("nvidia*")) or shutil.which("nvidia-smi") is not None
 
 
 def find_pip():
@@ -145,7 +157,7 @@ def pip_download(pip, requirements, folder, *options):
     if "No space left" in text:
         raise OSError(errno.ENOSPC, "No space left on device")
     if any(sign in text for sign in NETWORK):
-        raise Unavailable("not reachable")
+        raise Unavailable(OUT_OF_REACH)
     if "No matching distribution" in text:
         raise Unavailable("does not have it")
     raise Unavailable(errors[-1] if errors else "pip failed with code %d" % run.returncode)
@@ -160,30 +172,46 @@ def is_whole(wheel):
         return False
 
 
-def fetch_wheel(partial):
-    """The PyTorch wheel, from the first source that has it; and the pip that fetched it."""
+def sources(versions, cuda):
+    """(what it is called, pip's requirement, pip's options), the best first. A source is asked for every version
+    before the next source is: a second index is often out of reach."""
+    newest_first = sorted(versions, key=lambda v: tuple(map(int, v.split("."))), reverse=True)
+    # On a Mac the only build is the default one. On Linux that is for NVIDIA cards, on ARM, too.
+    local = "" if sys.platform == "darwin" else "+cpu"
+    found = []
+    if not cuda or not local:
+        for name, options in (("pip's index", []), ("PyTorch's CPU index", ["--index-url", CPU_INDEX])):
+            found += [(name, "torch==%s%s" % (v, local), options) for v in newest_first]
+    if local and (cuda or has_nvidia_card()):
+        found += [(FOR_CARDS, "torch==" + v, []) for v in newest_first]
+    return found
+
+
+def fetch_wheel(partial, versions, cuda):
+    """The PyTorch wheel of one of these versions, from the first source that has one; and the pip that fetched it."""
     cache = partial / "wheels"
-    for kept in cache.glob("torch-%s*.whl" % VERSION):
-        if is_whole(kept):
-            return kept, None
-        say("%s was only half there; fetching it again" % kept.name)
-        kept.unlink()
+    choices, reasons = sources(versions, cuda), {}
+    for _, requirement, _ in choices:
+        for kept in cache.glob("torch-%s-*.whl" % requirement.split("==")[1]):
+            if is_whole(kept):
+                return kept, None
+            say("%s was only half there; fetching it again" % kept.name)
+            kept.unlink()
     wheel_platforms()
-    pip, default = find_pip(), ["torch==" + VERSION]
-    cpu = ["torch==%s+cpu" % VERSION]
-    sources = [("pip's index", cpu, []), ("PyTorch's CPU index", cpu, ["--index-url", CPU_INDEX]),
-               ("pip's index, default build", default, [])]
-    if sys.platform == "darwin" or platform.machine().lower() in ("aarch64", "arm64"):
-        sources = [("pip's index", default, []), ("PyTorch's CPU index", default, ["--index-url", CPU_INDEX])]
-    reasons = []
-    for name, requirement, options in sources:
+    pip = find_pip()
+    for name, requirement, options in choices:
+        if reasons.get(name) == OUT_OF_REACH:
+            continue
         try:
-            say("fetching %s from %s" % (requirement[0], name))
-            pip_download(pip, requirement, cache, "--no-deps", *options)
-            return next(cache.glob("torch-%s*.whl" % VERSION)), pip
+            say("fetching %s from %s" % (requirement, name))
+            pip_download(pip, [requirement], cache, "--no-deps", *options)
+            return next(cache.glob("torch-%s-*.whl" % requirement.split("==")[1])), pip
         except Unavailable as e:
-            reasons.append("%s: %s" % (name, e))
-    raise Failure("cannot fetch libtorch (%s): check the network, %s" % ("; ".join(reasons), ELSE))
+            reasons[name] = str(e)
+    hint = "" if FOR_CARDS in reasons or sys.platform == "darwin" else (
+        "; --cuda fetches the build for NVIDIA cards, which runs without one, too (some GB)")
+    raise Failure("cannot fetch libtorch (%s): check the network, %s%s"
+                  % ("; ".join("%s: %s" % r for r in reasons.items()), ELSE, hint))
 
 
 # ---- unpacking
@@ -275,10 +303,10 @@ def inside(name):
     return licence.group(1) if licence else None
 
 
-def fetch(root):
-    """Fills root/.libtorch; returns the version."""
+def fetch(root, versions=TESTED, cuda=False):
+    """Fills root/.libtorch with the newest of these versions that is to be had; returns it."""
     target, partial = root / ".libtorch", root / ".libtorch.partial"
-    wheel, pip = fetch_wheel(partial)
+    wheel, pip = fetch_wheel(partial, versions, cuda)
     version = wheel.name.split("-")[1]
     new = partial / "new"
     shutil.rmtree(new, ignore_errors=True)
@@ -292,6 +320,8 @@ def fetch(root):
     take(wheel, lambda n: new / inside(n) if inside(n) else None)
     add_cuda(wheel, pip, partial, new / "lib")
     problem = problem_with(new)
+    if not problem and version_of(new) != version.split("+")[0]:
+        problem = "holds torch " + version_of(new)
     if problem:
         raise Failure("%s %s" % (wheel.name, problem))
     put(new, target, version)
@@ -398,13 +428,13 @@ def libtorch(a, root):
     version = installed(root / ".libtorch")
     if a.check and not version:
         raise Failure("libtorch is not set up: run scripts/setup.py")
-    if a.check or (version and not a.force and not a.source):
+    if a.check or (version and not a.force and not a.source and not a.cuda):
         return "libtorch %s is in .libtorch" % version, False
     with alone(root):
         # Another set-up may have finished while this one waited.
         version = installed(root / ".libtorch")
-        if not version or a.force or a.source:
-            version = use(a.source, root) if a.source else fetch(root)
+        if not version or a.force or a.source or a.cuda:
+            version = use(a.source, root) if a.source else fetch(root, cuda=a.cuda)
     return "libtorch %s is now in .libtorch" % version, True
 
 
@@ -413,6 +443,7 @@ def main(arguments=None, root=ROOT):
     p.add_argument("--from", dest="source", metavar="PATH", help="an installed torch or an unpacked libtorch")
     p.add_argument("--check", action="store_true", help="change nothing")
     p.add_argument("--force", action="store_true", help="fetch again")
+    p.add_argument("--cuda", action="store_true", help="fetch the build for NVIDIA cards (some GB)")
     p.add_argument("--quiet", action="store_true", help="say nothing when there is nothing to do")
     a = p.parse_args(arguments)
     try:

@@ -21,10 +21,10 @@ struct HeldOut: ParsableCommand {
   @Option(help: "Training seeds.") var seeds = 3
   @Option(
     help:
-      "Steps after which the losses are measured, such as 50,100; the recipe's when left out, for ti also five times them."
+      "Steps after which the losses are measured, such as 50,100; the model's when left out, for ti also five times them."
   ) var at: String?
   @Option(help: "neti, ti, xti, time or space, separated by commas.") var representations = "neti,ti"
-  @Option(help: "Learning rate (already scaled); the recipe's when left out.") var learningRate: Double?
+  @Option(help: "Learning rate (already scaled); the model's when left out.") var learningRate: Double?
   @Option(help: "Results, one JSON object a line.") var results = "Benchmarks/results/held-out.jsonl"
   @Option(help: "Where the concepts are kept; nowhere when left out.") var keep: String?
   @Option(help: "Precision of the base model in training, fp32 or bf16. Losses are measured in fp32.")
@@ -47,7 +47,7 @@ struct HeldOut: ParsableCommand {
     Runtime.tuneAllocator()
     let names = try concepts?.split(separator: ",").map(String.init) ?? Self.examples()
     let folder = try ModelFolder(model)
-    let recipe = try Recipe.load(fromModelFolder: folder.url)
+    let defaults = try ModelDefaults.load(fromModelFolder: folder.url)
     for name in names {
       let category = try JSONFile.decode(Example.self, from: URL(filePath: "Examples/\(name).json")).category
       let base = try StableDiffusion(folder)
@@ -80,18 +80,18 @@ struct HeldOut: ParsableCommand {
               ("log.exp_name", name), ("optim.seed", String(seed)),
               ("model.representation", representation),
               ("eval.validation_prompts", "[]"),
-            ], recipe: { _ in recipe }
+            ], modelDefaults: { _ in defaults }
           ).configuration
           if let learningRate { (c.optim.learningRate, c.optim.scaleLr) = (learningRate, false) }
           let rate = c.optim.learningRateSchedule().base
-          let recipeSteps = c.optim.maxTrainSteps
+          let ownSteps = c.optim.maxTrainSteps
           let marks =
             try at?.split(separator: ",").map {
               guard let steps = Int($0), steps > 0 else {
                 throw ValidationError("--at: \($0) is not a number of steps")
               }
               return steps
-            } ?? (representation == "ti" ? [recipeSteps, 5 * recipeSteps] : [recipeSteps])
+            } ?? (representation == "ti" ? [ownSteps, 5 * ownSteps] : [ownSteps])
           let missing = marks.filter { steps in
             !lines.contains {
               $0.concept == name && $0.kind == representation && $0.seed == seed && $0.steps == steps

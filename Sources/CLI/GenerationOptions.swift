@@ -51,12 +51,12 @@ struct GenerationOptions: ParsableArguments {
     }
   }
 
-  /// `recipe` is the model's own, which decides where no flag does.
-  func settings(recipe: Recipe?) -> GenerationSettings {
+  /// `defaults` are the model's, which decide where no flag does.
+  func settings(defaults: ModelDefaults?) -> GenerationSettings {
     var s = GenerationSettings()
     s.seeds = seed.values.map { UInt64($0) }
     s.steps = steps
-    s.guidance = guidance ?? recipe?.guidance ?? 7.5
+    s.guidance = guidance ?? defaults?.guidance ?? 7.5
     s.scheduler = scheduler
     s.negativePrompt = negativePrompt
     s.width = width

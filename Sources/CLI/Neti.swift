@@ -37,6 +37,7 @@ struct Neti: ParsableCommand {
     Runtime.tuneAllocator()
     // A file-size limit then is an error of the write, as a full disk is, and not the end of the process.
     signal(SIGXFSZ, SIG_IGN)
+    if let v = Runtime.untestedVersion { note("neti: libtorch \(v) is used, which neti was not tested with") }
     do {
       var command = try parseAsRoot()
       try command.run()

@@ -1,4 +1,4 @@
-// Blocks of matrices: vectors of 16 lanes, oneDNN's small products, and the packing that they want.
+// Blocks of matrices: oneDNN's small products, and the packing that they want.
 //
 // The second factor of a product lies in groups of `group` rows, those of a column next to each other:
 // [K / group][N][group], with groups of two in bf16, as its instructions want it, and of one in fp32.
@@ -6,6 +6,8 @@
 #define CTORCH_BLOCKS_H
 
 #define AT_PER_OPERATOR_HEADERS
+#include "vectors.h"
+
 #include <ATen/core/Tensor.h>
 #include <ATen/native/CPUBlas.h>
 #include <c10/core/CPUAllocator.h>
@@ -17,16 +19,13 @@
 
 #include <immintrin.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define KERNEL __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 
 namespace {
 
-constexpr int64_t lanes = 16;
 /// Of a block.
 constexpr int64_t queries = 64;
 
-typedef float vec __attribute__((vector_size(64), aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(64), aligned(4)));
 typedef __bf16 half_vec __attribute__((vector_size(32), aligned(2)));
 typedef __bf16 pair_vec __attribute__((vector_size(64), aligned(2)));
@@ -67,8 +66,6 @@ void multiply(int64_t M, int64_t N, int64_t K, const __bf16 *a, int64_t lda, con
 
 // ---- vectors
 
-INLINE vec &at(float *p) { return *reinterpret_cast<vec *>(p); }
-INLINE const vec &at(const float *p) { return *reinterpret_cast<const vec *>(p); }
 INLINE void raise(vec &a, const vec &b) { a = b > a ? b : a; }
 
 /// x becomes eˣ, to 2 units in the last place; 0 or nearly so below −87. After Cephes' expf. NaN stays.
@@ -95,20 +92,17 @@ INLINE void store_group(float *to, int64_t stride, const vec &a, const vec &b) {
 }
 INLINE KERNEL void store_group(__bf16 *to, int64_t, const vec &a, const vec &b) {
   const half_vec x = __builtin_convertvector(a, half_vec), y = __builtin_convertvector(b, half_vec);
-  *reinterpret_cast<pair_vec *>(to) =
-      __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
-                              13, 29, 14, 30, 15, 31);
+  *reinterpret_cast<pair_vec *>(to) = __builtin_shufflevector(x, y, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24,
+                                                              9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
 /// A mask of the first `count` lanes.
 INLINE __mmask16 first(int64_t count) { return __mmask16((1 << count) - 1); }
 INLINE KERNEL void store_first(int64_t count, float *to, const vec &a) { _mm512_mask_storeu_ps(to, first(count), (__m512)a); }
 INLINE KERNEL void store_first(int64_t count, __bf16 *to, const vec &a) {
-  _mm256_mask_storeu_epi16(to, first(count), (__m256i)__builtin_convertvector(a, half_vec));
+  _mm256_mask_storeu_epi16(to, first(count), (__m256i) __builtin_convertvector(a, half_vec));
 }
 INLINE void store_row(float *to, const vec &a) { at(to) = a; }
-INLINE KERNEL void store_row(__bf16 *to, const vec &a) {
-  *reinterpret_cast<half_vec *>(to) = __builtin_convertvector(a, half_vec);
-}
+INLINE KERNEL void store_row(__bf16 *to, const vec &a) { *reinterpret_cast<half_vec *>(to) = __builtin_convertvector(a, half_vec); }
 
 // ---- packing
 

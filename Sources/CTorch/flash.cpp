@@ -36,7 +36,8 @@ constexpr int64_t fewest_keys = 16;
 /// Scores s [keys][queries] become unnormalised probabilities p, a second factor; the largest scores,
 /// their sums, and the output o [channels][queries] so far follow. Rows from `keys` to `height` become 0.
 template <class T>
-KERNEL void softmax(const float *s, int64_t keys, int64_t height, float scale, T *p, float *largest, float *sum, float *o, int64_t channels) {
+KERNEL void softmax(const float *s, int64_t keys, int64_t height, float scale, T *p, float *largest, float *sum, float *o,
+                    int64_t channels) {
   for (int64_t q = 0; q < queries; q += lanes) {
     vec most = at(largest + q);
     for (int64_t i = 0; i < keys; i++) raise(most, at(s + i * queries + q));
@@ -66,8 +67,8 @@ KERNEL void softmax(const float *s, int64_t keys, int64_t height, float scale, T
 /// From scores s and dP, both [keys][queries]: P as rows, and dS as rows and as a second factor, which are
 /// the same in fp32. Rows from `keys` to `height` of dS become 0.
 template <class T>
-KERNEL void differentiate(const float *s, const float *dp, int64_t keys, int64_t height, float scale, const float *log_sum, const float *d,
-                          T *p, T *ds, T *ds_factor) {
+KERNEL void differentiate(const float *s, const float *dp, int64_t keys, int64_t height, float scale, const float *log_sum,
+                          const float *d, T *p, T *ds, T *ds_factor) {
   for (int64_t q = 0; q < queries; q += lanes) {
     const vec offset = at(log_sum + q), mean = at(d + q);
     for (int64_t i = 0; i < height; i += 2) {
@@ -88,7 +89,8 @@ KERNEL void differentiate(const float *s, const float *dp, int64_t keys, int64_t
 
 // ---- forward
 
-template <class T> void forward(const Tensor &q, const Tensor &k, const Tensor &v, float scale, const Tensor &output, const Tensor &log_sums) {
+template <class T> void forward(const Tensor &q, const Tensor &k, const Tensor &v, float scale, const Tensor &output,
+                                const Tensor &log_sums) {
   const int64_t count = q.size(0) * q.size(1), L = q.size(2), S = k.size(2), D = q.size(3);
   const int64_t query_blocks = (L + queries - 1) / queries, key_blocks = (S + keys_forward - 1) / keys_forward;
   const int64_t width = std::min(keys_forward, up(S, 2));
@@ -127,13 +129,13 @@ template <class T> void forward(const Tensor &q, const Tensor &k, const Tensor &
 // ---- backward
 
 template <class T>
-void backward(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &output, const Tensor &log_sums, const Tensor &gradient,
-              float scale, const Tensor &gradient_q, const Tensor &gradient_k, const Tensor &gradient_v) {
+void backward(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &output, const Tensor &log_sums,
+              const Tensor &gradient, float scale, const Tensor &gradient_q, const Tensor &gradient_k, const Tensor &gradient_v) {
   const int64_t count = q.size(0) * q.size(1), L = q.size(2), S = k.size(2), D = q.size(3), channels = up(D, lanes);
   const int64_t query_blocks = (L + queries - 1) / queries, key_blocks = (S + keys_backward - 1) / keys_backward;
   const int64_t length = query_blocks * queries;
   const Matrices<T> Q(q), K(k), V(v), O(output), dO(gradient), dQ(gradient_q), dK(gradient_k), dV(gradient_v);
-  const float *sums = log_sums.const_data_ptr<float>();
+  const float *sums = static_cast<const float *>(log_sums.const_data_ptr());
 
   // What every block of keys needs, of every matrix and by blocks of queries.
   const Scratch<T> q_transposed(count * length * D), g_transposed(count * length * D), q_factor(count * length * channels),
@@ -196,9 +198,7 @@ void backward(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &o
 }
 
 /// A tensor like x [N, heads, rows, columns], with the heads next to each other in memory.
-Tensor alike(const Tensor &x) {
-  return at::empty({x.size(0), x.size(2), x.size(1), x.size(3)}, x.options()).transpose(1, 2);
-}
+Tensor alike(const Tensor &x) { return at::empty({x.size(0), x.size(2), x.size(1), x.size(3)}, x.options()).transpose(1, 2); }
 
 Tensor contiguous_rows(const Tensor &x) { return x.stride(-1) == 1 ? x : x.contiguous(); }
 
@@ -211,13 +211,15 @@ std::pair<Tensor, Tensor> attend(const Tensor &q, const Tensor &k, const Tensor 
 
 /// Keeps the output and one number for each query.
 struct FlashAttention : torch::autograd::Function<FlashAttention> {
-  static Tensor forward(torch::autograd::AutogradContext *context, const Tensor &q, const Tensor &k, const Tensor &v, double scale) {
+  static Tensor forward(torch::autograd::AutogradContext *context, const Tensor &q, const Tensor &k, const Tensor &v,
+                        double scale) {
     auto [output, sums] = attend(q, k, v, scale);
     context->save_for_backward({q, k, v, output, sums});
     context->saved_data["scale"] = scale;
     return output;
   }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context, torch::autograd::variable_list gradients) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
+                                                 torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &output = saved[3], &sums = saved[4];
     const Tensor g = contiguous_rows(gradients[0]);
@@ -254,7 +256,8 @@ bool is_supported() {
 namespace neti {
 
 bool suits_flash(const Tensor &q, const Tensor &k, const Tensor &v) {
-  if (!q.device().is_cpu() || !k.device().is_cpu() || !v.device().is_cpu() || q.dim() != 4 || k.dim() != 4 || v.dim() != 4) return false;
+  if (!q.device().is_cpu() || !k.device().is_cpu() || !v.device().is_cpu() || q.dim() != 4 || k.dim() != 4 || v.dim() != 4)
+    return false;
   const auto dtype = q.scalar_type();
   return (dtype == at::kFloat || dtype == at::kBFloat16) && k.scalar_type() == dtype && v.scalar_type() == dtype &&
       k.sizes() == v.sizes() && q.size(0) == k.size(0) && q.size(1) == k.size(1) && q.size(3) == k.size(3) && q.size(3) % 2 == 0 &&

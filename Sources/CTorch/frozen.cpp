@@ -50,7 +50,7 @@ const std::optional<c10::TypedOperatorHandle<LinearPointwise>> &onednn_linear() 
   static const auto handle = [] {
     const auto schema = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
     return schema && schema->hasKernelForDispatchKey(c10::DispatchKey::CPU) ? std::optional(schema->typed<LinearPointwise>())
-                                                                           : std::nullopt;
+                                                                            : std::nullopt;
   }();
   return handle;
 }
@@ -86,21 +86,25 @@ struct FrozenLinear : torch::autograd::Function<FrozenLinear> {
 /// that matrix as they lie, where oneDNN's convolution rearranges them at every call. That counts when there
 /// are many of them and few positions; measured.
 bool suits_patches(const Tensor &x, const Tensor &weight, int64_t positions) {
-  return x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == weight.scalar_type() && x.dim() == 4 && weight.dim() == 4 &&
-      weight.size(2) == weight.size(3) && positions > 0 && positions < 256 && weight.numel() >= 1 << 20 && weight.is_contiguous(at::MemoryFormat::ChannelsLast);
+  return x.device().is_cpu() && weight.device().is_cpu() && x.scalar_type() == weight.scalar_type() && x.dim() == 4 &&
+      weight.dim() == 4 && weight.size(2) == weight.size(3) && positions > 0 && positions < 256 && weight.numel() >= 1 << 20 &&
+      weight.is_contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 /// [K, C, k, k] as [K, k k C].
 Tensor filter_matrix(const Tensor &weight) { return weight.permute({0, 2, 3, 1}).view({weight.size(0), -1}); }
 
-int64_t output_side(int64_t side, int64_t kernel, int64_t stride, int64_t padding) { return (side + 2 * padding - kernel) / stride + 1; }
+int64_t output_side(int64_t side, int64_t kernel, int64_t stride, int64_t padding) {
+  return (side + 2 * padding - kernel) / stride + 1;
+}
 
 Tensor convolve_patches(const Tensor &x, const Tensor &weight, const std::optional<Tensor> &bias, int64_t stride, int64_t padding) {
   const int64_t N = x.size(0), C = x.size(1), k = weight.size(2);
   const int64_t H = output_side(x.size(2), k, stride, padding), W = output_side(x.size(3), k, stride, padding);
   const Tensor p = at::constant_pad_nd(x, {padding, padding, padding, padding}).permute({0, 2, 3, 1}).contiguous();
-  const Tensor patches = p.as_strided({N, H, W, k, k, C}, {p.stride(0), stride * p.stride(1), stride * p.stride(2), p.stride(1), p.stride(2), 1})
-                             .reshape({N * H * W, k * k * C});
+  const Tensor patches =
+      p.as_strided({N, H, W, k, k, C}, {p.stride(0), stride * p.stride(1), stride * p.stride(2), p.stride(1), p.stride(2), 1})
+          .reshape({N * H * W, k * k * C});
   return multiply(patches, filter_matrix(weight), bias).view({N, H, W, -1}).permute({0, 3, 1, 2});
 }
 
@@ -110,18 +114,26 @@ Tensor patches_backward(const Tensor &g, const Tensor &weight, at::IntArrayRef s
   const Tensor rows = g.permute({0, 2, 3, 1}).reshape({N * H * W, K});
   const Tensor patches = multiply(rows, filter_matrix(weight).t(), std::nullopt).view({N, H, W, k, k, C});
   // Summed in fp32: a position is in up to k k patches.
-  const Tensor sum = at::zeros({N, shape[2] + 2 * padding, shape[3] + 2 * padding, C}, g.options().dtype(at::kFloat).memory_format(std::nullopt));
+  const Tensor sum =
+      at::zeros({N, shape[2] + 2 * padding, shape[3] + 2 * padding, C}, g.options().dtype(at::kFloat).memory_format(std::nullopt));
   for (int64_t y = 0; y < k; y++)
     for (int64_t x = 0; x < k; x++)
-      sum.slice(1, y, y + stride * (H - 1) + 1, stride).slice(2, x, x + stride * (W - 1) + 1, stride).add_(patches.select(4, x).select(3, y));
-  return sum.narrow(1, padding, shape[2]).narrow(2, padding, shape[3]).permute({0, 3, 1, 2}).to(g.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
+      sum.slice(1, y, y + stride * (H - 1) + 1, stride)
+          .slice(2, x, x + stride * (W - 1) + 1, stride)
+          .add_(patches.select(4, x).select(3, y));
+  return sum.narrow(1, padding, shape[2])
+      .narrow(2, padding, shape[3])
+      .permute({0, 3, 1, 2})
+      .to(g.scalar_type())
+      .contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 Tensor convolve(const Tensor &x, const Tensor &weight, const std::optional<Tensor> &bias, int64_t stride, int64_t padding) {
   if (suits_winograd(x, weight, stride, padding)) return winograd(x, weight, bias.value_or(Tensor()), false);
   if (x.dim() == 4 && weight.dim() == 4 && x.size(1) == weight.size(1) && stride > 0 && padding >= 0 &&
       std::min(x.size(2), x.size(3)) + 2 * padding >= weight.size(2)) {
-    const int64_t H = output_side(x.size(2), weight.size(2), stride, padding), W = output_side(x.size(3), weight.size(3), stride, padding);
+    const int64_t H = output_side(x.size(2), weight.size(2), stride, padding),
+                  W = output_side(x.size(3), weight.size(3), stride, padding);
     if (suits_patches(x, weight, x.size(0) * H * W)) return convolve_patches(x, weight, bias, stride, padding);
   }
   return at::conv2d(x, weight, bias, {stride, stride}, at::IntArrayRef{padding, padding});
@@ -149,8 +161,8 @@ struct FrozenConvolution : torch::autograd::Function<FrozenConvolution> {
     } else {
       // Only the shape and the layout of the input are looked at.
       const Tensor x = at::empty(shape, g.options(), weight.suggest_memory_format());
-      result = std::get<0>(at::convolution_backward(
-          g, x, weight, std::nullopt, {stride, stride}, {padding, padding}, {1, 1}, false, {0, 0}, 1, {true, false, false}));
+      result = std::get<0>(at::convolution_backward(g, x, weight, std::nullopt, {stride, stride}, {padding, padding}, {1, 1}, false,
+                                                    {0, 0}, 1, {true, false, false}));
     }
     return {result, Tensor(), Tensor(), Tensor(), Tensor()};
   }
@@ -158,16 +170,18 @@ struct FrozenConvolution : torch::autograd::Function<FrozenConvolution> {
 
 // ---- group norm, then SiLU
 
-std::tuple<Tensor, Tensor, Tensor> normalize(const Tensor &x, int64_t groups, const Tensor &weight, const Tensor &bias, double eps) {
+std::tuple<Tensor, Tensor, Tensor> normalize(const Tensor &x, int64_t groups, const Tensor &weight, const Tensor &bias,
+                                             double eps) {
   return at::native_group_norm(x, weight, bias, x.size(0), x.size(1), x.numel() / (x.size(0) * x.size(1)), groups, eps);
 }
 
 /// Keeps x and two numbers per group; the normalised x is computed again.
 struct GroupNormSiLU : torch::autograd::Function<GroupNormSiLU> {
-  static Tensor forward(AutogradContext *context, const Tensor &input, int64_t groups, const Tensor &weight, const Tensor &bias, double eps) {
+  static Tensor forward(AutogradContext *context, const Tensor &input, int64_t groups, const Tensor &weight, const Tensor &bias,
+                        double eps) {
     const Tensor x = input.contiguous(input.suggest_memory_format());
-    auto [y, mean, deviation] = normalize(x, groups, weight, bias, eps);
-    context->save_for_backward({x, weight, bias, mean, deviation});
+    auto [y, mean, inverse_deviation] = normalize(x, groups, weight, bias, eps);
+    context->save_for_backward({x, weight, bias, mean, inverse_deviation});
     context->saved_data["groups"] = groups;
     context->saved_data["eps"] = eps;
     return at::silu_(y);
@@ -200,17 +214,17 @@ struct QuickGELU : torch::autograd::Function<QuickGELU> {
   }
 };
 
-// ---- gated perceptron
+// ---- GEGLU
 
 /// a · gelu(g) of rows [a; g].
-Tensor geglu(const Tensor &ag) {
+Tensor gated(const Tensor &ag) {
   const int64_t half = ag.size(1) / 2;
   return at::gelu(ag.narrow(1, half, half)).mul_(ag.narrow(1, 0, half));
 }
 
 /// The gradient of [a; g] from d, that of a · gelu(g). On the CPU in small blocks of rows, whose
 /// temporaries stay in the nearest cache.
-Tensor geglu_backward(const Tensor &d, const Tensor &ag) {
+Tensor gated_backward(const Tensor &d, const Tensor &ag) {
   const int64_t half = d.size(1), total = d.size(0);
   const int64_t rows = d.device().is_cpu() ? std::max<int64_t>((1 << 15) / half, 1) : total;
   const Tensor result = at::empty(ag.sizes(), ag.options());
@@ -231,7 +245,7 @@ Tensor geglu_backward(const Tensor &d, const Tensor &ag) {
 
 /// W₂ (a · gelu(g)) + b₂ with [a; g] = W₁ x + b₁ (Shazeer, *GLU Variants Improve Transformer*), in blocks of
 /// rows: what is made of a block is small, and its products are still large. Keeps [a; g].
-struct GatedPerceptron : torch::autograd::Function<GatedPerceptron> {
+struct GEGLU : torch::autograd::Function<GEGLU> {
   static constexpr int64_t block = 1024;
 
   /// Calls body(begin, count) for every block and puts what it returns one below the other.
@@ -248,7 +262,8 @@ struct GatedPerceptron : torch::autograd::Function<GatedPerceptron> {
 
   static Tensor forward(AutogradContext *context, const Tensor &input, const Tensor &w1, const std::optional<Tensor> &b1,
                         const Tensor &w2, const std::optional<Tensor> &b2) {
-    TORCH_CHECK(input.dim() >= 2 && w1.dim() == 2 && w2.dim() == 2 && input.size(-1) == w1.size(1) && w1.size(0) == 2 * w2.size(1) && w2.size(1) > 0,
+    TORCH_CHECK(input.dim() >= 2 && w1.dim() == 2 && w2.dim() == 2 && input.size(-1) == w1.size(1) &&
+                    w1.size(0) == 2 * w2.size(1) && w2.size(1) > 0,
                 "[.., C] with matrices [2 D, C] and [E, D] are wanted");
     const Tensor x = input.reshape({input.numel() / std::max<int64_t>(input.size(-1), 1), input.size(-1)});
     Tensor ag;
@@ -258,7 +273,7 @@ struct GatedPerceptron : torch::autograd::Function<GatedPerceptron> {
       context->saved_data["shape"] = input.sizes().vec();
     }
     const Tensor y = by_blocks(x, w2.size(0), [&](int64_t begin, int64_t count) {
-      return multiply(geglu(ag.defined() ? ag.narrow(0, begin, count) : multiply(x.narrow(0, begin, count), w1, b1)), w2, b2);
+      return multiply(gated(ag.defined() ? ag.narrow(0, begin, count) : multiply(x.narrow(0, begin, count), w1, b1)), w2, b2);
     });
     std::vector<int64_t> shape = input.sizes().vec();
     shape.back() = w2.size(0);
@@ -271,7 +286,7 @@ struct GatedPerceptron : torch::autograd::Function<GatedPerceptron> {
     const Tensor dy = gradients[0].reshape({-1, w2.size(0)}), w1t = w1.t(), w2t = w2.t();
     const Tensor dx = by_blocks(dy, w1.size(1), [&](int64_t begin, int64_t count) {
       const Tensor d = multiply(dy.narrow(0, begin, count), w2t, std::nullopt);
-      return multiply(geglu_backward(d, ag.narrow(0, begin, count)), w1t, std::nullopt);
+      return multiply(gated_backward(d, ag.narrow(0, begin, count)), w1t, std::nullopt);
     });
     return {dx.view(context->saved_data["shape"].toIntVector()), Tensor(), Tensor(), Tensor(), Tensor()};
   }
@@ -291,8 +306,7 @@ ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t strid
   return make("conv2d", {x, weight, bias}, [&] {
     const Tensor &input = borrow(x), &w = borrow(weight);
     const std::optional<Tensor> b = maybe(bias);
-    if (w.requires_grad() || needs_gradient(b))
-      return at::conv2d(input, w, b, {stride, stride}, at::IntArrayRef{padding, padding});
+    if (w.requires_grad() || needs_gradient(b)) return at::conv2d(input, w, b, {stride, stride}, at::IntArrayRef{padding, padding});
     return is_recorded(input) ? FrozenConvolution::apply(input, w, b, stride, padding) : convolve(input, w, b, stride, padding);
   });
 }
@@ -318,14 +332,13 @@ ct_tensor ct_group_norm(ct_tensor x, int64_t groups, ct_tensor weight, ct_tensor
   });
 }
 
-ct_tensor ct_gated_perceptron(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2) {
-  return make("gated_perceptron", {x, w1, b1, w2, b2}, [&] {
+ct_tensor ct_geglu(ct_tensor x, ct_tensor w1, ct_tensor b1, ct_tensor w2, ct_tensor b2) {
+  return make("geglu", {x, w1, b1, w2, b2}, [&] {
     const Tensor &input = borrow(x), &first = borrow(w1), &second = borrow(w2);
     const std::optional<Tensor> b = maybe(b1), c = maybe(b2);
     TORCH_CHECK(!first.requires_grad() && !second.requires_grad() && !needs_gradient(b) && !needs_gradient(c),
                 "the weights must be frozen");
-    return is_recorded(input) ? GatedPerceptron::apply(input, first, b, second, c)
-                              : GatedPerceptron::forward(nullptr, input, first, b, second, c);
+    return is_recorded(input) ? GEGLU::apply(input, first, b, second, c) : GEGLU::forward(nullptr, input, first, b, second, c);
   });
 }
 

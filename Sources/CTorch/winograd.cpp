@@ -10,6 +10,7 @@
 #include "winograd.h"
 
 #include "parallel.h"
+#include "vectors.h"
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
@@ -22,20 +23,12 @@
 #else
 #define FOR_EVERY_PROCESSOR
 #endif
-#define INLINE static inline __attribute__((always_inline))
 
 namespace {
 
-constexpr int64_t lanes = 16;
 constexpr int tile = 4;       // outputs of a tile, in each direction
 constexpr int patch = 6;      // inputs of a tile
 constexpr int points = 36;    // matrix products
-
-typedef float vec __attribute__((vector_size(64), aligned(4)));
-
-// By reference: how a vector is passed by value would depend on the processor.
-INLINE const vec &at(const float *p) { return *reinterpret_cast<const vec *>(p); }
-INLINE vec &at(float *p) { return *reinterpret_cast<vec *>(p); }
 
 /// Bᵀ d
 INLINE void input_transform(const vec d[6], vec t[6]) {
@@ -80,8 +73,7 @@ struct Picture {
 /// Tiles in rows, of all pictures of a batch.
 struct Tiles {
   int64_t rows, columns, count;
-  Tiles(int64_t n, int64_t h, int64_t w)
-      : rows((h + tile - 1) / tile), columns((w + tile - 1) / tile), count(n * rows * columns) {}
+  Tiles(int64_t n, int64_t h, int64_t w) : rows((h + tile - 1) / tile), columns((w + tile - 1) / tile), count(n * rows * columns) {}
   void place(int64_t i, int64_t &n, int64_t &y, int64_t &x) const {
     n = i / (rows * columns);
     y = i / columns % rows * tile;
@@ -122,8 +114,8 @@ void transform_inputs(const Picture &in, const Tiles &tiles, int64_t first, int6
 
 /// m[36][tiles first ..< last][width] to the channels channel ..< channel + width of the picture.
 FOR_EVERY_PROCESSOR
-void transform_outputs(const float *m, int64_t width, const float *bias, const Picture &out, const Tiles &tiles,
-                       int64_t first, int64_t last, int64_t channel) {
+void transform_outputs(const float *m, int64_t width, const float *bias, const Picture &out, const Tiles &tiles, int64_t first,
+                       int64_t last, int64_t channel) {
   const int64_t span = last - first;
   for (int64_t i = first; i < last; i++) {
     int64_t n, y0, x0;
@@ -195,8 +187,8 @@ namespace neti {
 
 bool suits_winograd(const at::Tensor &x, const at::Tensor &weight, int64_t stride, int64_t padding) {
   return stride == 1 && padding == 1 && x.dim() == 4 && x.device().is_cpu() && weight.device().is_cpu() &&
-      x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && weight.dim() == 4 &&
-      weight.size(2) == 3 && weight.size(3) == 3 && weight.size(0) % lanes == 0 && weight.size(1) % lanes == 0 &&
+      x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && weight.dim() == 4 && weight.size(2) == 3 &&
+      weight.size(3) == 3 && weight.size(0) % lanes == 0 && weight.size(1) % lanes == 0 &&
       x.size(0) * x.size(2) * x.size(3) >= fewest_positions;
 }
 
@@ -212,8 +204,8 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
   at::Tensor output = at::empty({N, outputs, H, W}, x.options(), at::MemoryFormat::ChannelsLast);
   const Picture in{input.mutable_data_ptr<float>(), H, W, inputs}, out{output.mutable_data_ptr<float>(), H, W, outputs};
   const at::Tensor added = bias.defined() ? bias.contiguous() : bias;
-  const float *b = added.defined() ? added.const_data_ptr<float>() : nullptr;
-  const float *w = filters.const_data_ptr<float>();
+  const float *b = added.defined() ? static_cast<const float *>(added.const_data_ptr()) : nullptr;
+  const float *w = static_cast<const float *>(filters.const_data_ptr());
   const Tiles tiles(N, H, W);
   // v [36, T, inputs] times u, which is [36, outputs, inputs], or when transposed [36, inputs, outputs].
   const auto times = [&](const at::Tensor &v, const at::Tensor &u) { return at::bmm(v, transposed ? u : u.transpose(1, 2)); };
@@ -233,7 +225,7 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
         at::Tensor v = at::empty({points, end - begin, inputs}, x.options());
         transform_inputs(in, tiles, begin, end, v.mutable_data_ptr<float>(), begin, end - begin);
         const at::Tensor m = times(v, u);
-        transform_outputs(m.const_data_ptr<float>(), outputs, b, out, tiles, begin, end, 0);
+        transform_outputs(static_cast<const float *>(m.const_data_ptr()), outputs, b, out, tiles, begin, end, 0);
       }
     });
   } else {
@@ -253,7 +245,7 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
         transform_filters(w, C, transposed ? 0 : channel, rows, transposed ? channel : 0, columns, transposed,
                           u.mutable_data_ptr<float>(), 0, rows);
         const at::Tensor m = times(v, u);
-        transform_outputs(m.const_data_ptr<float>(), count, b, out, tiles, 0, tiles.count, channel);
+        transform_outputs(static_cast<const float *>(m.const_data_ptr()), count, b, out, tiles, 0, tiles.count, channel);
       }
     });
   }

@@ -1,11 +1,7 @@
 #include "ctorch_distributed.h"
 
-#include <torch/version.h>
-
-// The declarations in gloo/ stand for those that this very version was compiled with.
-static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 13 && TORCH_VERSION_PATCH == 0,
-              "data-parallel training is built against libtorch 2.13.0 only: build without NETI_DISTRIBUTED");
-
+// c10d's headers name types of Gloo, whose own headers no wheel of PyTorch carries; gloo/ declares these names. c10d
+// holds them by pointer, so that it is enough if they compile, as they do with 2.11, 2.13 and 2.15.
 #define AT_PER_OPERATOR_HEADERS
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
@@ -41,9 +37,7 @@ auto guarded(F body) noexcept -> decltype(body()) {
   return {};
 }
 
-std::chrono::milliseconds milliseconds(double seconds) {
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-}
+std::chrono::milliseconds milliseconds(double seconds) { return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)); }
 
 }  // namespace
 
@@ -70,9 +64,9 @@ extern "C" ctd_group ctd_join(const char *host, int port, int rank, int size, bo
     auto store = c10::make_intrusive<c10d::PrefixStore>(prefix, tcp);
     store->setTimeout(milliseconds(join_seconds));
     auto how = c10d::ProcessGroupGloo::Options::create(milliseconds(join_seconds));
-    how->devices.push_back(interface  ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
-                           : is_local ? c10d::ProcessGroupGloo::createDeviceForHostname(host)
-                                      : c10d::ProcessGroupGloo::createDefaultDevice());
+    how->devices.push_back(interface      ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                               : is_local ? c10d::ProcessGroupGloo::createDeviceForHostname(host)
+                                          : c10d::ProcessGroupGloo::createDefaultDevice());
     auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, how);
     return new ctd_group_s{gloo, milliseconds(seconds)};
   });

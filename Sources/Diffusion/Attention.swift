@@ -1,17 +1,5 @@
 package import Torch
 
-/// Where attention changes from one kernel to the other on processors for which there is none of our own;
-/// measured, see Benchmarks/README.md.
-///
-/// In fp32 libtorch's fused kernel is faster on the CPU at every length, forward and backward.
-package enum AttentionLimits {
-  /// In bf16, the fused kernel is used from this many keys on. Below, plain matmul and softmax are
-  /// faster, above all in the backward pass.
-  package static let fusedKeys = 1024
-  /// Bytes that the scores of one call may take; larger ones are never formed.
-  package static let scoreBytes = 512 << 20
-}
-
 /// softmax(q kᵀ / √(C/heads)) v for each head.
 ///
 /// - Parameters:
@@ -29,21 +17,7 @@ package func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, heads: Int, upcast
   func split(_ x: Tensor) throws -> Tensor {
     try x.reshaped([batch, x.size(1), heads, size]).transposed(1, 2)
   }
-  let (queries, keys, values) = try (split(q), split(k), split(v))
-  let count = k.size(1)
-  let scoreBytes = Double(batch * heads) * Double(length) * Double(count) * Double(q.dtype.size)
-  let mixed: Tensor
-  if q.device != .cpu || q.dtype == .float32 || count >= AttentionLimits.fusedKeys
-    || scoreBytes > Double(AttentionLimits.scoreBytes) || hasFlashAttention(queries, keys, values)
-  {
-    mixed = try scaledDotProductAttention(queries, keys, values)
-  } else {
-    // Scaling q costs least: it is by far the smallest of what could be scaled.
-    let scaled = try queries * (1 / Double(size).squareRoot())
-    let flat = { (x: Tensor) in try x.reshaped([batch * heads, x.size(2), size]) }
-    let scores = try flat(scaled).matmul(flat(keys).transposed(1, 2))
-    mixed = try scores.softmax(-1).matmul(flat(values)).reshaped([batch, heads, length, size])
-  }
+  let mixed = try scaledDotProductAttention(split(q), split(k), split(v))
   return try mixed.transposed(1, 2).reshaped([batch, length, channels])
 }
 

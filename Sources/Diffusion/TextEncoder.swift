@@ -266,9 +266,9 @@ extension CLIPTextEncoder {
       let k = try split(key(x))
       let v = try split(value(x))
       keep(k, v)
-      let attended = try attention(
+      let attended = try scaledDotProductAttention(
         split(query(x)), join(before?.keys, k), join(before?.values, v), mask: mask)
-      let middle = try h + output(attended)
+      let middle = try h + output(attended.transposed(1, 2).reshaped(h.shape))
       let raised = try up(norm2(middle))
       let activated = try activation == .gelu ? raised.gelu() : raised.quickGELU()
       return try middle + down(activated)
@@ -283,22 +283,6 @@ extension CLIPTextEncoder {
       guard let before else { return own }
       let shape = [own.size(0)] + before.shape.dropFirst()
       return try .concatenated([before.expanded(shape), own], 2)
-    }
-
-    /// softmax(q kᵀ / √size + mask) v, [N, S, d]. The sequences are short, and libtorch's fused
-    /// kernel has a slow backward pass for those.
-    private func attention(_ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor) throws -> Tensor {
-      let (n, s, size) = (q.size(0), q.size(2), q.size(3))
-      // In fp32 the fused kernel is faster, in bf16 its backward pass is far slower (Benchmarks/README.md).
-      if q.dtype == .float32 {
-        return try scaledDotProductAttention(q, k, v, mask: mask).transposed(1, 2)
-          .reshaped([n, s, heads * size])
-      }
-      let flat = { (t: Tensor) in try t.reshaped([n * heads, t.size(2), size]) }
-      let scores = try baddbmm(
-        mask, flat(q), flat(k).transposed(1, 2), alpha: 1 / Double(size).squareRoot())
-      let mixed = try scores.softmax(-1).matmul(flat(v))
-      return try mixed.reshaped([n, heads, s, size]).transposed(1, 2).reshaped([n, s, heads * size])
     }
   }
 }

@@ -38,7 +38,7 @@ struct SpatialTransformer {
   }
 }
 
-/// Self-attention, cross-attention and a gated perceptron, each behind a LayerNorm and added to its
+/// Self-attention, cross-attention and GEGLU, each behind a LayerNorm and added to its
 /// input: diffusers' `BasicTransformerBlock`.
 struct TransformerBlock {
   private let norm1: LayerNorm
@@ -66,6 +66,6 @@ struct TransformerBlock {
     let a = try x + selfAttention(norm1(x))
     let b = try a + crossAttention(norm2(a), keys: context.keys, values: context.values)
     return try b
-      + norm3(b).gatedPerceptron(up: (up.weight, up.bias), down: (down.weight, down.bias))
+      + norm3(b).geglu(up: (up.weight, up.bias), down: (down.weight, down.bias))
   }
 }

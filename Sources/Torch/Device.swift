@@ -111,6 +111,13 @@ public enum Runtime {
   /// libtorch's own version, such as `2.13.0`.
   public static var version: String { String(cString: ct_version()) }
 
+  /// The versions that every test was run with, oldest first; `scripts/setup.py` fetches one of these. Others from
+  /// 2.11 on are taken as they are.
+  public static let testedVersions = ["2.11.0", "2.13.0", "2.15.0"]
+
+  /// `version` where it is none of `testedVersions`, for a program to tell its user; else nil.
+  public static var untestedVersion: String? { testedVersions.contains(version) ? nil : version }
+
   /// Threads that one operation may use.
   public static var threads: Int { Int(ct_threads()) }
 

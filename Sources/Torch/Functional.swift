@@ -57,16 +57,17 @@ extension Tensor {
     try Tensor(ct_group_norm(handle, Int64(groups), weight?.handle, bias?.handle, eps, silu))
   }
 
-  /// W₂ (a · gelu(g)) + b₂, with [a; g] the halves of W₁ x + b₁: Shazeer, *GLU Variants Improve Transformer*.
+  /// GEGLU between two matrices, W₂ (a · gelu(g)) + b₂ with [a; g] the halves of W₁ x + b₁: Shazeer, *GLU Variants
+  /// Improve Transformer*.
   ///
   /// - Parameters:
   ///   - up: W₁ [2 D, C] and b₁ [2 D], both frozen; x is [.., C].
   ///   - down: W₂ [E, D] and b₂ [E], both frozen.
-  public func gatedPerceptron(
+  public func geglu(
     up: (weight: Tensor, bias: Tensor?), down: (weight: Tensor, bias: Tensor?)
   ) throws -> Tensor {
     try Tensor(
-      ct_gated_perceptron(
+      ct_geglu(
         handle, up.weight.handle, up.bias?.handle, down.weight.handle, down.bias?.handle))
   }
 
@@ -93,8 +94,14 @@ public func meanSquaredError(_ a: Tensor, _ b: Tensor) throws -> Tensor {
   try Tensor(ct_mse_loss(a.handle, b.handle))
 }
 
-/// softmax(q kᵀ · scale + mask) v by a fused kernel, which never holds all scores; q, k, v are
-/// [N, heads, length, size]. Without a mask it is our own where `hasFlashAttention` says so, else libtorch's.
+/// softmax(q kᵀ · scale + mask) v, by the kernel that is the fastest for these.
+///
+/// - Parameters:
+///   - q: [N, heads, L, D]; k: [N, heads, S, D]; v: [N, heads, S, E]. Other ranks are taken, too.
+///   - mask: added to the scores, so of a shape that broadcasts to [N, heads, L, S].
+///   - causal: each query sees the keys up to its own position; without a mask only.
+///   - scale: a positive factor; 1 / √D when left out.
+/// - Returns: [N, heads, L, E]
 public func scaledDotProductAttention(
   _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false,
   scale: Double? = nil
@@ -102,15 +109,19 @@ public func scaledDotProductAttention(
   try Tensor(ct_attention(q.handle, k.handle, v.handle, mask?.handle, causal, scale ?? 0))
 }
 
-/// Whether attention over these, without a mask, has a kernel of our own, which is fast at every length:
-/// fp32 and bf16 on processors with AVX-512 and its bf16 instructions.
-public func hasFlashAttention(_ q: Tensor, _ k: Tensor, _ v: Tensor) -> Bool {
-  ct_has_flash(q.handle, k.handle, v.handle)
+/// How attention is computed.
+package enum AttentionKernel: Int32 {
+  /// Our own, in blocks: fp32 and bf16 on processors with AVX-512 and its bf16 instructions.
+  case own
+  /// libtorch's, which never holds all scores.
+  case fused
+  /// Matrix products with a softmax between them.
+  case plain
 }
 
-/// beta · input + alpha · a b, batched.
-public func baddbmm(_ input: Tensor, _ a: Tensor, _ b: Tensor, beta: Double = 1, alpha: Double = 1)
-  throws -> Tensor
-{
-  try Tensor(ct_baddbmm(input.handle, a.handle, b.handle, beta, alpha))
+/// The kernel that `scaledDotProductAttention` takes for these; tests ask.
+package func attentionKernel(
+  _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false
+) -> AttentionKernel? {
+  AttentionKernel(rawValue: ct_attention_kernel(q.handle, k.handle, v.handle, mask?.handle, causal))
 }

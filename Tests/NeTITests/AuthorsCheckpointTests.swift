@@ -23,8 +23,9 @@ private func checkpoint(_ name: String) throws -> AuthorsCheckpoint {
 /// A checkpoint as theirs, but tiny: width 3, two anchors and two layers.
 private enum SmallCheckpoint {
   static func make() throws -> AuthorsCheckpoint {
-    var settings = AuthorsSettings(placeholderToken: "<x>")
-    settings.timeAnchors = 2
+    var settings = RunConfiguration()
+    settings.data.placeholderToken = "<x>"
+    settings.model.numPeTimeAnchors = 2
     let shapes = [
       "frequencies": [5, 2], "input.weight": [4, 10], "input.bias": [4], "hidden1.weight": [6, 4],
       "hidden1.bias": [6], "norm1.weight": [6], "norm1.bias": [6], "hidden2.weight": [6, 6],
@@ -51,12 +52,13 @@ private enum SmallCheckpoint {
         "output.weight": [1536, 128], "output.bias": [1536],
       ])
     let settings = found.settings
-    #expect(settings.targetNorm == 0.5571879744529724 && settings.usesNestedDropout)
-    #expect(settings.nestedDropoutProbability == 0.5 && settings.outputBypass && settings.timeAnchors == 10)
-    #expect(settings.sigmaT == 0.03 && settings.sigmaL == 2 && settings.usesPositionalEncoding)
-    #expect(settings.superCategoryToken == "object" && settings.pretrainedModel == "tiny-random")
-    #expect(settings.learningRate == 0.008 && settings.scalesLearningRate && settings.seed == 1)
-    #expect(settings.maxTrainSteps == 5 && settings.resolution == 64 && settings.adamEpsilon == 1e-8)
+    let (data, model, optim) = (settings.data, settings.model, settings.optim)
+    #expect(model.targetNorm == 0.5571879744529724 && model.useNestedDropout)
+    #expect(model.nestedDropoutProb == 0.5 && model.outputBypass && model.numPeTimeAnchors == 10)
+    #expect(model.peSigmas.sigmaT == 0.03 && model.peSigmas.sigmaL == 2 && model.usePositionalEncoding)
+    #expect(data.superCategoryToken == "object" && model.pretrainedModelNameOrPath == "tiny-random")
+    #expect(optim.learningRate == 0.008 && optim.scaleLr && optim.seed == 1)
+    #expect(optim.maxTrainSteps == 5 && data.resolution == 64 && optim.adamEpsilon == 1e-8)
   }
 
   @Test func `The frequencies are found in the encoder, in its parameters and in the state`() throws {
@@ -70,14 +72,14 @@ private enum SmallCheckpoint {
 
   @Test func `Without positional encoding there is neither anchor layer nor frequencies`() throws {
     let found = try checkpoint("nope")
-    #expect(!found.settings.usesPositionalEncoding && found.layers == 16)
+    #expect(!found.settings.model.usePositionalEncoding && found.layers == 16)
     #expect(found.tensors["hidden1.weight"]?.shape == [128, 2])
     #expect(found.tensors["input.weight"] == nil && found.tensors["frequencies"] == nil)
   }
 
   @Test func `Without bypass the output has half the width`() throws {
     let found = try checkpoint("nobypass")
-    #expect(!found.settings.outputBypass && found.tensors["output.weight"]?.shape == [768, 128])
+    #expect(!found.settings.model.outputBypass && found.tensors["output.weight"]?.shape == [768, 128])
   }
 
   /// What the authors' mapper returns, kept beside each checkpoint; error max|a−b| / max|b|.

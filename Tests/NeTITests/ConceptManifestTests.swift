@@ -95,14 +95,14 @@ struct ConceptManifestTests {
 
   @Test("with a wrong value names line and key; of a folder that is not there, line and folder")
   func values() throws {
-    let recipe: (RunConfiguration) throws -> Recipe? = { _ in nil }
+    let none: (RunConfiguration) throws -> ModelDefaults? = { _ in nil }
     for (more, words) in [
       (#""steps": "many""#, "line 1: steps: optim.max_train_steps must be a whole number"),
       (#""steps": 0"#, "line 1: optim.max_train_steps is 0"), (#""seed": 1"#, "no folder /concepts/spotty"),
     ] {
       let m = try manifest(Self.spotty.dropLast() + ", \(more)}")
       let error = try #require(throws: NeTIError.self) {
-        try m.configuration(of: m.entries[0], output: folder, recipe: recipe)
+        try m.configuration(of: m.entries[0], output: folder, modelDefaults: none)
       }
       #expect(error.message.hasPrefix("list.jsonl, ") && error.message.contains(words), "\(error.message)")
     }

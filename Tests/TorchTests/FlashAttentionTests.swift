@@ -65,10 +65,62 @@ import Torch
     let needed: Set<Substring> = ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"]
     for dtype in [DType.float32, .bfloat16] {
       let x = try Tensor.zeros([1, 2, 64, 8]).to(dtype)
-      #expect(hasFlashAttention(x, x, x) == needed.isSubset(of: flags))
+      #expect((attentionKernel(x, x, x) == .own) == needed.isSubset(of: flags))
     }
     let doubles = try Tensor.zeros([1, 2, 64, 8]).to(.float64)
-    #expect(!hasFlashAttention(doubles, doubles, doubles))
+    #expect(attentionKernel(doubles, doubles, doubles) == .plain)
+  }
+
+  /// The kernel for `length` queries and `keys` keys, which take no memory.
+  private func kernel(
+    _ dtype: DType, heads: Int = 2, length: Int = 8, keys: Int, mask: [Int]? = nil, causal: Bool = false
+  ) throws -> AttentionKernel? {
+    let x = try Tensor.zeros([1, 1, 1, 8]).to(dtype)
+    let (q, k) = (try x.expanded([1, heads, length, 8]), try x.expanded([1, heads, keys, 8]))
+    let added = try mask.map { try Tensor.zeros([1]).to(dtype).expanded($0) }
+    return attentionKernel(q, k, k, mask: added, causal: causal)
+  }
+
+  @Test("Where our own does not suit, plain products are taken for few scores in other types than fp32")
+  func table() throws {
+    for dtype in [DType.float32, .bfloat16, .float64] {
+      let few: AttentionKernel = dtype == .float32 ? .fused : .plain
+      // Too few keys for our own.
+      #expect(try kernel(dtype, keys: 15) == few)
+      // The text encoder's mask, and those that differ between heads or pictures.
+      #expect(try kernel(dtype, length: 72, keys: 77, mask: [1, 72, 77]) == few)
+      #expect(try kernel(dtype, length: 72, keys: 77, mask: [72, 77]) == few)
+      #expect(try kernel(dtype, length: 72, keys: 2000, mask: [1, 72, 2000]) == few)
+      #expect(try kernel(dtype, length: 72, keys: 77, mask: [2, 72, 77]) == .fused)
+      #expect(try kernel(dtype, length: 72, keys: 77, mask: [1, 1, 72, 77]) == .fused)
+      #expect(try kernel(dtype, keys: 8, causal: true) == .fused)
+    }
+    // fp64, which our own never takes: 1024 keys, or scores of more than 512 MiB.
+    #expect(try kernel(.float64, keys: 1023) == .plain)
+    #expect(try kernel(.float64, keys: 1024) == .fused)
+    #expect(try kernel(.float64, heads: 512, length: 256, keys: 512) == .plain)
+    #expect(try kernel(.float64, heads: 512, length: 257, keys: 512) == .fused)
+  }
+
+  @Test(
+    "With the text encoder's mask the formula and its gradients, to 1e-5 in fp32 and to 1.5e-2 in bf16",
+    arguments: [DType.float32, .bfloat16])
+  func masked(dtype: DType) throws {
+    let random = try RandomSource(seed: 9)
+    let inputs = try [72, 77, 77].map { try random.normal([3, $0, 2, 16]).to(dtype).transposed(1, 2) }
+    let seed = try random.normal([3, 2, 72, 16]).to(dtype)
+    let values = (0..<72 * 77).map { $0 % 77 > $0 / 77 + 5 ? -Float.infinity : 0 }
+    let mask = try Tensor(values, [1, 72, 77])
+    let found = try run(inputs, seed: seed) {
+      try scaledDotProductAttention($0, $1, $2, mask: mask.to(dtype), scale: 0.3)
+    }
+    let expected = try run(inputs.map { try $0.to(.float64) }, seed: seed) {
+      try (($0.matmul($1.transposed(2, 3)) * 0.3) + mask.to(.float64)).softmax(-1).matmul($2)
+    }
+    for (a, b) in zip(found, expected) {
+      #expect(a.dtype == dtype && a.shape == b.shape)
+      #expect(try relativeError(a, b) < (dtype == .float32 ? 1e-5 : 1.5e-2))
+    }
   }
 
   @Test("Scores of a million neither overflow nor vanish")

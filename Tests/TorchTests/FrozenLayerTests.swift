@@ -113,24 +113,24 @@ import Torch
 
   /// 1500 rows are more than a block, and no multiple of one.
   @Test(
-    "The gated perceptron gives result and gradient of its parts, to 1e-5",
+    "GEGLU between two matrices gives result and gradient of its parts, to 1e-5",
     arguments: [[3, 5], [2, 750], [7]])
-  func gatedPerceptron(rows: [Int]) throws {
+  func geglu(rows: [Int]) throws {
     let random = try RandomSource(seed: 4)
     let x = try random.normal(rows + [16])
     let (up, down) = (try random.normal([48, 16]), try random.normal([20, 24]))
     let (upBias, downBias) = (try random.normal([48]), try random.normal([20]))
     for (b, c) in [(upBias, downBias), (nil, nil)] {
-      try expectSame(x, 1e-5, { try $0.gatedPerceptron(up: (up, b), down: (down, c)) }) {
+      try expectSame(x, 1e-5, { try $0.geglu(up: (up, b), down: (down, c)) }) {
         let h = try $0.linear(up, b)
         return try (h.sliced(-1, 0..<24) * h.sliced(-1, 24..<48).gelu()).linear(down, c)
       }
     }
-    let none = try Tensor.zeros([0, 16]).gatedPerceptron(up: (up, upBias), down: (down, downBias))
+    let none = try Tensor.zeros([0, 16]).geglu(up: (up, upBias), down: (down, downBias))
     #expect(none.shape == [0, 20])
-    #expect(throws: TorchError.self) { try x.gatedPerceptron(up: (down, nil), down: (up, nil)) }
+    #expect(throws: TorchError.self) { try x.geglu(up: (down, nil), down: (up, nil)) }
     #expect(throws: TorchError.self) {
-      try x.gatedPerceptron(up: (up.detached().requireGradient(), nil), down: (down, nil))
+      try x.geglu(up: (up.detached().requireGradient(), nil), down: (down, nil))
     }
   }
 }

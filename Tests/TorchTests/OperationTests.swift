@@ -88,9 +88,6 @@ import Torch
     let w = try Tensor([1, 0, 1, 1] as [Float], [2, 2])
     #expect(try x.matmul(w).floats() == [3, 2, 7, 4])
     #expect(try x.linear(w, Tensor([10, 20] as [Float])).floats() == [11, 23, 13, 27])
-    let batch = try baddbmm(
-      Tensor.ones([1, 2, 2]), x.unsqueezed(0), w.unsqueezed(0), beta: 5, alpha: 2)
-    #expect(try batch.floats() == [11, 9, 19, 13])
     #expect(try x.embedding(Tensor([1, 0, 1])).floats() == [3, 4, 1, 2, 3, 4])
     let picture = try Tensor.range(to: 9).reshaped([1, 1, 3, 3])
     let sum = try picture.conv2d(Tensor.ones([1, 1, 3, 3]), Tensor([100] as [Float]), padding: 1)
@@ -198,7 +195,6 @@ import Torch
       ("max of nothing", { try empty.max() }),
       ("argsort", { try a.argsort(3) }),
       ("mse_loss", { try meanSquaredError(a, f) }),
-      ("baddbmm", { try baddbmm(a, a, a) }),
       ("conv2d channels", { try f.conv2d(Tensor.zeros([8, 5, 3, 3])) }),
       ("conv2d stride", { try f.conv2d(Tensor.zeros([8, 4, 3, 3]), stride: 0) }),
       ("conv2d padding", { try f.conv2d(Tensor.zeros([8, 4, 3, 3]), padding: -1) }),

@@ -103,7 +103,14 @@ import Torch
     #expect(Device.available.contains(.cpu))
     #expect(!Device.cuda(127).isAvailable)
     #expect(!Device.cuda(-1).isAvailable)
-    #expect(Runtime.version.hasPrefix("2.13."))
+  }
+
+  @Test("libtorch is 2.11 or newer, and told where it is not a tested version")
+  func version() {
+    let parts = Runtime.version.split(separator: ".").prefix(2).compactMap { Int($0) }
+    #expect(parts.count == 2 && !parts.lexicographicallyPrecedes([2, 11]))
+    #expect((Runtime.untestedVersion == nil) == Runtime.testedVersions.contains(Runtime.version))
+    #expect([nil, Runtime.version].contains(Runtime.untestedVersion))
   }
 
   @Test("A number of threads out of range throws", arguments: [0, -1, 100_000, Int.max])

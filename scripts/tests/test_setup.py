@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,9 +37,9 @@ def torch_files(version="2.13.0"):
             "torch/include/ATen/ATen.h": "//", "torch/nn/linear.py": "# not for us"}
 
 
-def write_wheel(folder, files, name="torch", version="2.13.0+cpu", lie=(), metadata=""):
+def write_wheel(folder, files, name="torch", version="2.13.0+cpu", lie=(), metadata="", platform=None):
     """A wheel with a RECORD; the checksums of the files in `lie` are wrong."""
-    path = folder / ("%s-%s-cp311-cp311-%s.whl" % (name, version, setup.wheel_platforms()[0]))
+    path = folder / ("%s-%s-cp311-cp311-%s.whl" % (name, version, platform or setup.wheel_platforms()[0]))
     info = "%s-%s.dist-info/" % (name, version)
     files = dict(files)
     files[info + "licenses/LICENSE"] = "terms"
@@ -67,10 +68,13 @@ class SetupTests(unittest.TestCase):
         clean.update(PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.index))
         for patch in (mock.patch.dict(os.environ, clean, clear=True),
                       mock.patch.object(setup, "missing_libraries", return_value=[]),
+                      mock.patch.object(setup, "has_nvidia_card", return_value=False),
                       # Nothing listens there: a test never leaves the machine.
                       mock.patch.object(setup, "CPU_INDEX", "http://127.0.0.1:9/whl/cpu")):
             patch.start()
             self.addCleanup(patch.stop)
+
+    has_nvidia_card = staticmethod(setup.has_nvidia_card)
 
     def run_setup(self, *arguments):
         """(exit code, the lines it said)"""
@@ -182,17 +186,97 @@ class SetupTests(unittest.TestCase):
         write_wheel(self.index, torch_files("2.12.1"))
         self.fails("2.12.1")
 
-    def test_the_default_build_brings_the_libraries_it_links_to(self):
-        write_wheel(self.index, torch_files(), version="2.13.0",
+    def test_the_newest_tested_version_is_taken_of_which_there_is_a_build_for_the_cpu(self):
+        # One that is newer but not tested, and a newer one for cards only.
+        for version in ("2.11.0+cpu", "2.13.0+cpu", "2.99.0+cpu", "2.15.0"):
+            write_wheel(self.index, torch_files(version.split("+")[0]), version=version)
+        code, lines = self.run_setup()
+        self.assertEqual(code, 0, lines)
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.13.0+cpu\n")
+        write_wheel(self.index, torch_files("2.15.0"), version="2.15.0+cpu")
+        self.assertEqual(self.run_setup("--force")[0], 0)
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.15.0+cpu\n")
+
+    def test_the_versions_in_the_library_are_the_same(self):
+        source = (SCRIPT.parent.parent / "Sources/Torch/Device.swift").read_text()
+        inside = re.search(r"testedVersions = \[(.*?)\]", source).group(1)
+        self.assertEqual(tuple(re.findall(r'"(.*?)"', inside)), setup.TESTED)
+        self.assertEqual(setup.OLDEST, tuple(map(int, setup.TESTED[0].split(".")[:2])))
+
+    def for_cards(self):
+        """The build for NVIDIA cards in the index."""
+        write_wheel(self.index, torch_files("2.15.0"), version="2.15.0",
                     metadata="Requires-Dist: sympy\nRequires-Dist: nvidia-cudart==13.0; python_version > '3'\n")
         write_wheel(self.index, {"nvidia/cudart/lib/libcudart.so.13": "x", "nvidia/cudart/include/a.h": "x"},
-                    name="nvidia_cudart", version="13.0")
-        with mock.patch.multiple(setup.sys, platform="linux"):
-            code, lines = self.run_setup()
+                    name="nvidia_cudart", version="13.0", platform="manylinux_2_25_x86_64")
+        platform = mock.patch.multiple(setup.sys, platform="linux")
+        platform.start()
+        self.addCleanup(platform.stop)
+
+    def expect_cuda(self, *arguments):
+        code, lines = self.run_setup(*arguments)
         self.assertEqual(code, 0, lines)
         self.assertTrue((self.root / ".libtorch/lib/libcudart.so.13").is_file())
         self.assertFalse((self.root / ".libtorch/lib/a.h").exists())
-        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.13.0\n")
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.15.0\n")
+
+    def test_without_a_card_the_build_for_cards_is_not_fetched(self):
+        self.for_cards()
+        self.assertIn("--cuda", self.fails("does not have it"))
+        self.assertEqual(list(self.root.glob(".libtorch.partial/**/*.whl")), [])
+
+    def test_on_arm_neither(self):
+        self.for_cards()
+        with mock.patch.object(setup.platform, "machine", return_value="aarch64"):
+            for wheel in list(self.index.glob("*.whl")):
+                wheel.rename(self.index / wheel.name.replace("x86_64", "aarch64"))
+            self.fails("does not have it")
+            write_wheel(self.index, torch_files())
+            self.assertEqual(self.run_setup()[0], 0)
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.13.0+cpu\n")
+
+    def test_on_a_mac_the_default_build_is_taken(self):
+        with mock.patch.multiple(setup.sys, platform="darwin"), \
+                mock.patch.multiple(setup.platform, system=lambda: "Darwin", machine=lambda: "arm64"):
+            for arguments in ((), ("--force", "--cuda")):
+                write_wheel(self.index, torch_files(), version="2.13.0")
+                self.assertEqual(self.run_setup(*arguments)[0], 0)
+                self.assertEqual((self.root / ".libtorch/version").read_text(), "2.13.0\n")
+
+    def test_a_card_brings_the_build_for_cards_where_there_is_no_other(self):
+        self.for_cards()
+        setup.has_nvidia_card.return_value = True
+        self.expect_cuda()
+        write_wheel(self.index, torch_files())
+        self.assertEqual(self.run_setup("--force")[0], 0)
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.13.0+cpu\n")
+
+    def test_the_build_for_cards_is_fetched_when_it_is_asked_for(self):
+        self.for_cards()
+        write_wheel(self.index, torch_files())
+        self.assertEqual(self.run_setup()[0], 0)
+        self.expect_cuda("--cuda")
+        # And it stays.
+        self.assertEqual(self.run_setup("--quiet"), (0, []))
+
+    def test_a_card_is_known_by_its_driver_or_its_tool(self):
+        found = mock.patch.object(setup.shutil, "which", side_effect=lambda n: n if n == "nvidia-smi" else None)
+        none = mock.patch.object(setup.shutil, "which", return_value=None)
+        known = self.has_nvidia_card
+        with mock.patch.object(setup.Path, "glob", return_value=iter([])):
+            with found:
+                self.assertTrue(known())
+            with none:
+                self.assertFalse(known())
+        with mock.patch.object(setup.Path, "glob", return_value=iter([Path("/dev/nvidia0")])), none:
+            self.assertTrue(known())
+
+    def test_a_libtorch_of_any_accepted_version_stays(self):
+        for version in ("2.11.0", "2.12.1", "2.99.3", "3.0.0"):
+            self.assertEqual(self.run_setup("--from", str(self.unpacked(self.root.parent / version, version)))[0], 0)
+            self.assertEqual(self.run_setup("--quiet"), (0, []))
+            self.assertEqual(self.run_setup("--check")[0], 0)
+            self.assertEqual((self.root / ".libtorch/version").read_text(), version + "\n")
 
     def unpacked(self, folder, version="2.13.1"):
         for name, text in torch_files(version).items():
@@ -211,7 +295,8 @@ class SetupTests(unittest.TestCase):
         self.assertEqual(self.run_setup("--quiet"), (0, []))
 
     def test_from_refuses_other_versions_and_folders(self):
-        self.fails("2.12.0", "--from", str(self.unpacked(self.root.parent / "old", "2.12.0")))
+        self.fails("2.10.1, and 2.11 or newer", "--from", str(self.unpacked(self.root.parent / "old", "2.10.1")))
+        self.fails("2.9.0", "--from", str(self.unpacked(self.root.parent / "older", "2.9.0")))
         self.fails("no such folder", "--from", str(self.root / "nowhere"))
         self.fails("include and lib", "--from", str(self.index))
 

@@ -80,7 +80,7 @@ struct Decompose: ParsableCommand {
     var request = Decomposition.Request(prompts: prompt, columns: try columns())
     request.truncation = truncation
     request.category = category
-    request.settings = generation.settings(recipe: try Recipe.load(fromModelFolder: folder.url))
+    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     let decomposition = try Decomposition(base, concept)
     try results.generate(
       decomposition.prepare(request), on: base,

@@ -41,16 +41,16 @@ struct Demo: ParsableCommand {
       ExampleDescription.self, from: Installation.resource("Examples/\(example).json"))
     let folder = try freeFolder()
     let modelFolder = try ModelFolder(Installation.miniSD().path)
-    let recipe = try Recipe.load(fromModelFolder: modelFolder.url)
+    let defaults = try ModelDefaults.load(fromModelFolder: modelFolder.url)
     let loaded = try RunConfiguration.load(
       overrides: [
         ("data.train_data_dir", pictures.path), ("data.placeholder_token", "<\(example)>"),
         ("data.super_category_token", about.category), ("data.center_crop", "true"),
         ("log.exp_dir", folder.deletingLastPathComponent().path), ("log.exp_name", folder.lastPathComponent),
-        ("optim.max_train_steps", String(steps ?? recipe?.maxTrainSteps ?? 250)),
+        ("optim.max_train_steps", String(steps ?? defaults?.maxTrainSteps ?? 250)),
         ("eval.validation_prompts", "[]"),
       ],
-      recipe: { _ in recipe })
+      modelDefaults: { _ in defaults })
     let c = loaded.configuration
     var options = try ModelOptions.parse([])
     options.threads = threads
@@ -65,7 +65,7 @@ struct Demo: ParsableCommand {
     var request = ConceptGenerator.Request(prompts: Self.prompts)
     request.seeds = Self.seeds
     request.steps = 25
-    request.guidance = recipe?.guidance ?? 7.5
+    request.guidance = defaults?.guidance ?? 7.5
     let generation = try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request)
     let bar = ProgressBar("generating", total: generation.totalSteps)
     let images = try generation { bar.update($0.stepsDone) }

@@ -71,7 +71,7 @@ struct Generate: ParsableCommand {
     let base = try model.open(folder)
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
-    request.settings = generation.settings(recipe: try Recipe.load(fromModelFolder: folder.url))
+    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout
 

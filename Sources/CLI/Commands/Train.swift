@@ -185,8 +185,8 @@ struct Train: ParsableCommand {
       if c.optim.allowTf32, !model.device.hasPrefix("cuda") {
         note("optim.allow_tf32 has no effect here: only CUDA (--device cuda) knows it")
       }
-      if !loaded.fromRecipe.isEmpty {
-        note("the model's recipe gives \(loaded.fromRecipe.joined(separator: ", "))")
+      if !loaded.fromModelDefaults.isEmpty {
+        note("the model's defaults give \(loaded.fromModelDefaults.joined(separator: ", "))")
       }
     }
     guard
@@ -209,10 +209,10 @@ struct Train: ParsableCommand {
     String(decoding: try JSONEncoder().encode(texts), as: UTF8.self)
   }
 
-  /// Flags before the YAML file, before the model's recipe, before the authors' defaults; of a run that
+  /// Flags before the YAML file, before the model's defaults, before the authors'; of a run that
   /// goes on, flags before what it began with.
   ///
-  /// The batch that flags, file and recipe give is that of one of the `processes`; the run's is of all.
+  /// The batch that flags, file and model give is that of one of the `processes`; the run's is of all.
   private func configuration(processes: Int) throws -> LoadedConfiguration {
     func ofAll(_ loaded: LoadedConfiguration) throws -> LoadedConfiguration {
       var loaded = loaded
@@ -283,7 +283,8 @@ struct Train: ParsableCommand {
       defaults += [("log.exp_dir", "outputs"), ("log.exp_name", name.isEmpty ? "concept" : name)]
     }
     return try RunConfiguration.load(
-      yaml: configPath.map { URL(filePath: $0) }, defaults: defaults, overrides: flags, recipe: recipe)
+      yaml: configPath.map { URL(filePath: $0) }, defaults: defaults, overrides: flags,
+      modelDefaults: modelDefaults)
   }
 
   /// What the plain flags mean, unless a dotted name says otherwise.
@@ -296,8 +297,8 @@ struct Train: ParsableCommand {
     return defaults
   }
 
-  private func recipe(_ c: RunConfiguration) throws -> Recipe? {
-    try Recipe.load(fromModelFolder: model.folder(c.model.pretrainedModelNameOrPath).url)
+  private func modelDefaults(_ c: RunConfiguration) throws -> ModelDefaults? {
+    try ModelDefaults.load(fromModelFolder: model.folder(c.model.pretrainedModelNameOrPath).url)
   }
 
   /// Learns this process's part of a manifest.
@@ -312,7 +313,7 @@ struct Train: ParsableCommand {
     try ManifestSession.run(manifest, shard: part(), model: model) { entry in
       try manifest.configuration(
         of: entry, output: folder, yaml: configPath.map { URL(filePath: $0) }, defaults: defaults,
-        overrides: flags, recipe: recipe)
+        overrides: flags, modelDefaults: modelDefaults)
     }
   }
 }

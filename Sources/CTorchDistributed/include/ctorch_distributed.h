@@ -18,8 +18,8 @@ const char *ctd_last_error(void);
 /// `interface` names the network interface to use; where it is NULL, `is_local` says that `host` is this
 /// machine's own name for itself, else the interface of the machine's name is taken. `join_seconds` is how long
 /// to wait for the others, `seconds` how long one operation may take.
-ctd_group ctd_join(const char *host, int port, int rank, int size, bool is_client, const char *prefix,
-                   const char *interface, bool is_local, double join_seconds, double seconds);
+ctd_group ctd_join(const char *host, int port, int rank, int size, bool is_client, const char *prefix, const char *interface,
+                   bool is_local, double join_seconds, double seconds);
 void ctd_free(ctd_group group);
 
 /// Replaces the n numbers of every process by their sum.

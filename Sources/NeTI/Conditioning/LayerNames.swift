@@ -23,13 +23,14 @@ public struct LayerNames: Sendable {
   /// picture, whatever the picture's size; 24 is the level of 16 in SD 2.1's larger pictures.
   static let coarseSide = 24
 
-  /// The short names of Stable Diffusion 1 and 2: numbers of the original code's input and output
-  /// blocks that have a cross-attention.
+  /// The short names of Stable Diffusion 1 and 2, which are kohya's: numbers of the original code's
+  /// input and output blocks that have a cross-attention.
   static let shortNames = [
     "IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "MID", "OUT03", "OUT04", "OUT05", "OUT06", "OUT07",
     "OUT08", "OUT09", "OUT10", "OUT11",
   ]
-  private static let pathsOfShortNames =
+  /// The same layers by their paths.
+  static let pathsOfShortNames =
     (0..<3).flatMap { b in (0..<2).map { "down_blocks.\(b).attentions.\($0).transformer_blocks.0" } }
     + ["mid_block.attentions.0.transformer_blocks.0"]
     + (1..<4).flatMap { b in (0..<3).map { "up_blocks.\(b).attentions.\($0).transformer_blocks.0" } }

@@ -77,15 +77,10 @@ public struct ConceptManifest: Sendable {
   private static let example = #"{"images": "my-toy", "token": "<toy>", "category": "toy"}"#
 
   /// The short names of a line, as the flags are called.
-  private static let shortNames = [
-    "images": "data.train_data_dir", "masks": "data.masks_dir", "token": "data.placeholder_token",
-    "category": "data.super_category_token", "captions": "data.use_captions",
-    "property": "data.learnable_property", "representation": "model.representation",
-    "steps": "optim.max_train_steps", "seed": "optim.seed",
-  ]
+  private static let shortNames = Dictionary(
+    uniqueKeysWithValues: RunConfiguration.settings.compactMap { s in s.short.map { ($0, s.name) } })
   private static let outputKey = "output"
   private static let required = ["images", "token", "category"]
-  private static let paths: Set = ["data.train_data_dir", "data.masks_dir", "model.mapper_checkpoint_path"]
   /// What no line can decide, and what does.
   private static let decidedElsewhere = [
     "log.exp_name": "the name of the run's folder is \"output\"",
@@ -125,8 +120,8 @@ public struct ConceptManifest: Sendable {
       if let known = RunConfiguration.sections.first(where: { $0 == written }) {
         throw NeTIError("\(known) is a section; its settings are written as \"\(known).key\"")
       }
-      guard RunConfiguration.keysByName[name] != nil else {
-        let known = [outputKey] + Array(shortNames.keys).sorted() + RunConfiguration.keys.map(\.name)
+      guard let setting = RunConfiguration.settingsByName[name] else {
+        let known = [outputKey] + Array(shortNames.keys).sorted() + RunConfiguration.settings.map(\.name)
         let hint = nearest(to: written, among: known).map { "; did you mean \($0)?" } ?? ""
         throw NeTIError("unknown key \(quoted(written))\(hint)")
       }
@@ -136,7 +131,7 @@ public struct ConceptManifest: Sendable {
       if let other = settings.first(where: { $0.name == name }) {
         throw NeTIError("\(other.written) and \(written) are the same setting; keep one")
       }
-      settings.append((name, try paths.contains(name) ? path(plain, written, in: folder) : plain, written))
+      settings.append((name, try setting.isPath ? path(plain, written, in: folder) : plain, written))
     }
     // The decoder keeps one of two values for the same name.
     guard values.count == memberCount(data) else { throw NeTIError("a key stands there more than once") }
@@ -205,20 +200,22 @@ public struct ConceptManifest: Sendable {
 
 extension ConceptManifest {
   /// The configuration of one entry's run in `output`: flags before the entry, before the YAML file,
-  /// before the base model's recipe.
+  /// before the base model's defaults.
   ///
   /// - Parameters:
-  ///   - defaults: what counts where neither says otherwise, before the recipe.
+  ///   - defaults: what counts where neither says otherwise, before the model's defaults.
   ///   - overrides: of the command line, for every entry; see `RunConfiguration.load`.
   /// - Throws: a `NeTIError` that names file and line, also when there is no folder of pictures.
   public func configuration(
     of entry: Entry, output: URL, yaml: URL? = nil, defaults: [(key: String, value: String)] = [],
-    overrides: [(key: String, value: String)] = [], recipe: (RunConfiguration) throws -> Recipe?
+    overrides: [(key: String, value: String)] = [],
+    modelDefaults: (RunConfiguration) throws -> ModelDefaults?
   ) throws -> LoadedConfiguration {
     let place = [("log.exp_dir", output.path), ("log.exp_name", entry.name)]
     do {
       let loaded = try RunConfiguration.load(
-        yaml: yaml, defaults: defaults, entry: entry, overrides: overrides + place, recipe: recipe)
+        yaml: yaml, defaults: defaults, entry: entry, overrides: overrides + place,
+        modelDefaults: modelDefaults)
       for path in [loaded.configuration.data.trainDataDir, loaded.configuration.data.masksDir] {
         guard let path else { continue }
         var isFolder: ObjCBool = false

@@ -35,8 +35,11 @@ enum ConfigurationValue: Equatable, Sendable {
   }
 }
 
-/// A Swift type that a configuration key can have.
+/// A Swift type that a setting can have.
 protocol ConfigurationConvertible: Equatable, Sendable {
+  /// What a check looks at: the value itself, what an optional one holds, or each entry of a list.
+  associatedtype Part = Self
+  var parts: [Part] { get }
   init?(_ value: ConfigurationValue)
   var configurationValue: ConfigurationValue { get }
   /// Completes “… must be”.
@@ -48,6 +51,10 @@ protocol ConfigurationConvertible: Equatable, Sendable {
 extension ConfigurationConvertible {
   static var isList: Bool { false }
   static var isText: Bool { false }
+}
+
+extension ConfigurationConvertible where Part == Self {
+  var parts: [Self] { [self] }
 }
 
 extension Bool: ConfigurationConvertible {
@@ -124,6 +131,7 @@ extension Optional: ConfigurationConvertible where Wrapped: ConfigurationConvert
   static var expectation: String { Wrapped.expectation + " or null" }
   static var isList: Bool { Wrapped.isList }
   static var isText: Bool { Wrapped.isText }
+  var parts: [Wrapped.Part] { self?.parts ?? [] }
   var configurationValue: ConfigurationValue { self?.configurationValue ?? .null }
 
   init?(_ value: ConfigurationValue) {
@@ -139,6 +147,7 @@ extension Optional: ConfigurationConvertible where Wrapped: ConfigurationConvert
 extension Array: ConfigurationConvertible where Element: ConfigurationConvertible {
   static var expectation: String { "a list, each entry \(Element.expectation)" }
   static var isList: Bool { true }
+  var parts: [Element.Part] { flatMap(\.parts) }
   var configurationValue: ConfigurationValue { .list(map(\.configurationValue)) }
 
   /// Nothing is an empty list.

@@ -149,8 +149,8 @@ extension ConfigurationYAML {
   static func document(_ configuration: RunConfiguration) -> String {
     var lines: [String] = []
     var open: [String] = []
-    for key in RunConfiguration.keys {
-      let parts = key.name.split(separator: ".").map(String.init)
+    for key in RunConfiguration.settings {
+      let parts = key.path
       let path = Array(parts.dropLast())
       if path != open {
         let shared = zip(path, open).prefix { $0 == $1 }.count

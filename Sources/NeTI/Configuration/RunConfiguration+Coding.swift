@@ -16,7 +16,7 @@ extension RunConfiguration {
 
   /// Sets a key by its dotted name. Throws a `NeTIError` that begins with `place`.
   mutating func set(_ name: String, _ value: ConfigurationValue, at place: String) throws {
-    if let key = Self.keysByName[name] {
+    if let key = Self.settingsByName[name] {
       guard key.read(&self, value) else {
         throw NeTIError("\(place): \(name) must be \(key.expectation), not \(value.shown)")
       }
@@ -24,7 +24,7 @@ extension RunConfiguration {
       return  // a section with nothing in it
     } else if Self.branches.contains(name) {
       throw NeTIError("\(place): \(name) holds keys, not a value")
-    } else if let key = Self.keys.first(where: { name.hasPrefix($0.name + ".") }) {
+    } else if let key = Self.settings.first(where: { name.hasPrefix($0.name + ".") }) {
       throw NeTIError("\(place): \(key.name) must be \(key.expectation), and has no keys in it")
     } else {
       let hint = Self.suggestion(for: name).map { "; did you mean \($0)?" } ?? ""
@@ -34,14 +34,14 @@ extension RunConfiguration {
 
   private static let branches = Set(sections + ["model.pe_sigmas"])
 
-  // MARK: Codable, by the same table of keys
+  // MARK: Codable, by the same table
 
   /// Keys that are missing keep their defaults, and unknown ones are ignored: this reads what other
   /// versions wrote. A value of the wrong type throws.
   public init(from decoder: any Decoder) throws {
     self.init()
     for (name, value) in try ConfigurationTree(from: decoder).flattened() {
-      guard let key = Self.keysByName[name] else { continue }
+      guard let key = Self.settingsByName[name] else { continue }
       guard key.read(&self, value) else {
         throw DecodingError.dataCorrupted(
           .init(codingPath: decoder.codingPath, debugDescription: "\(name) must be \(key.expectation)"))
@@ -51,7 +51,7 @@ extension RunConfiguration {
 
   public func encode(to encoder: any Encoder) throws {
     var tree = ConfigurationTree.branch([:])
-    for key in Self.keys { tree.insert(key.write(self), at: key.name.split(separator: ".").map(String.init)) }
+    for key in Self.settings { tree.insert(key.write(self), at: key.path) }
     try tree.encode(to: encoder)
   }
 }

@@ -6,8 +6,8 @@ import Diffusion
 /// A configuration with what is worth telling about where it came from.
 public struct LoadedConfiguration: Sendable {
   public var configuration: RunConfiguration
-  /// The keys that the base model's recipe decided, with their values (“optim.learning_rate 0.004”).
-  public let fromRecipe: [String]
+  /// The keys that the base model's defaults decided, with their values (“optim.learning_rate 0.004”).
+  public let fromModelDefaults: [String]
   /// The dotted names that the file or the flags set.
   public let named: Set<String>
 
@@ -17,7 +17,7 @@ public struct LoadedConfiguration: Sendable {
 
 extension RunConfiguration {
   /// Reads a configuration: flags before a manifest's line, before the YAML file, before the base
-  /// model's recipe, before the authors' defaults.
+  /// model's defaults, before the authors'.
   ///
   /// - Parameters:
   ///   - yaml: a file in the authors' structure, or nil.
@@ -25,12 +25,12 @@ extension RunConfiguration {
   ///   - entry: the line of a manifest, or nil.
   ///   - overrides: dotted names with values as on the command line (“optim.seed”, “3”); lists and
   ///     quoted texts as YAML. Later ones win.
-  ///   - recipe: looks up the recipe of the base model that file and flags ask for.
+  ///   - modelDefaults: looks up those of the base model that file and flags ask for.
   /// - Throws: a `NeTIError` that names file and line, or the flag.
   public static func load(
     yaml: URL? = nil, defaults: [(key: String, value: String)] = [], entry: ConceptManifest.Entry? = nil,
     overrides: [(key: String, value: String)] = [],
-    recipe: (RunConfiguration) throws -> Recipe? = { _ in nil }
+    modelDefaults: (RunConfiguration) throws -> ModelDefaults? = { _ in nil }
   ) throws -> LoadedConfiguration {
     var assignments: [(name: String, value: ConfigurationValue, place: String)] = []
     if let yaml {
@@ -44,21 +44,21 @@ extension RunConfiguration {
 
     var asked = RunConfiguration()
     for a in assignments { try asked.set(a.name, a.value, at: a.place) }
-    let named = Set(assignments.map(\.name)).filter { keysByName[$0] != nil }
+    let named = Set(assignments.map(\.name)).filter { settingsByName[$0] != nil }
 
-    // The recipe's settings come first and are written over by what is named.
+    // The model's defaults come first and are written over by what is named.
     var result = RunConfiguration()
-    let advice = try recipe(asked)?.settings(for: asked.model.representation, named: named) ?? []
-    for s in advice { try result.set(s.name, s.value, at: Recipe.fileName) }
+    let advice = try modelDefaults(asked)?.settings(for: asked.model.representation, named: named) ?? []
+    for s in advice { try result.set(s.name, s.value, at: ModelDefaults.fileName) }
     for a in assignments { try result.set(a.name, a.value, at: a.place) }
     result.fillIn(named: named)
     try result.validate()
     return LoadedConfiguration(
-      configuration: result, fromRecipe: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
+      configuration: result, fromModelDefaults: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
   }
 
   /// This configuration, of a run that goes on, with some keys set anew; see `load` for `overrides`.
-  /// The model's recipe has had its say when the run began.
+  /// The model's defaults have had their say when the run began.
   public func resumed(overrides: [(key: String, value: String)]) throws -> LoadedConfiguration {
     var result = self
     for o in overrides { try result.set(o.key, Self.value(of: o), at: "--" + o.key) }
@@ -68,7 +68,7 @@ extension RunConfiguration {
       result.eval.validationSeeds = nil
     }
     try result.validate()
-    return LoadedConfiguration(configuration: result, fromRecipe: [], named: named)
+    return LoadedConfiguration(configuration: result, fromModelDefaults: [], named: named)
   }
 
   /// The pairs that `--section.key value` and `--section.key=value` name.
@@ -94,7 +94,7 @@ extension RunConfiguration {
 
   /// What a flag's text means to its key: text stands as it is, a list is YAML or one entry.
   private static func value(of override: (key: String, value: String)) throws -> ConfigurationValue {
-    guard let key = keysByName[override.key], key.isList else { return .word(override.value) }
+    guard let key = settingsByName[override.key], key.isList else { return .word(override.value) }
     guard override.value.hasPrefix("["), !key.isText || override.value.hasSuffix("]") else {
       let one = ConfigurationValue.word(override.value)
       return one.isNull ? .null : .list([one])
@@ -109,31 +109,5 @@ extension RunConfiguration {
     if !named.contains("eval.validation_seeds"), eval.numValidationImages != defaultSeeds {
       eval.validationSeeds = nil
     }
-  }
-
-  fileprivate func notices(named: Set<String>) -> [String] {
-    let without: [(key: String, when: Bool, reason: String)] = [
-      ("log.logging_dir", true, "TensorBoard files are in tensorboard/ of the run folder"),
-      ("log.report_to", log.reportTo != "tensorboard", "only TensorBoard files are written"),
-      ("data.dataloader_num_workers", true, "pictures are encoded once, before the first step"),
-      ("model.target_norm", model.targetNorm != nil, "the norm is that of the super-category's embedding"),
-      ("model.revision", model.revision != nil, "the revision is the one in the folder or the local cache"),
-      ("optim.gradient_checkpointing", optim.gradientCheckpointing, "memory is managed by itself"),
-    ]
-    let lines = without.filter { $0.when && named.contains($0.key) }.map {
-      "\($0.key) has no effect here: \($0.reason)"
-    }
-    return lines + (scalingNotice(named: named).map { [$0] } ?? [])
-  }
-
-  /// That the authors' default multiplies the rate surprises whoever sets one.
-  private func scalingNotice(named: Set<String>) -> String? {
-    guard optim.scaleLr, optim.samplesPerStep > 1, named.contains("optim.learning_rate"),
-      !named.contains("optim.scale_lr")
-    else { return nil }
-    func text(_ number: Double) -> String { String(format: "%g", number) }
-    return "optim.learning_rate \(text(optim.learningRate)) is multiplied by batch × accumulation, "
-      + "\(optim.trainBatchSize) × \(optim.gradientAccumulationSteps): the rate is "
-      + "\(text(optim.learningRateSchedule().base)). --optim.scale_lr false takes it as it is"
   }
 }

@@ -3,13 +3,6 @@ import Foundation
 /// Paths in what is stored: never absolute, so that a run folder can move and a shared file does not
 /// tell whose machine it was made on.
 extension RunConfiguration {
-  private static let paths: [any WritableKeyPath<RunConfiguration, String> & Sendable] = [
-    \.log.expDir, \.log.loggingDir, \.data.trainDataDir,
-  ]
-  private static let optionalPaths: [any WritableKeyPath<RunConfiguration, String?> & Sendable] = [
-    \.data.masksDir, \.model.pretrainedModelNameOrPath, \.model.mapperCheckpointPath,
-  ]
-
   /// For a run folder: paths as seen from it (“../pictures/toy”). The name of a repository stays.
   func storable(in folder: URL) -> RunConfiguration {
     mapPaths { path in
@@ -53,10 +46,10 @@ extension RunConfiguration {
 
   private func mapPaths(_ change: (String) -> String) -> RunConfiguration {
     var result = self
-    for path in Self.paths where !self[keyPath: path].isEmpty {
-      result[keyPath: path] = change(self[keyPath: path])
+    for setting in Self.settings where setting.isPath {
+      guard case .text(let path) = setting.write(self), !path.isEmpty else { continue }
+      _ = setting.read(&result, .text(change(path)))
     }
-    for path in Self.optionalPaths { result[keyPath: path] = self[keyPath: path].map(change) }
     return result
   }
 

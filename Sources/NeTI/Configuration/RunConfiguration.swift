@@ -3,8 +3,8 @@ public import Foundation
 /// Everything a training run is made by, in the structure of the authors' `train.yaml`.
 ///
 /// Sections, names and defaults are those of `training/config.py` in the authors' code
-/// (https://github.com/NeuralTextualInversion/NeTI), written here the Swift way; `RunConfiguration.keys`
-/// is the table of their names. Where it says *ours*, the authors have no such key.
+/// (https://github.com/NeuralTextualInversion/NeTI), written here the Swift way; `RunConfiguration.settings`
+/// is the table of all that is known of each. Where it says *ours*, the authors have no such key.
 public struct RunConfiguration: Codable, Sendable, Equatable {
   public var log = Log()
   public var data = Pictures()

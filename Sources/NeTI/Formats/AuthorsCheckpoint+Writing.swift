@@ -41,24 +41,11 @@ extension AuthorsCheckpoint {
         "the authors' format holds concepts for \(Self.layerCount) cross-attention layers; this one has \(layers)"
       )
     }
-    let hidden = Self.hiddenUnits
-    let output = Self.hiddenSize * (settings.outputBypass ? 2 : 1)
-    var width = 2
-    var shapes: [String: [Int]] = [:]
-    if settings.usesPositionalEncoding {
-      width = settings.timeAnchors * layers
-      shapes = [
-        "frequencies": [Self.frequencyCount, 2], "input.weight": [width, 2 * Self.frequencyCount],
-        "input.bias": [width],
-      ]
-    }
-    shapes["hidden1.weight"] = [hidden, width]
-    shapes["hidden2.weight"] = [hidden, hidden]
-    shapes["output.weight"] = [output, hidden]
-    shapes["output.bias"] = [output]
-    for name in ["hidden1.bias", "norm1.weight", "norm1.bias", "hidden2.bias", "norm2.weight", "norm2.bias"] {
-      shapes[name] = [hidden]
-    }
+    let model = settings.model
+    let shapes = Self.shapes(
+      frequencies: model.usePositionalEncoding ? Self.frequencyCount : nil,
+      width: model.usePositionalEncoding ? model.numPeTimeAnchors * layers : 2, hidden: Self.hiddenUnits,
+      output: Self.hiddenSize * (model.outputBypass ? 2 : 1))
     for name in Set(shapes.keys).union(tensors.keys).sorted() where tensors[name]?.shape != shapes[name] {
       let found = tensors[name].map { "has the shape \($0.shape)" } ?? "is missing"
       let wanted = shapes[name].map { "\($0)" } ?? "no such tensor"
@@ -78,18 +65,18 @@ extension AuthorsCheckpoint {
       for prefix in theirs { state += stored.map { PickleEntry("\(prefix).\($0)", $1) } }
     }
     let encoder = try encoder(&storages)
-    let root = PickleValue.settings([
-      ("state_dict", .dictionary(state, ordered: true)), ("cfg", settings.configuration),
-      ("encoder", encoder),
-    ])
-    return try storages.archive(name, root)
+    let root = [
+      PickleEntry("state_dict", .dictionary(state, ordered: true)),
+      PickleEntry("cfg", settings.authorsConfiguration), PickleEntry("encoder", encoder),
+    ]
+    return try storages.archive(name, .dictionary(root, ordered: false))
   }
 
   /// The bytes of the file with the placeholder's row.
   package func encodedRow(_ name: String) throws -> Data {
     var storages = TorchStorages()
     let row = try storages.add(embedding)
-    return try storages.archive(name, .settings([(token, row)]))
+    return try storages.archive(name, .dictionary([PickleEntry(token, row)], ordered: false))
   }
 
   /// Their encoder, a `torch.nn.Module`, with the attributes that PyTorch 1.13 gives one; later
@@ -107,7 +94,8 @@ extension AuthorsCheckpoint {
     if let frequencies = tensors["frequencies"] {
       name = Self.positionalEncoding
       attributes += [
-        ("sigma_t", .float(settings.sigmaT)), ("sigma_l", .float(settings.sigmaL)),
+        ("sigma_t", .float(settings.model.peSigmas.sigmaT)),
+        ("sigma_l", .float(settings.model.peSigmas.sigmaL)),
         ("num_w", .int(Self.frequencyCount)), ("w", try storages.add(frequencies)),
       ]
     } else {

@@ -9,8 +9,10 @@ import Diffusion
 /// its encoder, and `learned_embeds-steps-N.bin` with the placeholder's row of the token table.
 public struct AuthorsCheckpoint {
   /// The placeholder, such as `<concept>`.
-  public var token: String { settings.placeholderToken }
-  public var settings: AuthorsSettings
+  public var token: String { settings.data.placeholderToken }
+  /// What it says under `cfg`. `model.target_norm` is the L2 norm that the mapper's output is scaled to,
+  /// nil for none; where `optim.scale_lr` is true, the scale is already in `optim.learning_rate`.
+  public var settings: RunConfiguration
   /// Training steps, from the file's name; nil for `-final`.
   public var steps: Int?
   /// The placeholder's row, [d], float32.
@@ -33,7 +35,7 @@ public struct AuthorsCheckpoint {
   static let classes: Set = [positionalEncoding, basicEncoder]
 
   public init(
-    settings: AuthorsSettings, steps: Int?, embedding: Tensor, tensors: [String: Tensor], layers: Int
+    settings: RunConfiguration, steps: Int?, embedding: Tensor, tensors: [String: Tensor], layers: Int
   ) {
     self.settings = settings
     self.steps = steps
@@ -50,14 +52,14 @@ public struct AuthorsCheckpoint {
     steps = Self.steps(url)
     let beside = try embeddings ?? Self.embeddingsFile(of: url)
     let row = try TorchFile(beside, classes: Self.classes)
-    let (token, settings, tensors) = (settings.placeholderToken, settings, tensors)
+    let (token, model, tensors) = (settings.data.placeholderToken, settings.model, tensors)
     embedding = try Self.naming(beside) { try Self.readRow(row, token: token) }
     let width = embedding.size(0)
     try Self.naming(url) {
-      guard tensors["output.weight"]?.size(0) == width * (settings.outputBypass ? 2 : 1) else {
+      guard tensors["output.weight"]?.size(0) == width * (model.outputBypass ? 2 : 1) else {
         throw NeTIError(
           "the mapper's output does not fit the row of \(width) numbers in \(beside.lastPathComponent)"
-            + (settings.outputBypass ? " and a bypass" : ""))
+            + (model.outputBypass ? " and a bypass" : ""))
       }
     }
   }
@@ -85,14 +87,14 @@ public struct AuthorsCheckpoint {
 
   // MARK: The mapper
 
-  private static func readMapper(_ file: TorchFile) throws -> (AuthorsSettings, [String: Tensor], Int) {
+  private static func readMapper(_ file: TorchFile) throws -> (RunConfiguration, [String: Tensor], Int) {
     guard let state = file.root["state_dict"], let configuration = file.root["cfg"],
       let encoder = file.root["encoder"]
     else { throw NeTIError("it is not a mapper of NeTI: it lacks one of state_dict, cfg and encoder") }
-    let settings = try AuthorsSettings(configuration)
+    let settings = try RunConfiguration(authors: configuration)
     var stored = try tensors(of: state)
     var tensors: [String: Tensor] = [:]
-    for (ours, theirs) in parts where ours != "input" || settings.usesPositionalEncoding {
+    for (ours, theirs) in parts where ours != "input" || settings.model.usePositionalEncoding {
       for kind in ["weight", "bias"] {
         let copies = theirs.compactMap { stored.removeValue(forKey: "\($0).\(kind)") }
         tensors["\(ours).\(kind)"] = try agreed(copies, "\(theirs[0]).\(kind)", file)
@@ -101,16 +103,16 @@ public struct AuthorsCheckpoint {
     var frequencies = stored.removeValue(forKey: "encoder.w").map { [$0] } ?? []
     if let name = stored.keys.min() { throw NeTIError("its state has an unknown tensor \(quoted(name))") }
 
-    if settings.usesPositionalEncoding {
+    if settings.model.usePositionalEncoding {
       guard case .object(positionalEncoding, _) = encoder else { throw otherEncoder }
       for value in [encoder["w"], encoder["_parameters"]?["w"]] {
         if case .tensor(let w)? = value { frequencies.append(w) }
       }
       tensors["frequencies"] = try agreed(frequencies, "w of the encoder", file)
-      return (settings, tensors, try layers(settings, tensors))
+      return (settings, tensors, try layers(settings.model, tensors))
     }
     guard case .object(basicEncoder, _) = encoder, frequencies.isEmpty else { throw otherEncoder }
-    _ = try layers(settings, tensors)
+    _ = try layers(settings.model, tensors)
     return (settings, tensors, try basicLayers(encoder, file))
   }
 
@@ -149,37 +151,32 @@ public struct AuthorsCheckpoint {
   }
 
   /// Checks that the shapes belong together and returns the number of layers (1 without anchors).
-  private static func layers(_ settings: AuthorsSettings, _ tensors: [String: Tensor]) throws -> Int {
+  private static func layers(_ model: RunConfiguration.Model, _ tensors: [String: Tensor]) throws -> Int {
     func shape(_ name: String) -> [Int] { tensors[name]?.shape ?? [] }
-    var expected: [String: [Int]] = [:]
-    var width = 2
-    if settings.usesPositionalEncoding {
-      let frequencies = shape("frequencies").first ?? 0
-      width = shape("input.weight").first ?? 0
-      expected = [
-        "frequencies": [frequencies, 2], "input.weight": [width, 2 * frequencies],
-        "input.bias": [width],
-      ]
-    }
-    let hidden = shape("hidden1.weight").first ?? 0
-    let output = shape("output.weight").first ?? 0
-    expected["hidden1.weight"] = [hidden, width]
-    expected["hidden2.weight"] = [hidden, hidden]
-    expected["output.weight"] = [output, hidden]
-    expected["output.bias"] = [output]
-    for name in ["hidden1.bias", "norm1.weight", "norm1.bias", "hidden2.bias", "norm2.weight", "norm2.bias"] {
-      expected[name] = [hidden]
-    }
+    func size(_ name: String) -> Int { shape(name).first ?? 0 }
+    let width = model.usePositionalEncoding ? size("input.weight") : 2
+    let expected = shapes(
+      frequencies: model.usePositionalEncoding ? size("frequencies") : nil, width: width,
+      hidden: size("hidden1.weight"), output: size("output.weight"))
     for (name, wanted) in expected.sorted(by: { $0.key < $1.key }) {
       guard shape(name) == wanted, !wanted.contains(0) else {
         throw NeTIError("its tensor \(name) has the shape \(shape(name)), which does not fit the others")
       }
     }
-    guard settings.usesPositionalEncoding else { return 1 }
-    guard width.isMultiple(of: settings.timeAnchors) else {
-      throw NeTIError("its anchor layer of \(width) does not fit \(settings.timeAnchors) time anchors")
+    guard model.usePositionalEncoding else { return 1 }
+    let anchors = model.numPeTimeAnchors
+    guard width.isMultiple(of: anchors) else {
+      throw NeTIError("its anchor layer of \(width) does not fit \(anchors) time anchors")
     }
-    return width / settings.timeAnchors
+    return width / anchors
+  }
+
+  /// The shapes of such a mapper's tensors, by our names.
+  static func shapes(frequencies: Int?, width: Int, hidden: Int, output: Int) -> [String: [Int]] {
+    let network = MapperNetwork(frequencies: frequencies, width: width, hidden: hidden, output: output)
+    var shapes = Dictionary(uniqueKeysWithValues: network.parameters.map { ($0.name, $0.value) })
+    shapes["frequencies"] = frequencies.map { [$0, 2] }
+    return shapes
   }
 
   /// The number of layers that a `BasicEncoder` scales to −1…1; its tables must be the ones that it

@@ -17,16 +17,11 @@ public import Torch
 public struct CommunityEmbedding {
   /// The token or the name that the file gives; nil where it gives none.
   public var name: String?
-  /// [1, d], or [16, d] in the order of `layerNames`; float32.
+  /// [1, d], or [16, d] in the order of `LayerNames.shortNames`; float32.
   public var vectors: Tensor
   /// Training steps, where the file says.
   public var steps: Int?
 
-  /// The cross-attention layers of Stable Diffusion 1.x in execution order, by kohya's names.
-  public static let layerNames = [
-    "IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "MID",
-    "OUT03", "OUT04", "OUT05", "OUT06", "OUT07", "OUT08", "OUT09", "OUT10", "OUT11",
-  ]
   /// `string_to_param` of the first textual inversion is one.
   static let classes: Set = ["torch.nn.modules.container ParameterDict"]
   /// A name that says nothing about the concept.
@@ -100,8 +95,8 @@ public struct CommunityEmbedding {
     let ordered: [String]
     if names.count == 1 {
       ordered = names
-    } else if names.count <= Self.maximumTensors, Set(names) == Set(Self.layerNames) {
-      ordered = Self.layerNames
+    } else if names.count <= Self.maximumTensors, Set(names) == Set(LayerNames.shortNames) {
+      ordered = LayerNames.shortNames
     } else {
       throw fail(
         "it is not a neti concept, and no embedding: it holds \(names.count) tensors; diffusers, A1111 and kohya keep one, or for XTI "
@@ -138,17 +133,17 @@ public struct CommunityEmbedding {
 
   /// The tensors of a file in `format`. Throws when the format cannot hold the vectors or the name.
   func tensors(_ format: ConceptFormat) throws -> [(String, Tensor)] {
-    if vectors.size(0) == Self.layerNames.count {
+    if vectors.size(0) == LayerNames.shortNames.count {
       guard format == .kohya else {
         throw NeTIError("the format \(format.rawValue) holds one vector, and this has one for each layer")
       }
-      return try Self.layerNames.enumerated().map {
+      return try LayerNames.shortNames.enumerated().map {
         ($1, try vectors.sliced(0, $0..<$0 + 1).contiguous())
       }
     }
     guard vectors.size(0) == 1 else {
       throw NeTIError(
-        "kohya's XTI format is for the \(Self.layerNames.count) layers of Stable Diffusion 1.x, and this base "
+        "kohya's XTI format is for the \(LayerNames.shortNames.count) layers of Stable Diffusion 1.x, and this base "
           + "model has \(vectors.size(0)); use --format diffusers")
     }
     guard format == .diffusers else { return [("emb_params", vectors)] }

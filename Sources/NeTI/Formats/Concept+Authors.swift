@@ -4,35 +4,26 @@ import Torch
 
 // A concept from and to the files of the authors' code.
 extension Concept {
-  /// The 16 cross-attention layers of a Stable Diffusion 1.x U-Net, in execution order, which is all
-  /// that the authors' code knows.
-  static let stableDiffusion1Layers: [String] = {
-    func block(_ path: String, _ count: Int) -> [String] {
-      (0..<count).map { "\(path).attentions.\($0).transformer_blocks.0" }
-    }
-    return (0...2).flatMap { block("down_blocks.\($0)", 2) } + block("mid_block", 1)
-      + (1...3).flatMap { block("up_blocks.\($0)", 3) }
-  }()
-
-  /// The authors' checkpoint as a concept. Their file does not say which weights it was trained on, so
-  /// the base has no hash.
+  /// The authors' checkpoint as a concept, for the layers of Stable Diffusion 1.x, which are all that
+  /// their code knows. Their file does not say which weights it was trained on, so the base has no hash.
   public init(authors file: AuthorsCheckpoint) throws {
     let s = file.settings
-    let count = s.usesPositionalEncoding ? file.layers : Self.stableDiffusion1Layers.count
-    guard count == Self.stableDiffusion1Layers.count, file.layers == count else {
+    let layers = LayerNames.pathsOfShortNames
+    guard file.layers == layers.count else {
       throw NeTIError(
-        "the checkpoint is for \(file.layers) cross-attention layers; Stable Diffusion 1.x has \(Self.stableDiffusion1Layers.count)"
+        "the checkpoint is for \(file.layers) cross-attention layers; Stable Diffusion 1.x has \(layers.count)"
       )
     }
-    let isPath = s.pretrainedModel.hasPrefix("/") || s.pretrainedModel.hasPrefix(".")
+    let model = s.model.pretrainedModelNameOrPath ?? RunConfiguration.authorsModel
+    let isPath = model.hasPrefix("/") || model.hasPrefix(".")
     self.init(
       try file.mapper(),
       about: About(
-        token: s.placeholderToken, category: s.superCategoryToken,
+        token: file.token, category: s.data.superCategoryToken,
         base: BaseIdentity(
-          name: isPath ? URL(filePath: s.pretrainedModel).lastPathComponent : s.pretrainedModel,
-          hiddenSize: file.embedding.count, layers: Self.stableDiffusion1Layers, tokenTableHash: ""),
-        steps: file.steps ?? s.maxTrainSteps, training: ""),
+          name: isPath ? URL(filePath: model).lastPathComponent : model,
+          hiddenSize: file.embedding.count, layers: layers, tokenTableHash: ""),
+        steps: file.steps ?? s.optim.maxTrainSteps, training: ""),
       placeholder: file.embedding)
   }
 
@@ -42,21 +33,22 @@ extension Concept {
       throw NeTIError(
         "the authors' format holds a neti concept only, and this is \(representation.kind.rawValue)")
     }
-    var s = AuthorsSettings(placeholderToken: about.token)
-    s.superCategoryToken = about.category
-    s.pretrainedModel = about.base.name
-    s.maxTrainSteps = about.steps
-    if let yaml = try? RunConfiguration(resolvedYAML: about.training, name: "training") {
-      let o = yaml.optim
-      s.learningRate = o.learningRateSchedule().base
-      s.scalesLearningRate = o.scaleLr
-      s.trainBatchSize = o.trainBatchSize
-      s.gradientAccumulationSteps = o.gradientAccumulationSteps
-      s.seed = o.seed
-      s.repeats = yaml.data.repeats
-      s.learnableProperty = yaml.data.learnableProperty.rawValue
-      s.centerCrop = yaml.data.centerCrop
-      s.resolution = yaml.data.resolution ?? s.resolution
+    var s = RunConfiguration.authors
+    s.data.placeholderToken = about.token
+    s.data.superCategoryToken = about.category
+    s.model.pretrainedModelNameOrPath = about.base.name
+    s.optim.maxTrainSteps = max(about.steps, 1)
+    if let run = try? RunConfiguration(resolvedYAML: about.training, name: "training") {
+      s.data.learnableProperty = run.data.learnableProperty
+      s.data.repeats = run.data.repeats
+      s.data.resolution = run.data.resolution
+      s.data.centerCrop = run.data.centerCrop
+      // Theirs saves the rate that it trained with.
+      s.optim.learningRate = run.optim.learningRateSchedule().base
+      s.optim.scaleLr = run.optim.scaleLr
+      s.optim.trainBatchSize = run.optim.trainBatchSize
+      s.optim.gradientAccumulationSteps = run.optim.gradientAccumulationSteps
+      s.optim.seed = run.optim.seed
     }
     return try AuthorsCheckpoint(mapper, settings: s, steps: about.steps, embedding: placeholder)
   }

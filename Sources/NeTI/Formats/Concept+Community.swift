@@ -23,7 +23,7 @@ extension Concept {
           + "give the model it was trained on with --model"
           + (Self.hint[d].map { " (\(d) is that of \($0))" } ?? ""))
     }
-    guard count == 1 || base.layers == Self.stableDiffusion1Layers else {
+    guard count == 1 || base.layers == LayerNames.pathsOfShortNames else {
       throw NeTIError(
         "\(name) has vectors for the 16 layers of Stable Diffusion 1.x, and \(base.name) has other layers; "
           + "give the model it was trained on with --model")
@@ -115,8 +115,8 @@ extension Concept {
 
   /// The layer that `name` means: kohya's short name or diffusers' path. Throws when there is none.
   public func layer(named name: String) throws -> Int {
-    if about.base.layers == Self.stableDiffusion1Layers,
-      let i = CommunityEmbedding.layerNames.firstIndex(of: name.uppercased())
+    if about.base.layers == LayerNames.pathsOfShortNames,
+      let i = LayerNames.shortNames.firstIndex(of: name.uppercased())
     {
       return i
     }
@@ -127,7 +127,7 @@ extension Concept {
   }
 
   private static func layerName(_ i: Int, _ base: BaseIdentity) -> String {
-    base.layers == stableDiffusion1Layers ? CommunityEmbedding.layerNames[i] : base.layers[i]
+    base.layers == LayerNames.pathsOfShortNames ? LayerNames.shortNames[i] : base.layers[i]
   }
 
   private static func text(_ number: Double) -> String {

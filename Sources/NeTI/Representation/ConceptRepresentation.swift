@@ -5,24 +5,23 @@ public import Torch
 
 /// What a concept is made of: something that gives an embedding for a timestep and a layer.
 ///
-/// Everything above this seam (conditioning, training, files, recipes, generation) knows only this. A new
+/// Everything above this seam (conditioning, training, files, generation) knows only this. A new
 /// representation is one file, with a type that conforms, and a case of `RepresentationKind` that names it.
 public protocol ConceptRepresentation: AnyObject {
-  /// At its start, as a run's configuration asks for it.
+  /// At its start.
   ///
   /// - Parameters:
+  ///   - asked: what the run chose.
   ///   - row: the category's token embedding, [d].
   ///   - layerCount: cross-attention layers of the base model.
   ///   - keys: where random weights come from.
-  init(startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys) throws
+  init(startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: DrawKeys) throws
 
   /// As a concept's file holds it. Throws a `NeTIError` that names what is missing, misshapen or unknown.
   init(_ stored: StoredRepresentation) throws
 
   /// Whether the embedding of a `kind` of this type changes with the layer.
   static func dependsOnLayer(_ kind: RepresentationKind) -> Bool
-  /// What a base model's recipe advises for a `kind` of this type.
-  static func learningRate(of kind: RepresentationKind, in recipe: Recipe) -> Double?
 
   var kind: RepresentationKind { get }
 

@@ -20,9 +20,9 @@ public final class LearnedVectors: ConceptRepresentation {
   }
 
   public convenience init(
-    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys
+    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: DrawKeys
   ) throws {
-    try self.init(model.representation, startingAt: row, layerCount: layerCount)
+    try self.init(asked.kind, startingAt: row, layerCount: layerCount)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {
@@ -48,9 +48,6 @@ public final class LearnedVectors: ConceptRepresentation {
   }
 
   public static func dependsOnLayer(_ kind: RepresentationKind) -> Bool { kind == .xti }
-  public static func learningRate(of kind: RepresentationKind, in recipe: Recipe) -> Double? {
-    kind == .xti ? recipe.xtiLearningRate : recipe.tiLearningRate
-  }
 
   public var hiddenSize: Int { vectors.size(1) }
   public var dependsOnTime: Bool { false }

@@ -59,23 +59,16 @@ public final class NeTIMapper: ConceptRepresentation {
 
   public let settings: Settings
   public let encoding: PositionalEncoding?
-  private let layers: [String: Tensor]
-  private let order: [String]
+  let network: MapperNetwork<Tensor>
 
   public convenience init(
-    startingAs model: RunConfiguration.Model, row: Tensor, layerCount: Int, keys: DrawKeys
+    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: DrawKeys
   ) throws {
-    var s = Settings(hiddenSize: row.count, layerCount: layerCount)
-    s.kind = model.representation
-    s.usesPositionalEncoding = model.usePositionalEncoding
-    s.timeAnchors = model.numPeTimeAnchors
-    s.sigmaTime = model.peSigmas.sigmaT
-    s.sigmaLayer = model.peSigmas.sigmaL
-    s.outputBypass = model.outputBypass
-    s.targetNorm = model.normalizeMapperOutput ? try row.norm().item() : nil
-    s.usesNestedDropout = model.useNestedDropout
-    s.nestedDropoutProbability = model.nestedDropoutProb
-    try self.init(s, keys: keys)
+    try self.init(
+      Settings(
+        asked, hiddenSize: row.count, layerCount: layerCount,
+        targetNorm: asked.normalizesOutput ? row.norm().item() : nil),
+      keys: keys)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {
@@ -93,80 +86,64 @@ public final class NeTIMapper: ConceptRepresentation {
         sigmaTime: settings.sigmaTime, sigmaLayer: settings.sigmaLayer,
         random: keys.source(.frequencies)) : nil
     let random = try keys.source(.initialisation)
-    let encodingSize = encoding?.size ?? 2
-    var tensors: [String: Tensor] = [:]
-    for (name, shape) in Self.shapes(settings, encodingSize: encodingSize) {
-      let layer = String(name.split(separator: ".")[0])
-      if layer.hasPrefix("norm") {
-        tensors[name] = name.hasSuffix("weight") ? try .ones(shape) : try .zeros(shape)
-      } else {
-        // PyTorch's nn.Linear: U(−1/√in, 1/√in) for weight and bias alike.
-        let fanIn = ["input": encodingSize, "hidden1": settings.firstWidth][layer] ?? Self.hiddenWidth
-        let bound = 1 / Double(fanIn).squareRoot()
-        tensors[name] = try random.uniform(shape) * (2 * bound) - bound
+    let network = try settings.shapes(encoding).map { name, shapes -> MapperNetwork<Tensor>.Layer in
+      guard shapes.weight.count == 2 else {
+        return .init(weight: try .ones(shapes.weight), bias: try .zeros(shapes.bias))
       }
+      // PyTorch's nn.Linear: U(−1/√in, 1/√in) for weight and bias alike.
+      let bound = 1 / Double(shapes.weight[1]).squareRoot()
+      let weight = try random.uniform(shapes.weight) * (2 * bound) - bound
+      let bias = try random.uniform(shapes.bias) * (2 * bound) - bound
+      guard name == "input", let encoding else { return .init(weight: weight, bias: bias) }
+      // The weight was drawn all the same: what a seed gives afterwards depends on it.
+      return .init(
+        weight: try encoding.anchors(timeAnchors: settings.timeAnchors, layerCount: settings.layerCount),
+        bias: bias)
     }
-    if let encoding {
-      tensors["input.weight"] = try encoding.anchors(
-        timeAnchors: settings.timeAnchors, layerCount: settings.layerCount)
-    }
-    try self.init(settings, tensors: tensors, frequencies: encoding?.frequencies)
+    self.init(settings, encoding, network)
   }
 
   /// A mapper from its tensors; refuses missing, misshapen and unknown ones, by name.
-  public init(_ settings: Settings, tensors: [String: Tensor], frequencies: Tensor?) throws {
+  public convenience init(_ settings: Settings, tensors: [String: Tensor], frequencies: Tensor?) throws {
     try settings.validate()
-    self.settings = settings
+    var encoding: PositionalEncoding?
     if settings.usesPositionalEncoding {
       guard let frequencies else { throw NeTIError("the tensor frequencies is missing") }
       encoding = try PositionalEncoding(frequencies: frequencies)
-    } else {
-      encoding = nil
     }
-    let shapes = Self.shapes(settings, encodingSize: encoding?.size ?? 2)
-    var kept: [String: Tensor] = [:]
-    for (name, shape) in shapes {
+    var unknown = Set(tensors.keys)
+    func tensor(_ name: String, _ shape: [Int]) throws -> Tensor {
       guard let t = tensors[name] else { throw NeTIError("the tensor \(name) is missing") }
       guard t.shape == shape else {
         throw NeTIError("the tensor \(name) has shape \(t.shape); expected \(shape)")
       }
-      kept[name] = try t.to(.float32, copy: true)
+      unknown.remove(name)
+      return try t.to(.float32, copy: true)
     }
-    if let extra = tensors.keys.filter({ kept[$0] == nil }).min() {
+    let network = try settings.shapes(encoding).map { name, shapes in
+      MapperNetwork<Tensor>.Layer(
+        weight: try tensor("\(name).weight", shapes.weight), bias: try tensor("\(name).bias", shapes.bias))
+    }
+    if let extra = unknown.min() {
       throw NeTIError("the tensor \(quoted(extra)) is not part of a mapper with these settings")
     }
-    layers = kept
-    order = shapes.map(\.0)
+    self.init(settings, encoding, network)
   }
 
-  private static func shapes(_ s: Settings, encodingSize: Int) -> [(String, [Int])] {
-    let w = hiddenWidth
-    let output = s.outputBypass ? 2 * s.hiddenSize : s.hiddenSize
-    let anchors =
-      s.usesPositionalEncoding
-      ? [("input.weight", [s.firstWidth, encodingSize]), ("input.bias", [s.firstWidth])] : []
-    return anchors + [
-      ("hidden1.weight", [w, s.firstWidth]), ("hidden1.bias", [w]),
-      ("norm1.weight", [w]), ("norm1.bias", [w]),
-      ("hidden2.weight", [w, w]), ("hidden2.bias", [w]),
-      ("norm2.weight", [w]), ("norm2.bias", [w]),
-      ("output.weight", [output, w]), ("output.bias", [output]),
-    ]
+  private init(_ settings: Settings, _ encoding: PositionalEncoding?, _ network: MapperNetwork<Tensor>) {
+    self.settings = settings
+    self.encoding = encoding
+    self.network = network
   }
 
   public static func dependsOnLayer(_ kind: RepresentationKind) -> Bool { kind != .time }
-  public static func learningRate(of kind: RepresentationKind, in recipe: Recipe) -> Double? {
-    recipe.learningRate
-  }
 
   public var kind: RepresentationKind { settings.kind }
   public var hiddenSize: Int { settings.hiddenSize }
   public var layerCount: Int { settings.layerCount }
   public var dependsOnTime: Bool { settings.kind != .space }
   public var truncationWidth: Int? { settings.usesNestedDropout ? Self.hiddenWidth : nil }
-  public var parameters: [(name: String, tensor: Tensor)] {
-    order.compactMap { name in layers[name].map { (name, $0) } }
-  }
+  public var parameters: [(name: String, tensor: Tensor)] { network.parameters.map { ($0.name, $0.value) } }
   public var buffers: [(name: String, tensor: Tensor)] {
     encoding.map { [("frequencies", $0.frequencies)] } ?? []
   }
@@ -201,7 +178,7 @@ public final class NeTIMapper: ConceptRepresentation {
   public func output(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> Tensor {
     var h = try hidden(timesteps: timesteps, layers: layers)
     if let mask { h = try h * mask }
-    let y = try linear(h, "output")
+    let y = try network.output.linear(h)
     guard let norm = settings.targetNorm else { return y }
     return try y / y.norm([1], keep: true).clamped(1e-12, .infinity) * norm
   }
@@ -211,34 +188,39 @@ public final class NeTIMapper: ConceptRepresentation {
     let t = try dependsOnTime ? timesteps.to(.float32) : timesteps.to(.float32) * 0
     let l = try dependsOnLayer ? layers.to(.float32) : layers.to(.float32) * 0
     var x: Tensor
-    if let encoding {
-      x = try linear(encoding.encode(timesteps: t, layers: l), "input")
+    if let encoding, let anchors = network.input {
+      x = try anchors.linear(encoding.encode(timesteps: t, layers: l))
     } else {
       let scaledT = try t.floor() / Double(Self.timestepCount - 1) * 2 - 1
       let scaledL = try l.floor() / Double(max(layerCount - 1, 1)) * 2 - 1
       x = try Tensor.stacked([scaledT, scaledL], 1)
     }
-    for i in 1...2 {
-      x = try norm(linear(x, "hidden\(i)"), "norm\(i)").leakyReLU(0.01)
-    }
-    return x
-  }
-
-  private func tensor(_ name: String) throws -> Tensor {
-    guard let t = layers[name] else { throw NeTIError("the tensor \(name) is missing") }
-    return t
-  }
-
-  private func linear(_ x: Tensor, _ name: String) throws -> Tensor {
-    try x.linear(tensor("\(name).weight"), tensor("\(name).bias"))
-  }
-
-  private func norm(_ x: Tensor, _ name: String) throws -> Tensor {
-    try x.layerNorm(tensor("\(name).weight"), tensor("\(name).bias"), eps: 1e-5)
+    x = try network.norm1.norm(network.hidden1.linear(x)).leakyReLU(0.01)
+    return try network.norm2.norm(network.hidden2.linear(x)).leakyReLU(0.01)
   }
 }
 
 extension NeTIMapper.Settings {
+  /// What a run chose, for a model of this size.
+  init(_ asked: RepresentationSettings, hiddenSize: Int, layerCount: Int, targetNorm: Double?) {
+    self.init(hiddenSize: hiddenSize, layerCount: layerCount)
+    kind = asked.kind
+    usesPositionalEncoding = asked.usesPositionalEncoding
+    timeAnchors = asked.timeAnchors
+    sigmaTime = asked.sigmaTime
+    sigmaLayer = asked.sigmaLayer
+    outputBypass = asked.outputBypass
+    self.targetNorm = targetNorm
+    usesNestedDropout = asked.usesNestedDropout
+    nestedDropoutProbability = asked.nestedDropoutProbability
+  }
+
   /// What the first hidden layer takes: the anchors, or the two scaled coordinates.
-  var firstWidth: Int { usesPositionalEncoding ? timeAnchors * layerCount : 2 }
+  private var firstWidth: Int { usesPositionalEncoding ? timeAnchors * layerCount : 2 }
+
+  fileprivate func shapes(_ encoding: PositionalEncoding?) -> MapperNetwork<[Int]> {
+    MapperNetwork(
+      frequencies: encoding?.frequencies.size(0), width: firstWidth, hidden: NeTIMapper.hiddenWidth,
+      output: outputBypass ? 2 * hiddenSize : hiddenSize)
+  }
 }

@@ -51,16 +51,17 @@ public struct PositionalEncoding {
     return try encode(timesteps: Tensor(t), layers: Tensor(l))
   }
 
-  /// 0, s, 2s, … below 1000 with s = 1000 / n; refuses an n for which these are not n timesteps.
-  public static func anchorTimesteps(_ n: Int) throws -> [Int] {
+  /// 0, s, 2s, … below 1000 with s = 1000 / n; refuses an n for which these are not n timesteps, as
+  /// the setting called `name`.
+  public static func anchorTimesteps(_ n: Int, name: String = "num_pe_time_anchors") throws -> [Int] {
     guard (1...1000).contains(n) else {
-      throw NeTIError("num_pe_time_anchors is \(n); it must be between 1 and 1000")
+      throw NeTIError("\(name) is \(n); it must be between 1 and 1000")
     }
     let times = Array(stride(from: 0, to: 1000, by: 1000 / n))
     guard times.count == n else {
       throw NeTIError(
-        "num_pe_time_anchors \(n) gives \(times.count) anchors at a spacing of \(1000 / n); "
-          + "choose a number such as 5, 8, 10, 20 or 25")
+        "\(name) \(n) gives \(times.count) anchors at their spacing of \(1000 / n) timesteps; "
+          + "10, 20, 25, 40 and 50 are among those that fit")
     }
     return times
   }

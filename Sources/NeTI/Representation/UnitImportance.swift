@@ -9,8 +9,7 @@ extension NeTIMapper {
       let t = try Tensor(times.flatMap { [Float](repeating: $0, count: layerCount) })
       let l = try Tensor(times.flatMap { _ in (0..<layerCount).map { Float($0) } })
       let size = try hidden(timesteps: t, layers: l).abs().mean([0])
-      guard let weight = parameters.first(where: { $0.name == "output.weight" })?.tensor else { return nil }
-      return try (size * weight.detached().norm([0])).doubles()
+      return try (size * network.output.weight.detached().norm([0])).doubles()
     }
   }
 }

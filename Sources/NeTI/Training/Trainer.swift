@@ -85,7 +85,7 @@ public final class Trainer {
       placeholder = start.placeholder
     } else {
       representation = try configuration.model.representation.type.init(
-        startingAs: configuration.model, row: row, layerCount: layerCount, keys: keys)
+        startingAs: configuration.model.representationSettings, row: row, layerCount: layerCount, keys: keys)
       placeholder = row
     }
     about = Concept.About(

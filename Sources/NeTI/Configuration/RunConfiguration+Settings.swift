@@ -1,0 +1,156 @@
+import Foundation
+
+extension RunConfiguration {
+  static let sections = ["log", "data", "model", "eval", "optim"]
+
+  /// Largest counts that are accepted: products of them fit into 64 bits.
+  private static let largestCount = 1_000_000
+  private static let largestSteps = 100_000_000
+  private static let largestSeed = Int(UInt32.max)
+
+  /// Every setting, in the order of the authors' file: what a configuration's files, flags, checks and
+  /// notices know of it, and the authors' checkpoints.
+  package static let settings: [Setting] = [
+    Setting("log.exp_name", \.log.expName, .runName, effect: .run),
+    Setting("log.exp_dir", \.log.expDir, .clean("is not a path"), effect: .run, isPath: true),
+    Setting("log.save_steps", \.log.saveSteps, .between(1...largestSteps), effect: .run),
+    Setting(
+      "log.logging_dir", \.log.loggingDir, effect: .run, isPath: true,
+      noEffect: .always("TensorBoard files are in tensorboard/ of the run folder")),
+    Setting(
+      "log.report_to", \.log.reportTo, effect: .run,
+      noEffect: .unlessDefault("only TensorBoard files are written")),
+    Setting(
+      "log.checkpoints_total_limit", \.log.checkpointsTotalLimit, .between(1...largestCount), effect: .run),
+
+    Setting(
+      "data.train_data_dir", \.data.trainDataDir, .clean("is not set: name the folder of pictures"),
+      inTheirs: .filler, isPath: true, short: "images"),
+    Setting("data.placeholder_token", \.data.placeholderToken, .placeholder, short: "token"),
+    Setting(
+      "data.super_category_token", \.data.superCategoryToken,
+      .clean("is empty: name the concept's category"), short: "category"),
+    Setting(
+      "data.dataloader_num_workers", \.data.dataloaderNumWorkers, .between(0...largestCount), effect: .run,
+      noEffect: .always("pictures are encoded once, before the first step")),
+    Setting("data.learnable_property", \.data.learnableProperty, short: "property"),
+    Setting("data.repeats", \.data.repeats, .between(1...largestCount)),
+    Setting("data.resolution", \.data.resolution, .between(8...8192)),
+    Setting("data.center_crop", \.data.centerCrop),
+    Setting("data.use_captions", \.data.useCaptions, inTheirs: .absent, short: "captions"),
+    Setting(
+      "data.masks_dir", \.data.masksDir, .clean("is empty: leave it out to train without masks"),
+      inTheirs: .absent, isPath: true, short: "masks"),
+
+    Setting(
+      "model.pretrained_model_name_or_path", \.model.pretrainedModelNameOrPath,
+      .clean("is empty: leave it out for the embedded model"), isPath: true),
+    Setting("model.use_nested_dropout", \.model.useNestedDropout),
+    Setting("model.nested_dropout_prob", \.model.nestedDropoutProb, .between(0...1)),
+    Setting("model.normalize_mapper_output", \.model.normalizeMapperOutput),
+    Setting(
+      "model.target_norm", \.model.targetNorm, .positive, effect: .run, inTheirs: .kept,
+      noEffect: .unlessDefault("the norm is that of the super-category's embedding")),
+    Setting("model.use_positional_encoding", \.model.usePositionalEncoding),
+    Setting("model.pe_sigmas.sigma_t", \.model.peSigmas.sigmaT, .positive),
+    Setting("model.pe_sigmas.sigma_l", \.model.peSigmas.sigmaL, .positive),
+    Setting("model.num_pe_time_anchors", \.model.numPeTimeAnchors, .timeAnchors),
+    Setting("model.output_bypass", \.model.outputBypass),
+    Setting(
+      "model.revision", \.model.revision, effect: .run,
+      noEffect: .unlessDefault("the revision is the one in the folder or the local cache")),
+    Setting(
+      "model.mapper_checkpoint_path", \.model.mapperCheckpointPath,
+      .clean("is empty: leave it out to start anew"), inTheirs: .filler, isPath: true),
+    Setting("model.representation", \.model.representation, inTheirs: .absent, short: "representation"),
+
+    Setting("eval.validation_prompts", \.eval.validationPrompts, .prompt, effect: .run),
+    Setting("eval.num_validation_images", \.eval.numValidationImages, .between(1...10_000), effect: .run),
+    Setting("eval.validation_seeds", \.eval.validationSeeds, .between(0...largestSeed), effect: .run),
+    Setting("eval.validation_steps", \.eval.validationSteps, .between(1...largestSteps), effect: .run),
+    Setting("eval.num_denoising_steps", \.eval.numDenoisingSteps, .between(1...1000), effect: .run),
+    Setting("eval.guidance_scale", \.eval.guidanceScale, .between(0...100), effect: .run, inTheirs: .absent),
+
+    Setting(
+      "optim.max_train_steps", \.optim.maxTrainSteps, .between(1...largestSteps), effect: .length,
+      short: "steps"),
+    Setting("optim.learning_rate", \.optim.learningRate, .positive),
+    Setting("optim.scale_lr", \.optim.scaleLr),
+    Setting("optim.train_batch_size", \.optim.trainBatchSize, .between(1...4096)),
+    Setting(
+      "optim.gradient_checkpointing", \.optim.gradientCheckpointing, effect: .run,
+      noEffect: .unlessDefault("memory is managed by itself")),
+    Setting(
+      "optim.gradient_accumulation_steps", \.optim.gradientAccumulationSteps, .between(1...65_536)),
+    Setting("optim.seed", \.optim.seed, .between(0...largestSeed), short: "seed"),
+    Setting("optim.lr_scheduler", \.optim.lrScheduler),
+    Setting("optim.lr_warmup_steps", \.optim.lrWarmupSteps, .between(0...largestSteps)),
+    Setting("optim.adam_beta1", \.optim.adamBeta1, .share),
+    Setting("optim.adam_beta2", \.optim.adamBeta2, .share),
+    Setting("optim.adam_weight_decay", \.optim.adamWeightDecay, .notNegative),
+    Setting("optim.adam_epsilon", \.optim.adamEpsilon, .positive),
+    Setting("optim.mixed_precision", \.optim.mixedPrecision),
+    Setting("optim.allow_tf32", \.optim.allowTf32, effect: .run),
+  ]
+
+  static let settingsByName = Dictionary(uniqueKeysWithValues: settings.map { ($0.name, $0) })
+
+  /// The known name nearest to an unknown one, when it is near: the last part counts first, so that a
+  /// key in the wrong section is found.
+  static func suggestion(for unknown: String) -> String? {
+    nearest(to: unknown, among: settings.map(\.name) + sections + ["model.pe_sigmas"])
+  }
+
+  /// Checks every value. Throws one line that names the key, its value and what it may be.
+  public func validate() throws {
+    for setting in Self.settings { try setting.check(self) }
+    if let seeds = eval.validationSeeds, seeds.count != eval.numValidationImages {
+      throw NeTIError(
+        "eval.validation_seeds has \(seeds.count) seeds for eval.num_validation_images \(eval.numValidationImages)"
+      )
+    }
+    let base = optim.learningRateSchedule().base
+    if optim.lrScheduler == .polynomial, base <= LearningRate.polynomialEnd {
+      throw NeTIError(
+        "optim.lr_scheduler polynomial ends at \(LearningRate.polynomialEnd), and the learning rate is \(base); "
+          + "it must be larger")
+    }
+  }
+
+  /// What decides the run, without where its files lie: equal for the processes that share it.
+  var identity: String {
+    let configuration = withoutPaths()
+    return Self.settings.filter { $0.effect != .run }
+      .map { "\($0.name) \($0.write(configuration))" }.joined(separator: "\n")
+  }
+
+  /// Keys that differ and would give another concept, with both values (“optim.seed is 0, was 1”).
+  public func differences(from earlier: RunConfiguration) -> [String] {
+    let lengthMatters = optim.lrScheduler.dependsOnTotal
+    return Self.settings.compactMap { setting in
+      guard setting.effect == .concept || (setting.effect == .length && lengthMatters) else { return nil }
+      let (now, then) = (setting.write(self), setting.write(earlier))
+      return now == then ? nil : "\(setting.name) is \(now.shown), was \(then.shown)"
+    }
+  }
+
+  /// One line for each of the keys in `named` that has no effect here, or another than its name says.
+  func notices(named: Set<String>) -> [String] {
+    let lines = Self.settings.compactMap { setting -> String? in
+      guard named.contains(setting.name), let reason = setting.reasonWithoutEffect(self) else { return nil }
+      return "\(setting.name) has no effect here: \(reason)"
+    }
+    return lines + (scalingNotice(named: named).map { [$0] } ?? [])
+  }
+
+  /// That the authors' default multiplies the rate surprises whoever sets one.
+  private func scalingNotice(named: Set<String>) -> String? {
+    guard optim.scaleLr, optim.samplesPerStep > 1, named.contains("optim.learning_rate"),
+      !named.contains("optim.scale_lr")
+    else { return nil }
+    func text(_ number: Double) -> String { String(format: "%g", number) }
+    return "optim.learning_rate \(text(optim.learningRate)) is multiplied by batch × accumulation, "
+      + "\(optim.trainBatchSize) × \(optim.gradientAccumulationSteps): the rate is "
+      + "\(text(optim.learningRateSchedule().base)). --optim.scale_lr false takes it as it is"
+  }
+}

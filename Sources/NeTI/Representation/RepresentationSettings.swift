@@ -1,0 +1,16 @@
+/// What a run can choose of its representation.
+public struct RepresentationSettings: Sendable, Equatable {
+  public var kind = RepresentationKind.neti
+  /// The mapper's choices, as in `NeTIMapper.Settings`; learned vectors have none.
+  public var usesPositionalEncoding = true
+  public var timeAnchors = 10
+  public var sigmaTime = 0.03
+  public var sigmaLayer = 2.0
+  public var outputBypass = true
+  /// Whether the output is scaled to the norm of the category's embedding.
+  public var normalizesOutput = true
+  public var usesNestedDropout = true
+  public var nestedDropoutProbability = 0.5
+
+  public init() {}
+}
