@@ -42,7 +42,7 @@ struct FuzzTarget {
     let row = try Tensor.ones([8])
     let url = folder.appending(path: "original.safetensors")
     try Concept(
-      LearnedVectors(.xti, startingAt: row, layerCount: 2),
+      ExtendedTextualInversion(vectors: row.reshaped([1, -1]).repeatInterleaved(2, 0), layerCount: 2),
       about: .init(token: "<x>", category: "toy", base: base, steps: 1, training: ""), placeholder: row
     ).write(to: url)
     return try Data(contentsOf: url)

@@ -53,7 +53,7 @@ struct MixTests {
     let vector = try model.textEncoder.tokenEmbedding.selected(0, 300).to(.float32)
     for (name, representation) in [
       ("a", try NeTIMapper(settings, keys: DrawKeys(seed: 1)) as any ConceptRepresentation),
-      ("b", try LearnedVectors(.ti, startingAt: vector, layerCount: 16)),
+      ("b", try TextualInversion(vectors: vector.reshaped([1, -1]), layerCount: 16)),
     ] {
       try Concept(
         representation,

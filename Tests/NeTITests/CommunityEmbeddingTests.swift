@@ -121,7 +121,9 @@ struct ConceptExportTests {
       let n = kind == .xti ? base.layers.count : 1
       let vectors = try RandomSource(seed: 2).normal([n, base.hiddenSize])
       return Concept(
-        try LearnedVectors(kind, vectors: vectors, layerCount: base.layers.count), about: about,
+        kind == .ti
+          ? try TextualInversion(vectors: vectors, layerCount: base.layers.count)
+          : try ExtendedTextualInversion(vectors: vectors, layerCount: base.layers.count), about: about,
         placeholder: row)
     }
     var s = NeTIMapper.Settings(hiddenSize: base.hiddenSize, layerCount: base.layers.count)

@@ -28,7 +28,7 @@ struct ConceptFactory {
     let encoder = try model.textEncoder
     let id = try #require(model.tokenizer.encode(word).first)
     return Concept(
-      try LearnedVectors(
+      try learnedVectors(
         kind, startingAt: encoder.tokenEmbedding.selected(0, id).to(.float32), layerCount: 16),
       about: try about(word), placeholder: try .zeros([128]))
   }
@@ -57,4 +57,15 @@ let pictureTolerance = 1
 
 func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
   a.count == b.count ? zip(a, b).map { abs(Int($0) - Int($1)) }.max() ?? 0 : .max
+}
+
+/// Learned vectors of a kind, `ti` or `xti`, that start at `row` [d].
+func learnedVectors(_ kind: RepresentationKind, startingAt row: Tensor, layerCount: Int) throws
+  -> any ConceptRepresentation
+{
+  let vectors = try row.reshaped([1, -1])
+  return kind == .ti
+    ? try TextualInversion(vectors: vectors, layerCount: layerCount)
+    : try ExtendedTextualInversion(
+      vectors: vectors.repeatInterleaved(layerCount, 0), layerCount: layerCount)
 }

@@ -16,7 +16,7 @@ struct ConceptFileTests {
       token: "<toy>", category: "toy", base: base, steps: 12, training: "optim:\n  seed: 3\n")
     let row = try RandomSource(seed: 1).normal([16])
     if kind.type != NeTIMapper.self {
-      return Concept(try LearnedVectors(kind, startingAt: row, layerCount: 3), about: about, placeholder: row)
+      return Concept(try learnedVectors(kind, startingAt: row, layerCount: 3), about: about, placeholder: row)
     }
     var s = NeTIMapper.Settings(hiddenSize: 16, layerCount: 3)
     s.kind = kind

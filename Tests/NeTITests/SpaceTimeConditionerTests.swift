@@ -84,7 +84,7 @@ struct SpaceTimeConditionerTests {
     let encoder = try model.textEncoder
     let id = try #require(model.tokenizer.encode("cat").first)
     let row = try encoder.tokenEmbedding.selected(0, id).to(.float32)
-    let ti = try LearnedVectors(.ti, startingAt: row, layerCount: 16)
+    let ti = try learnedVectors(.ti, startingAt: row, layerCount: 16)
     let prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<x>")])("a photo of {} on a beach")
     let contexts = try SpaceTimeConditioner(encoder, concepts: [ti], layerCount: 16)(
       [prompt], samples: [.init(prompt: 0, timestep: 500)])
@@ -93,7 +93,7 @@ struct SpaceTimeConditionerTests {
     let word = try encoder.encode(Tensor(plain.ids, [1, plain.ids.count]))
     #expect(try relativeError(contexts[0].keys, word) < 1e-5)
     // xti with equal vectors is ti.
-    let xti = try LearnedVectors(.xti, startingAt: row, layerCount: 16)
+    let xti = try learnedVectors(.xti, startingAt: row, layerCount: 16)
     let per = try SpaceTimeConditioner(encoder, concepts: [xti], layerCount: 16)(
       [prompt], samples: [.init(prompt: 0, timestep: 500)])
     #expect(per.count == 16)

@@ -218,7 +218,7 @@ struct TrainerTests {
     let row = try RandomSource(seed: 5).normal([base.hiddenSize]) * 0.05
     func picture(_ kind: RepresentationKind) throws -> Picture {
       let concept = Concept(
-        try LearnedVectors(kind, startingAt: row, layerCount: base.layers.count),
+        try learnedVectors(kind, startingAt: row, layerCount: base.layers.count),
         about: .init(token: "<x>", category: "", base: base, steps: 0, training: ""), placeholder: row)
       var request = ConceptGenerator.Request(prompts: ["a photo of {} on a beach"])
       request.steps = 4

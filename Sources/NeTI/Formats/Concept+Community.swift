@@ -35,7 +35,9 @@ extension Concept {
       throw NeTIError("\(name) calls its concept \(quoted(word)); choose another word with --token")
     }
     self.init(
-      try LearnedVectors(count == 1 ? .ti : .xti, vectors: file.vectors, layerCount: base.layers.count),
+      count == 1
+        ? try TextualInversion(vectors: file.vectors, layerCount: base.layers.count)
+        : try ExtendedTextualInversion(vectors: file.vectors, layerCount: base.layers.count),
       about: About(
         token: word, category: category, base: base, steps: max(file.steps ?? 0, 0), training: ""),
       placeholder: try file.vectors.selected(0, 0).clone())

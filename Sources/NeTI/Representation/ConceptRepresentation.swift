@@ -33,7 +33,7 @@ public protocol ConceptRepresentation: AnyObject {
   /// Whether the embedding changes with the timestep.
   var dependsOnTime: Bool { get }
 
-  /// Hidden units that nested dropout orders; nil when there is no dial.
+  /// Hidden units that nested dropout orders; nil when it cannot be truncated.
   var truncationWidth: Int? { get }
 
   /// Trained tensors by name, in a fixed order, and those that are kept but not trained.
@@ -111,7 +111,8 @@ public enum RepresentationKind: String, Codable, Sendable, CaseIterable {
   package var type: any ConceptRepresentation.Type {
     switch self {
     case .neti, .time, .space: NeTIMapper.self
-    case .ti, .xti: LearnedVectors.self
+    case .ti: TextualInversion.self
+    case .xti: ExtendedTextualInversion.self
     }
   }
 

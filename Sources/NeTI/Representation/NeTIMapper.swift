@@ -9,7 +9,7 @@ public import Torch
 ///     a = W₀ x + b₀                                 anchors: W₀ starts as encodings of 10 · L anchors
 ///     h = LeakyReLU(LN(W₂ LeakyReLU(LN(W₁ a + b₁)) + b₂))      128, ordered by nested dropout
 ///     y = W₃ h + b₃                                 2d with the textual bypass, else d
-///     y ← norm · y / ‖y‖₂                           when the output is normalised
+///     y ← norm · y / ‖y‖₂                           when the output is normalised (`OutputNorm`)
 ///     (v_base, v_bypass) = split(y)
 ///
 /// NeTI, sections 3.2–3.4 (https://arxiv.org/abs/2305.15391). Without the encoding, x is (t, l)
@@ -28,7 +28,7 @@ public final class NeTIMapper: ConceptRepresentation {
     public var outputBypass = true
     /// The L2 norm of the whole output; nil leaves it as it comes.
     public var targetNorm: Double?
-    /// Whether nested dropout ordered the hidden units: without it there is no dial.
+    /// Whether nested dropout ordered the hidden units: without it there is no truncation.
     public var usesNestedDropout = true
     public var nestedDropoutProbability = 0.5
 
@@ -160,9 +160,9 @@ public final class NeTIMapper: ConceptRepresentation {
       ("bypass", s.outputBypass ? "yes" : "no"),
       ("output norm", s.targetNorm.map { String(format: "%.4f", $0) } ?? "free"),
       (
-        "dial",
+        "truncation",
         s.usesNestedDropout
-          ? "1 to \(Self.hiddenWidth) hidden units (--truncation)" : "none: trained without nested dropout"
+          ? "1 to \(Self.hiddenWidth) hidden units" : "none: trained without nested dropout"
       ),
     ]
   }
@@ -178,9 +178,7 @@ public final class NeTIMapper: ConceptRepresentation {
   public func output(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> Tensor {
     var h = try hidden(timesteps: timesteps, layers: layers)
     if let mask { h = try h * mask }
-    let y = try network.output.linear(h)
-    guard let norm = settings.targetNorm else { return y }
-    return try y / y.norm([1], keep: true).clamped(1e-12, .infinity) * norm
+    return try OutputNorm.apply(network.output.linear(h), norm: settings.targetNorm)
   }
 
   /// h, [N, 128], all units kept.
