@@ -47,10 +47,14 @@ extension Tensor {
       ct_conv2d(handle, weight.handle, bias?.handle, Int64(stride), Int64(padding)))
   }
 
-  /// Normalises each of `groups` groups of channels of x [N, C, …] to mean 0 and variance 1, then scales and
-  /// shifts each channel by `weight` and `bias` [C].
+  /// Normalises groups of channels of x [N, C, …] to mean 0 and variance 1, then scales and shifts each channel.
   ///
-  /// - Parameter silu: `silu` of the result; frozen weights given, only x is kept for the backward pass.
+  /// - Parameters:
+  ///   - groups: how many groups; divides C.
+  ///   - weight: scales each channel, [C].
+  ///   - bias: shifts each channel, [C].
+  ///   - eps: added to the variance.
+  ///   - silu: `silu` of the result; frozen weights given, only x is kept for the backward pass.
   public func groupNorm(
     _ groups: Int, _ weight: Tensor?, _ bias: Tensor?, eps: Double, silu: Bool = false
   ) throws -> Tensor {
@@ -97,7 +101,9 @@ public func meanSquaredError(_ a: Tensor, _ b: Tensor) throws -> Tensor {
 /// softmax(q kᵀ · scale + mask) v, by the kernel that is the fastest for these.
 ///
 /// - Parameters:
-///   - q: [N, heads, L, D]; k: [N, heads, S, D]; v: [N, heads, S, E]. Other ranks are taken, too.
+///   - q: [N, heads, L, D]; other ranks are taken, too.
+///   - k: [N, heads, S, D].
+///   - v: [N, heads, S, E].
 ///   - mask: added to the scores, so of a shape that broadcasts to [N, heads, L, S].
 ///   - causal: each query sees the keys up to its own position; without a mask only.
 ///   - scale: a positive factor; 1 / √D when left out.

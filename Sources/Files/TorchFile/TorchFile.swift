@@ -15,8 +15,10 @@ public struct TorchFile {
 
   /// Reads the archive and its pickle.
   ///
-  /// - Parameter classes: those whose instances may be in it, as “module name”; they become
-  ///   `PickleValue.object` with their attributes, and nothing of theirs is run.
+  /// - Parameters:
+  ///   - url: the file.
+  ///   - classes: those whose instances may be in it, as “module name”; they become `PickleValue.object` with
+  ///     their attributes, and nothing of theirs is run.
   /// - Throws: `FileError` that names the file and what is wrong with it.
   public init(_ url: URL, classes: Set<String> = []) throws {
     let file = try MappedFile(url)
