@@ -19,7 +19,7 @@ struct FuzzTarget {
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
     try weights(folder) + authors(folder) + embeddings(folder) + configurations() + runs(folder) + tokenizer()
-      + pictures()
+      + images()
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -122,9 +122,9 @@ struct FuzzTarget {
       {"images": "a/b", "masks": "m", "token": "<a>", "category": "cat", "output": "A", "steps": 7}
       {"images": "c", "token": "<b\\u00e9>", "category": "mug", "eval.validation_prompts": ["a {}", "b {}"]}
       """
-    for pictures in ["a/b", "m", "c"] {
+    for images in ["a/b", "m", "c"] {
       try FileManager.default.createDirectory(
-        at: folder.appending(path: pictures), withIntermediateDirectories: true)
+        at: folder.appending(path: images), withIntermediateDirectories: true)
     }
     return [
       FuzzTarget(
@@ -160,15 +160,15 @@ struct FuzzTarget {
     ]
   }
 
-  private static func pictures() throws -> [FuzzTarget] {
+  private static func images() throws -> [FuzzTarget] {
     let files = [
       "rgb420.jpg", "progressive.jpg", "cmyk.jpg", "lossy-alpha.webp", "lossless-alpha.webp", "text.png",
       "palette8-trns.png", "rgb16-interlaced.png",
     ]
     let originals = try files.map { try fixture("imaging/\($0)") }
     return [
-      FuzzTarget(name: "pictures", originals: originals, file: "picture") {
-        _ = try Picture.decode($0, name: "picture")
+      FuzzTarget(name: "images", originals: originals, file: "image") {
+        _ = try Image.decode($0, name: "image")
       }
     ]
   }

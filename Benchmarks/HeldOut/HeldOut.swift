@@ -6,7 +6,7 @@ import Imaging
 import NeTI
 import Torch
 
-/// Does it learn? For every example concept: train on four pictures, hold out the fifth, and compare the
+/// Does it learn? For every example concept: train on four images, hold out the fifth, and compare the
 /// denoising loss on it under the category's word, a single learned vector (ti) and neti.
 ///
 /// Every finished training is one line of a JSON-lines file; a run that was interrupted goes on where it
@@ -34,7 +34,7 @@ struct HeldOut: ParsableCommand {
   struct Line: Codable {
     var concept: String, kind: String, seed: Int, steps: Int, learningRate: Double, loss: Double,
       seconds: Double
-    /// The mean loss on the pictures that it learned from.
+    /// The mean loss on the images that it learned from.
     var training: Double?
     /// Of the base model in training; fp32 when left out.
     var precision: String?
@@ -51,11 +51,11 @@ struct HeldOut: ParsableCommand {
     for name in names {
       let category = try JSONFile.decode(Example.self, from: URL(filePath: "Examples/\(name).json")).category
       let base = try StableDiffusion(folder)
-      let examples = try TrainingPictures(
+      let examples = try TrainingImages(
         folder: URL(filePath: "Examples/\(name)"), side: base.resolution, crop: true
       ).examples
-      let heldOut = try HeldOutLoss(base, picture: examples[examples.count - 1].picture)
-      let seen = try examples.dropLast().map { try HeldOutLoss(base, picture: $0.picture, noises: 1) }
+      let heldOut = try HeldOutLoss(base, image: examples[examples.count - 1].image)
+      let seen = try examples.dropLast().map { try HeldOutLoss(base, image: $0.image, noises: 1) }
       func mean(_ losses: [Double]) -> Double { losses.reduce(0, +) / Double(losses.count) }
       func record(_ line: Line) throws {
         lines.append(line)
@@ -193,7 +193,7 @@ struct HeldOut: ParsableCommand {
       }
       return rows + ["| **mean change** | | " + means.joined(separator: " | ") + " |"]
     }
-    return (change("held-out picture", { $0.loss }) + [""] + change("pictures learned from", { $0.training }))
+    return (change("held-out image", { $0.loss }) + [""] + change("images learned from", { $0.training }))
       .joined(separator: "\n")
   }
 }

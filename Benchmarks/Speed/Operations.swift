@@ -87,7 +87,7 @@ struct Operations {
     return o
   }
 
-  /// A picture of `side` × `side` pixels to its latents.
+  /// An image of `side` × `side` pixels to its latents.
   static func encoder(_ c: VAEConfiguration, side: Int) -> Operations {
     var o = Operations()
     var side = side
@@ -107,7 +107,7 @@ struct Operations {
     return o
   }
 
-  /// Latents of `side` × `side` to their picture.
+  /// Latents of `side` × `side` to their image.
   static func decoder(_ c: VAEConfiguration, side: Int) -> Operations {
     var o = Operations()
     var side = side

@@ -74,17 +74,17 @@ struct Stages {
     ]
   }
 
-  /// Seconds to encode one picture.
+  /// Seconds to encode one image.
   func encoding() throws -> Double {
     let pixels = side * model.vaeFactor
-    let picture = try RandomSource(seed: 2).uniform([1, 3, pixels, pixels]) * 2 - 1
+    let image = try RandomSource(seed: 2).uniform([1, 3, pixels, pixels]) * 2 - 1
     let vae = try model.vae
     var clock = Stopwatch()
-    _ = try withoutGradients { try vae.encode(picture) }
+    _ = try withoutGradients { try vae.encode(image) }
     return clock.lap()
   }
 
-  /// Seconds to decode one picture.
+  /// Seconds to decode one image.
   func decoding() throws -> Double {
     let latents = try RandomSource(seed: 3).normal([1, model.vaeConfiguration.latentChannels, side, side])
     let vae = try model.vae

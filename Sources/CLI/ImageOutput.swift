@@ -59,11 +59,11 @@ struct ImageOutput {
   }
 
   /// Writes a PNG under a name that is not taken.
-  func write(_ picture: Picture, stem: String, text: [String: String] = [:]) throws -> URL {
+  func write(_ image: Image, stem: String, text: [String: String] = [:]) throws -> URL {
     let url = free(stem)
     try AtomicFile.write(
       Data(
-        picture.png(
+        image.png(
           text: text.sorted { $0.key < $1.key }.filter { !$0.value.isEmpty }.map { ($0.key, $0.value) })),
       to: url)
     return url
@@ -72,8 +72,8 @@ struct ImageOutput {
   /// Rows are prompts, columns seeds; or columns variants, where there are several. The training
   /// images, when there are any, come first.
   static func sheet(
-    _ images: [GeneratedImage], title: String, subtitle: String = "", training: [Picture] = []
-  ) throws -> Picture {
+    _ images: [GeneratedImage], title: String, subtitle: String = "", training: [Image] = []
+  ) throws -> Image {
     let acrossVariants = images.contains { $0.variant != images[0].variant }
     let severalSeeds = images.contains { $0.seed != images[0].seed }
     var rows: [Sheet.Row] = []
@@ -83,14 +83,14 @@ struct ImageOutput {
       let column = acrossVariants ? d.variant.names.label : "seed \(d.seed)"
       if !columns.contains(column) { columns.append(column) }
       if let i = rows.firstIndex(where: { $0.label == label }) {
-        rows[i].pictures.append(d.image)
+        rows[i].images.append(d.image)
       } else {
-        rows.append(.init(label: label, pictures: [d.image]))
+        rows.append(.init(label: label, images: [d.image]))
       }
     }
     var sections = [Sheet.Section(heading: training.isEmpty ? "" : "generated", columns: columns, rows: rows)]
     if !training.isEmpty {
-      sections.insert(.init(heading: "learned from", rows: [.init(pictures: training)]), at: 0)
+      sections.insert(.init(heading: "learned from", rows: [.init(images: training)]), at: 0)
     }
     return try Sheet(title: title, subtitle: subtitle, sections: sections).draw()
   }
@@ -111,7 +111,7 @@ struct ImageOutput {
       !($0.isLetter || $0.isNumber) || !$0.isASCII
     }
     let slug = words.joined(separator: "-").prefix(60)
-    return slug.isEmpty ? "picture" : String(slug)
+    return slug.isEmpty ? "image" : String(slug)
   }
 }
 

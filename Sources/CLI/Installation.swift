@@ -1,7 +1,7 @@
 import Foundation
 import NeTI
 
-/// Where what comes with neti lies: mini-sd and the example pictures.
+/// Where what comes with neti lies: mini-sd and the example images.
 enum Installation {
   /// How to call neti again from the same folder: `./neti` from a checkout, `neti` once installed.
   static var command: String {

@@ -11,13 +11,13 @@ struct Neti: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "neti",
     abstract:
-      "Personal concepts for text-to-image diffusion: learn one from 3–6 pictures, then draw it anywhere.",
+      "Personal concepts for text-to-image diffusion: learn one from 3–6 images, then generate it anywhere.",
     discussion: """
-      Start with an example, which ends with a sheet of pictures:
+      Start with an example, which ends with a sheet of images:
 
         neti demo
 
-      Then use your own pictures:
+      Then use your own images:
 
         neti train --images my-toy --token '<toy>' --category toy --output run
         neti generate --concept run/concept.safetensors --prompt 'a {} on a beach'

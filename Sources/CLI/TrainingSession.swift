@@ -60,9 +60,9 @@ enum TrainingSession {
   private static func assist(
     _ c: RunConfiguration, on base: StableDiffusion, _ processes: any TrainingProcesses, _ stop: StopOnSignal
   ) throws {
-    let pictures = try TrainingPictures(c.data, side: c.data.resolution ?? base.resolution)
+    let images = try TrainingImages(c.data, side: c.data.resolution ?? base.resolution)
     let trainer = try Trainer(
-      model: base, examples: pictures.examples, configuration: c, processes: processes)
+      model: base, examples: images.examples, configuration: c, processes: processes)
     stop.serve(trainer.commands)
     let concept = try trainer.assist()
     let code = stop.end()
@@ -77,17 +77,17 @@ enum TrainingSession {
     return try options.open(options.folder(c.model.pretrainedModelNameOrPath), in: precision)
   }
 
-  /// Everything before the first step: the pictures, the run's folder.
+  /// Everything before the first step: the images, the run's folder.
   private static func prepare(
     _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool,
     _ processes: any TrainingProcesses
   ) throws -> TrainingRun {
     let side = c.data.resolution ?? base.resolution
-    let pictures = try TrainingPictures(c.data, side: side)
-    for line in pictures.warnings { warn(line) }
+    let images = try TrainingImages(c.data, side: side)
+    for line in images.warnings { warn(line) }
     if !quiet {
       note(
-        "learning \(c.data.placeholderToken) from \(pictures.summary) at \(side)×\(side) on \(base.folder.name), "
+        "learning \(c.data.placeholderToken) from \(images.summary) at \(side)×\(side) on \(base.folder.name), "
           + "at a rate of \(rateText(c))"
           + (processes.count == 1
             ? ""
@@ -95,7 +95,7 @@ enum TrainingSession {
       )
     }
     return try TrainingRun(
-      folder: c.runFolder, configuration: c, model: base, examples: pictures.examples, resume: resume,
+      folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
       processes: processes)
   }
 

@@ -4,7 +4,7 @@ import Torch
 
 /// A square convolution.
 struct Convolution {
-  /// How the weights of convolutions lie in memory, which decides how every picture-shaped tensor
+  /// How the weights of convolutions lie in memory, which decides how every image-shaped tensor
   /// lies: `.channelsLast` turns the whole of U-Net and VAE to that layout, which is faster. The rest
   /// of the code works with either.
   static let format: MemoryFormat = .channelsLast

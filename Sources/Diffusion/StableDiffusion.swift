@@ -35,7 +35,7 @@ public final class StableDiffusion {
   public let textConfiguration: CLIPTextConfiguration
   public let unetConfiguration: UNetConfiguration
   public let vaeConfiguration: VAEConfiguration
-  /// From the folder; may be changed, to draw as other versions of the reference do.
+  /// From the folder; may be changed, to generate as other versions of the reference do.
   public var schedulerConfiguration: SchedulerConfiguration
 
   /// Called before a network is loaded, with the size of its files in bytes.
@@ -123,7 +123,7 @@ public final class StableDiffusion {
   public var vaeFactor: Int { vaeConfiguration.factor }
   /// What latents are multiplied by after encoding.
   public var scalingFactor: Double { vaeConfiguration.scalingFactor }
-  /// Height and width of the pictures the model was trained on.
+  /// Height and width of the images the model was trained on.
   public var resolution: Int { unetConfiguration.sampleSize * vaeFactor }
   /// d of the text encoder.
   public var hiddenSize: Int { textConfiguration.hiddenSize }
@@ -160,8 +160,8 @@ public final class StableDiffusion {
       u.crossAttentionDim, "the U-Net's cross_attention_dim", t.hiddenSize, "the text encoder's hidden_size")
     try same(u.inChannels, "the U-Net's in_channels", v.latentChannels, "the VAE's latent_channels")
     try same(u.outChannels, "the U-Net's out_channels", v.latentChannels, "the VAE's latent_channels")
-    try same(v.inChannels, "the VAE's in_channels", 3, "a picture's number of channels")
-    try same(v.outChannels, "the VAE's out_channels", 3, "a picture's number of channels")
+    try same(v.inChannels, "the VAE's in_channels", 3, "an image's number of channels")
+    try same(v.outChannels, "the VAE's out_channels", 3, "an image's number of channels")
     try same(
       tokenizer.vocabularySize, "the tokenizer's vocabulary", t.vocabularySize,
       "the text encoder's vocab_size")

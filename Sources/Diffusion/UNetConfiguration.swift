@@ -5,7 +5,7 @@ import Files
 /// A key that is absent has the reference's default. Switches of the reference that are not
 /// implemented are refused by name when they are on; unknown keys are left alone.
 public struct UNetConfiguration: Codable, Sendable, Equatable {
-  /// Height and width of the latents the model was trained on; a default for pictures' sizes only.
+  /// Height and width of the latents the model was trained on; a default for images' sizes only.
   public var sampleSize: Int
   /// Channels of the latents, in and out.
   public var inChannels: Int

@@ -1,6 +1,6 @@
 import Torch
 
-/// The transformer over the positions of a picture, diffusers' `Transformer2DModel` in its form for
+/// The transformer over the positions of an image, diffusers' `Transformer2DModel` in its form for
 /// Stable Diffusion: norm, projection, transformer blocks, projection, plus the input.
 struct SpatialTransformer {
   private let norm: GroupNorm
@@ -32,9 +32,9 @@ struct SpatialTransformer {
     let rows = try norm(x).permuted([0, 2, 3, 1]).reshaped([batch, height * width, channels])
     var h = try projectionIn(rows)
     for (i, block) in blocks.enumerated() { h = try block(h, contexts[firstLayer + i]) }
-    let picture = try projectionOut(h).reshaped([batch, height, width, channels]).permuted([0, 3, 1, 2])
+    let image = try projectionOut(h).reshaped([batch, height, width, channels]).permuted([0, 3, 1, 2])
     // The first operand decides the memory layout of a sum.
-    return try x + picture
+    return try x + image
   }
 }
 

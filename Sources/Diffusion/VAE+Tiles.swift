@@ -1,11 +1,11 @@
 public import Torch
 
-// Decoding large pictures in overlapping squares, so that memory depends on the square only.
+// Decoding large images in overlapping squares, so that memory depends on the square only.
 extension VAE {
   /// Latents of a tile, in each direction: what the model was trained on.
   public var tileSide: Int { max(1, configuration.sampleSize / configuration.factor) }
 
-  /// Bytes that `decode` takes at its peak, besides the weights: some tensors of the picture's size with
+  /// Bytes that `decode` takes at its peak, besides the weights: some tensors of the image's size with
   /// the channels of the last but one resolution.
   func decodingBytes(pixels: Int) -> Double {
     let widths = configuration.blockOutChannels
@@ -17,7 +17,7 @@ extension VAE {
 
   /// `decode` in tiles of `tileSide` latents that overlap by a quarter and are blended linearly.
   ///
-  /// Each tile's normalisations and attention see that tile only, so the picture is close to that of
+  /// Each tile's normalisations and attention see that tile only, so the image is close to that of
   /// `decode`, not equal. The latents of one tile give exactly that one.
   ///
   /// - Parameter latents: [B, C, h, w], as for `decode`.

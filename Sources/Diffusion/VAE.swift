@@ -1,6 +1,6 @@
 public import Torch
 
-/// The autoencoder between pictures and latents (Kingma & Welling 2014; Rombach et al. 2022), as
+/// The autoencoder between images and latents (Kingma & Welling 2014; Rombach et al. 2022), as
 /// diffusers' `AutoencoderKL` computes it. The weights are frozen.
 public final class VAE {
   public let configuration: VAEConfiguration
@@ -44,12 +44,12 @@ public final class VAE {
     "query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0",
   ]
 
-  /// The distribution of latents for a picture, not yet multiplied with `scalingFactor`.
+  /// The distribution of latents for an image, not yet multiplied with `scalingFactor`.
   ///
   /// - Parameter images: [B, 3, H, W] in −1…1; converted to the weights' dtype.
   /// - Returns: mean and logarithm of the variance, clamped to −30…20, both [B, C, H/f, W/f].
   public func encode(_ images: Tensor) throws -> (mean: Tensor, logVariance: Tensor) {
-    let x = try converted(images, channels: configuration.inChannels, name: "pictures")
+    let x = try converted(images, channels: configuration.inChannels, name: "images")
     let h = try encoder(x)
     let moments = try quantize?(h) ?? h
     let n = configuration.latentChannels
@@ -59,7 +59,7 @@ public final class VAE {
     )
   }
 
-  /// Pictures in −1…1 (not clamped), [B, 3, h·f, w·f], for latents [B, C, h, w] that were divided by
+  /// Images in −1…1 (not clamped), [B, 3, h·f, w·f], for latents [B, C, h, w] that were divided by
   /// `scalingFactor`.
   public func decode(_ latents: Tensor) throws -> Tensor {
     let z = try converted(latents, channels: configuration.latentChannels, name: "latents")

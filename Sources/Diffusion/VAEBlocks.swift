@@ -7,7 +7,7 @@ extension ResnetBlock.Options {
   }
 }
 
-/// Pictures to moments: per resolution residual blocks and a halving, then the middle.
+/// Images to moments: per resolution residual blocks and a halving, then the middle.
 struct VAEEncoder {
   private let convolutionIn: Convolution
   private let levels: [(resnets: [ResnetBlock], downsampler: Downsampler?)]
@@ -44,7 +44,7 @@ struct VAEEncoder {
   }
 }
 
-/// Latents to pictures: the middle, then per resolution residual blocks and a doubling.
+/// Latents to images: the middle, then per resolution residual blocks and a doubling.
 struct VAEDecoder {
   private let convolutionIn: Convolution
   private let middle: VAEMiddle

@@ -5,7 +5,7 @@ import Files
 /// A key that is absent has the reference's default. `force_upcast` is left alone: the caller chooses
 /// the dtype of the weights.
 public struct VAEConfiguration: Codable, Sendable, Equatable {
-  /// Channels of the pictures, in and out.
+  /// Channels of the images, in and out.
   public var inChannels: Int
   public var outChannels: Int
   /// Channels of the latents.
@@ -18,7 +18,7 @@ public struct VAEConfiguration: Codable, Sendable, Equatable {
   public var upBlockTypes: [UpBlock]
   public var activation: Activation
   public var normGroups: Int
-  /// Height and width of the pictures it was trained on; nothing depends on it.
+  /// Height and width of the images it was trained on; nothing depends on it.
   public var sampleSize: Int
   /// What latents are multiplied with to have unit variance.
   public var scalingFactor: Double

@@ -1,7 +1,7 @@
 import CPango
 
-/// Drawing on a picture; what lies outside it is not drawn.
-extension Picture {
+/// Drawing on an image; what lies outside it is not drawn.
+extension Image {
   mutating func fill(x: Int, y: Int, width w: Int, height h: Int, _ colour: Colour) {
     let (left, right) = (max(x, 0), min(x + w, width))
     let (top, bottom) = (max(y, 0), min(y + h, height))
@@ -15,20 +15,20 @@ extension Picture {
     }
   }
 
-  /// `picture` with its upper left corner at (x, y).
-  mutating func draw(_ picture: Picture, x: Int, y: Int) {
-    let (left, right) = (max(x, 0), min(x + picture.width, width))
-    let (top, bottom) = (max(y, 0), min(y + picture.height, height))
+  /// `image` with its upper left corner at (x, y).
+  mutating func draw(_ image: Image, x: Int, y: Int) {
+    let (left, right) = (max(x, 0), min(x + image.width, width))
+    let (top, bottom) = (max(y, 0), min(y + image.height, height))
     guard left < right, top < bottom else { return }
     for line in top..<bottom {
-      let from = ((line - y) * picture.width + left - x) * 3
+      let from = ((line - y) * image.width + left - x) * 3
       let to = (line * width + left) * 3
       let count = (right - left) * 3
-      pixels.replaceSubrange(to..<to + count, with: picture.pixels[from..<from + count])
+      pixels.replaceSubrange(to..<to + count, with: image.pixels[from..<from + count])
     }
   }
 
-  /// Lets Cairo draw, in `colour` unless it is told another, on the part of the picture at (x, y): its origin
+  /// Lets Cairo draw, in `colour` unless it is told another, on the part of the image at (x, y): its origin
   /// is there, and nothing is drawn outside.
   mutating func paint(
     x: Int, y: Int, width w: Int, height h: Int, _ colour: Colour, _ draw: (OpaquePointer) -> Void

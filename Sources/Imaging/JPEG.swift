@@ -40,10 +40,10 @@ struct JPEGHeader {
   }
 }
 
-extension Picture {
+extension Image {
   /// JPEG by libjpeg-turbo: baseline and progressive, grey, RGB, YCbCr, CMYK and YCCK (inverted, as Adobe writes
   /// them and Pillow assumes).
-  static func decodeJPEG(_ bytes: [UInt8], _ name: String) throws -> Picture {
+  static func decodeJPEG(_ bytes: [UInt8], _ name: String) throws -> Image {
     let header = try JPEGHeader(bytes, name: name)
     let count = try byteCount(width: header.width, height: header.height, name: name)
     // Huffman codes spend a bit or more on each block of 64 pixels; arithmetic ones may spend less.
@@ -66,7 +66,7 @@ extension Picture {
       TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS)
     if status != 0 {
       let message = tjGetErrorStr2(decoder).map { String(cString: $0) } ?? "unknown error"
-      // Warnings leave a usable picture, unless they say that a part of it is missing. The code does not
+      // Warnings leave a usable image, unless they say that a part of it is missing. The code does not
       // tell them from an error that comes after a warning, so that the message has to.
       let missing = message.lowercased().contains("premature end")
       let isWarning =
@@ -76,9 +76,9 @@ extension Picture {
         throw ImagingError("\(name): the JPEG data is cut short or damaged (\(message)); replace the file")
       }
     }
-    let picture =
-      fourColours ? fromInvertedCMYK(out, header) : Picture(unchecked: header.width, header.height, out)
-    return picture.turned(header.orientation)
+    let image =
+      fourColours ? fromInvertedCMYK(out, header) : Image(unchecked: header.width, header.height, out)
+    return image.turned(header.orientation)
   }
 
   /// How the warnings of libjpeg (`JWRN_…`) begin.
@@ -87,7 +87,7 @@ extension Picture {
   ]
 
   /// Pillow's formula: with c, k the stored (inverted) values, k − (255 − c)·k / 255, rounded.
-  private static func fromInvertedCMYK(_ cmyk: [UInt8], _ header: JPEGHeader) -> Picture {
+  private static func fromInvertedCMYK(_ cmyk: [UInt8], _ header: JPEGHeader) -> Image {
     var rgb = [UInt8](repeating: 0, count: cmyk.count / 4 * 3)
     for i in 0..<cmyk.count / 4 {
       let k = Int(cmyk[4 * i + 3])
@@ -95,6 +95,6 @@ extension Picture {
         rgb[3 * i + c] = UInt8(k - ((255 - Int(cmyk[4 * i + c])) * k + 127) / 255)
       }
     }
-    return Picture(unchecked: header.width, header.height, rgb)
+    return Image(unchecked: header.width, header.height, rgb)
   }
 }

@@ -1,4 +1,4 @@
-/// The EXIF orientation (tag 0x0112): how a stored picture is to be turned and mirrored for viewing.
+/// The EXIF orientation (tag 0x0112): how a stored image is to be turned and mirrored for viewing.
 struct Orientation: Equatable {
   /// 1 to 8; 1 is upright.
   let value: Int
@@ -32,9 +32,9 @@ struct Orientation: Equatable {
   }
 }
 
-extension Picture {
-  /// The picture as it is to be seen when its file says `orientation`.
-  func turned(_ orientation: Orientation) -> Picture {
+extension Image {
+  /// The image as it is to be seen when its file says `orientation`.
+  func turned(_ orientation: Orientation) -> Image {
     let (w, h) = (width, height)
     switch orientation.value {
     case 2: return mapped(w, h) { x, y in (w - 1 - x, y) }
@@ -48,8 +48,8 @@ extension Picture {
     }
   }
 
-  /// A picture whose pixel (x, y) is this one's at `source(x, y)`.
-  private func mapped(_ newWidth: Int, _ newHeight: Int, _ source: (Int, Int) -> (Int, Int)) -> Picture {
+  /// An image whose pixel (x, y) is this one's at `source(x, y)`.
+  private func mapped(_ newWidth: Int, _ newHeight: Int, _ source: (Int, Int) -> (Int, Int)) -> Image {
     var out = [UInt8](repeating: 0, count: pixels.count)
     for y in 0..<newHeight {
       for x in 0..<newWidth {
@@ -59,6 +59,6 @@ extension Picture {
         for c in 0..<3 { out[to + c] = pixels[from + c] }
       }
     }
-    return Picture(unchecked: newWidth, newHeight, out)
+    return Image(unchecked: newWidth, newHeight, out)
   }
 }

@@ -1,17 +1,17 @@
 import CPNG
 
-extension Picture {
+extension Image {
   /// PNG by libpng's simplified interface: every colour type and bit depth, interlaced, tRNS.
   ///
   /// libpng is given only the chunks that make the pixels: with gAMA, cHRM or iCCP in the file it would convert
   /// colours, which Pillow does not, and text or profiles that inflate without end are never looked at.
-  static func decodePNG(_ bytes: [UInt8], _ name: String) throws -> Picture {
+  static func decodePNG(_ bytes: [UInt8], _ name: String) throws -> Image {
     let (file, header) = try essentials(bytes, name)
     var image = png_image()
     image.version = UInt32(PNG_IMAGE_VERSION)
     defer { png_image_free(&image) }
     // libpng keeps the address that it is given until the pixels are read.
-    let picture = try file.withUnsafeBytes { memory in
+    let decoded = try file.withUnsafeBytes { memory in
       guard png_image_begin_read_from_memory(&image, memory.baseAddress, memory.count) != 0,
         Int(image.width) == header.width, Int(image.height) == header.height
       else { throw damaged(image, name) }
@@ -20,7 +20,7 @@ extension Picture {
         ? try readDeep(&image, alpha: alpha, header, name)
         : try readShallow(&image, alpha: alpha, header, name)
     }
-    return picture.turned(header.orientation)
+    return decoded.turned(header.orientation)
   }
 
   private struct PNGHeader {
@@ -73,20 +73,20 @@ extension Picture {
   /// At most 8 bits a channel.
   private static func readShallow(
     _ image: inout png_image, alpha: Bool, _ header: PNGHeader, _ name: String
-  ) throws -> Picture {
+  ) throws -> Image {
     image.format = UInt32(PNG_FORMAT_FLAG_COLOR) | (alpha ? UInt32(PNG_FORMAT_FLAG_ALPHA) : 0)
     var out = [UInt8](repeating: 0, count: header.width * header.height * (alpha ? 4 : 3))
     guard png_image_finish_read(&image, nil, &out, 0, nil) != 0 else { throw damaged(image, name) }
     return alpha
       ? onWhite(rgba: out, width: header.width, height: header.height)
-      : Picture(unchecked: header.width, header.height, out)
+      : Image(unchecked: header.width, header.height, out)
   }
 
   /// 16 bits a channel: libpng's "linear" format is the stored numbers, multiplied by alpha where there is one.
   /// What shows on white keeps its high byte.
   private static func readDeep(
     _ image: inout png_image, alpha: Bool, _ header: PNGHeader, _ name: String
-  ) throws -> Picture {
+  ) throws -> Image {
     image.format =
       UInt32(PNG_FORMAT_FLAG_COLOR) | UInt32(PNG_FORMAT_FLAG_LINEAR)
       | (alpha ? UInt32(PNG_FORMAT_FLAG_ALPHA) : 0)
@@ -98,7 +98,7 @@ extension Picture {
       let white = alpha ? 65535 - Int(deep[channels * i + 3]) : 0
       for c in 0..<3 { rgb[3 * i + c] = UInt8(min(Int(deep[channels * i + c]) + white, 65535) >> 8) }
     }
-    return Picture(unchecked: header.width, header.height, rgb)
+    return Image(unchecked: header.width, header.height, rgb)
   }
 
   private static func damaged(_ image: png_image, _ name: String) -> ImagingError {
@@ -111,7 +111,7 @@ extension Picture {
 
   // MARK: - Writing
 
-  /// The picture as a PNG file, 8-bit RGB, with `text` (keyword and value) before the pixels. The same picture
+  /// The image as a PNG file, 8-bit RGB, with `text` (keyword and value) before the pixels. The same image
   /// and text give the same bytes. Throws when a keyword is not one (see `PNGText.chunk`).
   public func png(text: [(String, String)] = []) throws -> [UInt8] {
     let chunks = try text.flatMap { try PNGText.chunk($0.0, $0.1) }

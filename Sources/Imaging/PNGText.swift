@@ -9,7 +9,7 @@ public enum PNGText {
   /// without end, and this project writes none. Throws when `bytes` is no PNG file, is cut short, or a text's
   /// checksum is wrong.
   public static func read(_ bytes: [UInt8], name: String = "PNG") throws -> [(String, String)] {
-    guard Picture.format(bytes) == .png else {
+    guard Image.format(bytes) == .png else {
       throw ImagingError("\(name): not a PNG file; only PNG files hold texts that are read here")
     }
     var texts: [(String, String)] = []

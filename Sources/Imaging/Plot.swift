@@ -44,11 +44,11 @@ public struct Plot: Sendable {
   }
 
   /// Draws the plot. Throws when the size is not in 200…8192 or the points' range is too large for a number.
-  public func draw() throws -> Picture {
+  public func draw() throws -> Image {
     guard 200...8192 ~= width, 200...8192 ~= height else {
       throw ImagingError("plot \"\(title)\": \(width)×\(height) pixels; use 200 to 8192 each way")
     }
-    var page = try Picture(width: width, height: height, colour: Palette.paper)
+    var page = try Image(width: width, height: height, colour: Palette.paper)
     let frame = try Frame(self)
     drawAxes(frame, on: &page)
     for (i, one) in series.enumerated() {
@@ -62,7 +62,7 @@ public struct Plot: Sendable {
     return page
   }
 
-  private func drawAxes(_ f: Frame, on page: inout Picture) {
+  private func drawAxes(_ f: Frame, on page: inout Image) {
     let middle = (f.left + f.right) / 2
     f.title.draw(on: &page, x: Frame.margin, y: Frame.margin - 4, Palette.ink)
     f.yLabel.drawUpwards(
@@ -92,7 +92,7 @@ public struct Plot: Sendable {
     page.fill(x: f.left, y: f.bottom, width: f.right - f.left, height: 1, Palette.quiet)
   }
 
-  private func drawLine(_ one: Series, _ f: Frame, _ colour: Colour, on page: inout Picture) {
+  private func drawLine(_ one: Series, _ f: Frame, _ colour: Colour, on page: inout Image) {
     page.paint(x: f.left, y: f.top, width: f.right - f.left, height: f.bottom + 1 - f.top, colour) { cairo in
       cairo_set_line_width(cairo, 2.4)
       cairo_set_line_cap(cairo, CAIRO_LINE_CAP_ROUND)
@@ -120,7 +120,7 @@ public struct Plot: Sendable {
     }
   }
 
-  private func drawBars(_ index: Int, _ f: Frame, _ colour: Colour, on page: inout Picture) {
+  private func drawBars(_ index: Int, _ f: Frame, _ colour: Colour, on page: inout Image) {
     let bars = series.indices.filter { series[$0].style == .bars }
     let place = bars.firstIndex(of: index) ?? 0
     let group = f.barSpacing * 0.8
@@ -135,7 +135,7 @@ public struct Plot: Sendable {
   }
 
   /// On the line above the frame, from the right.
-  private func drawLegend(_ f: Frame, on page: inout Picture) {
+  private func drawLegend(_ f: Frame, on page: inout Image) {
     guard hasLegend else { return }
     let room = (f.right - Frame.margin) / series.count - 50
     var x = f.right

@@ -1,5 +1,5 @@
 /// Resizing, cropping and mirroring, as Pillow does it.
-extension Picture {
+extension Image {
   /// Resized with an antialiased bicubic filter, equal to Pillow's `Image.resize((width, height), BICUBIC)`:
   /// a = −0.5, the support widened by the factor when shrinking, two passes with 8-bit values between them and
   /// weights of 22 fractional bits. Throws when the size is out of bounds.
@@ -7,19 +7,19 @@ extension Picture {
   /// The order of the passes shows only where the first one is clipped to 0…255. Pillow 13 begins with the rows,
   /// or with the columns when the height loses more than twice what the width loses; older versions always begin
   /// with the rows. For squares, as after `centreSquare`, they agree.
-  public func resized(width newWidth: Int, height newHeight: Int) throws -> Picture {
-    _ = try Picture.byteCount(width: newWidth, height: newHeight, name: "resizing")
+  public func resized(width newWidth: Int, height newHeight: Int) throws -> Image {
+    _ = try Image.byteCount(width: newWidth, height: newHeight, name: "resizing")
     let columnsFirst = newHeight < height && height - newHeight > 2 * (width - newWidth)
     let between = columnsFirst ? (width, newHeight) : (newWidth, height)
-    _ = try Picture.byteCount(width: between.0, height: between.1, name: "resizing")
+    _ = try Image.byteCount(width: between.0, height: between.1, name: "resizing")
 
-    var picture = self
-    if columnsFirst { picture = picture.resizedColumns(to: newHeight) }
-    picture = picture.resizedRows(to: newWidth)
-    return picture.resizedColumns(to: newHeight)
+    var image = self
+    if columnsFirst { image = image.resizedColumns(to: newHeight) }
+    image = image.resizedRows(to: newWidth)
+    return image.resizedColumns(to: newHeight)
   }
 
-  private func resizedRows(to newWidth: Int) -> Picture {
+  private func resizedRows(to newWidth: Int) -> Image {
     guard newWidth != width else { return self }
     let taps = Taps(from: width, to: newWidth)
     var out = [UInt8](repeating: 0, count: newWidth * height * 3)
@@ -45,10 +45,10 @@ extension Picture {
         }
       }
     }
-    return Picture(unchecked: newWidth, height, out)
+    return Image(unchecked: newWidth, height, out)
   }
 
-  private func resizedColumns(to newHeight: Int) -> Picture {
+  private func resizedColumns(to newHeight: Int) -> Image {
     guard newHeight != height else { return self }
     let taps = Taps(from: height, to: newHeight)
     let row = width * 3
@@ -64,43 +64,43 @@ extension Picture {
         for i in 0..<row { out[y * row + i] = Taps.clamped(sums[i]) }
       }
     }
-    return Picture(unchecked: width, newHeight, out)
+    return Image(unchecked: width, newHeight, out)
   }
 
   /// The largest square in the middle, as the authors' textual-inversion data set cuts it:
   /// from (side − s) // 2 to (side + s) // 2 in each direction, s = min(width, height).
-  public func centreSquare() -> Picture {
+  public func centreSquare() -> Image {
     let side = min(width, height)
     return cropped(x: (width - side) / 2, y: (height - side) / 2, side)
   }
 
-  private func cropped(x: Int, y: Int, _ side: Int) -> Picture {
+  private func cropped(x: Int, y: Int, _ side: Int) -> Image {
     var out: [UInt8] = []
     out.reserveCapacity(side * side * 3)
     for line in y..<y + side {
       let from = (line * width + x) * 3
       out += pixels[from..<from + side * 3]
     }
-    return Picture(unchecked: side, side, out)
+    return Image(unchecked: side, side, out)
   }
 
   /// Mirrored left to right.
-  public func flipped() -> Picture { turned(Orientation(value: 2)) }
+  public func flipped() -> Image { turned(Orientation(value: 2)) }
 
   /// Each pixel as a square of `factor` × `factor`. Throws when the result is out of bounds.
-  public func enlarged(_ factor: Int) throws -> Picture {
-    guard factor > 0, factor <= PictureLimits.side else {
-      throw ImagingError("enlarging: a factor of \(factor) makes no picture; use 1 or more")
+  public func enlarged(_ factor: Int) throws -> Image {
+    guard factor > 0, factor <= ImageLimits.side else {
+      throw ImagingError("enlarging: a factor of \(factor) makes no image; use 1 or more")
     }
-    var picture = try Picture(width: width * factor, height: height * factor, colour: Colour(0, 0, 0))
-    for y in 0..<picture.height {
-      for x in 0..<picture.width {
+    var image = try Image(width: width * factor, height: height * factor, colour: Colour(0, 0, 0))
+    for y in 0..<image.height {
+      for x in 0..<image.width {
         let from = (y / factor * width + x / factor) * 3
-        let to = (y * picture.width + x) * 3
-        for c in 0..<3 { picture.pixels[to + c] = pixels[from + c] }
+        let to = (y * image.width + x) * 3
+        for c in 0..<3 { image.pixels[to + c] = pixels[from + c] }
       }
     }
-    return picture
+    return image
   }
 }
 
@@ -147,27 +147,27 @@ private struct Taps {
 
 // MARK: - Numbers for a model
 
-extension Picture {
+extension Image {
   /// The values as a model takes them: −1…1, channel by channel (3 × height × width). x / 127.5 − 1 is computed
   /// in double precision and rounded once, as the authors' data set does.
   public func floats() -> [Float] {
     let area = width * height
     var out = [Float](repeating: 0, count: area * 3)
     for i in 0..<area {
-      for c in 0..<3 { out[c * area + i] = Picture.scaled[Int(pixels[3 * i + c])] }
+      for c in 0..<3 { out[c * area + i] = Image.scaled[Int(pixels[3 * i + c])] }
     }
     return out
   }
 
   private static let scaled: [Float] = (0..<256).map { Float(Double($0) / 127.5 - 1) }
 
-  /// A picture from a model's values, 3 × height × width, −1…1: as diffusers does it, x/2 + 1/2 is clamped to
+  /// An image from a model's values, 3 × height × width, −1…1: as diffusers does it, x/2 + 1/2 is clamped to
   /// 0…1, multiplied by 255 and rounded (halves to even). Throws when the number of values is wrong or one is not
   /// a number.
   public init(floats: [Float], width: Int, height: Int) throws {
-    let count = try Picture.byteCount(width: width, height: height, name: "picture")
+    let count = try Image.byteCount(width: width, height: height, name: "image")
     guard floats.count == count else {
-      throw ImagingError("picture: \(width)×\(height) RGB needs \(count) values, not \(floats.count)")
+      throw ImagingError("image: \(width)×\(height) RGB needs \(count) values, not \(floats.count)")
     }
     let area = width * height
     var out = [UInt8](repeating: 0, count: count)
@@ -175,7 +175,7 @@ extension Picture {
       for c in 0..<3 {
         let value = floats[c * area + i]
         guard !value.isNaN else {
-          throw ImagingError("picture: a value is not a number; the model's result overflowed, use fp32")
+          throw ImagingError("image: a value is not a number; the model's result overflowed, use fp32")
         }
         let unit = max(0, min(1, value / 2 + 0.5))
         out[3 * i + c] = UInt8((unit * 255).rounded(.toNearestOrEven))

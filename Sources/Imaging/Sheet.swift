@@ -1,13 +1,13 @@
-/// A labelled sheet of pictures: sections one below the other, each a grid of rows with labels under column
-/// headings. For example the training pictures in one row, then prompts × seeds.
+/// A labelled sheet of images: sections one below the other, each a grid of rows with labels under column
+/// headings. For example the training images in one row, then prompts × seeds.
 public struct Sheet: Sendable {
-  /// One line of pictures; `nil` leaves a cell empty.
+  /// One line of images; `nil` leaves a cell empty.
   public struct Row: Sendable {
     public var label: String
-    public var pictures: [Picture?]
-    public init(label: String = "", pictures: [Picture?]) {
+    public var images: [Image?]
+    public init(label: String = "", images: [Image?]) {
       self.label = label
-      self.pictures = pictures
+      self.images = images
     }
   }
 
@@ -23,7 +23,7 @@ public struct Sheet: Sendable {
     }
   }
 
-  /// How small pictures become visible.
+  /// How small images become visible.
   public enum Enlargement: Sendable {
     /// Bicubic.
     case smooth
@@ -36,7 +36,7 @@ public struct Sheet: Sendable {
   public var subtitle: String
   public var sections: [Section]
   public var enlargement = Enlargement.smooth
-  /// The side of a cell in pixels. `nil`: the smallest picture's longer side times 1 to 4, within 96…256.
+  /// The side of a cell in pixels. `nil`: the smallest image's longer side times 1 to 4, within 96…256.
   public var cell: Int?
 
   public init(title: String, subtitle: String = "", sections: [Section]) {
@@ -45,11 +45,11 @@ public struct Sheet: Sendable {
     self.sections = sections
   }
 
-  /// Draws the sheet. Throws when there is no picture on it, `cell` is not in 8…4096, or it is larger than
-  /// `PictureLimits` allow.
-  public func draw() throws -> Picture {
+  /// Draws the sheet. Throws when there is no image on it, `cell` is not in 8…4096, or it is larger than
+  /// `ImageLimits` allow.
+  public func draw() throws -> Image {
     let layout = try Layout(self)
-    var page = try Picture(width: layout.width, height: layout.height, colour: Palette.paper)
+    var page = try Image(width: layout.width, height: layout.height, colour: Palette.paper)
     var y = Layout.margin
     layout.title.draw(on: &page, x: Layout.margin, y: y, Palette.ink)
     y += layout.title.height
@@ -62,7 +62,7 @@ public struct Sheet: Sendable {
   }
 
   private func draw(
-    _ section: Section, _ place: Layout.Place, _ layout: Layout, on page: inout Picture, y: inout Int
+    _ section: Section, _ place: Layout.Place, _ layout: Layout, on page: inout Image, y: inout Int
   ) throws {
     y += Layout.sectionGap
     if place.hasRule {
@@ -74,16 +74,16 @@ public struct Sheet: Sendable {
     if place.columnHeight > 0 {
       for (column, heading) in place.columns.enumerated() {
         let x = layout.left + column * (layout.cell + Layout.gap) + (layout.cell - heading.width) / 2
-        // Short headings stand on the pictures.
+        // Short headings stand on the images.
         heading.draw(on: &page, x: x, y: y + place.columnHeight - heading.height, Palette.quiet)
       }
       y += place.columnHeight + Layout.textGap
     }
     for (row, line) in zip(section.rows, place.rows) {
       line.label.draw(on: &page, x: Layout.margin, y: y + (line.height - line.label.height) / 2, Palette.ink)
-      for (column, picture) in row.pictures.enumerated() {
-        guard let picture else { continue }
-        let shown = try fitted(picture, layout.cell)
+      for (column, image) in row.images.enumerated() {
+        guard let image else { continue }
+        let shown = try fitted(image, layout.cell)
         let x = layout.left + column * (layout.cell + Layout.gap) + (layout.cell - shown.width) / 2
         page.draw(shown, x: x, y: y + (line.height - shown.height) / 2)
       }
@@ -92,12 +92,12 @@ public struct Sheet: Sendable {
     y -= Layout.gap
   }
 
-  /// The picture as large as fits in a square of `side`, in its proportions.
-  private func fitted(_ picture: Picture, _ side: Int) throws -> Picture {
-    let longer = max(picture.width, picture.height)
-    if enlargement == .pixels, longer < side { return try picture.enlarged(side / longer) }
-    return try picture.resized(
-      width: max(1, picture.width * side / longer), height: max(1, picture.height * side / longer))
+  /// The image as large as fits in a square of `side`, in its proportions.
+  private func fitted(_ image: Image, _ side: Int) throws -> Image {
+    let longer = max(image.width, image.height)
+    if enlargement == .pixels, longer < side { return try image.enlarged(side / longer) }
+    return try image.resized(
+      width: max(1, image.width * side / longer), height: max(1, image.height * side / longer))
   }
 }
 
@@ -107,10 +107,10 @@ private struct Layout {
   static let gap = 8
   static let sectionGap = 20
   static let ruleGap = 12
-  /// Between a line of text and the pictures below it.
+  /// Between a line of text and the images below it.
   static let textGap = 4
   static let widestLabel = 230
-  /// Sheets of few or small pictures become wider for their texts, up to this.
+  /// Sheets of few or small images become wider for their texts, up to this.
   static let widestForText = 480
 
   struct Row {
@@ -143,9 +143,9 @@ private struct Layout {
 
   init(_ sheet: Sheet) throws {
     let rows = sheet.sections.flatMap(\.rows)
-    let sides = rows.flatMap(\.pictures).compactMap { $0.map { max($0.width, $0.height) } }
+    let sides = rows.flatMap(\.images).compactMap { $0.map { max($0.width, $0.height) } }
     guard let smallest = sides.min() else {
-      throw ImagingError("sheet \"\(sheet.title)\": no picture to draw; give at least one")
+      throw ImagingError("sheet \"\(sheet.title)\": no image to draw; give at least one")
     }
     let side = sheet.cell ?? min(max(smallest * min(max(192 / smallest, 1), 4), 96), 256)
     guard 8...4096 ~= side else {
@@ -159,7 +159,7 @@ private struct Layout {
     let labelWidth = labels.joined().map(\.width).max() ?? 0
     left = Layout.margin + (labelWidth == 0 ? 0 : labelWidth + 16)
     let columns = max(
-      rows.map(\.pictures.count).max() ?? 0, sheet.sections.map(\.columns.count).max() ?? 0)
+      rows.map(\.images.count).max() ?? 0, sheet.sections.map(\.columns.count).max() ?? 0)
     let grid = left - Layout.margin + columns * (side + Layout.gap) - Layout.gap
 
     func title(_ width: Int) -> Text { Text(sheet.title, .title, width: width, lines: 2) }

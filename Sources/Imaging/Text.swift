@@ -51,19 +51,19 @@ package final class Text {
   deinit { if let layout { g_object_unref(UnsafeMutableRawPointer(layout)) } }
 
   /// Draws the block with its upper left corner at (x, y).
-  package func draw(on picture: inout Picture, x: Int, y: Int, _ colour: Colour) {
+  package func draw(on image: inout Image, x: Int, y: Int, _ colour: Colour) {
     guard let layout else { return }
     // Letters may reach a little out of their line.
-    picture.paint(x: x - Text.overhang, y: y, width: width + 2 * Text.overhang, height: height, colour) {
+    image.paint(x: x - Text.overhang, y: y, width: width + 2 * Text.overhang, height: height, colour) {
       cairo_move_to($0, Double(Text.overhang - start), 0)
       pango_cairo_show_layout($0, layout)
     }
   }
 
   /// Draws the block turned to the left, to be read from below; (x, y) is the upper left corner of what is seen.
-  package func drawUpwards(on picture: inout Picture, x: Int, y: Int, _ colour: Colour) {
+  package func drawUpwards(on image: inout Image, x: Int, y: Int, _ colour: Colour) {
     guard let layout else { return }
-    picture.paint(x: x, y: y - Text.overhang, width: height, height: width + 2 * Text.overhang, colour) {
+    image.paint(x: x, y: y - Text.overhang, width: height, height: width + 2 * Text.overhang, colour) {
       cairo_translate($0, 0, Double(width + Text.overhang))
       cairo_rotate($0, -Double.pi / 2)
       cairo_move_to($0, Double(-start), 0)

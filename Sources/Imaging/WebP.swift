@@ -1,31 +1,31 @@
 import CWebP
 
-extension Picture {
+extension Image {
   /// WebP by libwebp: lossy and lossless, with and without alpha. Animations are refused.
-  static func decodeWebP(_ bytes: [UInt8], _ name: String) throws -> Picture {
+  static func decodeWebP(_ bytes: [UInt8], _ name: String) throws -> Image {
     let damaged = ImagingError("\(name): the WebP data is cut short or damaged; replace the file")
     var features = WebPBitstreamFeatures()
     guard WebPGetFeatures(bytes, bytes.count, &features) == VP8_STATUS_OK else { throw damaged }
     guard features.has_animation == 0 else {
-      throw ImagingError("\(name): an animation; save one of its frames as a picture")
+      throw ImagingError("\(name): an animation; save one of its frames as an image")
     }
     let (width, height) = (Int(features.width), Int(features.height))
     let count = try byteCount(width: width, height: height, name: name)
 
-    let picture: Picture
+    let image: Image
     if features.has_alpha != 0 {
       var rgba = [UInt8](repeating: 0, count: count / 3 * 4)
       let size = rgba.count
       guard WebPDecodeRGBAInto(bytes, bytes.count, &rgba, size, Int32(width * 4)) != nil else {
         throw damaged
       }
-      picture = onWhite(rgba: rgba, width: width, height: height)
+      image = onWhite(rgba: rgba, width: width, height: height)
     } else {
       var rgb = [UInt8](repeating: 0, count: count)
       guard WebPDecodeRGBInto(bytes, bytes.count, &rgb, count, Int32(width * 3)) != nil else { throw damaged }
-      picture = Picture(unchecked: width, height, rgb)
+      image = Image(unchecked: width, height, rgb)
     }
-    return picture.turned(webPOrientation(bytes))
+    return image.turned(webPOrientation(bytes))
   }
 
   /// The orientation in the container's `EXIF` chunk, if there is one.

@@ -123,14 +123,14 @@ struct BadModelTests {
     try place.file("x", "model.ckpt")
     try place.expectFailure(
       Workplace.generate("a cat", ["--model", "model.ckpt"]), ["is a file", "diffusers layout"])
-    try place.pictures()
+    try place.images()
     try place.expectFailure(Workplace.train(["--model", "nobody/nothing"]), ["hf download"])
   }
 
   @Test("training on a broken model, too, and it leaves no run that stands in the way")
   func training() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.model(Self.weights, Data(count: 100))
     try place.expectFailure(
       Workplace.train(["--model", "model"]), ["diffusion_pytorch_model.safetensors"], mayAdd: "run")

@@ -7,7 +7,7 @@ struct BadPlacesTests {
   @Test("an output folder with another run in it, or with anything else")
   func taken() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     #expect(try place.run(Workplace.train()).code == 0)
     try place.expectFailure(
       Workplace.train(token: "<other>"), ["run", "finished run of <toy>", "--resume", "--output"])
@@ -24,7 +24,7 @@ struct BadPlacesTests {
   @Test("a file where a folder should be")
   func fileInTheWay() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.concept()
     try place.file("mine", "file")
     try place.expectFailure(Workplace.train(output: "file"), ["file"])
@@ -42,7 +42,7 @@ struct BadPlacesTests {
   @Test("a folder without permission", .enabled(if: Surroundings.obeyingPermissions != nil))
   func permission() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.concept()
     try place.file("mine", "locked/file")
     let locked = place.path("locked").path
@@ -67,7 +67,7 @@ struct BadPlacesTests {
   @Test("a real full disk", .enabled(if: Surroundings.smallDisk != nil))
   func fullDisk() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.concept()
     try place.file("mine", "small/file")
     let full = "No space left on device"
@@ -85,7 +85,7 @@ struct BadPlacesTests {
   @Test("a disk that fills up while a concept is learned: the step before is still there")
   func fullWhileTraining() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.expectFailure(
       Workplace.train(), ["cannot write", "step-000001.safetensors", "nothing was changed"],
       setup: "ulimit -f 64", mayAdd: "run")
@@ -97,7 +97,7 @@ struct BadPlacesTests {
     #expect(FileManager.default.fileExists(atPath: place.path("run/concept.safetensors").path))
   }
 
-  @Test("a disk that is full when pictures, concepts or plots are written")
+  @Test("a disk that is full when images, concepts or plots are written")
   func fullWhileWriting() throws {
     let place = try Workplace()
     try place.concept()

@@ -62,7 +62,7 @@ struct BadPromptTests {
   @Test("a placeholder that is already a word of the vocabulary")
   func knownWord() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.expectFailure(Workplace.train(token: "cat"), ["“cat”", "already a word", "<cat>"])
     try place.expectFailure(Workplace.train(token: ""), ["data.placeholder_token"])
     try place.expectFailure(Workplace.train(token: "a {} b"), ["data.placeholder_token"])
@@ -71,7 +71,7 @@ struct BadPromptTests {
   @Test("a category of several tokens is used, and how is said")
   func category() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     let result = try place.run(Workplace.train(category: "red robot"))
     #expect(result.code == 0, "\(result.error)")
     #expect(result.error.contains("“red robot” is 2 tokens") && result.error.contains("“robot”"))
@@ -82,7 +82,7 @@ struct BadPromptTests {
   func numbers() throws {
     let place = try Workplace()
     try place.concept()
-    try place.pictures()
+    try place.images()
     for (arguments, words) in [
       (Workplace.generate("a cat", ["--steps", "0"]), ["--steps 0", "between 1 and 1000"]),
       (Workplace.generate("a cat", ["--steps", "1.5"]), ["1.5", "--steps"]),
@@ -107,7 +107,7 @@ struct BadPromptTests {
   @Test("a device that is not there", .enabled(if: !BadPromptTests.hasCUDA))
   func device() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     for arguments in [
       Workplace.generate("a cat", ["--device", "cuda"]), Workplace.train(["--device", "cuda"]),
     ] {

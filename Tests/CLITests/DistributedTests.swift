@@ -69,7 +69,7 @@ struct DistributedTests {
 
   private func place() throws -> Workplace {
     let place = try Workplace()
-    try place.pictures(3)
+    try place.images(3)
     return place
   }
 
@@ -199,7 +199,7 @@ struct DistributedTests {
     expectSuccess(try start(Self.resume + ["--steps", String(last + 1)], processes: 2, in: place))
   }
 
-  @Test("of processes with other settings, or another process's pictures, is refused by all")
+  @Test("of processes with other settings, or another process's images, is refused by all")
   func different() throws {
     let place = try place()
     let port = try Self.freePort()
@@ -256,7 +256,7 @@ struct UndistributedTests {
   @Test("says so when several are started, and how to build the other")
   func several() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     let result = try CommandLineTool.run(
       Workplace.train(), in: place.folder,
       environment: ["WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"])

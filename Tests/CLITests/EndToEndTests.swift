@@ -6,16 +6,16 @@ import NeTI
 import TestSupport
 import Testing
 
-@Suite("From pictures to pictures", .serialized)
+@Suite("From images to images", .serialized)
 struct EndToEndTests {
-  @Test("four pictures, sixty steps, an interruption: a concept that explains the fifth better than its word")
+  @Test("four images, sixty steps, an interruption: a concept that explains the fifth better than its word")
   func learn() throws {
     let place = try Workplace()
-    // Not every example will do: mini-sd draws some of them so well from the word alone that four pictures
+    // Not every example will do: mini-sd draws some of them so well from the word alone that four images
     // add nothing for the fifth (Benchmarks/HeldOut measures each). spotty is such, stripes is not.
-    try place.pictures(4, of: "stripes")
+    try place.images(4, of: "stripes")
     let arguments = [
-      "train", "--images", "pictures", "--token", "<stripes>", "--category", "monster", "--steps", "60",
+      "train", "--images", "images", "--token", "<stripes>", "--category", "monster", "--steps", "60",
       "--output", "run", "--optim.learning_rate", "0.004", "--optim.scale_lr", "false", "--threads", "1",
     ]
     let tool = try CommandLineTool.start(arguments, in: place.folder)
@@ -44,23 +44,23 @@ struct EndToEndTests {
     let report = try JSONDecoder().decode(Report.self, from: Data(drawing.output.utf8))
     #expect(report.images.map(\.seed) == [0, 1])
     for entry in report.images {
-      let picture = try Picture.load(place.path(entry.file))
-      #expect(picture.width == 64 && Set(picture.pixels).count > 20)
+      let image = try Image.load(place.path(entry.file))
+      #expect(image.width == 64 && Set(image.pixels).count > 20)
     }
     #expect(FileManager.default.fileExists(atPath: place.path(report.sheet).path))
 
     let concept = try Concept(contentsOf: place.path("run/concept.safetensors"))
     #expect(concept.about.steps == 60)
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let fifth = try TrainingPictures.prepare(
-      Picture.load(Fixtures.examples.appending(path: "stripes/5.jpg")), side: 64, crop: true)
-    let loss = try HeldOutLoss(model, picture: fifth)
+    let fifth = try TrainingImages.prepare(
+      Image.load(Fixtures.examples.appending(path: "stripes/5.jpg")), side: 64, crop: true)
+    let loss = try HeldOutLoss(model, image: fifth)
     let (learned, word) = try (loss(concept), loss(word: "monster"))
     #expect(
-      learned < word, "the concept's loss on the held-out picture is \(learned), the word's \(word)")
+      learned < word, "the concept's loss on the held-out image is \(learned), the word's \(word)")
   }
 
-  @Test("a picture carries its recipe, and nothing of the machine")
+  @Test("an image carries its recipe, and nothing of the machine")
   func recipe() throws {
     let place = try Workplace()
     try place.concept()
@@ -96,7 +96,7 @@ struct EndToEndTests {
     }
     #expect(files[0] == "outputs/a-photo-of-a-red-robot-on-the-moon-s7.png")
     #expect(files[1] == "outputs/a-photo-of-a-red-robot-on-the-moon-s7-2.png")
-    #expect(try Picture.load(place.path(files[0])) == Picture.load(place.path(files[1])))
+    #expect(try Image.load(place.path(files[0])) == Image.load(place.path(files[1])))
   }
 
   @Test("the authors' concept becomes ours and theirs again, with the same values")
@@ -122,7 +122,7 @@ struct EndToEndTests {
     try place.concept()
     let text = try place.run(["inspect", "concept.safetensors", "--plot", "plot.png"])
     #expect(text.code == 0 && text.output.contains("<toy>") && text.output.contains("1 to 128"))
-    #expect(try Picture.load(place.path("plot.png")).width > 100)
+    #expect(try Image.load(place.path("plot.png")).width > 100)
     let json = try place.run(["inspect", "concept.safetensors", "--json"])
     let object = try #require(
       try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])

@@ -76,12 +76,12 @@ struct HostileNameTests {
     }
   }
 
-  @Test("a picture, and a word of the command line")
+  @Test("an image, and a word of the command line")
   func files() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     let name = Self.name.replacing("\r\n", with: "")
-    try place.file("no picture", "pictures/\(name).png")
+    try place.file("no image", "images/\(name).png")
     let result = try place.run(Workplace.train())
     #expect(result.code == 0 && result.error.contains(#"a\u001B[2J"#), "\(result.error)")
     expectClean(result.error)

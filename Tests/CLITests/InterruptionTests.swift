@@ -20,7 +20,7 @@ struct InterruptionTests {
   /// The concept of a run that nothing interrupted.
   private func uninterrupted(_ arguments: [String]) throws -> Data {
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     let result = try place.run(arguments)
     #expect(result.code == 0, "\(result.error)")
     return try Data(contentsOf: place.path(Self.concept))
@@ -48,7 +48,7 @@ struct InterruptionTests {
     let arguments = settings(10)
     let whole = try uninterrupted(arguments)
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     let tool = try CommandLineTool.start(arguments, in: place.folder)
     wait(tool) { stepsLogged(place).count >= 3 }
     let clock = ContinuousClock.now
@@ -74,7 +74,7 @@ struct InterruptionTests {
     let arguments = settings(2, ["--optim.gradient_accumulation_steps", "60"])
     let whole = try uninterrupted(arguments)
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     let tool = try CommandLineTool.start(arguments, in: place.folder)
     wait(tool) { !stepsLogged(place).isEmpty }
     usleep(500_000)
@@ -97,7 +97,7 @@ struct InterruptionTests {
     let arguments = settings(2)
     let whole = try uninterrupted(arguments)
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     let tool = try CommandLineTool.start(arguments, in: place.folder)
     wait(tool) { FileManager.default.fileExists(atPath: place.path("run/config.yaml").path) }
     tool.send(SIGINT)
@@ -109,10 +109,10 @@ struct InterruptionTests {
     #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
   }
 
-  @Test("while it draws validation pictures stops at once, too")
+  @Test("while it draws validation images stops at once, too")
   func validating() throws {
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     let tool = try CommandLineTool.start(settings(1000, ["--validate-every", "2"]), in: place.folder)
     wait(tool) { stepsLogged(place).count >= 2 }
     usleep(200_000)
@@ -134,7 +134,7 @@ struct InterruptionTests {
       Double((ContinuousClock.now - clock).components.attoseconds) * 1e-18
       + Double((ContinuousClock.now - clock).components.seconds)
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     var random = SplitMix64(seed: 20)
     var kills = 0
     for _ in 0..<100 where kills < 20 {
@@ -160,7 +160,7 @@ struct InterruptionTests {
   @Test("or finished, may be resumed: with nothing left to do, or for more steps")
   func finished() throws {
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     #expect(try place.run(settings(3)).code == 0)
     let three = try Data(contentsOf: place.path(Self.concept))
     let again = try place.run(Self.resume)
@@ -177,7 +177,7 @@ struct InterruptionTests {
   @Test("keeps others out of its folder while it works")
   func locked() throws {
     let place = try Workplace()
-    try place.pictures(2)
+    try place.images(2)
     let tool = try CommandLineTool.start(settings(1000), in: place.folder)
     wait(tool) { !stepsLogged(place).isEmpty }
     let second = try place.run(Self.resume)

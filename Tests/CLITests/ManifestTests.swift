@@ -19,7 +19,7 @@ struct ManifestTests {
       + Workplace.quickly + more
   }
 
-  /// A folder with pictures of three concepts, and a manifest of them.
+  /// A folder with images of three concepts, and a manifest of them.
   private func place(_ lines: [String] = lines, steps: Int = 4) throws -> Workplace {
     let place = try Workplace()
     for example in ["spotty", "jay", "starmug"] {

@@ -20,7 +20,7 @@ import Torch
       arguments: [(1, 1, "neti"), (2, 4, "neti"), (4, 4, "ti")])
     func estimate(_ batch: Int, _ accumulation: Int, _ representation: String) throws {
       let place = try Workplace()
-      try place.pictures()
+      try place.images()
       let settings = [
         "--optim.train_batch_size", String(batch), "--optim.gradient_accumulation_steps",
         String(accumulation), "--representation", representation,

@@ -74,9 +74,9 @@ struct MixTests {
     #expect(r.code == 0, "\(r.error)")
     let report = try #require(
       JSONSerialization.jsonObject(with: Data(r.output.utf8)) as? [String: Any])
-    let pictures = try #require(report["images"] as? [[String: Any]])
+    let images = try #require(report["images"] as? [[String: Any]])
     #expect(
-      pictures.map { $0["file"] as? String } == [
+      images.map { $0["file"] as? String } == [
         "outputs/a-photo-of-a-concept-geometry-s0.png", "outputs/a-photo-of-a-concept-from800-s0.png",
         "outputs/a-photo-of-a-concept-never-s0.png", "outputs/a-photo-of-a-concept-appearance-s0.png",
       ])
@@ -84,7 +84,7 @@ struct MixTests {
     #expect(FileManager.default.fileExists(atPath: folder.folder.appending(path: "outputs/sheet.png").path))
   }
 
-  @Test("decompose draws the strip, the plain picture last")
+  @Test("decompose draws the strip, the plain image last")
   func decomposes() throws {
     let folder = try Scratch()
     try concepts(folder.folder)

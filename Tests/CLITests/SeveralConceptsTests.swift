@@ -9,7 +9,7 @@ struct SeveralConceptsTests {
     names.flatMap { ["--concept", "\($0)=concept.safetensors"] }
   }
 
-  @Test("side by side, in a picture that says so, or free; the help teaches it")
+  @Test("side by side, in an image that says so, or free; the help teaches it")
   func draws() throws {
     let place = try Workplace()
     try place.concept()
@@ -24,10 +24,10 @@ struct SeveralConceptsTests {
       let report = try #require(
         JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
       #expect((report["metadata"] as? [String: String])?["layout"] == layout)
-      let pictures = try #require(report["images"] as? [[String: Any]])
-      let file = try #require(pictures.first?["file"] as? String)
-      let picture = try Picture.load(place.path(file))
-      #expect((picture.width, picture.height) == (width, 64))
+      let images = try #require(report["images"] as? [[String: Any]])
+      let file = try #require(images.first?["file"] as? String)
+      let image = try Image.load(place.path(file))
+      #expect((image.width, image.height) == (width, 64))
     }
     let help = try place.run(["generate", "--help"])
     #expect(help.output.contains("--concept mug=FILE --prompt '{toy} by {mug}'"))
@@ -62,7 +62,7 @@ struct SeveralConceptsTests {
       ["different base models", "hidden size 128", "hidden size 768", "must share one"], code: 64)
   }
 
-  @Test("a layout without several concepts, one that is unknown, and a picture too narrow for it")
+  @Test("a layout without several concepts, one that is unknown, and an image too narrow for it")
   func layouts() throws {
     let place = try Workplace()
     try place.concept()

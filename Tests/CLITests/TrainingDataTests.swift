@@ -6,37 +6,37 @@ import Testing
 
 @Suite("neti train, the data it is given", .serialized)
 struct TrainingDataTests {
-  /// A folder to work in, with two pictures in `pictures`, that is removed at the end.
+  /// A folder to work in, with two images in `images`, that is removed at the end.
   private final class Place {
     let url: URL
-    var pictures: URL { url.appending(path: "pictures") }
+    var images: URL { url.appending(path: "images") }
     var masks: URL { url.appending(path: "masks") }
 
     init() throws {
       url = FileManager.default.temporaryDirectory.appending(path: "neti-test-\(UUID().uuidString)")
-      for folder in [pictures, masks] {
+      for folder in [images, masks] {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
       }
       for name in ["1.jpg", "2.jpg"] {
         try FileManager.default.copyItem(
-          at: Fixtures.examples.appending(path: "spotty/\(name)"), to: pictures.appending(path: name))
+          at: Fixtures.examples.appending(path: "spotty/\(name)"), to: images.appending(path: name))
       }
     }
 
     deinit { try? FileManager.default.removeItem(at: url) }
 
     func caption(_ name: String, _ text: String) throws {
-      try Data(text.utf8).write(to: pictures.appending(path: name))
+      try Data(text.utf8).write(to: images.appending(path: name))
     }
     func mask(_ name: String, _ colour: Colour, side: Int? = nil) throws {
-      let picture = try Picture.load(pictures.appending(path: "1.jpg"))
-      try Data(Picture(width: side ?? picture.width, height: side ?? picture.height, colour: colour).png())
+      let image = try Image.load(images.appending(path: "1.jpg"))
+      try Data(Image(width: side ?? image.width, height: side ?? image.height, colour: colour).png())
         .write(to: masks.appending(path: name))
     }
     func train(_ more: [String], output: String = "run") throws -> CommandLineTool.Result {
       try CommandLineTool.run(
         [
-          "train", "--images", "pictures", "--token", "<spotty>", "--category", "monster", "--output", output,
+          "train", "--images", "images", "--token", "<spotty>", "--category", "monster", "--output", output,
           "--steps", "2",
         ] + more, in: url)
     }
@@ -59,7 +59,7 @@ struct TrainingDataTests {
     try place.caption("1.txt", "a {} on a beach")
     try expect(["masks", "no JPEG"], ["--masks", "masks"])
     try place.mask("3.png", Self.white)
-    try expect(["3.png", "no picture"], ["--masks", "masks"])
+    try expect(["3.png", "no image"], ["--masks", "masks"])
     try FileManager.default.removeItem(at: place.masks.appending(path: "3.png"))
     try place.mask("1.png", Self.white, side: 10)
     try expect(["1.png", "10×10"], ["--masks", "masks"])

@@ -5,7 +5,7 @@ import NeTI
 import TestSupport
 import Testing
 
-/// A folder in which a test runs `neti`, with pictures, models and concepts to try it on.
+/// A folder in which a test runs `neti`, with images, models and concepts to try it on.
 final class Workplace {
   private let scratch: Scratch
   var folder: URL { scratch.folder }
@@ -26,10 +26,10 @@ final class Workplace {
 
   // MARK: Things to work on
 
-  /// The first pictures of an example, in the folder `pictures`.
+  /// The first images of an example, in the folder `images`.
   @discardableResult
-  func pictures(_ count: Int = 1, of example: String = "spotty") throws -> URL {
-    let target = path("pictures")
+  func images(_ count: Int = 1, of example: String = "spotty") throws -> URL {
+    let target = path("images")
     try FileManager.default.createDirectory(at: target, withIntermediateDirectories: true)
     for i in 1...count {
       try FileManager.default.copyItem(
@@ -63,16 +63,16 @@ final class Workplace {
 
   static let quickly = ["--threads", "1", "--optim.gradient_accumulation_steps", "1"]
 
-  /// `neti train` on `pictures`, one step unless told otherwise, into `run`.
+  /// `neti train` on `images`, one step unless told otherwise, into `run`.
   static func train(
-    images: String = "pictures", token: String = "<toy>", category: String = "monster", steps: Int = 1,
+    images: String = "images", token: String = "<toy>", category: String = "monster", steps: Int = 1,
     output: String = "run", _ more: [String] = []
   ) -> [String] {
     ["train", "--images", images, "--token", token, "--category", category, "--steps", String(steps)]
       + ["--output", output] + quickly + more
   }
 
-  /// `neti generate` of one picture into `out`, one step unless told otherwise.
+  /// `neti generate` of one image into `out`, one step unless told otherwise.
   static func generate(_ prompt: String, _ more: [String] = []) -> [String] {
     ["generate", "--prompt", prompt, "--steps", "1", "--threads", "1", "--output", "out"] + more
   }
@@ -145,7 +145,7 @@ final class TrainedConcepts: Sendable {
       let key = ([representation] + settings).joined(separator: " ")
       if let place = places[key] { return place.path("run/concept.safetensors") }
       let place = try Workplace()
-      try place.pictures()
+      try place.images()
       let result = try place.run(
         Workplace.train(["--representation", representation] + settings))
       guard result.code == 0 else { throw NeTIError(result.error) }

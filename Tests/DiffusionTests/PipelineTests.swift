@@ -18,11 +18,11 @@ import Torch
 
   private func miniSD() throws -> StableDiffusion { try StableDiffusion(ModelFolder(Fixtures.miniSD.path)) }
 
-  /// Compares pictures [B, H, W, 3] of the golden file with ours.
-  private func compare(_ name: String, _ pictures: [DecodedImage]) throws {
+  /// Compares images [B, H, W, 3] of the golden file with ours.
+  private func compare(_ name: String, _ images: [DecodedImage]) throws {
     let golden = try SafetensorsFile(Fixtures.url("pipeline/pictures.safetensors")).tensor(name)
-    #expect(golden.shape == [pictures.count, pictures[0].height, pictures[0].width, 3])
-    let a = pictures.flatMap(\.rgb)
+    #expect(golden.shape == [images.count, images[0].height, images[0].width, 3])
+    let a = images.flatMap(\.rgb)
     let b = try golden.bytes()
     try #require(a.count == b.count)
     let differences = zip(a, b).map { abs(Int($0) - Int($1)) }
@@ -35,7 +35,7 @@ import Torch
   }
 
   @Test(
-    "A picture of the base model is diffusers' picture: 99.5 % of values within 2, mean difference below 0.5",
+    "An image of the base model is diffusers' image: 99.5 % of values within 2, mean difference below 0.5",
     arguments: [
       ("dpm50_g7.5", settings(.dpm, 50, 7.5)), ("dpm20_g5", settings(.dpm, 20, 5)),
       ("ddim20", settings(.ddim, 20, 5)), ("pndm20", settings(.pndm, 20, 5)),
@@ -46,31 +46,31 @@ import Torch
     try compare(name, miniSD().generate(Self.prompt, settings))
   }
 
-  @Test("A negative prompt and a batch of seeds give diffusers' pictures")
+  @Test("A negative prompt and a batch of seeds give diffusers' images")
   func negativeBatch() throws {
     var settings = Self.settings(.dpm, 10, 5, [7, 123_456_789])
     settings.negativePrompt = "a blue cat in the snow"
-    let pictures = try miniSD().generate(Self.prompt, settings)
-    try compare("negative_batch", pictures)
+    let images = try miniSD().generate(Self.prompt, settings)
+    try compare("negative_batch", images)
   }
 
-  @Test("A picture wider than high, with latents that do not halve evenly, is diffusers' picture")
+  @Test("An image wider than high, with latents that do not halve evenly, is diffusers' image")
   func wide() throws {
     var settings = Self.settings(.dpm, 10, 5)
     (settings.width, settings.height) = (104, 72)
-    let pictures = try miniSD().generate(Self.prompt, settings)
-    try compare("wide", pictures)
+    let images = try miniSD().generate(Self.prompt, settings)
+    try compare("wide", images)
   }
 
   @Test(
-    "A batch holds the pictures that its seeds give alone, within 1", arguments: [SchedulerKind.dpm, .ddpm])
+    "A batch holds the images that its seeds give alone, within 1", arguments: [SchedulerKind.dpm, .ddpm])
   func batchIsSingles(scheduler: SchedulerKind) throws {
     let model = try miniSD()
     let seeds: [UInt64] = [3, 4]
     let batch = try model.generate(Self.prompt, Self.settings(scheduler, 4, 5, seeds))
-    for (seed, picture) in zip(seeds, batch) {
+    for (seed, image) in zip(seeds, batch) {
       let alone = try model.generate(Self.prompt, Self.settings(scheduler, 4, 5, [seed]))
-      #expect(zip(alone[0].rgb, picture.rgb).allSatisfy { abs(Int($0) - Int($1)) <= 1 })
+      #expect(zip(alone[0].rgb, image.rgb).allSatisfy { abs(Int($0) - Int($1)) <= 1 })
     }
     #expect(batch[0] != batch[1])
   }

@@ -46,7 +46,7 @@ struct RegionTests {
   }
 
   @Test(
-    "that draw one thing everywhere make the picture of one region, with every scheduler, guided or not",
+    "that draw one thing everywhere make the image of one region, with every scheduler, guided or not",
     arguments: SchedulerKind.allCases)
   func alike(_ scheduler: SchedulerKind) throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
@@ -62,7 +62,7 @@ struct RegionTests {
     }
   }
 
-  @Test("that do not overlap are pictures beside each other; that do, are not")
+  @Test("that do not overlap are images beside each other; that do, are not")
   func apart() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let things = try ["a photo of a red mug", "a photo of a blue cat"].map {
@@ -83,7 +83,7 @@ struct RegionTests {
     #expect(try relativeError(joined.sliced(3, 0..<8), alone.sliced(3, 0..<8)) > 1e-2)
   }
 
-  @Test("that have no place in the picture are refused")
+  @Test("that have no place in the image are refused")
   func refused() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let contexts = [try CrossAttentionContext(model.encode("a cat"))]

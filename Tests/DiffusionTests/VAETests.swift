@@ -18,7 +18,7 @@ import Torch
     return (try VAE(configuration(name), weights: weights), try SafetensorsFile(url))
   }
 
-  @Test("Moments and pictures equal diffusers' to 1e-4", arguments: cases)
+  @Test("Moments and images equal diffusers' to 1e-4", arguments: cases)
   func moments(name: String) throws {
     let (vae, file) = try golden(name)
     let (mean, logVariance) = try vae.encode(file.tensor("images"))
@@ -35,7 +35,7 @@ import Torch
     #expect(try logVariance.max().item() == 20)
   }
 
-  @Test("Channels-last pictures and latents give the same numbers", arguments: cases)
+  @Test("Channels-last images and latents give the same numbers", arguments: cases)
   func channelsLast(name: String) throws {
     let (vae, file) = try golden(name)
     let mean = try vae.encode(file.tensor("images").contiguous(.channelsLast)).mean
@@ -44,7 +44,7 @@ import Torch
     #expect(try relativeError(decoded, file.tensor("decoded")) < 1e-4)
   }
 
-  @Test("mini-sd's moments and pictures equal diffusers' to 1e-4")
+  @Test("mini-sd's moments and images equal diffusers' to 1e-4")
   func miniSD() throws {
     let vae = try Golden.miniVAE()
     let random = try RandomSource(seed: 70)
@@ -119,7 +119,7 @@ import Torch
     #expect(message.contains("encoder.conv_out.weight") && message.contains("[10, 12, 3, 3]"))
   }
 
-  @Test("Pictures of other channels are refused with their shape")
+  @Test("Images of other channels are refused with their shape")
   func inputs() throws {
     let (vae, file) = try golden("plain")
     let images = try file.tensor("images")
@@ -129,20 +129,20 @@ import Torch
   }
 
   @Test(
-    "One tile is the whole picture; several differ from it by less than 0.1 on average, and have no seams")
+    "One tile is the whole image; several differ from it by less than 0.1 on average, and have no seams")
   func tiles() throws {
     let vae = try Golden.miniVAE()
     let side = vae.tileSide
     let random = try RandomSource(seed: 71)
     let one = try random.normal([1, 4, side, side])
     #expect(try relativeError(vae.decodeInTiles(one), vae.decode(one)) < 1e-6)
-    // Smooth latents, as pictures have: noise has no neighbourhood that a tile could share.
+    // Smooth latents, as images have: noise has no neighbourhood that a tile could share.
     let (height, width) = (side * 2 - 3, side + 5)
     let large = try random.normal([1, 4, 5, 4]).upsampledNearest(height: height, width: width)
     let (tiled, whole) = (try vae.decodeInTiles(large), try vae.decode(large))
     #expect(tiled.shape == [1, 3, height * 4, width * 4])
     #expect(try (tiled - whole).abs().mean().item() < 0.1)
-    // Steps from one column to the next are as large as in the whole picture.
+    // Steps from one column to the next are as large as in the whole image.
     func steps(_ x: Tensor) throws -> [Double] {
       let n = x.size(3)
       return try (x.sliced(3, 1..<n) - x.sliced(3, 0..<n - 1)).abs().mean([0, 1, 2]).doubles()
@@ -151,7 +151,7 @@ import Torch
   }
 
   @Test(
-    "Tiles cover a picture, overlap by a quarter and have one size", arguments: [3, 16, 17, 28, 29, 64, 1000])
+    "Tiles cover an image, overlap by a quarter and have one size", arguments: [3, 16, 17, 28, 29, 64, 1000])
   func places(length: Int) {
     let tiles = VAE.tiles(length, side: 16)
     #expect(tiles.first?.lowerBound == 0)

@@ -2,7 +2,7 @@ import Foundation
 import Imaging
 import TestSupport
 
-/// What the fixture script wrote about pictures.
+/// What the fixture script wrote about images.
 struct Golden: Decodable {
   struct Stored: Decodable {
     let width: Int
@@ -38,19 +38,19 @@ struct Golden: Decodable {
     [UInt8](try Data(contentsOf: Fixtures.url("imaging/\(file)")))
   }
 
-  static func picture(_ width: Int, _ height: Int, at offset: Int) throws -> Picture {
+  static func image(_ width: Int, _ height: Int, at offset: Int) throws -> Image {
     let all = try bytes("expected.bin")
-    return try Picture(
+    return try Image(
       width: width, height: height, pixels: Array(all[offset..<offset + width * height * 3]))
   }
 
-  static func picture(_ stored: Stored) throws -> Picture {
-    try picture(stored.width, stored.height, at: stored.offset)
+  static func image(_ stored: Stored) throws -> Image {
+    try image(stored.width, stored.height, at: stored.offset)
   }
 }
 
 /// The largest difference of two values; 999 when the sizes differ.
-func difference(_ a: Picture, _ b: Picture) -> Int {
+func difference(_ a: Image, _ b: Image) -> Int {
   guard a.width == b.width, a.height == b.height else { return 999 }
   return zip(a.pixels, b.pixels).map { abs(Int($0) - Int($1)) }.max() ?? 0
 }
@@ -61,10 +61,10 @@ func message(_ body: () throws -> Void) -> String? {
   return nil
 }
 
-/// A seeded picture of noise.
-func noise(_ width: Int, _ height: Int, seed: UInt64 = 1) throws -> Picture {
+/// A seeded image of noise.
+func noise(_ width: Int, _ height: Int, seed: UInt64 = 1) throws -> Image {
   var random = SplitMix64(seed: seed)
-  return try Picture(
+  return try Image(
     width: width, height: height,
     pixels: (0..<width * height * 3).map { _ in UInt8.random(in: 0...255, using: &random) })
 }

@@ -32,35 +32,35 @@ import Testing
 
   @Test func aHeaderOfABillionPixelsIsRefused() throws {
     for bytes in [png(40_000, 25_000), png(1, 1_000_000_000), png(0x7FFF_FFFF, 0x7FFF_FFFF)] {
-      let text = message { _ = try Picture.decode(bytes, name: "big.png") }
+      let text = message { _ = try Image.decode(bytes, name: "big.png") }
       #expect(text?.contains("big.png: ") == true)
       #expect(text?.contains("megapixels") == true)
     }
     let large = try jpeg(40_000, 25_000)
     let text = message {
-      _ = try Picture.decode(large, name: "big.jpg")
+      _ = try Image.decode(large, name: "big.jpg")
     }
     #expect(text?.contains("40000×25000 pixels are more than the 100 megapixels") == true)
   }
 
-  @Test func aSmallFileThatClaimsAnEnormousPictureIsRefusedBeforeItIsAllocated() throws {
+  @Test func aSmallFileThatClaimsAnEnormousImageIsRefusedBeforeItIsAllocated() throws {
     let bytes = png(9_999, 9_999, depth: 16, kind: 6, data: [UInt8](repeating: 0, count: 1000))
-    #expect(message { _ = try Picture.decode(bytes, name: "bomb.png") }?.contains("far too short") == true)
+    #expect(message { _ = try Image.decode(bytes, name: "bomb.png") }?.contains("far too short") == true)
     let large = try jpeg(9_999, 9_999)
     let text = message {
-      _ = try Picture.decode(large, name: "bomb.jpg")
+      _ = try Image.decode(large, name: "bomb.jpg")
     }
     #expect(text?.contains("far too short") == true)
   }
 
   @Test func nothingInTheHeaderIsRefused() throws {
     for (w, h) in [(0, 0), (5, 0), (0, 5)] {
-      #expect(message { _ = try Picture.decode(png(w, h), name: "x") } != nil)
+      #expect(message { _ = try Image.decode(png(w, h), name: "x") } != nil)
     }
     for kind: UInt8 in [1, 5, 7] {
-      #expect(message { _ = try Picture.decode(png(4, 4, kind: kind), name: "x") } != nil)
+      #expect(message { _ = try Image.decode(png(4, 4, kind: kind), name: "x") } != nil)
     }
-    #expect(message { _ = try Picture.decode(png(4, 4, depth: 3), name: "x") } != nil)
+    #expect(message { _ = try Image.decode(png(4, 4, depth: 3), name: "x") } != nil)
   }
 
   @Test func aTruncatedFileIsRefusedWithItsName() throws {
@@ -69,7 +69,7 @@ import Testing
     ] {
       let bytes = try Golden.bytes(file)
       for count in [13, 40, bytes.count / 2, bytes.count * 9 / 10] {
-        let text = message { _ = try Picture.decode(Array(bytes[..<count]), name: file) }
+        let text = message { _ = try Image.decode(Array(bytes[..<count]), name: file) }
         #expect(text?.hasPrefix("\(file): ") == true, "\(file) cut to \(count)")
         #expect(text?.contains("\n") == false)
       }
@@ -79,7 +79,7 @@ import Testing
   @Test func unknownCriticalChunksAreRefusedByName() throws {
     var bytes = try Golden.bytes("rgb8.png")
     bytes.insert(contentsOf: chunk("CgBI", [1, 2, 3, 4]), at: 33)
-    #expect(message { _ = try Picture.decode(bytes, name: "x.png") }?.contains("CgBI") == true)
+    #expect(message { _ = try Image.decode(bytes, name: "x.png") }?.contains("CgBI") == true)
   }
 
   /// In a file that says orientation 6, every EXIF byte is set to extremes, one after the other: offsets far
@@ -88,16 +88,16 @@ import Testing
     let bytes = try Golden.bytes("orientation6-big-endian.jpg")
     let start = try #require(
       bytes.indices.dropLast(4).first { bytes[$0..<$0 + 4].elementsEqual("Exif".utf8) })
-    let upright = try Picture.decode(Golden.bytes("orientation1.jpg"), name: "1")
-    let turned = try Picture.decode(bytes, name: "6")
+    let upright = try Image.decode(Golden.bytes("orientation1.jpg"), name: "1")
+    let turned = try Image.decode(bytes, name: "6")
     var seen: Set<Int> = []
     for at in start + 6..<start + 30 {
       for value: UInt8 in [0, 1, 0x7F, 0x80, 0xFF] {
         var changed = bytes
         changed[at] = value
-        let picture = try Picture.decode(changed, name: "changed")
-        seen.insert(picture.width)
-        #expect(picture.width == upright.width || picture.width == turned.width)
+        let image = try Image.decode(changed, name: "changed")
+        seen.insert(image.width)
+        #expect(image.width == upright.width || image.width == turned.width)
       }
     }
     #expect(seen.count == 2)
@@ -114,8 +114,8 @@ import Testing
       // Every other PNG gets right checksums, so that the damage reaches further.
       let changed = i % 2 == 0 ? Array(bytes) : withChecksums(Array(bytes))
       do {
-        let picture = try Picture.decode(changed, name: file)
-        #expect(picture.pixels.count == picture.width * picture.height * 3)
+        let image = try Image.decode(changed, name: file)
+        #expect(image.pixels.count == image.width * image.height * 3)
       } catch is ImagingError { refused += 1 }
       if file.hasSuffix(".png") { _ = try? PNGText.read(changed) }
     }

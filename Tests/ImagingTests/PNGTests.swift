@@ -6,15 +6,15 @@ import Testing
 @Suite struct PNGTests {
   @Test func whatIsWrittenIsReadBackExactly() throws {
     for (w, h) in [(1, 1), (64, 64), (37, 5), (301, 211)] {
-      let picture = try noise(w, h)
-      #expect(try Picture.decode(picture.png(), name: "own.png") == picture)
+      let image = try noise(w, h)
+      #expect(try Image.decode(image.png(), name: "own.png") == image)
     }
   }
 
-  @Test func theSamePictureGivesTheSameBytes() throws {
-    let picture = try noise(20, 10)
-    #expect(try picture.png(text: [("a", "b")]) == picture.png(text: [("a", "b")]))
-    #expect(try picture.png(text: [("a", "b")]) != picture.png(text: [("a", "c")]))
+  @Test func theSameImageGivesTheSameBytes() throws {
+    let image = try noise(20, 10)
+    #expect(try image.png(text: [("a", "b")]) == image.png(text: [("a", "b")]))
+    #expect(try image.png(text: [("a", "b")]) != image.png(text: [("a", "c")]))
   }
 
   @Test func textsComeBackAndStandBeforeThePixels() throws {
@@ -22,12 +22,12 @@ import Testing
       ("neti", #"{"prompt": "a photo of {}", "seed": 7}"#), ("Title", "Größe 3 × 4\nnext line"),
       ("prompt", "кот 🐈 — on a beach"), ("Empty", ""),
     ]
-    let picture = try noise(8, 8)
-    let file = try picture.png(text: texts)
+    let image = try noise(8, 8)
+    let file = try image.png(text: texts)
     let read = try PNGText.read(file)
     #expect(read.map(\.0) == texts.map(\.0))
     #expect(read.map(\.1) == texts.map(\.1))
-    #expect(try Picture.decode(file, name: "own.png") == picture)
+    #expect(try Image.decode(file, name: "own.png") == image)
     let ascii = String(decoding: file.map { $0 < 128 ? $0 : 63 }, as: UTF8.self)
     let order = try ["tEXtneti", "tEXtTitle", "iTXtprompt", "tEXtEmpty", "IDAT"].map {
       try #require(ascii.range(of: $0)).lowerBound
@@ -42,12 +42,12 @@ import Testing
   }
 
   @Test func keywordsThatAreNoneAreRefused() throws {
-    let picture = try noise(2, 2)
+    let image = try noise(2, 2)
     let long = String(repeating: "k", count: 80)
     for keyword in ["", " a", "a ", "a  b", "ключ", "a\nb", "a\0b", long] {
-      #expect(message { _ = try picture.png(text: [(keyword, "v")]) } != nil, "\(keyword)")
+      #expect(message { _ = try image.png(text: [(keyword, "v")]) } != nil, "\(keyword)")
     }
-    #expect(message { _ = try picture.png(text: [("a", "x\0y")]) } != nil)
+    #expect(message { _ = try image.png(text: [("a", "x\0y")]) } != nil)
   }
 
   @Test func aDamagedTextIsNoticed() throws {

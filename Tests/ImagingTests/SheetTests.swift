@@ -4,14 +4,14 @@ import TestSupport
 import Testing
 
 /// With `NETI_SHEETS` set to a folder, the sheets and plots of these tests are written there, to be looked at.
-private func keep(_ picture: Picture, _ name: String) throws {
+private func keep(_ image: Image, _ name: String) throws {
   guard let folder = ProcessInfo.processInfo.environment["NETI_SHEETS"] else { return }
-  try Data(picture.png()).write(to: URL(filePath: folder).appending(path: name))
+  try Data(image.png()).write(to: URL(filePath: folder).appending(path: name))
 }
 
 @Suite struct SheetTests {
-  private func example(_ i: Int) throws -> Picture {
-    try Picture.load(Fixtures.examples.appending(path: "ginger/\(i).jpg")).resized(width: 64, height: 64)
+  private func example(_ i: Int) throws -> Image {
+    try Image.load(Fixtures.examples.appending(path: "ginger/\(i).jpg")).resized(width: 64, height: 64)
   }
 
   private func sheet() throws -> Sheet {
@@ -19,24 +19,24 @@ private func keep(_ picture: Picture, _ name: String) throws {
     return Sheet(
       title: "ginger", subtitle: "mini-sd, 300 steps, guidance 3, DPM-Solver++ 25 steps",
       sections: [
-        Sheet.Section(heading: "training pictures", rows: [Sheet.Row(pictures: training)]),
+        Sheet.Section(heading: "training images", rows: [Sheet.Row(images: training)]),
         Sheet.Section(
           heading: "what was learned", columns: ["seed 0", "seed 1", "seed 2", "seed 3"],
           rows: [
-            Sheet.Row(label: "a photo of {} on a beach", pictures: training),
+            Sheet.Row(label: "a photo of {} on a beach", images: training),
             Sheet.Row(
               label: String(repeating: "a watercolor painting of {} with a very long label ", count: 8),
-              pictures: [training[1], nil, training[0]]),
+              images: [training[1], nil, training[0]]),
           ]),
       ])
   }
 
-  @Test func aSheetShowsEveryPictureInItsCell() throws {
+  @Test func aSheetShowsEveryImageInItsCell() throws {
     var sheet = try sheet()
     sheet.enlargement = .pixels
     let page = try sheet.draw()
     try keep(page, "sheet-pixels.png")
-    // Some row of the page holds the first picture's first row, each pixel three times.
+    // Some row of the page holds the first image's first row, each pixel three times.
     let first = try example(1).enlarged(3)
     let wanted = Array(first.pixels[..<(64 * 9)])
     let found = (0..<page.height).contains { y in
@@ -63,26 +63,26 @@ private func keep(_ picture: Picture, _ name: String) throws {
     let dot = try noise(32, 32)
     var sheet = Sheet(
       title: "ABCDEFGHIJKLMNOPQRSTUVWXYZ abcdefghijklmnopqrstuvwxyz", subtitle: ascii + " кот 🐈 “quoted”",
-      sections: [Sheet.Section(rows: [Sheet.Row(label: ascii, pictures: Array(repeating: dot, count: 8))])])
+      sections: [Sheet.Section(rows: [Sheet.Row(label: ascii, images: Array(repeating: dot, count: 8))])])
     try keep(sheet.draw(), "font.png")
     let before = try sheet.draw()
     sheet.subtitle = ascii + " кит"
     #expect(try sheet.draw() != before)
   }
 
-  @Test(arguments: [8, 64, 160]) func noTextCoversAPictureOrReachesTheMargin(cell: Int) throws {
+  @Test(arguments: [8, 64, 160]) func noTextCoversAImageOrReachesTheMargin(cell: Int) throws {
     // Marks that pile up above and below a letter, for one.
     for text in [
       "ginger", String(repeating: "a\u{301}\u{323}\u{301}\u{323}\u{301}\u{323}", count: 2000),
       String(repeating: "صورة قطة ", count: 400), String(repeating: "猫", count: 3000),
     ] {
-      let blue = try Picture(width: cell, height: cell, colour: Colour(0, 0, 250))
+      let blue = try Image(width: cell, height: cell, colour: Colour(0, 0, 250))
       var sheet = Sheet(
         title: text, subtitle: text,
         sections: (0..<2).map { _ in
           Sheet.Section(
             heading: text, columns: [text, text, text],
-            rows: (0..<2).map { _ in Sheet.Row(label: text, pictures: [blue, blue, blue]) })
+            rows: (0..<2).map { _ in Sheet.Row(label: text, images: [blue, blue, blue]) })
         })
       sheet.cell = cell
       let page = try sheet.draw()
@@ -102,7 +102,7 @@ private func keep(_ picture: Picture, _ name: String) throws {
     }
   }
 
-  @Test func aSheetWithoutPicturesOrOfImpossibleSizeIsAnError() throws {
+  @Test func aSheetWithoutImagesOrOfImpossibleSizeIsAnError() throws {
     #expect(message { _ = try Sheet(title: "x", sections: []).draw() } != nil)
     var sheet = try sheet()
     sheet.cell = 1_000_000
@@ -135,7 +135,7 @@ private func keep(_ picture: Picture, _ name: String) throws {
 
   @Test func barsStandOnZero() throws {
     var plot = Plot(
-      title: "importance by layer", yLabel: "change of the picture",
+      title: "importance by layer", yLabel: "change of the image",
       series: [
         .init("geometry", y: [1, 2, -1, 4, 0.5], style: .bars),
         .init("appearance", y: [2, 1, 1, 3, 2], style: .bars),
@@ -148,7 +148,7 @@ private func keep(_ picture: Picture, _ name: String) throws {
   }
 
   @Test func labelsStandBesideTheirAxes() throws {
-    func ink(_ page: Picture, _ x: Range<Int>, _ y: Range<Int>) -> Int {
+    func ink(_ page: Image, _ x: Range<Int>, _ y: Range<Int>) -> Int {
       x.reduce(0) { n, x in n + y.count { page[x, $0] != page[0, 0] } }
     }
     var plot = Plot(title: "", series: [.init("", y: [1, 2, 3])])

@@ -11,9 +11,9 @@ import Testing
   ]
 
   /// The text alone on white, with its upper left corner at (20, 20).
-  private func page(_ text: Text, turned: Bool = false) throws -> Picture {
+  private func page(_ text: Text, turned: Bool = false) throws -> Image {
     let (across, down) = turned ? (text.height, text.width) : (text.width, text.height)
-    var page = try Picture(width: across + 40, height: down + 40, colour: Self.white)
+    var page = try Image(width: across + 40, height: down + 40, colour: Self.white)
     if turned {
       text.drawUpwards(on: &page, x: 20, y: 20, Colour(0, 0, 0))
     } else {
@@ -23,7 +23,7 @@ import Testing
   }
 
   /// Columns and rows that hold ink; `nil` when there is none.
-  private func ink(_ page: Picture, from column: Int = 0) -> (x: ClosedRange<Int>, y: ClosedRange<Int>)? {
+  private func ink(_ page: Image, from column: Int = 0) -> (x: ClosedRange<Int>, y: ClosedRange<Int>)? {
     let places = (0..<page.width * page.height).filter {
       $0 % page.width >= column && page.pixels[3 * $0] < 255
     }
@@ -124,18 +124,18 @@ import Testing
     #expect(time < .seconds(20))
   }
 
-  @Test func textIsCutAtTheEdgesOfAPicture() throws {
+  @Test func textIsCutAtTheEdgesOfAImage() throws {
     let text = Text("cut", .title, width: 300)
     let places = [(-10_000, 0), (0, -10_000), (10_000, 5), (-text.width / 2, -text.height / 2), (15, 15)]
     for (x, y) in places {
-      var page = try Picture(width: 20, height: 20, colour: Self.white)
+      var page = try Image(width: 20, height: 20, colour: Self.white)
       text.draw(on: &page, x: x, y: y, Colour(0, 0, 0))
       text.drawUpwards(on: &page, x: x, y: y, Colour(0, 0, 0))
       #expect(page.pixels.count == 1200)
     }
     // A part of a text is that part of the whole.
     let whole = try page(text)
-    var part = try Picture(width: 20, height: whole.height, colour: Self.white)
+    var part = try Image(width: 20, height: whole.height, colour: Self.white)
     text.draw(on: &part, x: -5, y: 20, Colour(0, 0, 0))
     for x in 0..<20 { for y in 0..<part.height { #expect(part[x, y] == whole[x + 25, y]) } }
   }
@@ -152,7 +152,7 @@ import Testing
   }
 
   @Test func theColourIsTheOneAskedFor() throws {
-    var page = try Picture(width: 400, height: 60, colour: Self.white)
+    var page = try Image(width: 400, height: 60, colour: Self.white)
     Text("████", .title, width: 300).draw(on: &page, x: 20, y: 10, Colour(200, 30, 90))
     let darkest = (0..<400 * 60).map { page.pixels[3 * $0 + 1] }.min()
     #expect(darkest == 30)
@@ -174,8 +174,8 @@ import Testing
       try Data("<fontconfig></fontconfig>".utf8).write(to: file)
       defer { try? FileManager.default.removeItem(at: file) }
       setenv("FONTCONFIG_FILE", file.path, 1)
-      let dot = try Picture(width: 8, height: 8, colour: Colour(9, 9, 9))
-      let row = Sheet.Row(label: "ein Hund", pictures: [dot])
+      let dot = try Image(width: 8, height: 8, colour: Colour(9, 9, 9))
+      let row = Sheet.Row(label: "ein Hund", images: [dot])
       let sheet = Sheet(
         title: "猫", subtitle: "кот", sections: [.init(heading: "<b>", columns: ["a"], rows: [row])])
       let page = try sheet.draw()

@@ -52,8 +52,8 @@ struct ConceptFactory {
   }
 }
 
-/// The most that two pictures' bytes may differ where batches have other sizes.
-let pictureTolerance = 1
+/// The most that two images' bytes may differ where batches have other sizes.
+let imageTolerance = 1
 
 func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
   a.count == b.count ? zip(a, b).map { abs(Int($0) - Int($1)) }.max() ?? 0 : .max

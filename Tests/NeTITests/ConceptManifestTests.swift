@@ -80,8 +80,8 @@ struct ConceptManifestTests {
       (#"{"images": "p", "token": "<t>", "category": "c", "output": ".x"}"#, "output must be the name"),
       (#"{"images": "p", "token": "<t>", "category": "c", "output": 3}"#, "output must be the name"),
       (#"{"images": "p", "token": "<>", "category": "c"}"#, "add \"output\""),
-      (#"{"images": "p", "token": "<t>", "category": "c", "model": "m"}"#, "give --model"),
-      (#"{"images": "p", "token": "<t>", "category": "c", "log.exp_dir": "m"}"#, "--output"),
+      (#"{"images": "p", "token": "<t>", "category": "c", "model": "m"}"#, "give `model`"),
+      (#"{"images": "p", "token": "<t>", "category": "c", "log.exp_dir": "m"}"#, "`output`"),
       (
         spotty + "\n" + spotty.replacing("<spotty>", with: "<SPOTTY>"),
         "line 2: “SPOTTY” is the name of line 1"

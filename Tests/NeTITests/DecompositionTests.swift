@@ -22,51 +22,51 @@ struct DecompositionTests {
     for other in d.dropFirst() { #expect(other == d[0]) }
   }
 
-  @Test("frozen columns of a mapper of time differ, from one another and from the plain picture")
+  @Test("frozen columns of a mapper of time differ, from one another and from the plain image")
   func frozen() throws {
     let f = try ConceptFactory()
     let d = try drawn(f, f.neti(seed: 1), [.frozen(900), .frozen(100)])
-    #expect(distance(d[0], d[1]) > pictureTolerance && distance(d[0], d[2]) > pictureTolerance)
+    #expect(distance(d[0], d[1]) > imageTolerance && distance(d[0], d[2]) > imageTolerance)
   }
 
   @Test("a column frozen at τ is the embedding of τ at every step")
   func frozenConditioning() throws {
     let f = try ConceptFactory()
     let c = try f.neti(seed: 1)
-    // With one step, at t = 999, the column frozen there is the plain picture.
+    // With one step, at t = 999, the column frozen there is the plain image.
     var request = Decomposition.Request(prompts: [ConceptFactory.prompt], columns: [.frozen(999)])
     request.settings = ConceptFactory.settings
     request.settings.steps = 1
     let d = try Decomposition(f.model, c)(request).map(\.image.pixels)
-    #expect(distance(d[0], d[1]) <= pictureTolerance)
+    #expect(distance(d[0], d[1]) <= imageTolerance)
   }
 
-  @Test("cumulative down to 0 is the plain picture; windows too, when one holds everything")
+  @Test("cumulative down to 0 is the plain image; windows too, when one holds everything")
   func cumulative() throws {
     let f = try ConceptFactory()
     let c = try f.neti(seed: 1)
     let plain = try f.drawn(c, ConceptFactory.settings)
     let d = try drawn(f, c, [.cumulative(600), .cumulative(0)])
-    #expect(distance(d[1], plain) <= pictureTolerance && distance(d[2], plain) <= pictureTolerance)
-    #expect(distance(d[0], plain) > pictureTolerance)
+    #expect(distance(d[1], plain) <= imageTolerance && distance(d[2], plain) <= imageTolerance)
+    #expect(distance(d[0], plain) > imageTolerance)
     let w = try drawn(f, c, [.window(0...999)])
-    #expect(distance(w[0], plain) <= pictureTolerance)
+    #expect(distance(w[0], plain) <= imageTolerance)
   }
 
   @Test("outside of the concept's part stands the category's word")
   func word() throws {
     let f = try ConceptFactory()
-    // A vector that is the word's own row: with or without it, the picture is the word's.
+    // A vector that is the word's own row: with or without it, the image is the word's.
     let c = try f.vectors(.ti, word: "mug")
     var request = ConceptGenerator.Request(prompts: ["a photo of a mug in the snow"])
     request.settings = ConceptFactory.settings
     let word = try ConceptGenerator(f.model, concepts: [])(request)[0].image.pixels
     for d in try drawn(f, c, [.cumulative(900), .cumulative(300)]) {
-      #expect(distance(d, word) <= pictureTolerance)
+      #expect(distance(d, word) <= imageTolerance)
     }
   }
 
-  @Test("divides the process evenly, from noise to picture")
+  @Test("divides the process evenly, from noise to image")
   func columns() {
     #expect(
       Decomposition.columns(.frozen, count: 5) == [900, 700, 500, 300, 100].map { .frozen($0) })

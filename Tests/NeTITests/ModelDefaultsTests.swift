@@ -8,7 +8,7 @@ import Testing
     -> LoadedConfiguration
   {
     let needed = [
-      (key: "log.exp_name", value: "run"), (key: "data.train_data_dir", value: "pictures"),
+      (key: "log.exp_name", value: "run"), (key: "data.train_data_dir", value: "images"),
       (key: "data.placeholder_token", value: "<toy>"),
     ]
     return try RunConfiguration.load(overrides: needed + settings) { _ in

@@ -12,7 +12,7 @@ private func load(_ yaml: String, _ overrides: [(key: String, value: String)] = 
   let url = folder.file("train.yaml")
   try Data(yaml.utf8).write(to: url)
   let needed = [
-    (key: "log.exp_name", value: "run"), (key: "data.train_data_dir", value: "pictures"),
+    (key: "log.exp_name", value: "run"), (key: "data.train_data_dir", value: "images"),
     (key: "data.placeholder_token", value: "<toy>"),
   ]
   return try RunConfiguration.load(yaml: url, overrides: needed + overrides)
@@ -88,7 +88,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     func notices(_ more: [(key: String, value: String)]) throws -> [String] {
       try RunConfiguration.load(
         overrides: [
-          ("log.exp_name", "run"), ("data.train_data_dir", "pictures"), ("data.placeholder_token", "<toy>"),
+          ("log.exp_name", "run"), ("data.train_data_dir", "images"), ("data.placeholder_token", "<toy>"),
         ] + more
       ).notices
     }
@@ -96,7 +96,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     #expect(
       try notices([rate]) == [
         "optim.learning_rate 0.002 is multiplied by batch × accumulation, 2 × 4: the rate is 0.016. "
-          + "--optim.scale_lr false takes it as it is"
+          + "`optim.scale_lr false` takes it as it is"
       ])
     for more in [
       [], [rate, ("optim.scale_lr", "true")], [rate, ("optim.scale_lr", "false")],
@@ -208,11 +208,11 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
   @Test func `a bad flag is named`() {
     #expect(
       message("", [(key: "optim.sead", value: "1")]).contains(
-        "--optim.sead: unknown key “optim.sead”; did you mean optim.seed?"))
+        "`optim.sead`: unknown key “optim.sead”; did you mean optim.seed?"))
     #expect(
       message("", [(key: "optim.seed", value: "x")])
-        == "--optim.seed: optim.seed must be a whole number or null, not “x”")
-    #expect(message("", [(key: "eval.validation_seeds", value: "[1, ")]).hasPrefix("--eval.validation_seeds"))
+        == "`optim.seed`: optim.seed must be a whole number or null, not “x”")
+    #expect(message("", [(key: "eval.validation_seeds", value: "[1, ")]).hasPrefix("`eval.validation_seeds`"))
   }
 
   @Test func `keys of theirs that decide nothing get one line each`() throws {
@@ -357,7 +357,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
 
   @Test func `a configuration for a file that is given away has no absolute path`() throws {
     var c = try load("").configuration
-    c.data.trainDataDir = "/home/someone/pictures/toy"
+    c.data.trainDataDir = "/home/someone/images/toy"
     c.log.expDir = "/tmp/out"
     c.model.pretrainedModelNameOrPath = "../../someone/models/sd"
     let d = c.withoutPaths()

@@ -5,12 +5,12 @@ import Testing
 
 @Suite struct RunFolderTests {
   private func configuration(_ folder: Scratch) throws -> RunConfiguration {
-    let pictures = folder.file("pictures")
-    try FileManager.default.createDirectory(at: pictures, withIntermediateDirectories: true)
+    let images = folder.file("images")
+    try FileManager.default.createDirectory(at: images, withIntermediateDirectories: true)
     var c = RunConfiguration()
     c.log.expName = "run"
     c.log.expDir = folder.folder.path
-    c.data.trainDataDir = pictures.path
+    c.data.trainDataDir = images.path
     c.data.placeholderToken = "<toy>"
     c.optim.seed = 0
     return c
@@ -30,7 +30,7 @@ import Testing
     let c = try configuration(folder)
     let run = try RunFolder(c.runFolder, configuration: c, resume: false)
     let yaml = try String(contentsOf: run.configurationFile, encoding: .utf8)
-    #expect(!yaml.contains(folder.folder.path) && yaml.contains("train_data_dir: \"../pictures\""))
+    #expect(!yaml.contains(folder.folder.path) && yaml.contains("train_data_dir: \"../images\""))
     for inner in [run.tensorBoardFolder, run.samplesFolder, run.checkpointsFolder] {
       #expect(FileManager.default.fileExists(atPath: inner.path))
     }
@@ -45,7 +45,7 @@ import Testing
     try FileManager.default.createDirectory(at: c.runFolder, withIntermediateDirectories: true)
     try Data("x".utf8).write(to: c.runFolder.appending(path: "thesis.txt"))
     let foreign = message { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
-    #expect(foreign.contains("thesis.txt") && foreign.contains("--output"))
+    #expect(foreign.contains("thesis.txt") && foreign.contains("`output`"))
     #expect(message { _ = try RunFolder(c.runFolder, configuration: c, resume: true) } == foreign)
     #expect(try FileManager.default.contentsOfDirectory(atPath: c.runFolder.path) == ["thesis.txt"])
 
@@ -54,7 +54,7 @@ import Testing
     let before = try Data(contentsOf: c.runFolder.appending(path: "config.yaml"))
     let used = message { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
     #expect(
-      used.contains("an unfinished run of <toy>") && used.contains("--resume") && used.contains("--output"))
+      used.contains("an unfinished run of <toy>") && used.contains("`resume`") && used.contains("`output`"))
     try Data().write(to: c.runFolder.appending(path: "concept.safetensors"))
     #expect(
       message { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }.contains("a finished run"))
@@ -79,12 +79,12 @@ import Testing
     #expect(try RunFolder.configuration(of: c.runFolder).optim.seed == 0)
   }
 
-  @Test func `a folder that moved with its pictures still finds them`() throws {
+  @Test func `a folder that moved with its images still finds them`() throws {
     let folder = try Scratch()
     let c = try configuration(folder)
     do { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
     let elsewhere = try Scratch()
-    for name in ["run", "pictures"] {
+    for name in ["run", "images"] {
       try FileManager.default.moveItem(at: folder.file(name), to: elsewhere.file(name))
     }
     let moved = try RunFolder.configuration(of: elsewhere.file("run"))

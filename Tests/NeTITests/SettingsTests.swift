@@ -7,7 +7,7 @@ import Testing
 /// Every row of the table, whatever it is.
 @Suite struct SettingsTests {
   private static let needed = [
-    (key: "log.exp_name", value: "run"), (key: "data.train_data_dir", value: "pictures"),
+    (key: "log.exp_name", value: "run"), (key: "data.train_data_dir", value: "images"),
     (key: "data.placeholder_token", value: "<toy>"),
   ]
   /// Texts that nothing depends on, so that they may be anything.
@@ -89,7 +89,7 @@ import Testing
     let scratch = try Scratch()
     let url = try written(scratch) {
       $0.log.expDir = "/home/someone/runs"
-      $0.data.trainDataDir = "/home/someone/pictures"
+      $0.data.trainDataDir = "/home/someone/images"
       $0.data.repeats = 7
       $0.data.learnableProperty = .style
       $0.model.peSigmas.sigmaL = 3

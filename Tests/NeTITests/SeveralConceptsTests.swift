@@ -51,8 +51,8 @@ struct SeveralConceptsTests {
     #expect(try relativeError(contexts[7].values, golden.tensor("values")) < 1e-5)
   }
 
-  @Test("side by side draws the picture that the formulas give over diffusers")
-  func picture() throws {
+  @Test("side by side draws the image that the formulas give over diffusers")
+  func image() throws {
     let f = try ConceptFactory()
     let concepts = try zip(["toy", "mug"], Self.mappers()).map {
       ConceptGenerator.Named(
@@ -62,10 +62,10 @@ struct SeveralConceptsTests {
     request.seeds = [5]
     request.steps = 8
     request.guidance = 5
-    let picture = try ConceptGenerator(f.model, concepts: concepts)(request)[0].image
+    let image = try ConceptGenerator(f.model, concepts: concepts)(request)[0].image
     let golden = try SafetensorsFile(Fixtures.url("several/side_by_side.safetensors")).tensor("picture")
-    #expect(golden.shape == [picture.height, picture.width, 3])
-    let differences = zip(picture.pixels, try golden.bytes()).map { abs(Int($0) - Int($1)) }
+    #expect(golden.shape == [image.height, image.width, 3])
+    let differences = zip(image.pixels, try golden.bytes()).map { abs(Int($0) - Int($1)) }
     #expect(Double(differences.filter { $0 <= 2 }.count) / Double(differences.count) >= 0.995)
     #expect(Double(differences.reduce(0, +)) / Double(differences.count) < 0.5)
   }
@@ -81,13 +81,13 @@ struct SeveralConceptsTests {
   }
 
   @Test(
-    "side by side, a picture is the same alone and in company: guided or not, at every setting of the dial",
+    "side by side, an image is the same alone and in company: guided or not, at every setting of the dial",
     arguments: SchedulerKind.allCases)
   func company(_ scheduler: SchedulerKind) throws {
     let f = try ConceptFactory()
     let pair = [("a", try f.neti(seed: 1)), ("b", try f.neti(seed: 2))]
     for guidance in [3.0, 1] {
-      func pictures(_ seeds: [UInt64], _ truncations: [Int?]) throws -> [GeneratedImage] {
+      func images(_ seeds: [UInt64], _ truncations: [Int?]) throws -> [GeneratedImage] {
         try drawn(f, pair, "a photo of a {a} next to a {b} in the snow") {
           $0.scheduler = scheduler
           $0.guidance = guidance
@@ -95,11 +95,11 @@ struct SeveralConceptsTests {
           $0.truncations = truncations
         }
       }
-      let together = try pictures([1, 2], [nil, 8])
+      let together = try images([1, 2], [nil, 8])
       #expect(together.count == 4)
       for d in [together[0], together[3]] {
-        let alone = try pictures([d.seed], [d.variant.truncation])[0]
-        #expect(distance(alone.image.pixels, d.image.pixels) <= pictureTolerance)
+        let alone = try images([d.seed], [d.variant.truncation])[0]
+        #expect(distance(alone.image.pixels, d.image.pixels) <= imageTolerance)
       }
       #expect(distance(together[0].image.pixels, together[2].image.pixels) > 20)
     }
@@ -114,7 +114,7 @@ struct SeveralConceptsTests {
     for (concepts, prompt) in [
       ([("b", b), ("a", a)], "{a} or {b}"), ([("a", b), ("b", a)], "{b} with {a}"),
     ] {
-      #expect(try distance(drawn(f, concepts, prompt)[0].image.pixels, d.pixels) <= pictureTolerance)
+      #expect(try distance(drawn(f, concepts, prompt)[0].image.pixels, d.pixels) <= imageTolerance)
     }
     #expect(try distance(drawn(f, [("a", a), ("b", b)], "{b} and {a}")[0].image.pixels, d.pixels) > 20)
   }
@@ -127,7 +127,7 @@ struct SeveralConceptsTests {
     #expect((d.width, d.height) == (64, 64))
     // A vector that stands where its word would is that word.
     let word = try drawn(f, [("", a)], "{} and mug")[0].image
-    #expect(distance(d.pixels, word.pixels) <= pictureTolerance)
+    #expect(distance(d.pixels, word.pixels) <= imageTolerance)
   }
 
   @Test("is refused where it is too narrow, and where the concepts are for different base models")

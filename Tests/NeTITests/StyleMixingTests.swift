@@ -23,7 +23,7 @@ struct StyleMixingTests {
     let c = try f.neti(seed: 1)
     let plain = try f.drawn(c, ConceptFactory.settings)
     for d in try mixed(f, c, c, layers: [4, 5, 6], starts: [999, 400]) {
-      #expect(distance(d.image.pixels, plain) <= pictureTolerance)
+      #expect(distance(d.image.pixels, plain) <= imageTolerance)
     }
   }
 
@@ -37,12 +37,12 @@ struct StyleMixingTests {
     #expect(distance(geometry, appearance) > 20)
     let d = try mixed(f, g, a, layers: [], starts: [-1, 999, 500]) { $0.parents = true }.map(\.image.pixels)
     #expect(d.count == 5)
-    for same in [d[0], d[1]] { #expect(distance(same, geometry) <= pictureTolerance) }
-    for same in [d[2], d[4]] { #expect(distance(same, appearance) <= pictureTolerance) }
-    #expect(distance(d[3], geometry) > pictureTolerance && distance(d[3], appearance) > pictureTolerance)
+    for same in [d[0], d[1]] { #expect(distance(same, geometry) <= imageTolerance) }
+    for same in [d[2], d[4]] { #expect(distance(same, appearance) <= imageTolerance) }
+    #expect(distance(d[3], geometry) > imageTolerance && distance(d[3], appearance) > imageTolerance)
     // When the geometry keeps every layer, nothing is left to mix.
     let all = try mixed(f, g, a, layers: Set(0..<16), starts: [999])
-    #expect(distance(all[0].image.pixels, geometry) <= pictureTolerance)
+    #expect(distance(all[0].image.pixels, geometry) <= imageTolerance)
   }
 
   @Test("works across representations, each pair made by its own concept")
@@ -53,8 +53,8 @@ struct StyleMixingTests {
     for (i, g) in concepts.enumerated() {
       for (j, a) in concepts.enumerated() where i != j {
         let d = try mixed(f, g, a, layers: [], starts: [-1, 999]).map(\.image.pixels)
-        #expect(distance(d[0], alone[i]) <= pictureTolerance)
-        #expect(distance(d[1], alone[j]) <= pictureTolerance)
+        #expect(distance(d[0], alone[i]) <= imageTolerance)
+        #expect(distance(d[1], alone[j]) <= imageTolerance)
       }
     }
   }
@@ -69,10 +69,10 @@ struct StyleMixingTests {
     }
     #expect(
       try distance(d[0].image.pixels, f.drawn(g, ConceptFactory.settings, truncation: 8))
-        <= pictureTolerance)
+        <= imageTolerance)
     #expect(
       try distance(d[1].image.pixels, f.drawn(a, ConceptFactory.settings, truncation: 64))
-        <= pictureTolerance)
+        <= imageTolerance)
   }
 
   @Test("refuses layers that do not exist and a dial that a concept does not have")

@@ -32,14 +32,14 @@ import Testing
     #expect(TensorBoardRecord.checksum(Data()) == 0)
   }
 
-  @Test func `scalars, pictures and the resume note have the bytes that torch writes`() throws {
+  @Test func `scalars, images and the resume note have the bytes that torch writes`() throws {
     let folder = try Scratch()
-    let picture = try Data(contentsOf: Fixtures.url("tensorboard_events/picture.png"))
+    let image = try Data(contentsOf: Fixtures.url("tensorboard_events/image.png"))
     let clock = { Date(timeIntervalSince1970: 1_700_000_000.5) }
     let writer = try TensorBoardWriter(folder: folder.folder, resumingAt: 3, now: clock)
     try writer.scalar("loss", 0.25, step: 3)
     try writer.scalar("lr", 8e-3, step: 1 << 40)
-    try writer.image("samples/0", encoded: picture, width: 7, height: 5, step: 4)
+    try writer.image("samples/0", encoded: image, width: 7, height: 5, step: 4)
 
     let name = try #require(folder.contents.first)
     let ours = try payloads(Data(contentsOf: folder.file(name)))

@@ -23,7 +23,7 @@ struct TrainerTests {
   }
 
   private static func examples(_ side: Int) throws -> [TrainingExample] {
-    try TrainingPictures(folder: Fixtures.examples.appending(path: "spotty"), side: side, crop: true).examples
+    try TrainingImages(folder: Fixtures.examples.appending(path: "spotty"), side: side, crop: true).examples
   }
 
   private static func trainer(_ c: RunConfiguration, resuming: Checkpoint? = nil) throws -> Trainer {
@@ -123,14 +123,14 @@ struct TrainerTests {
     _ = try Checkpoint(contentsOf: url)
   }
 
-  @Test("lowers the loss on the pictures it learns from", arguments: ["neti", "ti"])
+  @Test("lowers the loss on the images it learns from", arguments: ["neti", "ti"])
   func learns(_ representation: String) throws {
     let c = try Self.configuration(
       steps: 40, representation: representation, rate: representation == "ti" ? 1e-2 : 2e-3)
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let examples = try Self.examples(model.resolution)
     let trainer = try Trainer(model: model, examples: examples, configuration: c)
-    let loss = try HeldOutLoss(model, picture: examples[0].picture)
+    let loss = try HeldOutLoss(model, image: examples[0].image)
     let before = try loss(trainer.concept)
     let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
     let after = try loss(concept)
@@ -162,13 +162,13 @@ struct TrainerTests {
     for i in words.indices { words[i].caption = "a photo of <spotty> on a beach" }
     #expect(try Self.losses(c, words) == captioned)
     var grey = plain
-    for i in grey.indices { grey[i].mask = try Picture(width: 64, height: 64, colour: Colour(100, 100, 100)) }
+    for i in grey.indices { grey[i].mask = try Image(width: 64, height: 64, colour: Colour(100, 100, 100)) }
     for (a, b) in zip(try Self.losses(c, grey), losses) { #expect(abs(a - b) / b < 1e-3) }
     // The left half alone weighs differently from the right half alone; and the mean of both is near the whole.
     func half(_ left: Bool) throws -> [Double] {
       var examples = plain
       let row = (0..<64).flatMap { x in [UInt8](repeating: (x < 32) == left ? 255 : 0, count: 3) }
-      let mask = try Picture(width: 64, height: 64, pixels: (0..<64).flatMap { _ in row })
+      let mask = try Image(width: 64, height: 64, pixels: (0..<64).flatMap { _ in row })
       for i in examples.indices { examples[i].mask = mask }
       return try Self.losses(c, examples)
     }
@@ -216,7 +216,7 @@ struct TrainerTests {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let base = try model.baseIdentity
     let row = try RandomSource(seed: 5).normal([base.hiddenSize]) * 0.05
-    func picture(_ kind: RepresentationKind) throws -> Picture {
+    func image(_ kind: RepresentationKind) throws -> Image {
       let concept = Concept(
         try learnedVectors(kind, startingAt: row, layerCount: base.layers.count),
         about: .init(token: "<x>", category: "", base: base, steps: 0, training: ""), placeholder: row)
@@ -224,7 +224,7 @@ struct TrainerTests {
       request.steps = 4
       return try ConceptGenerator(model, concepts: [.init(concept)])(request)[0].image
     }
-    let (ti, xti) = (try picture(.ti), try picture(.xti))
+    let (ti, xti) = (try image(.ti), try image(.xti))
     let largest = zip(ti.pixels, xti.pixels).map { abs(Int($0) - Int($1)) }.max() ?? 255
     #expect(largest <= 1)
   }

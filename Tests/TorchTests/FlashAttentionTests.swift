@@ -19,7 +19,7 @@ import Torch
     return [y] + (try gradients(of: [y], seeds: [seed.to(y.dtype)], for: leaves))
   }
 
-  /// Pictures, heads, queries, keys, channels: whole blocks, several of them, and what is left over.
+  /// Images, heads, queries, keys, channels: whole blocks, several of them, and what is left over.
   static let sizes = [
     [1, 2, 64, 64, 32], [2, 3, 100, 131, 24], [1, 1, 1, 16, 2], [2, 1, 63, 77, 40], [1, 2, 640, 1100, 8],
     [1, 1, 65, 513, 160], [3, 4, 16, 33, 6], [1, 1, 130, 300, 512],
@@ -87,7 +87,7 @@ import Torch
       let few: AttentionKernel = dtype == .float32 ? .fused : .plain
       // Too few keys for our own.
       #expect(try kernel(dtype, keys: 15) == few)
-      // The text encoder's mask, and those that differ between heads or pictures.
+      // The text encoder's mask, and those that differ between heads or images.
       #expect(try kernel(dtype, length: 72, keys: 77, mask: [1, 72, 77]) == few)
       #expect(try kernel(dtype, length: 72, keys: 77, mask: [72, 77]) == few)
       #expect(try kernel(dtype, length: 72, keys: 2000, mask: [1, 72, 2000]) == few)
@@ -144,7 +144,7 @@ import Torch
     #expect(try y.sum().item().isNaN)
   }
 
-  @Test("One sequence for several pictures, without copies of it")
+  @Test("One sequence for several images, without copies of it")
   func expanded() throws {
     let random = try RandomSource(seed: 8)
     let q = try random.normal([3, 2, 20, 8])

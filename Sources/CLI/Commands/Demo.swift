@@ -11,7 +11,7 @@ struct Demo: ParsableCommand {
     abstract: "Learn an example concept on mini-sd and generate a sheet of images, in about two minutes.",
     discussion: "Each demo has a folder of its own; nothing is overwritten.")
 
-  @Option(help: ArgumentHelp("Which example: a folder of pictures in Examples.", valueName: "name"))
+  @Option(help: ArgumentHelp("Which example: a folder of images in Examples.", valueName: "name"))
   var example: String = "ginger"
 
   @Option(help: ArgumentHelp("Where the run goes; outputs/demo-NAME when left out.", valueName: "folder"))
@@ -36,7 +36,7 @@ struct Demo: ParsableCommand {
 
   func run() throws {
     let clock = ContinuousClock.now
-    let pictures = try Installation.resource("Examples/\(example)")
+    let examples = try Installation.resource("Examples/\(example)")
     let about = try JSONFile.decode(
       ExampleDescription.self, from: Installation.resource("Examples/\(example).json"))
     let folder = try freeFolder()
@@ -44,7 +44,7 @@ struct Demo: ParsableCommand {
     let defaults = try ModelDefaults.load(fromModelFolder: modelFolder.url)
     let loaded = try RunConfiguration.load(
       overrides: [
-        ("data.train_data_dir", pictures.path), ("data.placeholder_token", "<\(example)>"),
+        ("data.train_data_dir", examples.path), ("data.placeholder_token", "<\(example)>"),
         ("data.super_category_token", about.category), ("data.center_crop", "true"),
         ("log.exp_dir", folder.deletingLastPathComponent().path), ("log.exp_name", folder.lastPathComponent),
         ("optim.max_train_steps", String(steps ?? defaults?.maxTrainSteps ?? 250)),
@@ -55,7 +55,7 @@ struct Demo: ParsableCommand {
     var options = try ModelOptions.parse([])
     options.threads = threads
     note(
-      "neti learns “\(c.data.placeholderToken)”, a \(about.category), from \(folderCount(pictures)) pictures of it, then generates it in new places."
+      "neti learns “\(c.data.placeholderToken)”, a \(about.category), from \(folderCount(examples)) images of it, then generates it in new places."
     )
     guard let (_, concept) = try TrainingSession.run(c, model: options, resume: false, quiet: true) else {
       return
@@ -68,17 +68,17 @@ struct Demo: ParsableCommand {
     request.guidance = defaults?.guidance ?? 7.5
     let generation = try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request)
     let bar = ProgressBar("generating", total: generation.totalSteps)
-    let images = try generation { bar.update($0.stepsDone) }
-    let training = try TrainingPictures(
-      folder: pictures, side: c.data.resolution ?? model.resolution, crop: true)
+    let generated = try generation { bar.update($0.stepsDone) }
+    let training = try TrainingImages(
+      folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let output = try ImageOutput(folder.appending(path: "images", directoryHint: .isDirectory))
     let metadata = GenerationOptions.metadata(generation.settings, model: model.folder.name)
       .merging(["concept": concept.about.token]) { $1 }
-    for image in images { _ = try output.write(image, metadata: metadata) }
+    for image in generated { _ = try output.write(image, metadata: metadata) }
     let sheet = try ImageOutput(folder).write(
       ImageOutput.sheet(
-        images, title: "\(c.data.placeholderToken), a \(about.category), on \(model.folder.name)",
-        training: training.pictures),
+        generated, title: "\(c.data.placeholderToken), a \(about.category), on \(model.folder.name)",
+        training: training.images),
       stem: "sheet")
     let path = folder.relativePath
     let neti = Installation.command
@@ -95,7 +95,7 @@ struct Demo: ParsableCommand {
         \(neti) generate --concept \(path)/concept.safetensors --prompt 'a watercolor painting of a {}' --seed 0-3
         \(neti) generate --concept \(path)/concept.safetensors --prompt 'a photo of a {} on the moon' --truncation 4,16,64,128
         \(neti) inspect \(path)/concept.safetensors
-        \(neti) train --images YOUR-PICTURES --token '<toy>' --category toy
+        \(neti) train --images YOUR-IMAGES --token '<toy>' --category toy
       """)
   }
 
@@ -114,5 +114,5 @@ struct Demo: ParsableCommand {
     return URL(filePath: path, directoryHint: .isDirectory)
   }
 
-  private func folderCount(_ folder: URL) -> Int { (try? PictureFolder.list(folder).pictures.count) ?? 0 }
+  private func folderCount(_ folder: URL) -> Int { (try? ImageFolder.list(folder).images.count) ?? 0 }
 }

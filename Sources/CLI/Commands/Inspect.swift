@@ -36,12 +36,12 @@ struct Inspect: ParsableCommand {
       guard let importance else {
         throw NeTIError("a \(concept.representation.kind.rawValue) concept has no hidden units to plot")
       }
-      let picture = try Plot(
+      let image = try Plot(
         title: "\(concept.about.token): contribution of each hidden unit",
         xLabel: "unit, in the order of nested dropout", yLabel: "norm",
         series: [.init("contribution", y: importance, style: .bars)]
       ).draw()
-      try AtomicFile.write(Data(picture.png()), to: URL(filePath: plot))
+      try AtomicFile.write(Data(image.png()), to: URL(filePath: plot))
     }
     let a = concept.about
     let r = concept.representation

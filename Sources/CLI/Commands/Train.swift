@@ -3,10 +3,10 @@ import Diffusion
 import Foundation
 public import NeTI
 
-/// `neti train`: learns a concept from pictures.
+/// `neti train`: learns a concept from images.
 struct Train: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Learn a concept from 3–6 pictures of it.",
+    abstract: "Learn a concept from 3–6 images of it.",
     discussion: """
         neti train --images my-toy --token '<toy>' --category toy --output toy-run
 
@@ -16,8 +16,8 @@ struct Train: ParsableCommand {
 
         neti train --output toy-run --resume
 
-      A text file beside a picture (1.jpg, 1.txt) is its caption: a sentence with {} where the concept \
-      stands, in the place of the built-in sentences. With --masks, the loss counts where a picture of the \
+      A text file beside an image (1.jpg, 1.txt) is its caption: a sentence with {} where the concept \
+      stands, in the place of the built-in sentences. With --masks, the loss counts where an image of the \
       same name in that folder is bright. See docs/training-data.md.
 
       A configuration in the structure of the NeTI authors' train.yaml is read with --config_path; any of \
@@ -31,12 +31,12 @@ struct Train: ParsableCommand {
         neti train --manifest concepts.jsonl --output concepts --shard 1/4
       """)
 
-  @Option(help: ArgumentHelp("The pictures: JPEG, PNG or WebP.", valueName: "folder"))
+  @Option(help: ArgumentHelp("The images: JPEG, PNG or WebP.", valueName: "folder"))
   var images: String?
 
   @Option(
     help: ArgumentHelp(
-      "Masks, named and sized as the pictures: the loss counts where they are white.", valueName: "folder"))
+      "Masks, named and sized as the images: the loss counts where they are white.", valueName: "folder"))
   var masks: String?
 
   @Option(
@@ -55,7 +55,8 @@ struct Train: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Decides every random draw: the same seed gives the same concept. 0 when left out.", valueName: "number"
+      "Decides every random number: the same seed gives the same concept. 0 when left out.",
+      valueName: "number"
     ))
   var seed: Int?
 
@@ -91,12 +92,13 @@ struct Train: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Draw pictures every so many steps while learning, always with the same seeds.", valueName: "steps"))
+      "Generate images every so many steps while learning, always with the same seeds.", valueName: "steps"))
   var validateEvery: Int?
 
   @Option(
     help: ArgumentHelp(
-      "What --validate-every draws, with {} for the concept; may be given several times.", valueName: "prompt"
+      "What --validate-every generates, with {} for the concept; may be given several times.",
+      valueName: "prompt"
     ))
   var validationPrompt: [String] = []
 
@@ -242,7 +244,7 @@ struct Train: ParsableCommand {
 
   private func resumed(_ earlier: RunConfiguration) throws -> LoadedConfiguration {
     var earlier = earlier
-    // A run that began without validation pictures has no prompts for them.
+    // A run that began without validation images has no prompts for them.
     if validateEvery != nil, earlier.eval.validationPrompts.isEmpty {
       earlier.eval.validationPrompts = RunConfiguration().eval.validationPrompts
     }

@@ -1,8 +1,8 @@
-/// A part of the picture, and what is drawn there: how several things share a picture, each with
+/// A part of the image, and what is shown there: how several things share an image, each with
 /// conditioning of its own.
 ///
 /// At every denoising step the U-Net looks at each region by itself and predicts it, guidance included,
-/// as if it were the whole picture; where regions overlap, their predictions are blended. The overlaps
+/// as if it were the whole image; where regions overlap, their predictions are blended. The overlaps
 /// are what makes one scene of them. MultiDiffusion (Bar-Tal et al. 2023,
 /// https://arxiv.org/abs/2302.08113), with weights that fall off towards the edges, as in Mixture of
 /// Diffusers (Jiménez 2023, https://arxiv.org/abs/2302.02412).
@@ -20,9 +20,9 @@ public struct Region {
     }
   }
 
-  /// For all layers, or one per layer; of one row that all pictures share, or of one row per picture.
+  /// For all layers, or one per layer; of one row that all images share, or of one row per image.
   public let contexts: [CrossAttentionContext]
-  /// Nil is the whole picture.
+  /// Nil is the whole image.
   public let place: Place?
 
   public init(_ contexts: [CrossAttentionContext], place: Place? = nil) {

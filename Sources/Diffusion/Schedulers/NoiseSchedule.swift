@@ -28,7 +28,7 @@ public struct NoiseSchedule: Sendable {
     NoiseSchedule(alphasCumprod: alphasCumprod.dropLast() + [0x1p-24])
   }
 
-  /// √((1−ᾱ)/ᾱ), the noise level relative to the picture; fp32 numbers.
+  /// √((1−ᾱ)/ᾱ), the noise level relative to the image; fp32 numbers.
   var sigmas: [Double] {
     alphasCumprod.map { a in
       let a = Float(a)

@@ -43,7 +43,7 @@ public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
   public var betaSchedule = BetaSchedule.linear
   /// All βs, instead of the three keys above.
   public var trainedBetas: [Double]?
-  /// Scales the βs so that nothing of the picture is left at the last timestep. Not read by PNDM.
+  /// Scales the βs so that nothing of the image is left at the last timestep. Not read by PNDM.
   public var rescaleBetasZeroSNR = false
   public var predictionType = PredictionType.epsilon
   /// Default: `leading` for DDIM, PNDM and DDPM, `linspace` for DPM-Solver++ and Euler.

@@ -40,7 +40,7 @@ public struct ConceptPrompter: Sendable {
   private let names: [Name]
   private let placeholders: [(text: String, id: Int)]
 
-  /// A concept's own prompt, where several are drawn side by side.
+  /// A concept's own prompt, where several stand side by side.
   struct Part {
     /// Index of the concept.
     let concept: Int

@@ -4,7 +4,7 @@ public import Diffusion
 ///
 /// A layer is its diffusers path (`mid_block.attentions.0.transformer_blocks.0`). Models with the
 /// blocks of Stable Diffusion 1 and 2 also have the short names `IN01 … MID … OUT11`, the community's
-/// and the authors'. A number stands for all layers of that resolution of the latents, in a picture
+/// and the authors'. A number stands for all layers of that resolution of the latents, in an image
 /// of the model's own size; a preset for a group that measurement found useful.
 public struct LayerNames: Sendable {
   /// Groups of layers by name.
@@ -20,7 +20,7 @@ public struct LayerNames: Sendable {
   }
 
   /// Places on a side of the largest map that `coarse` holds. Shape is a matter of places within the
-  /// picture, whatever the picture's size; 24 is the level of 16 in SD 2.1's larger pictures.
+  /// image, whatever the image's size; 24 is the level of 16 in SD 2.1's larger images.
   static let coarseSide = 24
 
   /// The short names of Stable Diffusion 1 and 2, which are kohya's: numbers of the original code's

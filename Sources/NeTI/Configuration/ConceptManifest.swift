@@ -5,8 +5,8 @@ import Diffusion
 
 /// A list of concepts to learn: a file with one JSON object a line.
 ///
-///     {"images": "pictures/spotty", "token": "<spotty>", "category": "monster"}
-///     {"images": "pictures/ginger", "token": "<ginger>", "category": "cat", "steps": 500}
+///     {"images": "images/spotty", "token": "<spotty>", "category": "monster"}
+///     {"images": "images/ginger", "token": "<ginger>", "category": "cat", "steps": 500}
 ///
 /// A line has the names of `neti train`'s flags, or dotted names of the configuration. Paths start at
 /// the manifest's folder and stay in it; `output` is the name of the run's folder. Everything is
@@ -205,7 +205,7 @@ extension ConceptManifest {
   /// - Parameters:
   ///   - defaults: what counts where neither says otherwise, before the model's defaults.
   ///   - overrides: of the command line, for every entry; see `RunConfiguration.load`.
-  /// - Throws: a `NeTIError` that names file and line, also when there is no folder of pictures.
+  /// - Throws: a `NeTIError` that names file and line, also when there is no folder of images.
   public func configuration(
     of entry: Entry, output: URL, yaml: URL? = nil, defaults: [(key: String, value: String)] = [],
     overrides: [(key: String, value: String)] = [],

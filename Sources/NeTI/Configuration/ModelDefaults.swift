@@ -26,7 +26,7 @@ public struct ModelDefaults: Sendable, Equatable {
   public var maxTrainSteps: Int?
   public var trainBatchSize: Int?
   public var gradientAccumulationSteps: Int?
-  /// Guidance and denoising steps of pictures.
+  /// Guidance and denoising steps of images.
   public var guidance: Double?
   public var denoisingSteps: Int?
   /// How it was measured, for people.
@@ -129,7 +129,7 @@ public struct ModelDefaults: Sendable, Equatable {
   private func validate(_ file: String) throws {
     var trial = RunConfiguration()
     trial.log.expName = "defaults"
-    trial.data.trainDataDir = "pictures"
+    trial.data.trainDataDir = "images"
     trial.data.placeholderToken = "<token>"
     for kind in RepresentationKind.allCases {
       for s in settings(for: kind, named: []) { try trial.set(s.name, s.value, at: file) }

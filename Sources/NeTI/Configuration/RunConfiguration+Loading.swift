@@ -63,7 +63,7 @@ extension RunConfiguration {
     var result = self
     for o in overrides { try result.set(o.key, Self.value(of: o), at: "`" + o.key + "`") }
     let named = Set(overrides.map(\.key))
-    // Seeds of another number of pictures count from 0 again.
+    // Seeds of another number of images count from 0 again.
     if named.contains("eval.num_validation_images"), !named.contains("eval.validation_seeds") {
       result.eval.validationSeeds = nil
     }

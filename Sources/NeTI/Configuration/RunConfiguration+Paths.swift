@@ -3,7 +3,7 @@ import Foundation
 /// Paths in what is stored: never absolute, so that a run folder can move and a shared file does not
 /// tell whose machine it was made on.
 extension RunConfiguration {
-  /// For a run folder: paths as seen from it (“../pictures/toy”). The name of a repository stays.
+  /// For a run folder: paths as seen from it (“../images/toy”). The name of a repository stays.
   func storable(in folder: URL) -> RunConfiguration {
     mapPaths { path in
       let isPath = path.hasPrefix("/") || path.hasPrefix(".") || FileManager.default.fileExists(atPath: path)

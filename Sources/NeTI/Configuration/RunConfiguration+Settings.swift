@@ -24,7 +24,7 @@ extension RunConfiguration {
       "log.checkpoints_total_limit", \.log.checkpointsTotalLimit, .between(1...largestCount), effect: .run),
 
     Setting(
-      "data.train_data_dir", \.data.trainDataDir, .clean("is not set: name the folder of pictures"),
+      "data.train_data_dir", \.data.trainDataDir, .clean("is not set: name the folder of images"),
       inTheirs: .filler, isPath: true, short: "images"),
     Setting("data.placeholder_token", \.data.placeholderToken, .placeholder, short: "token"),
     Setting(
@@ -32,7 +32,7 @@ extension RunConfiguration {
       .clean("is empty: name the concept's category"), short: "category"),
     Setting(
       "data.dataloader_num_workers", \.data.dataloaderNumWorkers, .between(0...largestCount), effect: .run,
-      noEffect: .always("pictures are encoded once, before the first step")),
+      noEffect: .always("images are encoded once, before the first step")),
     Setting("data.learnable_property", \.data.learnableProperty, short: "property"),
     Setting("data.repeats", \.data.repeats, .between(1...largestCount)),
     Setting("data.resolution", \.data.resolution, .between(8...8192)),

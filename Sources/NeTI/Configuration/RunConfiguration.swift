@@ -7,7 +7,7 @@ public import Foundation
 /// is the table of all that is known of each. Where it says *ours*, the authors have no such key.
 public struct RunConfiguration: Codable, Sendable, Equatable {
   public var log = Log()
-  public var data = Pictures()
+  public var data = Images()
   public var model = Model()
   public var eval = Validation()
   public var optim = Optimization()
@@ -30,26 +30,26 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var checkpointsTotalLimit: Int?
   }
 
-  /// `data`: the pictures and the words for them.
-  public struct Pictures: Sendable, Equatable {
+  /// `data`: the images and the words for them.
+  public struct Images: Sendable, Equatable {
     public var trainDataDir = ""
     /// The word that stands for the concept in templates and prompts.
     public var placeholderToken = ""
     /// The word whose embedding gives the mapper's output its norm.
     public var superCategoryToken = "object"
-    /// No effect: pictures are encoded once, before the first step.
+    /// No effect: images are encoded once, before the first step.
     public var dataloaderNumWorkers = 8
-    /// Which templates training draws from.
+    /// Which templates training samples from.
     public var learnableProperty = LearnableProperty.object
-    /// Times a picture stands in the list that each pass shuffles.
+    /// Times an image stands in the list that each pass shuffles.
     public var repeats = 100
-    /// The side of the training pictures in pixels; nil is the model's own (the authors: 512).
+    /// The side of the training images in pixels; nil is the model's own (the authors: 512).
     public var resolution: Int?
-    /// Whether pictures are cropped to their middle square; else they are squashed into one.
+    /// Whether images are cropped to their middle square; else they are squashed into one.
     public var centerCrop = false
-    /// Ours: whether the `.txt` file beside a picture replaces the templates for it.
+    /// Ours: whether the `.txt` file beside an image replaces the templates for it.
     public var useCaptions = true
-    /// Ours: a folder with masks, named as their pictures; the loss counts where they are bright.
+    /// Ours: a folder with masks, named as their images; the loss counts where they are bright.
     public var masksDir: String?
   }
 
@@ -91,25 +91,25 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var sigmaL = 2.0
   }
 
-  /// `eval`: pictures drawn while training.
+  /// `eval`: images generated while training.
   public struct Validation: Sendable, Equatable {
-    /// Prompts with `{}` for the concept; none draws nothing.
+    /// Prompts with `{}` for the concept; none generates nothing.
     public var validationPrompts = [
       "A photo of a {}", "A photo of a {} on a beach", "App icon of {}",
       "A painting of {} in the style of Monet",
     ]
-    /// Pictures of each prompt.
+    /// Images of each prompt.
     public var numValidationImages = 4
-    /// The seed of each picture; nil counts from 0. Without the key, and for another number of
-    /// pictures than 4, it is nil.
+    /// The seed of each image; nil counts from 0. Without the key, and for another number of
+    /// images than 4, it is nil.
     public var validationSeeds: [Int]? = [42, 420, 501, 5456]
-    /// Updates between two drawings.
+    /// Updates between two validations.
     public var validationSteps = 100
     public var numDenoisingSteps = 50
-    /// Ours: guidance of the drawings (the authors' is fixed).
+    /// Ours: guidance of these images (the authors' is fixed).
     public var guidanceScale = 7.5
 
-    /// One seed for each picture of a prompt.
+    /// One seed for each image of a prompt.
     public var seeds: [Int] { validationSeeds ?? Array(0..<max(numValidationImages, 0)) }
   }
 
@@ -126,7 +126,7 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var gradientCheckpointing = false
     /// Micro-batches of one update.
     public var gradientAccumulationSteps = 4
-    /// Decides every random draw; nil becomes 0 when a configuration is loaded.
+    /// Decides every random number; nil becomes 0 when a configuration is loaded.
     public var seed: Int?
     public var lrScheduler = LearningRate.Schedule.constant
     /// Updates of warm-up.

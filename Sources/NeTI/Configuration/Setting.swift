@@ -9,7 +9,7 @@ package struct Setting: Sendable {
     case concept
     /// How long is trained, and where the learning rate depends on that, the concept.
     case length
-    /// Only the run: where its files lie, what it draws, how fast it is.
+    /// Only the run: where its files lie, what it generates meanwhile, how fast it is.
     case run
   }
 

@@ -1,9 +1,9 @@
 import Diffusion
 
-/// How the concepts of one prompt share a picture.
+/// How the concepts of one prompt share an image.
 public enum ConceptLayout: String, CaseIterable, Sendable {
   /// Each concept in a region of its own (`Region`), in the order of the prompt, under its own prompt:
-  /// what joins the concepts is left out. One concept has the whole picture.
+  /// what joins the concepts is left out. One concept has the whole image.
   case sideBySide = "side-by-side"
   /// The whole prompt everywhere: the model decides which concept appears, and where.
   case free
@@ -14,7 +14,7 @@ public enum ConceptLayout: String, CaseIterable, Sendable {
   /// Whether `concepts` concepts get regions.
   func hasRegions(_ concepts: Int) -> Bool { self == .sideBySide && concepts > 1 }
 
-  /// The width of a picture in pixels. When none is asked for, each region is as wide as the pictures that
+  /// The width of an image in pixels. When none is asked for, each region is as wide as the images that
   /// the model was trained on.
   func width(_ asked: Int?, concepts: Int, resolution: Int, vaeFactor: Int) throws -> Int? {
     guard hasRegions(concepts) else { return asked }
@@ -25,8 +25,8 @@ public enum ConceptLayout: String, CaseIterable, Sendable {
     let width = asked ?? vaeFactor * Region.Place.rowWidth(concepts, each: own)
     guard width >= least else {
       throw NeTIError(
-        wrongUsage: "a picture \(width) pixels wide has no room for \(concepts) concepts side by side; "
-          + "draw fewer, or at a `width` of \(least) or more")
+        wrongUsage: "an image \(width) pixels wide has no room for \(concepts) concepts side by side; "
+          + "take fewer, or a `width` of \(least) or more")
     }
     return width
   }

@@ -120,7 +120,7 @@ public struct Decomposition: ImageGenerator {
     lines += prompts.compactMap { $0.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength) }
     if !concept.representation.dependsOnTime, request.columns.contains(where: \.isFrozen) {
       lines.append(
-        "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same picture"
+        "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same image"
       )
     }
     return lines
@@ -128,7 +128,7 @@ public struct Decomposition: ImageGenerator {
 
   /// Columns must run from noise to image, within 0…999, and windows must not overlap.
   public static func check(_ columns: [Variant]) throws {
-    guard !columns.isEmpty else { throw NeTIError("there is no timestep to draw at; give one such as 500") }
+    guard !columns.isEmpty else { throw NeTIError("there is no timestep to show; give one such as 500") }
     var previous: ClosedRange<Int>?
     for c in columns {
       guard let range = c.timesteps else {

@@ -7,7 +7,7 @@ public struct GeneratedImage: Sendable {
   public let prompt: String
   public let seed: UInt64
   public let variant: Variant
-  public let image: Picture
+  public let image: Image
 }
 
 /// Prompts × variants × seeds, prepared: everything was checked, nothing large was computed yet.
@@ -59,7 +59,7 @@ public struct Generation {
             try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
           }
           for (seed, d) in zip(settings.seeds, decoded) {
-            let image = try Picture(width: d.width, height: d.height, pixels: d.rgb)
+            let image = try Image(width: d.width, height: d.height, pixels: d.rgb)
             images.append(GeneratedImage(prompt: prompt.text, seed: seed, variant: variant, image: image))
           }
         }

@@ -95,7 +95,7 @@ public final class NeTIMapper: ConceptRepresentation {
       let weight = try random.uniform(shapes.weight) * (2 * bound) - bound
       let bias = try random.uniform(shapes.bias) * (2 * bound) - bound
       guard name == "input", let encoding else { return .init(weight: weight, bias: bias) }
-      // The weight was drawn all the same: what a seed gives afterwards depends on it.
+      // The weight was sampled all the same: what a seed gives afterwards depends on it.
       return .init(
         weight: try encoding.anchors(timeAnchors: settings.timeAnchors, layerCount: settings.layerCount),
         bias: bias)

@@ -1,7 +1,7 @@
 import Diffusion
 package import Torch
 
-/// The denoising loss: how well the model tells the noise in noisy latents. With z the latents of a picture,
+/// The denoising loss: how well the model tells the noise in noisy latents. With z the latents of an image,
 /// ε ~ N(0, I), t a timestep and c the conditioning,
 ///
 ///     z_t = √ᾱ_t z + √(1 − ᾱ_t) ε

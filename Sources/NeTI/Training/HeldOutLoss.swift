@@ -2,16 +2,16 @@ public import Diffusion
 public import Imaging
 import Torch
 
-/// How well a concept explains a picture that it was not trained on: the mean denoising loss over a
+/// How well a concept explains an image that it was not trained on: the mean denoising loss over a
 /// fixed grid of timesteps and noises.
 ///
 /// The same grid for every concept and word, so that differences are theirs. Ours; the paper
-/// measures generated pictures with CLIP.
+/// measures generated images with CLIP.
 public struct HeldOutLoss {
   /// The grid: timesteps 40, 120, … 920 and so many noises for each.
   public static let timesteps = Array(stride(from: 40, to: 1000, by: 80))
   public static let noisesPerTimestep = 4
-  /// What a picture is called where nothing else is known of it.
+  /// What an image is called where nothing else is known of it.
   public static let defaultPrompt = "a photo of a {}"
 
   private let model: StableDiffusion
@@ -21,9 +21,9 @@ public struct HeldOutLoss {
   private let prompt: String
   private let times: [Int]
 
-  /// `picture` is of the model's training size; `prompt` says what is in it, with `{}` for the concept.
+  /// `image` is of the model's training size; `prompt` says what is in it, with `{}` for the concept.
   public init(
-    _ model: StableDiffusion, picture: Picture, prompt: String = defaultPrompt,
+    _ model: StableDiffusion, image: Image, prompt: String = defaultPrompt,
     noises: Int = noisesPerTimestep, seed: UInt64 = 0
   )
     throws
@@ -32,7 +32,7 @@ public struct HeldOutLoss {
     self.prompt = prompt
     schedule = try NoiseSchedule(model.schedulerConfiguration)
     latents = try withoutGradients {
-      let x = try Tensor(picture.floats(), [1, 3, picture.height, picture.width]).to(device: model.device)
+      let x = try Tensor(image.floats(), [1, 3, image.height, image.width]).to(device: model.device)
       return try model.vae.encode(x).mean.to(.float32) * model.scalingFactor
     }
     times = Self.timesteps.flatMap { [Int](repeating: $0, count: noises) }

@@ -2,22 +2,22 @@ import Diffusion
 import Imaging
 import Torch
 
-/// The VAE's posterior of every training picture, straight and mirrored, computed once.
+/// The VAE's posterior of every training image, straight and mirrored, computed once.
 ///
 /// A training step samples from it: z = (μ + σ ε) · scaling factor, as `latent_dist.sample()` does.
 struct LatentCache {
-  /// [pictures, 2 (straight, mirrored), C, h, w]
+  /// [images, 2 (straight, mirrored), C, h, w]
   private let means: Tensor
   private let deviations: Tensor
   private let scale: Double
 
-  /// Pictures are already of the training size.
-  init(_ pictures: [Picture], vae: VAE, scalingFactor: Double, device: Device) throws {
+  /// Images are already of the training size.
+  init(_ images: [Image], vae: VAE, scalingFactor: Double, device: Device) throws {
     var means: [Tensor] = []
     var deviations: [Tensor] = []
-    for picture in pictures {
+    for image in images {
       try withoutGradients {
-        let straight = try Tensor(picture.floats(), [1, 3, picture.height, picture.width]).to(device: device)
+        let straight = try Tensor(image.floats(), [1, 3, image.height, image.width]).to(device: device)
         // One at a time: the encoder's activations are the largest thing in memory at this point.
         let moments = try [straight, straight.flipped(3)].map { try vae.encode($0) }
         means.append(try .concatenated(moments.map { try $0.mean.to(.float32) }, 0))
@@ -32,10 +32,10 @@ struct LatentCache {
   /// [C, h, w]
   var latentShape: [Int] { Array(means.shape[2...]) }
 
-  /// One sample of a picture's posterior, [C, h, w], scaled; `noise` is standard normal.
-  func sample(picture: Int, flipped: Bool, noise: Tensor) throws -> Tensor {
-    let mean = try means.selected(0, picture).selected(0, flipped ? 1 : 0)
-    let deviation = try deviations.selected(0, picture).selected(0, flipped ? 1 : 0)
+  /// One sample of an image's posterior, [C, h, w], scaled; `noise` is standard normal.
+  func sample(image: Int, flipped: Bool, noise: Tensor) throws -> Tensor {
+    let mean = try means.selected(0, image).selected(0, flipped ? 1 : 0)
+    let deviation = try deviations.selected(0, image).selected(0, flipped ? 1 : 0)
     return try (mean + deviation * noise) * scale
   }
 }

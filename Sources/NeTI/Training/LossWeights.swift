@@ -1,12 +1,12 @@
 import Imaging
 package import Torch
 
-/// Where in a picture the loss counts, at latent resolution, straight and mirrored.
+/// Where in an image the loss counts, at latent resolution, straight and mirrored.
 ///
 /// A latent position weighs as much as the mask is bright on average over the pixels that it covers.
 /// The mirrored weights are the mirrored columns of the straight ones.
 package struct LossWeights {
-  /// [pictures, 2 (straight, mirrored), 1, h, w], 0…1
+  /// [images, 2 (straight, mirrored), 1, h, w], 0…1
   private let weights: Tensor
 
   /// Nil when no example has a mask; one without counts everywhere.
@@ -22,13 +22,13 @@ package struct LossWeights {
     ).to(device: device)
   }
 
-  /// The weights of one picture, [1, h, w].
-  package func weights(picture: Int, flipped: Bool) throws -> Tensor {
-    try weights.selected(0, picture).selected(0, flipped ? 1 : 0)
+  /// The weights of one image, [1, h, w].
+  package func weights(image: Int, flipped: Bool) throws -> Tensor {
+    try weights.selected(0, image).selected(0, flipped ? 1 : 0)
   }
 
   /// The mean brightness of the pixels of each cell, 0…1.
-  private static func means(_ mask: Picture, _ height: Int, _ width: Int) -> [Float] {
+  private static func means(_ mask: Image, _ height: Int, _ width: Int) -> [Float] {
     let brightness = mask.brightness
     var result: [Float] = []
     for y in 0..<height {

@@ -47,8 +47,8 @@ public struct MemoryEstimate: Sendable {
   /// What a run needs that trains as `configuration` says.
   ///
   /// - Parameters:
-  ///   - batch: samples of a micro-batch; small pictures' micro-batches run together.
-  ///   - side: of the pictures, in pixels.
+  ///   - batch: samples of a micro-batch; small images' micro-batches run together.
+  ///   - side: of the images, in pixels.
   ///   - processes: that share the run.
   public init(
     _ configuration: RunConfiguration, on model: StableDiffusion, batch: Int, side: Int, dtype: DType,

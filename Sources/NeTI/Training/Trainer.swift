@@ -3,13 +3,13 @@ public import Foundation
 public import Imaging
 import Torch
 
-/// Learns a concept from pictures, with the diffusion model frozen.
+/// Learns a concept from images, with the diffusion model frozen.
 ///
-/// Per sample: a picture, perhaps mirrored; a prompt with the placeholder in it; t ~ U{0 … 999}; ε ~ N(0, I);
+/// Per sample: an image, perhaps mirrored; a prompt with the placeholder in it; t ~ U{0 … 999}; ε ~ N(0, I);
 /// how many units nested dropout keeps; and the loss of `DenoisingLoss`. Only the representation is trained, by
 /// AdamW. NeTI, section 4 (https://arxiv.org/abs/2305.15391).
 ///
-/// The trainer emits events and takes commands; it draws nothing on a screen and writes no file except the
+/// The trainer emits events and takes commands; it shows nothing on a screen and writes no file except the
 /// checkpoints that its caller's `save` makes.
 public final class Trainer {
   public let configuration: RunConfiguration
@@ -29,10 +29,10 @@ public final class Trainer {
   /// Whether any of several processes was asked to stop.
   private var allStop = false
 
-  /// Prepares a run: encodes the pictures, makes the concept or takes it from `checkpoint`.
+  /// Prepares a run: encodes the images, makes the concept or takes it from `checkpoint`.
   ///
   /// - Parameters:
-  ///   - examples: already prepared to the training size (see `TrainingPictures`).
+  ///   - examples: already prepared to the training size (see `TrainingImages`).
   ///   - configuration: resolved: no field that decides the result is left open.
   ///   - checkpoint: what to go on from; of several processes, the first's counts.
   ///   - processes: those that share the run; its batch is that of all together.
@@ -54,7 +54,7 @@ public final class Trainer {
     configuration: RunConfiguration, resuming checkpoint: Checkpoint?, processes: any TrainingProcesses,
     notice: (String) -> Void
   ) throws {
-    guard !examples.isEmpty else { throw NeTIError("there are no pictures to learn from") }
+    guard !examples.isEmpty else { throw NeTIError("there are no images to learn from") }
     self.configuration = configuration
     self.model = model
     self.processes = processes
@@ -96,14 +96,14 @@ public final class Trainer {
   ///
   /// - Parameters:
   ///   - save: writes a checkpoint's bytes for a step and says where.
-  ///   - validate: draws validation pictures of the concept as it is now.
+  ///   - validate: generates validation images of the concept as it is now.
   ///   - listener: receives every event, in order, on this thread.
   ///
   /// Of several processes only the first saves and validates.
   /// - Returns: the concept, with the steps that it has.
   public func run(
     save: @escaping (_ step: Int, _ checkpoint: Data) throws -> URL,
-    validate: ((Concept) throws -> [(prompt: String, seed: UInt64, picture: Picture)])? = nil,
+    validate: ((Concept) throws -> [(prompt: String, seed: UInt64, image: Image)])? = nil,
     listener: (TrainingEvent) throws -> Void
   ) throws -> Concept {
     let total = configuration.optim.maxTrainSteps
@@ -127,9 +127,9 @@ public final class Trainer {
         .step(TrainingStep(step: completedSteps, loss: loss, learningRate: rate, seconds: seconds)))
       if isCheckpointDue(saved) { try checkpoint() }
       if let validate, completedSteps.isMultiple(of: configuration.eval.validationSteps) {
-        let pictures = try withoutGradients { try validate(concept) }
+        let images = try withoutGradients { try validate(concept) }
         // None when a request to stop came meanwhile.
-        if !pictures.isEmpty { try listener(.samples(step: completedSteps, pictures: pictures)) }
+        if !images.isEmpty { try listener(.samples(step: completedSteps, images: images)) }
       }
     }
     processes.leave()
@@ -189,13 +189,13 @@ public final class Trainer {
     ]
   }
 
-  /// Samples that run as one batch. Micro-batches are merged while pictures are small, where a larger batch is
+  /// Samples that run as one batch. Micro-batches are merged while images are small, where a larger batch is
   /// faster; what is sampled, and so the result but for rounding, does not depend on it.
   ///
   /// - Parameters:
   ///   - microBatch: samples that have to run together.
   ///   - perStep: of one process.
-  ///   - area: positions of a picture's latents.
+  ///   - area: positions of an image's latents.
   static func samplesPerPass(
     microBatch: Int, perStep: Int, area: Int, positions: Int = Trainer.latentPositionsPerPass
   ) -> Int {

@@ -1,10 +1,10 @@
 import Diffusion
 import Torch
 
-/// Everything that a training sample is made of, prepared once: the pictures' latents, where their loss counts,
+/// Everything that a training sample is made of, prepared once: the images' latents, where their loss counts,
 /// the sentences, and which of all that each sample gets.
 struct TrainingData {
-  /// Positions of a picture's latents, h · w.
+  /// Positions of an image's latents, h · w.
   var latentArea: Int { latents.latentShape[1] * latents.latentShape[2] }
 
   private let prompts: TrainingPrompts
@@ -13,7 +13,7 @@ struct TrainingData {
   private let samples: TrainingSamples
   private let device: Device
 
-  /// Encodes the pictures, and lets go of the model's VAE.
+  /// Encodes the images, and lets go of the model's VAE.
   ///
   /// - Parameter timesteps: how many there are.
   init(
@@ -23,12 +23,12 @@ struct TrainingData {
     self.prompts = prompts
     device = model.device
     latents = try LatentCache(
-      examples.map(\.picture), vae: model.vae, scalingFactor: model.scalingFactor, device: device)
+      examples.map(\.image), vae: model.vae, scalingFactor: model.scalingFactor, device: device)
     model.release(.vae)
     let shape = latents.latentShape
     weights = try LossWeights(examples, height: shape[1], width: shape[2], device: device)
     samples = TrainingSamples(
-      keys: keys, pictureCount: examples.count, repeats: repeats, templateCount: prompts.templateCount,
+      keys: keys, imageCount: examples.count, repeats: repeats, templateCount: prompts.templateCount,
       timestepCount: timesteps, latentShape: shape)
   }
 
@@ -48,12 +48,12 @@ struct TrainingData {
   /// Samples `first` ..< `first` + `count`, by their numbers over the whole run, in update `step`.
   func batch(step: Int, first: Int, count: Int) throws -> Batch {
     let chosen = try (0..<count).map { try samples.sample(step: step, number: first + $0) }
-    let sentences = chosen.map { prompts.sentence(picture: $0.picture, template: $0.template) }
+    let sentences = chosen.map { prompts.sentence(image: $0.image, template: $0.template) }
     let used = Array(Set(sentences)).sorted()
     return Batch(
       clean: try .stacked(
         chosen.map {
-          try latents.sample(picture: $0.picture, flipped: $0.flipped, noise: $0.posterior.to(device: device))
+          try latents.sample(image: $0.image, flipped: $0.flipped, noise: $0.posterior.to(device: device))
         }, 0),
       noise: try Tensor.stacked(chosen.map(\.noise), 0).to(device: device),
       timesteps: chosen.map(\.timestep), prompts: used.map { prompts.sentences[$0] },
@@ -61,7 +61,7 @@ struct TrainingData {
         .init(prompt: used.firstIndex(of: sentence) ?? 0, timestep: Double(sample.timestep))
       },
       weights: try weights.map { w in
-        try .stacked(chosen.map { try w.weights(picture: $0.picture, flipped: $0.flipped) }, 0)
+        try .stacked(chosen.map { try w.weights(image: $0.image, flipped: $0.flipped) }, 0)
       })
   }
 }

@@ -8,8 +8,8 @@ public enum TrainingEvent {
   case step(TrainingStep)
   /// A checkpoint was written.
   case checkpoint(step: Int, file: URL)
-  /// Validation pictures: one per prompt and seed.
-  case samples(step: Int, pictures: [(prompt: String, seed: UInt64, picture: Picture)])
+  /// Validation images: one per prompt and seed.
+  case samples(step: Int, images: [(prompt: String, seed: UInt64, image: Image)])
 }
 
 /// One update of the mapper.

@@ -3,20 +3,20 @@ import Diffusion
 import Foundation
 public import Imaging
 
-/// A picture to learn from, at the training size, with what belongs to it.
+/// An image to learn from, at the training size, with what belongs to it.
 public struct TrainingExample: Sendable, Equatable {
   /// The file's name, for messages.
   public var name: String
-  public var picture: Picture
+  public var image: Image
   /// Its own sentence, with `{}` or the token where the concept goes; nil samples a template.
   public var caption: String?
-  /// Where the loss counts, as brightness: white fully, black not at all; of the picture's size. Nil
+  /// Where the loss counts, as brightness: white fully, black not at all; of the image's size. Nil
   /// counts everywhere.
-  public var mask: Picture?
+  public var mask: Image?
 
-  public init(name: String = "picture", _ picture: Picture, caption: String? = nil, mask: Picture? = nil) {
+  public init(name: String = "image", _ image: Image, caption: String? = nil, mask: Image? = nil) {
     self.name = name
-    self.picture = picture
+    self.image = image
     self.caption = caption
     self.mask = mask
   }
@@ -25,14 +25,14 @@ public struct TrainingExample: Sendable, Equatable {
   static func fingerprint(_ examples: [TrainingExample]) -> String {
     var parts: [String] = []
     for e in examples {
-      parts += ["\(e.picture.width)×\(e.picture.height)", SHA256.hexadecimal(e.picture.pixels)]
+      parts += ["\(e.image.width)×\(e.image.height)", SHA256.hexadecimal(e.image.pixels)]
       parts += [e.caption ?? "", e.mask.map { SHA256.hexadecimal($0.pixels) } ?? ""]
     }
     return String(SHA256.hexadecimal(Array(parts.joined(separator: "\n").utf8)).prefix(16))
   }
 }
 
-extension Picture {
+extension Image {
   /// The brightness of each pixel, 0…255, row by row: ITU-R 601-2 as Pillow's `convert("L")`, whole
   /// numbers aside.
   var brightness: [Double] {

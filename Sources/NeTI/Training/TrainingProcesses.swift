@@ -58,7 +58,7 @@ extension TrainingProcesses {
     try sum(&differ)
     guard differ[0] == 0 else {
       throw NeTIError(
-        "\(Int(differ[0])) of \(count) processes have other settings, pictures, captions or masks than the first: "
+        "\(Int(differ[0])) of \(count) processes have other settings, images, captions or masks than the first: "
           + "start all with the same command, on the same files")
     }
   }
@@ -123,7 +123,7 @@ extension TrainingProcesses {
 }
 
 extension Trainer {
-  /// Does the part of another process than the first: it saves, draws and tells nothing.
+  /// Does the part of another process than the first: it saves, generates and tells nothing.
   public func assist() throws -> Concept {
     try run(
       save: { _, _ in throw NeTIError("only the first process of a run saves it") }, listener: { _ in })

@@ -10,12 +10,12 @@ struct TrainingPrompts {
   /// One line for each caption that the model reads only a part of.
   let notices: [String]
 
-  /// Per picture, its caption's index in `sentences`, if it has one.
+  /// Per image, its caption's index in `sentences`, if it has one.
   private let captions: [Int?]
 
   /// Refuses a placeholder that the model knows as a word, a category without a word in it, and captions
   /// that are no prompts.
-  init(_ data: RunConfiguration.Pictures, _ examples: [TrainingExample], _ tokenizer: CLIPTokenizer) throws {
+  init(_ data: RunConfiguration.Images, _ examples: [TrainingExample], _ tokenizer: CLIPTokenizer) throws {
     let prompter = try ConceptPrompter(tokenizer, [.init(token: data.placeholderToken)])
     var sentences = try data.learnableProperty.templates.map { try prompter($0) }
     templateCount = sentences.count
@@ -40,6 +40,6 @@ struct TrainingPrompts {
     category = try CategoryToken(data.superCategoryToken, tokenizer)
   }
 
-  /// The index of a picture's sentence: its caption, or where it has none the template.
-  func sentence(picture: Int, template: Int) -> Int { captions[picture] ?? template }
+  /// The index of an image's sentence: its caption, or where it has none the template.
+  func sentence(image: Int, template: Int) -> Int { captions[image] ?? template }
 }

@@ -1,17 +1,17 @@
 import Torch
 
-/// Which picture, prompt, timestep and noise each global sample number gets: a pure function of the
+/// Which image, prompt, timestep and noise each global sample number gets: a pure function of the
 /// run's seed.
 struct TrainingSamples {
   let keys: RandomKeys
-  let pictureCount: Int
+  let imageCount: Int
   let repeats: Int
   let templateCount: Int
   let timestepCount: Int
   let latentShape: [Int]
 
   struct Sample {
-    let picture: Int
+    let image: Int
     let flipped: Bool
     let template: Int
     let timestep: Int
@@ -26,7 +26,7 @@ struct TrainingSamples {
       try keys.source(purpose, step: step, index: number)
     }
     return Sample(
-      picture: try picture(number),
+      image: try image(number),
       flipped: try source(.flip).uniform([1]).item() < 0.5,
       template: try source(.template).integers(in: 0..<templateCount, [1]).integers()[0],
       timestep: try source(.timestep).integers(in: 0..<timestepCount, [1]).integers()[0],
@@ -34,10 +34,10 @@ struct TrainingSamples {
       noise: try source(.noise).normal(latentShape))
   }
 
-  /// The list of pictures × repeats is shuffled anew each pass and sampled without replacement.
-  private func picture(_ number: Int) throws -> Int {
-    let length = pictureCount * repeats
+  /// The list of images × repeats is shuffled anew each pass and sampled without replacement.
+  private func image(_ number: Int) throws -> Int {
+    let length = imageCount * repeats
     let order = try keys.source(.order, index: number / length).permutation(length)
-    return try order.selected(0, number % length).integers()[0] % pictureCount
+    return try order.selected(0, number % length).integers()[0] % imageCount
   }
 }

@@ -8,7 +8,7 @@ import Diffusion
 ///     config.yaml                          the resolved configuration
 ///     events.jsonl                         the log (`RunLog`)
 ///     tensorboard/                         event files (`TensorBoardWriter`)
-///     samples/                             pictures drawn while training
+///     samples/                             validation images
 ///     checkpoints/step-000250.safetensors  what a resume continues from
 ///     concept.safetensors                  the result
 ///

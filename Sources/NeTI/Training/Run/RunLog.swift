@@ -12,7 +12,7 @@ public struct RunEvent: Codable, Sendable, Equatable {
     case step
     /// A checkpoint was written.
     case checkpoint
-    /// Validation pictures were drawn.
+    /// Validation images were generated.
     case sample
     /// Training ended or was stopped.
     case stop

@@ -1,7 +1,7 @@
 import Files
 public import Foundation
 
-/// Writes scalars and pictures to an event file that TensorBoard reads.
+/// Writes scalars and images to an event file that TensorBoard reads.
 ///
 /// A resumed run gets a new file beside the old ones, which begins with a note that hides what the
 /// interrupted run wrote from the resumed step on. Formats: tensorflow's `event.proto` and
@@ -36,7 +36,7 @@ public final class TensorBoardWriter {
     }
   }
 
-  /// A picture at a step: the bytes of a PNG (or JPEG) of RGB colours, and its size in pixels.
+  /// An image at a step: the bytes of a PNG (or JPEG) of RGB colours, and its size in pixels.
   public func image(_ tag: String, encoded: Data, width: Int, height: Int, step: Int) throws {
     var image = ProtobufMessage()
     image.add(1, int: height)

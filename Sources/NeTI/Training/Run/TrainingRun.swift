@@ -26,7 +26,7 @@ public final class TrainingRun {
   ///   - examples: prepared to `configuration.data.resolution`, or the model's own size.
   ///   - processes: those that share the run, of which this one is the first; the others call
   ///     `Trainer.assist`, and have no folder.
-  /// - Throws: also when a run is resumed with other pictures, captions or masks than it began with.
+  /// - Throws: also when a run is resumed with other images, captions or masks than it began with.
   public init(
     folder url: URL, configuration: RunConfiguration, model: StableDiffusion, examples: [TrainingExample],
     resume: Bool, processes: any TrainingProcesses = SingleProcess()
@@ -58,7 +58,7 @@ public final class TrainingRun {
       earlier != fingerprint
     else { return }
     throw NeTIError(
-      "the pictures, captions or masks are not those that the run in \(folder.url.path) began with: "
+      "the images, captions or masks are not those that the run in \(folder.url.path) began with: "
         + "put them back, or begin a new run in another `output`")
   }
 
@@ -93,23 +93,23 @@ public final class TrainingRun {
       try board.scalar("lr", s.learningRate, step: s.step)
     case .checkpoint(let step, let file):
       try log.append(RunEvent(.checkpoint, step: step, files: [file.lastPathComponent]))
-    case .samples(let step, let pictures):
+    case .samples(let step, let images):
       var files: [String] = []
-      for (i, p) in pictures.enumerated() {
+      for (i, p) in images.enumerated() {
         let data = Data(
-          try p.picture.png(text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))]))
+          try p.image.png(text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))]))
         let name = "step-\(step)-\(i)-seed-\(p.seed).png"
         try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
         try board.image(
-          "samples/\(i)", encoded: data, width: p.picture.width, height: p.picture.height, step: step)
+          "samples/\(i)", encoded: data, width: p.image.width, height: p.image.height, step: step)
         files.append(name)
       }
       try log.append(RunEvent(.sample, step: step, files: files))
     }
   }
 
-  /// The validation pictures of the concept as it is now.
-  private func validate(_ concept: Concept) throws -> [(prompt: String, seed: UInt64, picture: Picture)] {
+  /// The validation images of the concept as it is now.
+  private func validate(_ concept: Concept) throws -> [(prompt: String, seed: UInt64, image: Image)] {
     let eval = configuration.eval
     var request = ConceptGenerator.Request(prompts: eval.validationPrompts)
     request.seeds = eval.seeds.map { UInt64($0) }

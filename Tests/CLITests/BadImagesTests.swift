@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("Pictures and settings that cannot be read get one clear line:", .serialized)
-struct BadPicturesTests {
-  @Test("a folder that is missing, is a file, or holds no picture")
+@Suite("Images and settings that cannot be read get one clear line:", .serialized)
+struct BadImagesTests {
+  @Test("a folder that is missing, is a file, or holds no image")
   func folders() throws {
     let place = try Workplace()
     try place.expectFailure(Workplace.train(images: "nowhere"), ["nowhere", "no such folder"])
@@ -19,13 +19,13 @@ struct BadPicturesTests {
   @Test("a folder without permission", .enabled(if: Surroundings.obeyingPermissions != nil))
   func permission() throws {
     let place = try Workplace()
-    let folder = try place.pictures()
+    let folder = try place.images()
     try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: folder.path)
     defer { try? FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder.path) }
     let setup = Surroundings.obeyingPermissions ?? ""
     let result = try CommandLineTool.run(Workplace.train(), in: place.folder, setup: setup)
     #expect(result.code == 1 && Workplace.failure(in: result.error).contains("ermission"))
-    #expect(Workplace.failure(in: result.error).contains("pictures"))
+    #expect(Workplace.failure(in: result.error).contains("images"))
   }
 
   /// A PNG that says it has 40,000 × 25,000 pixels.
@@ -45,27 +45,27 @@ struct BadPicturesTests {
       + chunk("IDAT", Data([0x78, 0x9C, 0x03, 0x00, 0x00, 0x00, 0x00, 0x01])) + chunk("IEND", Data())
   }()
 
-  @Test("a picture of a thousand million pixels; beside a good one it is left out with a warning")
+  @Test("an image of a thousand million pixels; beside a good one it is left out with a warning")
   func huge() throws {
     let place = try Workplace()
-    try place.file(Self.billion, "pictures/huge.png")
+    try place.file(Self.billion, "images/huge.png")
     try place.expectFailure(Workplace.train(), ["huge.png", "40000×25000", "megapixels"])
-    try place.pictures()
+    try place.images()
     let result = try place.run(Workplace.train())
     #expect(result.code == 0, "\(result.error)")
     #expect(result.error.contains("warning: ") && result.error.contains("huge.png"))
-    #expect(result.error.contains("from 1 picture at"))
+    #expect(result.error.contains("from 1 image at"))
   }
 
-  @Test("pictures that are broken or are none are left out, each with a warning")
+  @Test("images that are broken or are none are left out, each with a warning")
   func broken() throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     let whole = try Data(contentsOf: Fixtures.examples.appending(path: "spotty/2.jpg"))
-    try place.file(whole.prefix(300), "pictures/cut.jpg")
-    try place.file(Data([0xFF, 0xD8, 0xFF, 0xE0]) + Data(count: 50), "pictures/zeros.jpg")
-    try place.file("RIFF", "pictures/short.webp")
-    try place.file("", "pictures/empty.png")
+    try place.file(whole.prefix(300), "images/cut.jpg")
+    try place.file(Data([0xFF, 0xD8, 0xFF, 0xE0]) + Data(count: 50), "images/zeros.jpg")
+    try place.file("RIFF", "images/short.webp")
+    try place.file("", "images/empty.png")
     let result = try place.run(Workplace.train())
     #expect(result.code == 0, "\(result.error)")
     for name in ["cut.jpg", "zeros.jpg", "short.webp", "empty.png"] {
@@ -79,7 +79,7 @@ struct BadPicturesTests {
 
   private func expectYAML(_ text: String, _ words: [String]) throws {
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.file(text, "train.yaml")
     try place.expectFailure(["train", "--config_path", "train.yaml", "--output", "run"], words)
   }
@@ -89,7 +89,7 @@ struct BadPicturesTests {
     try expectYAML(
       "optim:\n  max_train_step: 3\n", ["train.yaml, line 2", "did you mean optim.max_train_steps?"])
     let place = try Workplace()
-    try place.pictures()
+    try place.images()
     try place.expectFailure(
       Workplace.train(["--optim.learning_rte", "1"]),
       ["optim.learning_rte", "did you mean optim.learning_rate?"])

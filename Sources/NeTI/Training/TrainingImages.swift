@@ -4,13 +4,13 @@ public import Imaging
 
 import Diffusion
 
-/// The pictures of a concept, prepared as training takes them, with their captions and masks.
+/// The images of a concept, prepared as training takes them, with their captions and masks.
 ///
 /// RGB with transparency on white, turned as their EXIF says; centre-cropped to a square, or squashed
 /// as the authors' code does; resized bicubically, as Pillow does it. A caption is the `.txt` file
-/// beside a picture; a mask is the picture of the same name in another folder, cropped and resized with
-/// its picture.
-public struct TrainingPictures: Sendable {
+/// beside an image; a mask is the image of the same name in another folder, cropped and resized with
+/// its image.
+public struct TrainingImages: Sendable {
   /// Beyond this many the run would not see each of them often enough to matter.
   public static let maximumCount = 1000
   /// A caption is a sentence.
@@ -20,13 +20,13 @@ public struct TrainingPictures: Sendable {
   /// Files that were left out, one line each.
   public let warnings: [String]
 
-  public var pictures: [Picture] { examples.map(\.picture) }
+  public var images: [Image] { examples.map(\.image) }
 
-  /// The pictures, captions and masks that `data` names, at `side` pixels.
+  /// The images, captions and masks that `data` names, at `side` pixels.
   ///
-  /// - Throws: when a folder cannot be read or holds no picture; for a caption without the concept in
-  ///   it; for a mask of another size than its picture, without a picture, or black.
-  public init(_ data: RunConfiguration.Pictures, side: Int) throws {
+  /// - Throws: when a folder cannot be read or holds no image; for a caption without the concept in
+  ///   it; for a mask of another size than its image, without an image, or black.
+  public init(_ data: RunConfiguration.Images, side: Int) throws {
     try self.init(
       folder: URL(filePath: data.trainDataDir, directoryHint: .isDirectory), side: side,
       crop: data.centerCrop,
@@ -42,31 +42,31 @@ public struct TrainingPictures: Sendable {
   /// - Throws: as above.
   public init(folder: URL, side: Int, crop: Bool, captionsFor token: String? = nil, masks: URL? = nil) throws
   {
-    let list = try PictureFolder.list(folder)
-    guard list.pictures.count <= Self.maximumCount else {
+    let list = try ImageFolder.list(folder)
+    guard list.images.count <= Self.maximumCount else {
       throw NeTIError(
-        "\(folder.lastPathComponent) holds \(list.pictures.count) pictures, more than \(Self.maximumCount); 3 to 6 are usual"
+        "\(folder.lastPathComponent) holds \(list.images.count) images, more than \(Self.maximumCount); 3 to 6 are usual"
       )
     }
     var warnings = list.warnings
-    let masks = try masks.map { try MaskFolder($0, pictures: folder, list.pictures) }
+    let masks = try masks.map { try MaskFolder($0, images: folder, list.images) }
     warnings += masks?.warnings ?? []
     var examples: [TrainingExample] = []
-    for url in list.pictures {
-      let picture: Picture
-      do { picture = try Picture.load(url) } catch let e as ImagingError {
+    for url in list.images {
+      let image: Image
+      do { image = try Image.load(url) } catch let e as ImagingError {
         warnings.append("left out: \(e.message)")
         continue
       }
       examples.append(
         TrainingExample(
-          name: url.lastPathComponent, try Self.prepare(picture, side: side, crop: crop),
+          name: url.lastPathComponent, try Self.prepare(image, side: side, crop: crop),
           caption: try token.flatMap { try Self.caption(beside: url, token: $0) },
-          mask: try masks?.mask(of: url, picture).map { mask, file in
+          mask: try masks?.mask(of: url, image).map { mask, file in
             let prepared = try Self.prepare(mask, side: side, crop: crop)
             guard prepared.pixels.contains(where: { $0 > 0 }) else {
               throw NeTIError(
-                "the mask \(file.lastPathComponent) is black in all of the picture, so that nothing would be learned from it"
+                "the mask \(file.lastPathComponent) is black in all of the image, so that nothing would be learned from it"
               )
             }
             return prepared
@@ -75,7 +75,7 @@ public struct TrainingPictures: Sendable {
     guard !examples.isEmpty else {
       throw NeTIError(
         ([
-          "\(folder.lastPathComponent) holds no picture that can be read; put 3 to 6 JPEG, PNG or WebP files there"
+          "\(folder.lastPathComponent) holds no image that can be read; put 3 to 6 JPEG, PNG or WebP files there"
         ]
           + warnings).joined(separator: "; "))
     }
@@ -83,24 +83,24 @@ public struct TrainingPictures: Sendable {
     self.warnings = warnings
   }
 
-  /// What there is, in a few words: “5 pictures (3 with a caption)”.
+  /// What there is, in a few words: “5 images (3 with a caption)”.
   public var summary: String {
     let captions = examples.count { $0.caption != nil }
     let masks = examples.count { $0.mask != nil }
     let more =
       (captions > 0 ? ["\(captions) with a caption"] : []) + (masks > 0 ? ["\(masks) with a mask"] : [])
-    return "\(examples.count) picture\(examples.count == 1 ? "" : "s")"
+    return "\(examples.count) image\(examples.count == 1 ? "" : "s")"
       + (more.isEmpty ? "" : " (\(more.joined(separator: ", ")))")
   }
 
-  /// One picture at the training size.
-  public static func prepare(_ picture: Picture, side: Int, crop: Bool) throws -> Picture {
-    try (crop ? picture.centreSquare() : picture).resized(width: side, height: side)
+  /// One image at the training size.
+  public static func prepare(_ image: Image, side: Int, crop: Bool) throws -> Image {
+    try (crop ? image.centreSquare() : image).resized(width: side, height: side)
   }
 
-  /// The text beside a picture with its white space evened out; nil where there is none.
-  private static func caption(beside picture: URL, token: String) throws -> String? {
-    let url = picture.deletingPathExtension().appendingPathExtension("txt")
+  /// The text beside an image with its white space evened out; nil where there is none.
+  private static func caption(beside image: URL, token: String) throws -> String? {
+    let url = image.deletingPathExtension().appendingPathExtension("txt")
     guard FileManager.default.fileExists(atPath: url.path) else { return nil }
     guard let text = String(data: try readFile(url, limit: maximumCaptionBytes), encoding: .utf8) else {
       throw NeTIError("\(url.path) is not UTF-8 text, as a caption is")
@@ -116,28 +116,28 @@ public struct TrainingPictures: Sendable {
   }
 }
 
-/// A folder of masks, by the names of the pictures that they belong to.
+/// A folder of masks, by the names of the images that they belong to.
 private struct MaskFolder {
   private let files: [String: URL]
   let warnings: [String]
 
-  /// Throws when the folder cannot be read, or holds a mask that belongs to no picture or two for one.
-  init(_ folder: URL, pictures: URL, _ list: [URL]) throws {
-    guard folder.standardizedFileURL.path != pictures.standardizedFileURL.path else {
-      throw NeTIError("\(folder.path) is the folder of the pictures; put the masks into one of their own")
+  /// Throws when the folder cannot be read, or holds a mask that belongs to no image or two for one.
+  init(_ folder: URL, images: URL, _ list: [URL]) throws {
+    guard folder.standardizedFileURL.path != images.standardizedFileURL.path else {
+      throw NeTIError("\(folder.path) is the folder of the images; put the masks into one of their own")
     }
-    let masks = try PictureFolder.list(folder)
+    let masks = try ImageFolder.list(folder)
     var files: [String: URL] = [:]
     let stems = Set(list.map(Self.stem))
-    for url in masks.pictures {
+    for url in masks.images {
       guard stems.contains(Self.stem(url)) else {
         throw NeTIError(
-          "the mask \(url.path) belongs to no picture: there is no \(Self.stem(url)).jpg, .png or .webp in \(pictures.lastPathComponent)"
+          "the mask \(url.path) belongs to no image: there is no \(Self.stem(url)).jpg, .png or .webp in \(images.lastPathComponent)"
         )
       }
       if let other = files.updateValue(url, forKey: Self.stem(url)) {
         throw NeTIError(
-          "\(other.lastPathComponent) and \(url.lastPathComponent) in \(folder.path) are masks for the same picture; remove one"
+          "\(other.lastPathComponent) and \(url.lastPathComponent) in \(folder.path) are masks for the same image; remove one"
         )
       }
     }
@@ -145,14 +145,14 @@ private struct MaskFolder {
     warnings = masks.warnings
   }
 
-  /// The mask for the picture in a file; nil when it has none. Throws when their sizes differ.
-  func mask(of url: URL, _ picture: Picture) throws -> (Picture, URL)? {
+  /// The mask for the image in a file; nil when it has none. Throws when their sizes differ.
+  func mask(of url: URL, _ image: Image) throws -> (Image, URL)? {
     guard let file = files[Self.stem(url)] else { return nil }
-    let mask = try Picture.load(file)
-    guard mask.width == picture.width, mask.height == picture.height else {
+    let mask = try Image.load(file)
+    guard mask.width == image.width, mask.height == image.height else {
       throw NeTIError(
-        "the mask \(file.path) is \(mask.width)×\(mask.height), and its picture \(url.lastPathComponent) "
-          + "\(picture.width)×\(picture.height); make them the same size")
+        "the mask \(file.path) is \(mask.width)×\(mask.height), and its image \(url.lastPathComponent) "
+          + "\(image.width)×\(image.height); make them the same size")
     }
     return (mask, file)
   }

@@ -2,8 +2,8 @@ import Files
 public import Foundation
 
 /// What is accepted from files that anybody may have made.
-public enum PictureLimits {
-  /// Bytes of a picture file.
+public enum ImageLimits {
+  /// Bytes of an image file.
   public static let fileBytes = 256 << 20
   /// Width × height. A header that claims more is refused before anything is allocated.
   public static let pixels = 100_000_000
@@ -11,27 +11,27 @@ public enum PictureLimits {
   public static let side = 65_535
 }
 
-/// A picture in memory: 8-bit RGB, row by row from the top, no padding.
-public struct Picture: Sendable, Equatable {
+/// An image in memory: 8-bit RGB, row by row from the top, no padding.
+public struct Image: Sendable, Equatable {
   public let width: Int
   public let height: Int
   /// `width · height · 3` values: red, green, blue of each pixel.
   public internal(set) var pixels: [UInt8]
 
-  /// A picture from its values. Throws when their number is not `width · height · 3`, or the size is out of
-  /// bounds (`PictureLimits`).
+  /// An image from its values. Throws when their number is not `width · height · 3`, or the size is out of
+  /// bounds (`ImageLimits`).
   public init(width: Int, height: Int, pixels: [UInt8]) throws {
-    let count = try Picture.byteCount(width: width, height: height, name: "picture")
+    let count = try Image.byteCount(width: width, height: height, name: "image")
     guard pixels.count == count else {
       throw ImagingError(
-        "picture: \(width)×\(height) RGB needs \(count) values, not \(pixels.count)")
+        "image: \(width)×\(height) RGB needs \(count) values, not \(pixels.count)")
     }
     self.init(unchecked: width, height, pixels)
   }
 
-  /// A picture of one colour. Throws when the size is out of bounds.
+  /// An image of one colour. Throws when the size is out of bounds.
   public init(width: Int, height: Int, colour: Colour) throws {
-    let count = try Picture.byteCount(width: width, height: height, name: "picture")
+    let count = try Image.byteCount(width: width, height: height, name: "image")
     self.init(unchecked: width, height, [UInt8](repeating: colour.red, count: count))
     if colour.red != colour.green || colour.green != colour.blue {
       fill(x: 0, y: 0, width: width, height: height, colour)
@@ -45,23 +45,23 @@ public struct Picture: Sendable, Equatable {
     self.pixels = pixels
   }
 
-  /// Bytes of an RGB picture of this size; throws when the size is out of bounds.
+  /// Bytes of an RGB image of this size; throws when the size is out of bounds.
   static func byteCount(width: Int, height: Int, name: String) throws -> Int {
     guard width > 0, height > 0 else {
-      throw ImagingError("\(name): a picture of \(width)×\(height) pixels has nothing in it; replace it")
+      throw ImagingError("\(name): an image of \(width)×\(height) pixels has nothing in it; replace it")
     }
     let (area, overflow) = width.multipliedReportingOverflow(by: height)
-    guard !overflow, area <= PictureLimits.pixels, max(width, height) <= PictureLimits.side else {
+    guard !overflow, area <= ImageLimits.pixels, max(width, height) <= ImageLimits.side else {
       throw ImagingError(
         """
-        \(name): \(width)×\(height) pixels are more than the \(PictureLimits.pixels / 1_000_000) megapixels \
-        (\(PictureLimits.side) a side) accepted here; make the picture smaller
+        \(name): \(width)×\(height) pixels are more than the \(ImageLimits.pixels / 1_000_000) megapixels \
+        (\(ImageLimits.side) a side) accepted here; make the image smaller
         """)
     }
     return area * 3
   }
 
-  /// The red, green and blue of one pixel; `nil` outside the picture.
+  /// The red, green and blue of one pixel; `nil` outside the image.
   public subscript(x: Int, y: Int) -> Colour? {
     guard x >= 0, y >= 0, x < width, y < height else { return nil }
     let i = (y * width + x) * 3
@@ -83,11 +83,11 @@ public struct Colour: Sendable, Equatable {
 
 // MARK: - Reading
 
-extension Picture {
+extension Image {
   /// The file formats that are read, told apart by their first bytes.
   enum Format { case jpeg, png, webp }
 
-  /// Bytes from a file's start that `isPicture` needs.
+  /// Bytes from a file's start that `isImage` needs.
   public static let signatureBytes = 12
 
   static func format(_ head: some Collection<UInt8>) -> Format? {
@@ -98,46 +98,46 @@ extension Picture {
     return nil
   }
 
-  /// Whether a file that starts with these bytes says that it is a JPEG, PNG or WebP picture.
-  public static func isPicture(_ head: some Collection<UInt8>) -> Bool { format(head) != nil }
+  /// Whether a file that starts with these bytes says that it is a JPEG, PNG or WebP image.
+  public static func isImage(_ head: some Collection<UInt8>) -> Bool { format(head) != nil }
 
-  /// Whether the file says that it is a JPEG, PNG or WebP picture; false when it cannot be read.
-  public static func isPicture(_ url: URL) -> Bool {
+  /// Whether the file says that it is a JPEG, PNG or WebP image; false when it cannot be read.
+  public static func isImage(_ url: URL) -> Bool {
     guard (try? regularFileSize(url)) != nil, let file = try? FileHandle(forReadingFrom: url) else {
       return false
     }
     defer { try? file.close() }
     guard let head = try? file.read(upToCount: signatureBytes) else { return false }
-    return isPicture(head)
+    return isImage(head)
   }
 
-  /// Reads a JPEG, PNG or WebP picture of any colour type and bit depth as 8-bit RGB, as Pillow's
+  /// Reads a JPEG, PNG or WebP image of any colour type and bit depth as 8-bit RGB, as Pillow's
   /// `convert("RGB")` does; alpha is composited on white, 16-bit values keep their high byte, and the EXIF
   /// orientation is applied. Colour profiles and gamma are ignored, as Pillow ignores them.
   ///
-  /// - Parameter name: what errors call the picture.
-  /// - Throws: `ImagingError` when it is no picture, damaged, cut short, animated, or beyond `PictureLimits`.
-  public static func decode(_ bytes: [UInt8], name: String) throws -> Picture {
-    guard bytes.count <= PictureLimits.fileBytes else { throw tooLarge(bytes.count, name) }
+  /// - Parameter name: what errors call the image.
+  /// - Throws: `ImagingError` when it is no image, damaged, cut short, animated, or beyond `ImageLimits`.
+  public static func decode(_ bytes: [UInt8], name: String) throws -> Image {
+    guard bytes.count <= ImageLimits.fileBytes else { throw tooLarge(bytes.count, name) }
     switch format(bytes) {
     case .jpeg: return try decodeJPEG(bytes, name)
     case .png: return try decodePNG(bytes, name)
     case .webp: return try decodeWebP(bytes, name)
     case nil:
-      throw ImagingError("\(name): not a JPEG, PNG or WebP picture; convert it to one of these or remove it")
+      throw ImagingError("\(name): not a JPEG, PNG or WebP image; convert it to one of these or remove it")
     }
   }
 
   /// As `decode(_:name:)` of the bytes.
-  public static func decode(_ data: Data, name: String) throws -> Picture {
-    guard data.count <= PictureLimits.fileBytes else { throw tooLarge(data.count, name) }
+  public static func decode(_ data: Data, name: String) throws -> Image {
+    guard data.count <= ImageLimits.fileBytes else { throw tooLarge(data.count, name) }
     return try decode([UInt8](data), name: name)
   }
 
-  /// Reads a picture file (see `decode(_:name:)`). Errors name it by its path.
-  public static func load(_ url: URL) throws -> Picture {
+  /// Reads an image file (see `decode(_:name:)`). Errors name it by its path.
+  public static func load(_ url: URL) throws -> Image {
     let data: Data
-    do { data = try readFile(url, limit: PictureLimits.fileBytes) } catch let error as FileError {
+    do { data = try readFile(url, limit: ImageLimits.fileBytes) } catch let error as FileError {
       throw ImagingError(error.message)
     }
     return try decode(data, name: url.path)
@@ -146,13 +146,13 @@ extension Picture {
   private static func tooLarge(_ bytes: Int, _ name: String) -> ImagingError {
     ImagingError(
       """
-      \(name): \(bytes >> 20) MB are more than the \(PictureLimits.fileBytes >> 20) MB accepted for a picture; \
+      \(name): \(bytes >> 20) MB are more than the \(ImageLimits.fileBytes >> 20) MB accepted for an image; \
       make it smaller
       """)
   }
 
   /// RGB from RGBA whose colours are not multiplied by alpha: what shows on white, rounded to nearest.
-  static func onWhite(rgba: [UInt8], width: Int, height: Int) -> Picture {
+  static func onWhite(rgba: [UInt8], width: Int, height: Int) -> Image {
     var rgb = [UInt8](repeating: 255, count: width * height * 3)
     for i in 0..<width * height {
       let alpha = Int(rgba[4 * i + 3])
@@ -160,6 +160,6 @@ extension Picture {
         rgb[3 * i + c] = UInt8((Int(rgba[4 * i + c]) * alpha + 255 * (255 - alpha) + 127) / 255)
       }
     }
-    return Picture(unchecked: width, height, rgb)
+    return Image(unchecked: width, height, rgb)
   }
 }

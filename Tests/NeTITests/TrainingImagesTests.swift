@@ -6,11 +6,11 @@ import TestSupport
 import Testing
 import Torch
 
-@Suite("Training pictures")
-struct TrainingPicturesTests {
-  /// A picture whose left half has one colour and whose right half another.
+@Suite("Training images")
+struct TrainingImagesTests {
+  /// An image whose left half has one colour and whose right half another.
   private static func halves(_ left: Colour, _ right: Colour, width: Int = 40, height: Int = 32) throws
-    -> Picture
+    -> Image
   {
     var pixels: [UInt8] = []
     for _ in 0..<height {
@@ -19,39 +19,39 @@ struct TrainingPicturesTests {
         pixels += [c.red, c.green, c.blue]
       }
     }
-    return try Picture(width: width, height: height, pixels: pixels)
+    return try Image(width: width, height: height, pixels: pixels)
   }
 
   private static let white = Colour(255, 255, 255)
   private static let black = Colour(0, 0, 0)
 
-  /// Folders with pictures 1.png and 2.png, and masks.
+  /// Folders with images 1.png and 2.png, and masks.
   private struct Files {
     let folder: Scratch
-    let pictures: URL
+    let images: URL
     let masks: URL
 
     init() throws {
       folder = try Scratch()
-      pictures = folder.file("pictures")
+      images = folder.file("images")
       masks = folder.file("masks")
-      for url in [pictures, masks] {
+      for url in [images, masks] {
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
       }
       for name in ["1.png", "2.png"] {
-        try write(try halves(Colour(200, 30, 30), Colour(30, 30, 200)), to: pictures.appending(path: name))
+        try write(try halves(Colour(200, 30, 30), Colour(30, 30, 200)), to: images.appending(path: name))
       }
     }
 
-    func write(_ picture: Picture, to url: URL) throws { try Data(picture.png()).write(to: url) }
+    func write(_ image: Image, to url: URL) throws { try Data(image.png()).write(to: url) }
     func caption(_ name: String, _ text: String) throws {
-      try Data(text.utf8).write(to: pictures.appending(path: name))
+      try Data(text.utf8).write(to: images.appending(path: name))
     }
     func load(captions: Bool = true, masks useMasks: Bool = false, crop: Bool = true) throws
-      -> TrainingPictures
+      -> TrainingImages
     {
-      try TrainingPictures(
-        folder: pictures, side: 16, crop: crop, captionsFor: captions ? "<toy>" : nil,
+      try TrainingImages(
+        folder: images, side: 16, crop: crop, captionsFor: captions ? "<toy>" : nil,
         masks: useMasks ? masks : nil)
     }
   }
@@ -62,7 +62,7 @@ struct TrainingPicturesTests {
     try files.caption("1.txt", "\u{FEFF}a photo of {}\n  on a   table\n")
     let one = try files.load()
     #expect(one.examples.map(\.caption) == ["a photo of {} on a table", nil])
-    #expect(one.summary == "2 pictures (1 with a caption)")
+    #expect(one.summary == "2 images (1 with a caption)")
     try files.caption("2.txt", "<toy> in the snow")
     #expect(try files.load().examples[1].caption == "<toy> in the snow")
     #expect(try files.load(captions: false).examples.allSatisfy { $0.caption == nil })
@@ -71,7 +71,7 @@ struct TrainingPicturesTests {
       let e = #expect(throws: NeTIError.self) { try files.load() }
       #expect(e?.message.contains("2.txt") == true && e?.message.contains("<toy>") == true)
     }
-    try Data([0xFF, 0xFE, 0x00]).write(to: files.pictures.appending(path: "2.txt"))
+    try Data([0xFF, 0xFE, 0x00]).write(to: files.images.appending(path: "2.txt"))
     #expect(throws: NeTIError.self) { try files.load() }
     try files.caption("2.txt", String(repeating: "x", count: 20_000))
     #expect(throws: FileError.self) { try files.load() }
@@ -84,18 +84,18 @@ struct TrainingPicturesTests {
     let loaded = try files.load(masks: true)
     #expect(loaded.examples[0].mask == nil)
     let mask = try #require(loaded.examples[1].mask)
-    let picture = loaded.examples[1].picture
+    let image = loaded.examples[1].image
     #expect(mask.width == 16 && mask.height == 16)
     #expect(mask[0, 0] == Self.white && mask[15, 15] == Self.black)
-    // The edge of the mask lies where the picture's does.
-    for x in 0..<16 { #expect(((picture[x, 8]?.red ?? 0) > 115) == ((mask[x, 8]?.red ?? 0) > 127), "\(x)") }
+    // The edge of the mask lies where the image's does.
+    for x in 0..<16 { #expect(((image[x, 8]?.red ?? 0) > 115) == ((mask[x, 8]?.red ?? 0) > 127), "\(x)") }
   }
 
-  @Test("refuse masks of another size, without a picture, two for one, and black ones")
+  @Test("refuse masks of another size, without an image, two for one, and black ones")
   func wrongMasks() throws {
     let files = try Files()
-    func error(_ pairs: [(Picture, String)], crop: Bool = true) throws -> String {
-      for (picture, name) in pairs { try files.write(picture, to: files.masks.appending(path: name)) }
+    func error(_ pairs: [(Image, String)], crop: Bool = true) throws -> String {
+      for (image, name) in pairs { try files.write(image, to: files.masks.appending(path: name)) }
       defer {
         for (_, name) in pairs { try? FileManager.default.removeItem(at: files.masks.appending(path: name)) }
       }
@@ -104,16 +104,16 @@ struct TrainingPicturesTests {
     }
     let good = try Self.halves(Self.white, Self.black)
     #expect(try error([(Self.halves(Self.white, Self.black, width: 32), "1.png")]).contains("32×32"))
-    #expect(try error([(good, "3.png")]).contains("belongs to no picture"))
-    #expect(try error([(good, "1.png"), (good, "1.jpg")]).contains("same picture"))
+    #expect(try error([(good, "3.png")]).contains("belongs to no image"))
+    #expect(try error([(good, "1.png"), (good, "1.jpg")]).contains("same image"))
     #expect(try error([(Self.halves(Self.black, Self.black), "1.png")]).contains("black"))
     // White only where the crop cuts it off.
     var edge = [UInt8](repeating: 0, count: 40 * 32 * 3)
     for y in 0..<32 { for c in 0..<3 { edge[y * 40 * 3 + c] = 255 } }
-    #expect(try error([(Picture(width: 40, height: 32, pixels: edge), "1.png")]).contains("black"))
+    #expect(try error([(Image(width: 40, height: 32, pixels: edge), "1.png")]).contains("black"))
     #expect(throws: ImagingError.self) { try files.load(masks: true) }
     #expect(throws: NeTIError.self) {
-      try TrainingPictures(folder: files.pictures, side: 16, crop: true, masks: files.pictures)
+      try TrainingImages(folder: files.images, side: 16, crop: true, masks: files.images)
     }
   }
 }
@@ -145,18 +145,18 @@ struct WeightedLossTests {
     #expect(abs(even - plain) / plain < 1e-5)
   }
 
-  @Test("weighs a latent position by the mask's mean over its pixels, mirrored with the picture")
+  @Test("weighs a latent position by the mask's mean over its pixels, mirrored with the image")
   func weights() throws {
     // 4×2 pixels to 2×1 positions: one position half white, the other black.
     let pixels: [UInt8] = [255, 0, 0, 0, 255, 0, 0, 0].flatMap { [$0, $0, $0] }
-    let mask = try Picture(width: 4, height: 2, pixels: pixels)
-    let other = try Picture(width: 4, height: 2, colour: Colour(9, 9, 9))
+    let mask = try Image(width: 4, height: 2, pixels: pixels)
+    let other = try Image(width: 4, height: 2, colour: Colour(9, 9, 9))
     let weights = try #require(
       try LossWeights(
         [TrainingExample(other, mask: mask), TrainingExample(other)], height: 1, width: 2, device: .cpu))
-    #expect(try weights.weights(picture: 0, flipped: false).floats() == [0.5, 0])
-    #expect(try weights.weights(picture: 0, flipped: true).floats() == [0, 0.5])
-    #expect(try weights.weights(picture: 1, flipped: true).floats() == [1, 1])
+    #expect(try weights.weights(image: 0, flipped: false).floats() == [0.5, 0])
+    #expect(try weights.weights(image: 0, flipped: true).floats() == [0, 0.5])
+    #expect(try weights.weights(image: 1, flipped: true).floats() == [1, 1])
     #expect(try LossWeights([TrainingExample(other)], height: 1, width: 2, device: .cpu) == nil)
   }
 }

@@ -8,7 +8,7 @@ import Testing
 import Torch
 
 @Suite("A concept of the authors'")
-struct AuthorsPicturesTests {
+struct AuthorsImagesTests {
   /// What the fixture (Tests/Fixtures/sections/neti.py) drew, and the model that it drew with.
   private struct Golden: Decodable {
     let shapes: [String: [String: [Int]]]
@@ -59,8 +59,8 @@ struct AuthorsPicturesTests {
   }
 
   @Test(
-    "draws the picture that their formulas give over diffusers: 50 steps, sigma_min, truncated, from a seed")
-  func picture() throws {
+    "draws the image that their formulas give over diffusers: 50 steps, sigma_min, truncated, from a seed")
+  func image() throws {
     let golden = try JSONDecoder().decode(
       Golden.self, from: Data(contentsOf: Fixtures.url("neti/pictures.json")))
     let folder = FileManager.default.temporaryDirectory.appending(path: "neti-tests-\(UUID().uuidString)")

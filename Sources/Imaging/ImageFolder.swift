@@ -1,40 +1,40 @@
 import Files
 public import Foundation
 
-/// The pictures in a folder.
-public struct PictureFolder: Sendable {
+/// The images in a folder.
+public struct ImageFolder: Sendable {
   /// In natural order (2.jpg before 10.jpg), the same on every machine.
-  public let pictures: [URL]
+  public let images: [URL]
   /// One line for each file that is left out though a user may have meant it.
   public let warnings: [String]
 
-  /// Extensions that belong to pictures (captions, descriptions) and are left out without a word.
+  /// Extensions that belong to images (captions, descriptions) and are left out without a word.
   public static let companions: Set<String> = ["txt", "json"]
 
   /// Lists the JPEG, PNG and WebP files of a folder, told by their first bytes; folders in it are not searched.
-  /// Hidden files and companions are left out silently. Throws when the folder cannot be read or has no picture.
-  public static func list(_ folder: URL) throws -> PictureFolder {
+  /// Hidden files and companions are left out silently. Throws when the folder cannot be read or has no image.
+  public static func list(_ folder: URL) throws -> ImageFolder {
     let names: [String]
     do { names = try FileManager.default.contentsOfDirectory(atPath: folder.path) } catch {
       throw ImagingError(unreadable(folder))
     }
-    var pictures: [URL] = []
+    var images: [URL] = []
     var warnings: [String] = []
     for name in names.sorted(by: naturallyBefore) where !name.hasPrefix(".") {
       let url = folder.appending(path: name)
-      if Picture.isPicture(url) {
-        pictures.append(url)
+      if Image.isImage(url) {
+        images.append(url)
       } else if !companions.contains(url.pathExtension.lowercased()) {
         warnings.append("\(url.path): \(problem(url)); left out")
       }
     }
-    guard !pictures.isEmpty else {
+    guard !images.isEmpty else {
       let others =
         warnings.isEmpty ? "" : ", only \(warnings.count) other file\(warnings.count == 1 ? "" : "s")"
       throw ImagingError(
-        "\(folder.path): no JPEG, PNG or WebP picture in this folder\(others); put 3 to 6 there")
+        "\(folder.path): no JPEG, PNG or WebP image in this folder\(others); put 3 to 6 there")
     }
-    return PictureFolder(pictures: pictures, warnings: warnings)
+    return ImageFolder(images: images, warnings: warnings)
   }
 
   private static func unreadable(_ folder: URL) -> String {
@@ -44,13 +44,13 @@ public struct PictureFolder: Sendable {
     }
     return isFolder.boolValue
       ? "\(folder.path): the folder cannot be read; check its permissions"
-      : "\(folder.path): not a folder; give the folder that holds the pictures"
+      : "\(folder.path): not a folder; give the folder that holds the images"
   }
 
   private static func problem(_ url: URL) -> String {
     guard (try? regularFileSize(url)) != nil else { return "not a file" }
     return FileManager.default.isReadableFile(atPath: url.path)
-      ? "not a JPEG, PNG or WebP picture" : "no permission to read it"
+      ? "not a JPEG, PNG or WebP image" : "no permission to read it"
   }
 
   /// Runs of digits compare as numbers, letters without regard to case; ties by the bytes.
