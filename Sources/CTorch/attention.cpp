@@ -17,7 +17,7 @@ using at::Tensor;
 
 namespace {
 
-// Measured (Benchmarks/README.md, "Attention"), on the CPU and forward and backward together:
+// Measured (Benchmarks/trials.md), on the CPU and forward and backward together:
 //
 // - Without a mask our own kernel is the fastest or close to it at every length. Where it does not suit,
 //   libtorch's fused kernel is the faster one in fp32 at every length. In bf16 it has a slow backward pass, and

@@ -60,8 +60,8 @@ struct EndToEndTests {
       learned < word, "the concept's loss on the held-out image is \(learned), the word's \(word)")
   }
 
-  @Test("an image carries its recipe, and nothing of the machine")
-  func recipe() throws {
+  @Test("an image carries its metadata, and nothing of the machine")
+  func metadata() throws {
     let place = try Workplace()
     try place.concept()
     let file = place.path("concept.safetensors").path
