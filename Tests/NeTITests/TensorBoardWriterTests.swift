@@ -34,7 +34,7 @@ import Testing
 
   @Test func `scalars, images and the resume note have the bytes that torch writes`() throws {
     let folder = try Scratch()
-    let image = try Data(contentsOf: Fixtures.url("tensorboard_events/image.png"))
+    let image = try Data(contentsOf: Fixtures.url("tensorboard_events/picture.png"))
     let clock = { Date(timeIntervalSince1970: 1_700_000_000.5) }
     let writer = try TensorBoardWriter(folder: folder.folder, resumingAt: 3, now: clock)
     try writer.scalar("loss", 0.25, step: 3)
