@@ -49,12 +49,15 @@ final class StopOnSignal {
       }
       run.commands.requestStop()
       if run.ended.wait(timeout: .now() + StopOnSignal.patience) == .success { return }
-      do {
-        say(message(savedStep: try run.commands.saveLastStep()?.step))
-      } catch {
-        say("neti: stopped, and the last step could not be saved: \("\(error)".oneLine)")
+      run.commands.saveLastStep { saved in
+        switch saved {
+        case .success(let step): say(message(savedStep: step))
+        case .failure(let error):
+          say("neti: stopped, and the last step could not be saved: \("\(error)".oneLine)")
+        }
+        // Within, so that no checkpoint is cut short.
+        _exit(signal)
       }
-      _exit(signal)
     }
   }
 

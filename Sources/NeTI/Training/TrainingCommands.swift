@@ -24,10 +24,16 @@ public final class TrainingCommands: @unchecked Sendable {
   ///
   /// The trainer cannot complete another step meanwhile, so what is written is whole.
   @discardableResult
-  public func saveLastStep() throws -> (step: Int, file: URL)? {
-    try lock.withLock {
-      guard let last = lastStep else { return nil }
-      return (last.step, try last.write())
-    }
+  public func saveLastStep() throws -> (step: Int, file: URL)? { try lock.withLock { try writeLastStep() } }
+
+  /// Does the same for a process that ends: `body` gets the step that was written, and the trainer can begin
+  /// no other checkpoint before it returns.
+  public func saveLastStep(before body: (Result<Int?, any Error>) -> Void) {
+    lock.withLock { body(Result { try writeLastStep()?.step }) }
+  }
+
+  private func writeLastStep() throws -> (step: Int, file: URL)? {
+    guard let last = lastStep else { return nil }
+    return (last.step, try last.write())
   }
 }
