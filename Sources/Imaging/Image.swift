@@ -7,6 +7,9 @@ public enum ImageLimits {
   public static let fileBytes = 256 << 20
   /// Width × height. A header that claims more is refused before anything is allocated.
   public static let pixels = 100_000_000
+  /// Width × height of a JPEG that is decoded at half its size because it has more than `pixels`. It bounds the
+  /// memory of a progressive one, whose coefficients are all kept.
+  public static let scaledJPEGPixels = 220_000_000
   /// Longest side in pixels.
   public static let side = 65_535
 }

@@ -42,10 +42,13 @@ struct JPEGHeader {
 
 extension Image {
   /// JPEG by libjpeg-turbo: baseline and progressive, grey, RGB, YCbCr, CMYK and YCCK (inverted, as Adobe writes
-  /// them and Pillow assumes).
+  /// them and Pillow assumes). One beyond the limit of pixels, as phones with 108 and 200 megapixels make, is
+  /// decoded at half its size.
   static func decodeJPEG(_ bytes: [UInt8], _ name: String) throws -> Image {
     let header = try JPEGHeader(bytes, name: name)
-    let count = try byteCount(width: header.width, height: header.height, name: name)
+    let scale = scale(of: header)
+    let (width, height) = ((header.width + scale - 1) / scale, (header.height + scale - 1) / scale)
+    let count = try byteCount(width: width, height: height, name: name)
     // Huffman codes spend a bit or more on each block of 64 pixels; arithmetic ones may spend less.
     guard header.isArithmetic || header.width * header.height / 512 <= bytes.count else {
       throw ImagingError(
@@ -61,8 +64,8 @@ extension Image {
     let channels = fourColours ? 4 : 3
     var out = [UInt8](repeating: 0, count: count / 3 * channels)
     let status = tjDecompress2(
-      decoder, bytes, UInt(bytes.count), &out, Int32(header.width), Int32(header.width * channels),
-      Int32(header.height), Int32(fourColours ? TJPF_CMYK.rawValue : TJPF_RGB.rawValue),
+      decoder, bytes, UInt(bytes.count), &out, Int32(width), Int32(width * channels), Int32(height),
+      Int32(fourColours ? TJPF_CMYK.rawValue : TJPF_RGB.rawValue),
       TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS)
     if status != 0 {
       let message = tjGetErrorStr2(decoder).map { String(cString: $0) } ?? "unknown error"
@@ -77,8 +80,15 @@ extension Image {
       }
     }
     let image =
-      fourColours ? fromInvertedCMYK(out, header) : Image(unchecked: header.width, header.height, out)
+      fourColours ? fromInvertedCMYK(out, width, height) : Image(unchecked: width, height, out)
     return image.turned(header.orientation)
+  }
+
+  /// 2 when the image has more than the limit of pixels and half its size will do; else 1.
+  private static func scale(of header: JPEGHeader) -> Int {
+    let area = header.width * header.height
+    guard area <= ImageLimits.scaledJPEGPixels else { return 1 }
+    return area <= ImageLimits.pixels ? 1 : 2
   }
 
   /// How the warnings of libjpeg (`JWRN_…`) begin.
@@ -87,7 +97,7 @@ extension Image {
   ]
 
   /// Pillow's formula: with c, k the stored (inverted) values, k − (255 − c)·k / 255, rounded.
-  private static func fromInvertedCMYK(_ cmyk: [UInt8], _ header: JPEGHeader) -> Image {
+  private static func fromInvertedCMYK(_ cmyk: [UInt8], _ width: Int, _ height: Int) -> Image {
     var rgb = [UInt8](repeating: 0, count: cmyk.count / 4 * 3)
     for i in 0..<cmyk.count / 4 {
       let k = Int(cmyk[4 * i + 3])
@@ -95,6 +105,6 @@ extension Image {
         rgb[3 * i + c] = UInt8(k - ((255 - Int(cmyk[4 * i + c])) * k + 127) / 255)
       }
     }
-    return Image(unchecked: header.width, header.height, rgb)
+    return Image(unchecked: width, height, rgb)
   }
 }

@@ -63,3 +63,31 @@ import Testing
     for url in folder.images { #expect(try Image.load(url).width >= 64) }
   }
 }
+
+@Suite struct LargeJPEGTests {
+  /// A grey baseline JPEG: each block of 8×8 is two bits, “as the block before”.
+  private static func grey(_ width: Int, _ height: Int) -> [UInt8] {
+    func two(_ n: Int) -> [UInt8] { [UInt8(n >> 8), UInt8(n & 255)] }
+    var bytes: [UInt8] = [0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0] + [UInt8](repeating: 1, count: 64)
+    bytes += [0xFF, 0xC0, 0, 11, 8] + two(height) + two(width) + [1, 1, 0x11, 0]
+    for table: UInt8 in [0x00, 0x10] {
+      bytes += [0xFF, 0xC4, 0, 20, table, 1] + [UInt8](repeating: 0, count: 16)
+    }
+    bytes += [0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0]
+    let blocks = (width + 7) / 8 * ((height + 7) / 8)
+    return bytes + [UInt8](repeating: 0, count: (blocks * 2 + 7) / 8) + [0xFF, 0xD9]
+  }
+
+  @Test func moreThanTheLimitOfPixelsIsDecodedAtHalfTheSize() throws {
+    let image = try Image.decode(Self.grey(12_001, 9000), name: "phone.jpg")
+    #expect(image.width == 6001 && image.height == 4500)
+    #expect(image[6000, 4499] == Colour(128, 128, 128))
+    let whole = try Image.decode(Self.grey(641, 480), name: "small.jpg")
+    #expect(whole.width == 641 && whole.height == 480)
+  }
+
+  @Test func beyondWhatIsScaledIsRefused() {
+    let text = message { _ = try Image.decode(Self.grey(20_000, 12_000), name: "huge.jpg") }
+    #expect(text?.contains("20000×12000 pixels are more than") == true)
+  }
+}
