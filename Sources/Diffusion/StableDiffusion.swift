@@ -10,7 +10,7 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   public var hiddenSize: Int
   /// The cross-attention layers in execution order.
   public var layers: [String]
-  /// SHA-256 of the token table [V, d], rounded to fp16, little-endian, in rows.
+  /// SHA-256 of the rows of the tokenizer's tokens, [V, d], rounded to fp16, little-endian.
   public var tokenTableHash: String
 
   public init(name: String, hiddenSize: Int, layers: [String], tokenTableHash: String) {
@@ -139,7 +139,8 @@ public final class StableDiffusion {
         files: folder.weightFiles(.textEncoder), dtype: .float16, device: .cpu,
         rename: CLIPTextEncoder.currentName)
       let table = try stored.tensor(
-        "embeddings.token_embedding.weight", [textConfiguration.vocabularySize, hiddenSize])
+        "embeddings.token_embedding.weight", [textConfiguration.vocabularySize, hiddenSize]
+      ).sliced(0, 0..<tokenizer.vocabularySize)
       let made = BaseIdentity(
         name: folder.name, hiddenSize: hiddenSize, layers: UNet.crossAttentionLayers(unetConfiguration),
         tokenTableHash: SHA256.hexadecimal(try table.rawBytes()))
@@ -162,8 +163,13 @@ public final class StableDiffusion {
     try same(u.outChannels, "the U-Net's out_channels", v.latentChannels, "the VAE's latent_channels")
     try same(v.inChannels, "the VAE's in_channels", 3, "an image's number of channels")
     try same(v.outChannels, "the VAE's out_channels", 3, "an image's number of channels")
-    try same(
-      tokenizer.vocabularySize, "the tokenizer's vocabulary", t.vocabularySize,
-      "the text encoder's vocab_size")
+    // A longer table is padded, or has rows that this tokenizer has no text for.
+    guard tokenizer.vocabularySize <= t.vocabularySize else {
+      throw DiffusionError(
+        """
+        \(folder.url.path): the tokenizer knows \(tokenizer.vocabularySize) tokens but the text encoder's \
+        vocab_size is \(t.vocabularySize); take tokenizer/ and text_encoder/ from the same model
+        """)
+    }
   }
 }

@@ -119,16 +119,23 @@ public final class CLIPTextEncoder {
       "position_embedding.weight", [c.maxPositions, c.hiddenSize])
     layers = try (0..<c.layers).map { try Layer(c, weights / "encoder" / "layers" / $0) }
     lastNorm = try Norm(c, weights / "final_layer_norm")
+    // "CLIP skip": the configuration asks for fewer layers than the file has.
+    (weights / "encoder" / "layers").leaveOutItems(from: c.layers)
     try weights.finish()
   }
 
-  /// The name of a tensor without the prefix that most files have; nil for `position_ids`, a
-  /// constant that old files hold.
+  /// The name of a tensor without the prefix that most files have; nil for what files hold and the
+  /// hidden states do not depend on.
   public static func currentName(_ name: String) -> String? {
     let prefix = "text_model."
     let short = name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name
-    return short == "embeddings.position_ids" ? nil : short
+    return unused.contains(short) || short.hasPrefix("vision_model.") ? nil : short
   }
+
+  /// A constant that old files hold, and what a whole CLIP has beside its text transformer.
+  private static let unused: Set<String> = [
+    "embeddings.position_ids", "text_projection.weight", "visual_projection.weight", "logit_scale",
+  ]
 
   /// Rows of the token table, without positions: int64 [N, S] to [N, S, d].
   public func embed(_ ids: Tensor) throws -> Tensor {

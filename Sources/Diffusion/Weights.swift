@@ -20,7 +20,8 @@ public struct Weights {
   ///   - files: one safetensors file, or all of a sharded model.
   ///   - dtype: what floating tensors are converted to.
   ///   - rename: a name in the file to the name it is asked for by (current diffusers names); nil
-  ///     drops the tensor, for what real files hold and no model uses (`position_ids`).
+  ///     drops the tensor, for what real files hold and no model uses (`position_ids`). Names come
+  ///     without the `_orig_mod.` of compiled models.
   /// - Throws: `DiffusionError` for a file that is missing or broken, or a name that occurs twice.
   public init(
     files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)? = nil
@@ -86,6 +87,19 @@ public struct Weights {
     return converted
   }
 
+  /// Lets `finish` pass over items past those that are used: `N.rest` under the path with N ≥ `count`,
+  /// where `0.rest` was asked for.
+  func leaveOutItems(from count: Int) {
+    let start = full("")
+    store.unused = store.unused.filter { name in
+      guard name.hasPrefix(start) else { return true }
+      let parts = name.dropFirst(start.count).split(separator: ".", maxSplits: 1)
+      guard parts.count == 2, let n = Int(parts[0]), n >= count else { return true }
+      let first = start + "0." + parts[1]
+      return store.places[first] == nil || store.unused.contains(first)
+    }
+  }
+
   /// - Throws: `DiffusionError` that names the tensors that were never asked for.
   public func finish() throws {
     guard !store.unused.isEmpty else { return }
@@ -110,6 +124,9 @@ extension Weights {
       let name: String
     }
 
+    /// What PyTorch puts before every name when a model is saved after `torch.compile`.
+    private static let compiled = "_orig_mod."
+
     let dtype: DType
     let device: Device
     /// The file, or the folder of several, for errors.
@@ -126,7 +143,8 @@ extension Weights {
       for url in files {
         let file = try SafetensorsFile(url)
         for name in file.entries.keys {
-          guard let key = rename == nil ? name : rename?(name) else { continue }
+          let plain = name.hasPrefix(Self.compiled) ? String(name.dropFirst(Self.compiled.count)) : name
+          guard let key = rename == nil ? plain : rename?(plain) else { continue }
           guard places.updateValue(Place(file: file, url: url, name: name), forKey: key) == nil else {
             throw DiffusionError("\(JSONFile.displayName(url)): the tensor `\(key)` occurs twice")
           }

@@ -10,7 +10,7 @@ private typealias Rewrite = (_ name: String, _ tensor: Tensor) throws -> (String
 
 /// How mini-sd's files are named and what its tensors are called, in the ways that real models have.
 enum Scheme: String, CaseIterable {
-  case linked, fp16Variant, float32, bfloat16, currentNames, withPositionIDs, sharded
+  case linked, fp16Variant, mixedVariants, float32, bfloat16, currentNames, wholeCLIP, compiled, sharded
 }
 
 @Suite(.serialized) struct StableDiffusionTests {
@@ -57,15 +57,48 @@ enum Scheme: String, CaseIterable {
     case .currentNames:
       try rewrite(folder, .textEncoder) { (CLIPTextEncoder.currentName($0) ?? $0, $1) }
       try rewrite(folder, .vae) { (VAE.currentName($0) ?? $0, $1) }
-    case .withPositionIDs:
-      try rewrite(folder, .textEncoder) { ($0, $1) }
-      let url = folder.appending(path: "text_encoder/model.safetensors")
-      let file = try SafetensorsFile(url)
-      let ids = try Tensor(Array(0..<32), [1, 32])
-      let all = try file.entries.keys.map { ($0, try file.tensor($0)) }
-      try Safetensors.write(all + [("text_model.embeddings.position_ids", ids)], to: url)
+    case .mixedVariants:
+      // Other weights under the names that are not to be taken.
+      try rewrite(folder, .unet, suffix: ".fp16") { ($0, $1) }
+      for suffix in [".non_ema", ".fp16.non_ema", ""] {
+        let name = "diffusion_pytorch_model\(suffix).safetensors"
+        try Data("not this one".utf8).write(
+          to: folder.appending(path: suffix.isEmpty ? "unet/ema_\(name)" : "unet/\(name)"))
+      }
+      for suffix in [".fp16", ".non_ema"] {
+        try Data("not this one".utf8).write(
+          to: folder.appending(path: "text_encoder/model\(suffix).safetensors"))
+      }
+    case .wholeCLIP:
+      try add(
+        [
+          ("text_model.embeddings.position_ids", Tensor(Array(0..<32), [1, 32])),
+          ("text_projection.weight", .ones([128, 128])), ("visual_projection.weight", .ones([128, 64])),
+          ("logit_scale", .ones([])), ("vision_model.embeddings.class_embedding", .ones([64])),
+        ], to: .textEncoder, folder)
+    case .compiled: try rewriteAll(folder) { ("_orig_mod." + $0, $1) }
     case .sharded: try shard(folder)
     }
+  }
+
+  /// Puts tensors into a component's file of a folder of links.
+  private func add(
+    _ tensors: [(String, Tensor)], to component: ModelFolder.Component, _ folder: URL
+  ) throws {
+    try rewrite(folder, component) { ($0, $1) }
+    let url = folder.appending(path: "\(component.rawValue)/\(Self.files[component] ?? "").safetensors")
+    let file = try SafetensorsFile(url)
+    try Safetensors.write(file.entries.keys.map { ($0, try file.tensor($0)) } + tensors, to: url)
+  }
+
+  /// Replaces text in a JSON file of a folder of links.
+  private func edit(_ path: String, _ old: String, _ new: String, _ folder: URL) throws {
+    let url = folder.appending(path: path)
+    let text = try String(contentsOf: url, encoding: .utf8)
+    let changed = text.replacingOccurrences(of: old, with: new)
+    try #require(changed != text)
+    try FileManager.default.removeItem(at: url)
+    try Data(changed.utf8).write(to: url)
   }
 
   /// The U-Net in two files and an index.
@@ -135,6 +168,42 @@ enum Scheme: String, CaseIterable {
     #expect(changed.tokenTableHash != plain.tokenTableHash)
   }
 
+  @Test(
+    "A token table longer than the vocabulary: the same encodings and identity, placeholders still new ids")
+  func longerTable() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("mini-sd")
+    try edit("text_encoder/config.json", "\"vocab_size\": 811", "\"vocab_size\": 816", folder)
+    #expect(message(folder) { _ = try $0.textEncoder }.contains("has shape [811, 128], expected [816, 128]"))
+    try rewrite(folder, .textEncoder) { name, tensor in
+      guard name.hasSuffix("token_embedding.weight") else { return (name, tensor) }
+      return (name, try .concatenated([tensor, tensor.sliced(0, 0..<5)], 0))
+    }
+    let longer = try StableDiffusion(ModelFolder(folder.path))
+    let plain = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    #expect(try longer.baseIdentity == plain.baseIdentity)
+    #expect(try relativeError(longer.encode("a red robot"), plain.encode("a red robot")) == 0)
+    #expect(longer.tokenizer.vocabularySize == 811)
+  }
+
+  @Test("Fewer layers than the file has: the rest is left out, and what no layer has is still refused")
+  func clipSkip() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("model")
+    try edit("text_encoder/config.json", "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 3", folder)
+    let skipping = try StableDiffusion(ModelFolder(folder.path))
+    let found = try skipping.encode("a red robot")
+    try rewrite(folder, .textEncoder) { $0.contains("layers.3.") ? nil : ($0, $1) }
+    let three = try StableDiffusion(ModelFolder(folder.path))
+    #expect(try relativeError(found, three.encode("a red robot")) == 0)
+    for name in ["encoder.layers.3.lora.up", "text_projection.bias", "vision_models.x"] {
+      let scratch = try Scratch()
+      let folder = try scratch.linkMiniSD("model")
+      try add([(name, .ones([1]))], to: .textEncoder, folder)
+      #expect(message(folder) { _ = try $0.textEncoder }.contains("no use for “\(name)”"))
+    }
+  }
+
   @Test("A released network is freed, and loaded anew when asked for")
   func release() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
@@ -167,11 +236,7 @@ enum Scheme: String, CaseIterable {
     try rewrite(folder, .unet) { $0 == "conv_in.bias" ? ("conv_inn.bias", $1) : ($0, $1) }
     #expect(message(folder) { _ = try $0.unet }.contains("`conv_in.bias`"))
 
-    try rewrite(folder, .vae) { ($0, $1) }
-    let vae = folder.appending(path: "vae/diffusion_pytorch_model.safetensors")
-    let file = try SafetensorsFile(vae)
-    let all = try file.entries.keys.map { ($0, try file.tensor($0)) }
-    try Safetensors.write(all + [("lora.up", .zeros([1]))], to: vae)
+    try add([("lora.up", .zeros([1]))], to: .vae, folder)
     #expect(message(folder) { _ = try $0.vae }.contains("“lora.up”"))
 
     let bytes = try Data(contentsOf: unet)
@@ -193,19 +258,14 @@ enum Scheme: String, CaseIterable {
       ("unet/config.json", "\"DownBlock2D\"", "\"NoBlock2D\"", "NoBlock2D"),
       ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),
       ("vae/config.json", "{", "[", "vae/config.json"),
-      ("text_encoder/config.json", "\"vocab_size\": 811", "\"vocab_size\": 812", "vocab_size"),
+      ("text_encoder/config.json", "\"vocab_size\": 811", "\"vocab_size\": 810", "knows 811 tokens"),
       ("text_encoder/config.json", "\"hidden_act\": \"quick_gelu\"", "\"hidden_act\": 1", "hidden_act"),
       ("scheduler/scheduler_config.json", "0.012", "\"much\"", "beta_end"),
     ])
   func badConfigurations(path: String, old: String, new: String, part: String) throws {
     let scratch = try Scratch()
     let folder = try scratch.linkMiniSD("model")
-    let url = folder.appending(path: path)
-    let text = try String(contentsOf: url, encoding: .utf8)
-    let changed = text.replacingOccurrences(of: old, with: new)
-    try #require(changed != text)
-    try FileManager.default.removeItem(at: url)
-    try Data(changed.utf8).write(to: url)
+    try edit(path, old, new, folder)
     let found = message(folder)
     #expect(found.contains(part), "\(found)")
     #expect(found.contains(path) || found.contains(folder.path), "\(found)")
