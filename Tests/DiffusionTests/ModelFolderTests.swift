@@ -81,7 +81,9 @@ import Testing
 
   @Test(
     "What is neither a folder nor a repository id is refused",
-    arguments: ["", "../x", "a/../b", "a/b/c", "ORG/", "/nowhere", "a b/c", "-x/y", "ORG/na\nme", "ORG/..x"])
+    arguments: [
+      "", "../not-there", "a/../b", "a/b/c", "ORG/", "/nowhere", "a b/c", "-x/y", "ORG/na\nme", "ORG/..x",
+    ])
   func notAnID(text: String) {
     #expect(
       message { _ = try ModelFolder(text, environment: ["HF_HOME": "/nowhere/hf"]) }.contains(
