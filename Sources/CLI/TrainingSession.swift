@@ -141,6 +141,9 @@ enum TrainingSession {
           )
         }
         bar?.update(s.step, detail: "loss \(String(format: "%.4f", smoothed ?? s.loss))")
+      case .warning(let line):
+        writeStandardError("\n")
+        warn(line)
       case .checkpoint, .samples: break
       }
     }

@@ -18,6 +18,8 @@ public final class TrainingRun {
   private let log: RunLog
   private let board: TensorBoardWriter
   private let model: StableDiffusion
+  /// What was warned of.
+  private var told: Set<String> = []
 
   /// Opens the folder and prepares the trainer.
   ///
@@ -75,36 +77,64 @@ public final class TrainingRun {
       },
       validate: configuration.eval.validationPrompts.isEmpty ? nil : { [self] in try validate($0) },
       listener: { event in
-        try record(event)
+        try record(event) { try listener(.warning($0)) }
         try listener(event)
       })
-    try log.append(RunEvent(.stop, step: concept.about.steps))
-    if concept.about.steps >= configuration.optim.maxTrainSteps { try concept.write(to: folder.conceptFile) }
+    let steps = concept.about.steps
+    try attempt("the log has no end", { try listener(.warning($0)) }) {
+      try log.append(RunEvent(.stop, step: steps))
+    }
+    if steps >= configuration.optim.maxTrainSteps {
+      do { try concept.write(to: folder.conceptFile) } catch let e as any DescribedError {
+        throw NeTIError("\(reason(e)); step \(steps) is saved. Go on with `resume`")
+      }
+    }
     return concept
   }
 
-  private func record(_ event: TrainingEvent) throws {
+  /// Writes an event down; where that fails, training goes on without it.
+  private func record(_ event: TrainingEvent, _ warn: (String) throws -> Void) throws {
+    func log(_ event: RunEvent) throws {
+      try attempt("the log lacks a line", warn) { try self.log.append(event) }
+    }
+    func board(_ write: () throws -> Void) throws { try attempt("TensorBoard lacks a value", warn, write) }
     switch event {
-    case .started(let from, _): try log.append(RunEvent(.start, step: from, note: fingerprint))
+    case .started(let from, _): try log(RunEvent(.start, step: from, note: fingerprint))
     case .step(let s):
-      try log.append(
-        RunEvent(.step, step: s.step, loss: s.loss, learningRate: s.learningRate, seconds: s.seconds))
-      try board.scalar("loss", s.loss, step: s.step)
-      try board.scalar("lr", s.learningRate, step: s.step)
+      try log(RunEvent(.step, step: s.step, loss: s.loss, learningRate: s.learningRate, seconds: s.seconds))
+      try board {
+        try self.board.scalar("loss", s.loss, step: s.step)
+        try self.board.scalar("lr", s.learningRate, step: s.step)
+      }
     case .checkpoint(let step, let file):
-      try log.append(RunEvent(.checkpoint, step: step, files: [file.lastPathComponent]))
+      try log(RunEvent(.checkpoint, step: step, files: [file.lastPathComponent]))
     case .samples(let step, let images):
       var files: [String] = []
       for (i, p) in images.enumerated() {
+        let name = "step-\(step)-\(i)-seed-\(p.seed).png"
         let data = Data(
           try p.image.png(text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))]))
-        let name = "step-\(step)-\(i)-seed-\(p.seed).png"
-        try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
-        try board.image(
-          "samples/\(i)", encoded: data, width: p.image.width, height: p.image.height, step: step)
-        files.append(name)
+        try attempt("a validation image is not written", warn) {
+          try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
+          files.append(name)
+        }
+        try board {
+          try self.board.image(
+            "samples/\(i)", encoded: data, width: p.image.width, height: p.image.height, step: step)
+        }
       }
-      try log.append(RunEvent(.sample, step: step, files: files))
+      try log(RunEvent(.sample, step: step, files: files))
+    case .warning: break
+    }
+  }
+
+  /// Does what training can do without; where it fails, that is told, each reason once.
+  private func attempt(
+    _ otherwise: String, _ warn: (String) throws -> Void, _ work: () throws -> Void
+  ) throws {
+    do { try work() } catch {
+      let line = "\(otherwise): \(reason(error))"
+      if told.insert(line).inserted { try warn(line) }
     }
   }
 
