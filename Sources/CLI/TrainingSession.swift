@@ -19,6 +19,7 @@ enum TrainingSession {
       early: "stopped before the first step. Begin again with the same command and --resume",
       speaks: processes.isFirst)
     return try withExtendedLifetime(stop) {
+      try c.requireFolders()
       let base = try open(c, options)
       try MemoryEstimate.require(c, on: base, processes: processes.count)
       if processes.isFirst {

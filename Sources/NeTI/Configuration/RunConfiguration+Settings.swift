@@ -125,12 +125,22 @@ extension RunConfiguration {
   }
 
   /// Keys that differ and would give another concept, with both values (“optim.seed is 0, was 1”).
+  ///
+  /// Paths are passed over: what counts is what lies there, which `TrainingRun` compares.
   public func differences(from earlier: RunConfiguration) -> [String] {
     let lengthMatters = optim.lrScheduler.dependsOnTotal
     return Self.settings.compactMap { setting in
+      guard !setting.isPath else { return nil }
       guard setting.effect == .concept || (setting.effect == .length && lengthMatters) else { return nil }
       let (now, then) = (setting.write(self), setting.write(earlier))
       return now == then ? nil : "\(setting.name) is \(now.shown), was \(then.shown)"
+    }
+  }
+
+  /// Whether the paths that the concept depends on are those of another configuration.
+  func hasPaths(of other: RunConfiguration) -> Bool {
+    Self.settings.allSatisfy {
+      !$0.isPath || $0.effect != .concept || $0.write(self) == $0.write(other)
     }
   }
 
