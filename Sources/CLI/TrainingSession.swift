@@ -71,6 +71,12 @@ enum TrainingSession {
     throw code == 0 ? ExitCode.failure : ExitCode(code)
   }
 
+  /// What of the settings has no effect on this device.
+  static func notice(_ c: RunConfiguration, _ options: ModelOptions) -> String? {
+    guard c.optim.allowTf32, !options.device.hasPrefix("cuda") else { return nil }
+    return "optim.allow_tf32 has no effect here: only CUDA (--device cuda) knows it"
+  }
+
   /// The base model that `c` asks for.
   static func open(_ c: RunConfiguration, _ options: ModelOptions) throws -> StableDiffusion {
     let precision: ModelOptions.Precision =
