@@ -41,7 +41,9 @@ final class ManifestSession {
   ) throws {
     let loaded = try manifest.entries.map { ($0.line, try load($0)) }
     var told: Set<String> = []
-    for line in loaded.flatMap(\.1.notices) where told.insert(line).inserted { note(line) }
+    let notices =
+      loaded.flatMap(\.1.notices) + loaded.compactMap { TrainingSession.notice($0.1.configuration, options) }
+    for line in notices where told.insert(line).inserted { note(line) }
     let byLine = Dictionary(uniqueKeysWithValues: loaded.map { ($0.0, $0.1.configuration) })
     let mine = manifest.shard(shard.index, of: shard.count).compactMap { entry in
       byLine[entry.line].map { Work(entry: entry, configuration: $0) }

@@ -19,6 +19,7 @@ enum TrainingSession {
       early: "stopped before the first step. Begin again with the same command and --resume",
       speaks: processes.isFirst)
     return try withExtendedLifetime(stop) {
+      try c.requireFolders()
       let base = try open(c, options)
       try MemoryEstimate.require(c, on: base, processes: processes.count)
       if processes.isFirst {
@@ -68,6 +69,12 @@ enum TrainingSession {
     let code = stop.end()
     guard concept.about.steps < c.optim.maxTrainSteps else { return }
     throw code == 0 ? ExitCode.failure : ExitCode(code)
+  }
+
+  /// What of the settings has no effect on this device.
+  static func notice(_ c: RunConfiguration, _ options: ModelOptions) -> String? {
+    guard c.optim.allowTf32, !options.device.hasPrefix("cuda") else { return nil }
+    return "optim.allow_tf32 has no effect here: only CUDA (--device cuda) knows it"
   }
 
   /// The base model that `c` asks for.
@@ -141,6 +148,9 @@ enum TrainingSession {
           )
         }
         bar?.update(s.step, detail: "loss \(String(format: "%.4f", smoothed ?? s.loss))")
+      case .warning(let line):
+        writeStandardError("\n")
+        warn(line)
       case .checkpoint, .samples: break
       }
     }

@@ -157,6 +157,29 @@ struct InterruptionTests {
     #expect(try !place.contents().keys.contains { $0.hasSuffix(".tmp") })
   }
 
+  @Test("by nothing when its validation images cannot be written: that is a warning")
+  func unwritable() throws {
+    let arguments = settings(
+      12,
+      [
+        "--validate-every", "12", "--validation-prompt", "a {}", "--eval.num_validation_images", "1",
+        "--eval.num_denoising_steps", "1",
+      ])
+    let whole = try uninterrupted(arguments)
+    let place = try Workplace()
+    try place.images(2)
+    let tool = try CommandLineTool.start(arguments, in: place.folder)
+    wait(tool) { !stepsLogged(place).isEmpty }
+    try FileManager.default.removeItem(at: place.path("run/samples"))
+    try place.file("in the way", "run/samples")
+    let result = tool.wait()
+    #expect(result.code == 0, "\(result.error)")
+    #expect(
+      result.error.contains("warning: a validation image is not written: cannot write"), "\(result.error)")
+    #expect(!result.error.contains("nothing was changed"))
+    #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
+  }
+
   @Test("or finished, may be resumed: with nothing left to do, or for more steps")
   func finished() throws {
     let place = try Workplace()

@@ -38,6 +38,9 @@ final class Workplace {
     return target
   }
 
+  /// mini-sd in a folder.
+  func miniSD(_ name: String) throws { _ = try scratch.linkMiniSD(name) }
+
   /// mini-sd in the folder `model`, with one of its files replaced, or removed.
   func model(_ file: String, _ data: Data?) throws {
     let root = try scratch.linkMiniSD("model")

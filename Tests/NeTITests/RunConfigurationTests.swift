@@ -228,6 +228,48 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     #expect(try load("log: {report_to: tensorboard}\noptim: {gradient_checkpointing: false}").notices.isEmpty)
   }
 
+  @Test(arguments: [
+    ("optim.mixed_precision", "fp16", ["optim.mixed_precision": "fp16"]),
+    ("optim.allow_tf32", "bf16", ["optim.allow_tf32": "true", "optim.mixed_precision": "bf16"]),
+    ("optim.lr_warmup_steps", "constant_with_warmup", ["optim.lr_warmup_steps": "5"]),
+    (
+      "eval.guidance_scale", "validation_prompts",
+      ["eval.guidance_scale": "2", "eval.validation_prompts": "[]"]
+    ),
+    ("eval.validation_steps", "step 1000", ["eval.validation_steps": "1001"]),
+    ("model.output_bypass", "xti", ["model.output_bypass": "true", "model.representation": "xti"]),
+    ("model.nested_dropout_prob", "ti", ["model.nested_dropout_prob": "0.1", "model.representation": "ti"]),
+    (
+      "model.nested_dropout_prob", "use_nested_dropout",
+      ["model.nested_dropout_prob": "0.1", "model.use_nested_dropout": "false"]
+    ),
+    (
+      "model.pe_sigmas.sigma_t", "use_positional_encoding",
+      ["model.pe_sigmas.sigma_t": "0.1", "model.use_positional_encoding": "false"]
+    ),
+    (
+      "model.representation", "mapper_checkpoint_path",
+      ["model.representation": "ti", "model.mapper_checkpoint_path": "a"]
+    ),
+  ])
+  func `a value that another setting makes void is told by name, with the reason`(
+    _ name: String, _ reason: String, _ values: [String: String]
+  ) throws {
+    let loaded = try load("", values.map { (key: $0.key, value: $0.value) })
+    let lines = loaded.notices.filter { $0.hasPrefix("\(name) has no effect here: ") }
+    #expect(lines.count == 1 && lines[0].contains(reason), "\(loaded.notices)")
+  }
+
+  @Test func `values that do what they say are not told`() throws {
+    for (key, value) in [
+      ("optim.mixed_precision", "bf16"), ("optim.mixed_precision", "no"), ("optim.allow_tf32", "true"),
+      ("optim.lr_warmup_steps", "0"), ("eval.guidance_scale", "2"), ("eval.validation_steps", "1000"),
+      ("model.output_bypass", "false"), ("model.nested_dropout_prob", "0.1"), ("model.representation", "ti"),
+    ] {
+      #expect(try load("", [(key: key, value: value)]).notices.isEmpty, "\(key) \(value)")
+    }
+  }
+
   @Test func `files that are missing, folders, pipes, too large or no text are errors`() throws {
     let folder = try Scratch()
     let large = folder.file("large.yaml")

@@ -123,6 +123,55 @@ struct TrainerTests {
     _ = try Checkpoint(contentsOf: url)
   }
 
+  @Test("goes on, with a warning, without validation images and checkpoints that fail")
+  func goesOn() throws {
+    var c = try Self.configuration(steps: 3)
+    let whole = try Self.trainer(c).run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
+    c.log.saveSteps = 1
+    c.eval.validationSteps = 2
+    var warnings: [String] = []
+    let concept = try Self.trainer(c).run(
+      save: { step, _ in
+        if step < 3 { throw FileError("cannot write it: the disk is full; nothing was changed") }
+        return URL(filePath: "/dev/null")
+      }, validate: { _ in throw NeTIError("no such scheduler") },
+      listener: { if case .warning(let line) = $0 { warnings.append(line) } })
+    #expect(try bytes(concept) == bytes(whole))
+    #expect(
+      warnings == [
+        "step 1 is not saved: cannot write it: the disk is full",
+        "step 2 is not saved: cannot write it: the disk is full",
+        "no validation images of step 2: no such scheduler",
+      ])
+  }
+
+  private struct Strange: Error {}
+
+  @Test("saves the last completed step when an error ends the run, and says what is saved")
+  func ends() throws {
+    func end(_ error: any Error, savingFails: Bool = false) throws -> (saved: [Int], error: (any Error)?) {
+      var saved: [Int] = []
+      do {
+        _ = try Self.trainer(Self.configuration(steps: 5)).run(save: { step, _ in
+          if savingFails { throw FileError("the disk is full") }
+          saved.append(step)
+          return URL(filePath: "/dev/null")
+        }) { if case .step(let s) = $0, s.step == 2 { throw error } }
+        return (saved, nil)
+      } catch { return (saved, error) }
+    }
+    let ours = try end(NeTIError("a cable is loose"))
+    #expect(ours.saved == [2])
+    #expect("\(try #require(ours.error))" == "a cable is loose; step 2 is saved. Go on with `resume`")
+    let theirs = try end(Strange())
+    #expect(theirs.saved == [2] && theirs.error is Strange)
+    let full = try end(NeTIError("a cable is loose"), savingFails: true)
+    #expect(
+      "\(try #require(full.error))"
+        == "a cable is loose; step 2 could not be saved (the disk is full); no step is saved. Go on with `resume`"
+    )
+  }
+
   @Test("lowers the loss on the images it learns from", arguments: ["neti", "ti"])
   func learns(_ representation: String) throws {
     let c = try Self.configuration(

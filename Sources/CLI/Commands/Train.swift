@@ -184,9 +184,7 @@ struct Train: ParsableCommand {
     let processes = try launched?.join(peerTimeout) ?? SingleProcess()
     if processes.isFirst {
       for line in loaded.notices { note(line) }
-      if c.optim.allowTf32, !model.device.hasPrefix("cuda") {
-        note("optim.allow_tf32 has no effect here: only CUDA (--device cuda) knows it")
-      }
+      if let line = TrainingSession.notice(c, model) { note(line) }
       if !loaded.fromModelDefaults.isEmpty {
         note("the model's defaults give \(loaded.fromModelDefaults.joined(separator: ", "))")
       }

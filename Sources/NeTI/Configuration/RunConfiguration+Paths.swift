@@ -37,6 +37,18 @@ extension RunConfiguration {
     return result
   }
 
+  /// Refuses folders that are not there, as after a run was moved without them, by the settings that name them.
+  public func requireFolders() throws {
+    let folders = [
+      ("data.train_data_dir", data.trainDataDir), ("data.masks_dir", data.masksDir),
+      // Another text than an absolute path may be the name of a repository.
+      ("model", model.pretrainedModelNameOrPath.flatMap { $0.hasPrefix("/") ? $0 : nil }),
+    ]
+    for case (let setting, let path?) in folders where !FileManager.default.fileExists(atPath: path) {
+      throw NeTIError("there is no such folder as \(path): name the one that is there with `\(setting)`")
+    }
+  }
+
   /// Paths as they compare: absolute, without links.
   var canonical: RunConfiguration {
     mapPaths { path in

@@ -45,31 +45,45 @@ extension RunConfiguration {
     Setting(
       "model.pretrained_model_name_or_path", \.model.pretrainedModelNameOrPath,
       .clean("is empty: leave it out for the embedded model"), isPath: true),
-    Setting("model.use_nested_dropout", \.model.useNestedDropout),
-    Setting("model.nested_dropout_prob", \.model.nestedDropoutProb, .between(0...1)),
-    Setting("model.normalize_mapper_output", \.model.normalizeMapperOutput),
+    Setting("model.use_nested_dropout", \.model.useNestedDropout, noEffect: .onMapper),
+    Setting(
+      "model.nested_dropout_prob", \.model.nestedDropoutProb, .between(0...1), noEffect: .onNestedDropout),
+    Setting("model.normalize_mapper_output", \.model.normalizeMapperOutput, noEffect: .onMapper),
     Setting(
       "model.target_norm", \.model.targetNorm, .positive, effect: .run, inTheirs: .kept,
       noEffect: .unlessDefault("the norm is that of the super-category's embedding")),
-    Setting("model.use_positional_encoding", \.model.usePositionalEncoding),
-    Setting("model.pe_sigmas.sigma_t", \.model.peSigmas.sigmaT, .positive),
-    Setting("model.pe_sigmas.sigma_l", \.model.peSigmas.sigmaL, .positive),
-    Setting("model.num_pe_time_anchors", \.model.numPeTimeAnchors, .timeAnchors),
-    Setting("model.output_bypass", \.model.outputBypass),
+    Setting("model.use_positional_encoding", \.model.usePositionalEncoding, noEffect: .onMapper),
+    Setting("model.pe_sigmas.sigma_t", \.model.peSigmas.sigmaT, .positive, noEffect: .onPositionalEncoding),
+    Setting("model.pe_sigmas.sigma_l", \.model.peSigmas.sigmaL, .positive, noEffect: .onPositionalEncoding),
+    Setting(
+      "model.num_pe_time_anchors", \.model.numPeTimeAnchors, .timeAnchors, noEffect: .onPositionalEncoding),
+    Setting("model.output_bypass", \.model.outputBypass, noEffect: .onMapper),
     Setting(
       "model.revision", \.model.revision, effect: .run,
       noEffect: .unlessDefault("the revision is the one in the folder or the local cache")),
     Setting(
       "model.mapper_checkpoint_path", \.model.mapperCheckpointPath,
       .clean("is empty: leave it out to start anew"), inTheirs: .filler, isPath: true),
-    Setting("model.representation", \.model.representation, inTheirs: .absent, short: "representation"),
+    Setting(
+      "model.representation", \.model.representation, inTheirs: .absent, short: "representation",
+      noEffect: .onRepresentation),
 
     Setting("eval.validation_prompts", \.eval.validationPrompts, .prompt, effect: .run),
-    Setting("eval.num_validation_images", \.eval.numValidationImages, .between(1...10_000), effect: .run),
-    Setting("eval.validation_seeds", \.eval.validationSeeds, .between(0...largestSeed), effect: .run),
-    Setting("eval.validation_steps", \.eval.validationSteps, .between(1...largestSteps), effect: .run),
-    Setting("eval.num_denoising_steps", \.eval.numDenoisingSteps, .between(1...1000), effect: .run),
-    Setting("eval.guidance_scale", \.eval.guidanceScale, .between(0...100), effect: .run, inTheirs: .absent),
+    Setting(
+      "eval.num_validation_images", \.eval.numValidationImages, .between(1...10_000), effect: .run,
+      noEffect: .onValidation),
+    Setting(
+      "eval.validation_seeds", \.eval.validationSeeds, .between(0...largestSeed), effect: .run,
+      noEffect: .onValidation),
+    Setting(
+      "eval.validation_steps", \.eval.validationSteps, .between(1...largestSteps), effect: .run,
+      noEffect: .onValidationSteps),
+    Setting(
+      "eval.num_denoising_steps", \.eval.numDenoisingSteps, .between(1...1000), effect: .run,
+      noEffect: .onValidation),
+    Setting(
+      "eval.guidance_scale", \.eval.guidanceScale, .between(0...100), effect: .run, inTheirs: .absent,
+      noEffect: .onValidation),
 
     Setting(
       "optim.max_train_steps", \.optim.maxTrainSteps, .between(1...largestSteps), effect: .length,
@@ -84,13 +98,13 @@ extension RunConfiguration {
       "optim.gradient_accumulation_steps", \.optim.gradientAccumulationSteps, .between(1...65_536)),
     Setting("optim.seed", \.optim.seed, .between(0...largestSeed), short: "seed"),
     Setting("optim.lr_scheduler", \.optim.lrScheduler),
-    Setting("optim.lr_warmup_steps", \.optim.lrWarmupSteps, .between(0...largestSteps)),
+    Setting("optim.lr_warmup_steps", \.optim.lrWarmupSteps, .between(0...largestSteps), noEffect: .onWarmup),
     Setting("optim.adam_beta1", \.optim.adamBeta1, .share),
     Setting("optim.adam_beta2", \.optim.adamBeta2, .share),
     Setting("optim.adam_weight_decay", \.optim.adamWeightDecay, .notNegative),
     Setting("optim.adam_epsilon", \.optim.adamEpsilon, .positive),
-    Setting("optim.mixed_precision", \.optim.mixedPrecision),
-    Setting("optim.allow_tf32", \.optim.allowTf32, effect: .run),
+    Setting("optim.mixed_precision", \.optim.mixedPrecision, noEffect: .onPrecision),
+    Setting("optim.allow_tf32", \.optim.allowTf32, effect: .run, noEffect: .onTF32),
   ]
 
   static let settingsByName = Dictionary(uniqueKeysWithValues: settings.map { ($0.name, $0) })
@@ -125,12 +139,22 @@ extension RunConfiguration {
   }
 
   /// Keys that differ and would give another concept, with both values (“optim.seed is 0, was 1”).
+  ///
+  /// Paths are passed over: what counts is what lies there, which `TrainingRun` compares.
   public func differences(from earlier: RunConfiguration) -> [String] {
     let lengthMatters = optim.lrScheduler.dependsOnTotal
     return Self.settings.compactMap { setting in
+      guard !setting.isPath else { return nil }
       guard setting.effect == .concept || (setting.effect == .length && lengthMatters) else { return nil }
       let (now, then) = (setting.write(self), setting.write(earlier))
       return now == then ? nil : "\(setting.name) is \(now.shown), was \(then.shown)"
+    }
+  }
+
+  /// Whether the paths that the concept depends on are those of another configuration.
+  func hasPaths(of other: RunConfiguration) -> Bool {
+    Self.settings.allSatisfy {
+      !$0.isPath || $0.effect != .concept || $0.write(self) == $0.write(other)
     }
   }
 

@@ -150,7 +150,8 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     }
   }
 
-  /// What the frozen model computes in; the mapper, the loss and the optimiser are always fp32.
+  /// What the frozen model computes in; the mapper, the loss and the optimiser are always fp32. fp16 is read, as
+  /// the authors' files have it, and computed in fp32.
   public enum MixedPrecision: String, Codable, Sendable, CaseIterable {
     case no
     case fp16

@@ -27,6 +27,8 @@ package struct Setting: Sendable {
   enum NoEffect: Sendable {
     case always(String)
     case unlessDefault(String)
+    /// As the other settings are; nil where it does what it says.
+    case depending(@Sendable (RunConfiguration) -> String?)
   }
 
   /// “section.key”.
@@ -80,7 +82,56 @@ package struct Setting: Sendable {
     switch noEffect {
     case .always(let reason): reason
     case .unlessDefault(let reason): write(configuration) == write(RunConfiguration()) ? nil : reason
+    case .depending(let reason): reason(configuration)
     case nil: nil
+    }
+  }
+}
+
+extension Setting.NoEffect {
+  /// A choice of what the concept is made of.
+  static let onMapper = Self.depending { $0.model.reasonWithoutMapperChoice }
+  static let onPositionalEncoding = Self.depending {
+    $0.model.reasonWithoutMapperChoice
+      ?? ($0.model.usePositionalEncoding ? nil : "model.use_positional_encoding is false")
+  }
+  static let onNestedDropout = Self.depending {
+    if $0.model.mapperCheckpointPath != nil { return nil }
+    return $0.model.reasonWithoutMapperChoice
+      ?? ($0.model.useNestedDropout ? nil : "model.use_nested_dropout is false")
+  }
+  static let onRepresentation = Self.depending { $0.model.reasonWithGivenConcept }
+  static let onValidation = Self.depending {
+    $0.eval.validationPrompts.isEmpty ? "there are no eval.validation_prompts" : nil
+  }
+  static let onValidationSteps = Self.depending { c in
+    if c.eval.validationPrompts.isEmpty { return "there are no eval.validation_prompts" }
+    return c.eval.validationSteps > c.optim.maxTrainSteps
+      ? "the run ends at step \(c.optim.maxTrainSteps)" : nil
+  }
+  static let onWarmup = Self.depending {
+    $0.optim.lrScheduler == .constant && $0.optim.lrWarmupSteps > 0
+      ? "optim.lr_scheduler constant has no warm-up, and constant_with_warmup has one" : nil
+  }
+  static let onPrecision = Self.depending {
+    $0.optim.mixedPrecision == .fp16 ? "fp16 is computed in fp32; bf16 is there, and needs less memory" : nil
+  }
+  static let onTF32 = Self.depending {
+    $0.optim.allowTf32 && $0.optim.mixedPrecision == .bf16 ? "optim.mixed_precision is bf16" : nil
+  }
+}
+
+extension RunConfiguration.Model {
+  fileprivate var reasonWithGivenConcept: String? {
+    mapperCheckpointPath == nil ? nil : "the concept in model.mapper_checkpoint_path decides it"
+  }
+
+  /// Why nothing is chosen of a mapper here, if so.
+  fileprivate var reasonWithoutMapperChoice: String? {
+    if let reasonWithGivenConcept { return reasonWithGivenConcept }
+    return switch representation {
+    case .neti, .time, .space: nil
+    case .ti, .xti: "the representation \(representation.rawValue) has no mapper"
     }
   }
 }

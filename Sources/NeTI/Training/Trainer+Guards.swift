@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import Torch
 
@@ -48,22 +49,49 @@ extension Trainer {
     }
   }
 
-  /// Takes a step; where it cannot be taken, the one before is saved, and the error says what to do.
-  func guarded(_ saved: Saved, _ rate: Double, _ step: () throws -> Double) throws -> Double {
-    do { return try step() } catch let e as NonFiniteLoss {
-      // The step before, as it was: this one may have spoiled the mapper already.
-      if saved.step < completedSteps { try commands.saveLastStep() }
-      throw NeTIError(
-        "the loss or the mapper became \(e.loss) in step \(completedSteps + 1), so that step was not taken"
-          + (completedSteps > 0 ? " and step \(completedSteps) is saved. " : ". ")
+  /// Does what training can do without; where it fails, that is a warning with its reason, and nil.
+  func attempt<T>(_ otherwise: String, _ listener: (TrainingEvent) throws -> Void, _ work: () throws -> T)
+    throws -> T?
+  {
+    do { return try work() } catch {
+      try listener(.warning("\(otherwise): \(reason(error))"))
+      return nil
+    }
+  }
+
+  /// Saves the last completed step when `error` ends the run, and says so where the error is for a user.
+  func ending(_ error: any Error, _ saved: Saved, _ rate: Double) -> any Error {
+    let why = reason(error)
+    let kept = keep(saved, why)
+    let remedy = completedSteps > 0 ? "Go on with `resume`" : "Begin again with `resume`"
+    switch error {
+    case let e as NonFiniteLoss:
+      return NeTIError(
+        "the loss or the mapper became \(e.loss) in step \(completedSteps + 1), so that step was not taken\(kept). "
           + "Try a smaller learning rate (this step's was \(rate))"
-          + (configuration.optim.mixedPrecision == .no ? "" : " or `precision fp32`"))
-    } catch let e as LostProcess {
-      if saved.step < completedSteps { try commands.saveLastStep() }
-      throw NeTIError(
-        "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))"
-          + (processes.isFirst && completedSteps > 0 ? "; step \(completedSteps) is saved" : "")
-          + ". Go on by starting all of them again with `resume`")
+          + (configuration.optim.mixedPrecision == .bf16 ? " or `optim.mixed_precision no`" : ""))
+    case let e as LostProcess:
+      return NeTIError(
+        "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))\(kept). "
+          + "Go on by starting all of them again with `resume`")
+    case is any DescribedError where processes.isFirst: return NeTIError("\(why)\(kept). \(remedy)")
+    default: return error
+    }
+  }
+
+  /// Writes the last completed step where it is not written yet; “; step 5 is saved”.
+  private func keep(_ saved: Saved, _ why: String) -> String {
+    guard processes.isFirst else { return "" }
+    let last = saved.step > 0 ? "; step \(saved.step) is saved" : "; no step is saved"
+    guard saved.step < completedSteps else { return last }
+    do {
+      return try commands.saveLastStep().map { "; step \($0.step) is saved" } ?? last
+    } catch {
+      let reason = reason(error)
+      return "; step \(completedSteps) could not be saved\(reason == why ? "" : " (\(reason))")\(last)"
     }
   }
 }
+
+/// Why a part of a run failed. That nothing was changed is said of a file, and would be read of the run.
+func reason(_ error: any Error) -> String { "\(error)".replacing("; nothing was changed", with: "") }

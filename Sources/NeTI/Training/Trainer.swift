@@ -99,7 +99,8 @@ public final class Trainer {
   ///   - validate: generates validation images of the concept as it is now.
   ///   - listener: receives every event, in order, on this thread.
   ///
-  /// Of several processes only the first saves and validates.
+  /// Of several processes only the first saves and validates. A checkpoint in between that cannot be written, and
+  /// validation images that cannot be generated, are a warning; what ends the run saves the last completed step.
   /// - Returns: the concept, with the steps that it has.
   public func run(
     save: @escaping (_ step: Int, _ checkpoint: Data) throws -> URL,
@@ -107,33 +108,41 @@ public final class Trainer {
     listener: (TrainingEvent) throws -> Void
   ) throws -> Concept {
     let total = configuration.optim.maxTrainSteps
-    try listener(.started(from: completedSteps, to: total))
     var saved = Saved(step: completedSteps)
-    func checkpoint() throws {
-      guard let (step, file) = try commands.saveLastStep() else { return }
-      saved = Saved(step: step)
-      try listener(.checkpoint(step: step, file: file))
+    func tell(_ written: (step: Int, file: URL)?) throws {
+      saved = Saved(step: written?.step ?? saved.step)
+      if let written { try listener(.checkpoint(step: written.step, file: written.file)) }
     }
-    if completedSteps > 0 { try keepLastStep(save) }
-    while completedSteps < total, !isStopping {
-      let start = ContinuousClock.now
-      let rate = learningRate(completedSteps)
-      let loss = try guarded(saved, rate) { try update(rate) }
-      completedSteps += 1
-      guard processes.isFirst else { continue }
-      try keepLastStep(save)
-      let seconds = (ContinuousClock.now - start) / .seconds(1)
-      try listener(
-        .step(TrainingStep(step: completedSteps, loss: loss, learningRate: rate, seconds: seconds)))
-      if isCheckpointDue(saved) { try checkpoint() }
-      if let validate, completedSteps.isMultiple(of: configuration.eval.validationSteps) {
-        let images = try withoutGradients { try validate(concept) }
-        // None when a request to stop came meanwhile.
-        if !images.isEmpty { try listener(.samples(step: completedSteps, images: images)) }
+    do {
+      try listener(.started(from: completedSteps, to: total))
+      if completedSteps > 0 { try keepLastStep(save) }
+      while completedSteps < total, !isStopping {
+        let start = ContinuousClock.now
+        let rate = learningRate(completedSteps)
+        let loss = try update(rate)
+        completedSteps += 1
+        guard processes.isFirst else { continue }
+        try keepLastStep(save)
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        try listener(
+          .step(TrainingStep(step: completedSteps, loss: loss, learningRate: rate, seconds: seconds)))
+        if isCheckpointDue(saved) {
+          // Where it fails, the next is due as if it had been written.
+          try tell(attempt("step \(completedSteps) is not saved", listener, commands.saveLastStep) ?? nil)
+        }
+        if let validate, completedSteps.isMultiple(of: configuration.eval.validationSteps) {
+          let images = try attempt("no validation images of step \(completedSteps)", listener) {
+            try withoutGradients { try validate(concept) }
+          }
+          // None when a request to stop came meanwhile.
+          if let images, !images.isEmpty { try listener(.samples(step: completedSteps, images: images)) }
+        }
       }
+      processes.leave()
+      if saved.step < completedSteps, processes.isFirst { try tell(commands.saveLastStep()) }
+    } catch {
+      throw ending(error, saved, learningRate(completedSteps))
     }
-    processes.leave()
-    if saved.step < completedSteps, processes.isFirst { try checkpoint() }
     return concept
   }
 

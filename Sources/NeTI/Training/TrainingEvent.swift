@@ -10,6 +10,8 @@ public enum TrainingEvent {
   case checkpoint(step: Int, file: URL)
   /// Validation images: one per prompt and seed.
   case samples(step: Int, images: [(prompt: String, seed: UInt64, image: Image)])
+  /// Something failed that training can do without: one line with the reason.
+  case warning(String)
 }
 
 /// One update of the mapper.

@@ -19,13 +19,14 @@ public final class RunFolder {
   private let lock: FolderLock
 
   public var configurationFile: URL { url.appending(path: Self.configurationName) }
-  public var eventsFile: URL { url.appending(path: "events.jsonl") }
+  public var eventsFile: URL { url.appending(path: Self.eventsName) }
   public var tensorBoardFolder: URL { url.appending(path: "tensorboard", directoryHint: .isDirectory) }
   public var samplesFolder: URL { url.appending(path: "samples", directoryHint: .isDirectory) }
-  public var checkpointsFolder: URL { url.appending(path: "checkpoints", directoryHint: .isDirectory) }
+  public var checkpointsFolder: URL { Self.checkpointsFolder(url) }
   public var conceptFile: URL { url.appending(path: Self.conceptName) }
 
   private static let configurationName = "config.yaml"
+  static let eventsName = "events.jsonl"
   private static let conceptName = "concept.safetensors"
   /// Files that do not make a folder a used one.
   private static let unimportant: Set<String> = [FolderLock.fileName, ".DS_Store"]
@@ -39,27 +40,32 @@ public final class RunFolder {
   ///   the keys), or cannot be made or written; `RunFolderInUse` when another process trains in it.
   public init(_ folder: URL, configuration: RunConfiguration, resume: Bool) throws {
     url = folder
-    func look() throws {
-      guard let earlier = try Self.check(folder, resume: resume) else { return }
-      try Self.compare(configuration, with: earlier, in: folder)
-    }
-    try look()
+    try Self.require(configuration, in: folder, resume: resume)
     try Self.makeFolder(folder)
     lock = try FolderLock(folder)
     // Another process can have begun between the look and the lock.
-    try look()
+    try Self.require(configuration, in: folder, resume: resume)
     for inner in [tensorBoardFolder, samplesFolder, checkpointsFolder] { try Self.makeFolder(inner) }
     removeLeftovers()
     try save(configuration)
   }
 
-  /// Whether the folder of `configuration` holds its run, and that is finished.
+  /// Throws, as the initialiser does, when no run can begin or go on in a folder; changes nothing.
+  static func require(_ configuration: RunConfiguration, in folder: URL, resume: Bool) throws {
+    guard let earlier = try check(folder, resume: resume) else { return }
+    try compare(configuration, with: earlier, in: folder)
+  }
+
+  /// Whether the folder of `configuration` holds its run, and that is finished. False where paths differ: only
+  /// what lies there tells.
   ///
   /// Throws when the folder holds a run with other settings.
   public static func isFinished(_ configuration: RunConfiguration) throws -> Bool {
     let folder = configuration.runFolder
     guard holdsRun(folder) else { return false }
-    try compare(configuration, with: Self.configuration(of: folder), in: folder)
+    let earlier = try Self.configuration(of: folder)
+    try compare(configuration, with: earlier, in: folder)
+    guard configuration.canonical.hasPaths(of: earlier.canonical) else { return false }
     let concept = folder.appending(path: conceptName)
     // A concept that cannot be read is made again.
     guard FileManager.default.fileExists(atPath: concept.path), let about = try? Concept.about(of: concept)
@@ -125,14 +131,22 @@ public final class RunFolder {
   }
 
   /// All checkpoints, the latest first.
-  public func checkpoints() -> [Checkpoint] {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: checkpointsFolder.path)) ?? []
+  public func checkpoints() -> [Checkpoint] { Self.checkpoints(in: url) }
+
+  /// The same of the run in a folder.
+  static func checkpoints(in url: URL) -> [Checkpoint] {
+    let folder = checkpointsFolder(url)
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
     return names.compactMap { name in
       guard let match = name.wholeMatch(of: /step-([0-9]{6,15})\.safetensors/), let step = Int(match.1) else {
         return nil
       }
-      return Checkpoint(step: step, url: checkpointsFolder.appending(path: name))
+      return Checkpoint(step: step, url: folder.appending(path: name))
     }.sorted { $0.step > $1.step }
+  }
+
+  private static func checkpointsFolder(_ url: URL) -> URL {
+    url.appending(path: "checkpoints", directoryHint: .isDirectory)
   }
 
   /// The latest checkpoint that `read` can read, with the names of later ones that it cannot.
@@ -207,6 +221,10 @@ public final class RunFolder {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     } catch {
       throw NeTIError("cannot make the folder \(folder.path): \(reason(error))")
+    }
+    guard FileManager.default.isWritableFile(atPath: folder.path) else {
+      throw NeTIError(
+        "cannot write into \(folder.path): no permission; change that, or choose another `output`")
     }
   }
 

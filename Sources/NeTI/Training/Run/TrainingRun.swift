@@ -14,10 +14,13 @@ public final class TrainingRun {
 
   private let configuration: RunConfiguration
   private let folder: RunFolder
-  private let fingerprint: String
+  private let content: RunContent
+  private let validation: ConceptGenerator.Request?
   private let log: RunLog
   private let board: TensorBoardWriter
   private let model: StableDiffusion
+  /// What was warned of.
+  private var told: Set<String> = []
 
   /// Opens the folder and prepares the trainer.
   ///
@@ -26,22 +29,40 @@ public final class TrainingRun {
   ///   - examples: prepared to `configuration.data.resolution`, or the model's own size.
   ///   - processes: those that share the run, of which this one is the first; the others call
   ///     `Trainer.assist`, and have no folder.
-  /// - Throws: also when a run is resumed with other images, captions or masks than it began with.
+  /// - Throws: also when a run is resumed with another model, other images, captions or masks than it began with,
+  ///   wherever they lie now.
   public init(
     folder url: URL, configuration: RunConfiguration, model: StableDiffusion, examples: [TrainingExample],
     resume: Bool, processes: any TrainingProcesses = SingleProcess()
   ) throws {
     self.model = model
     self.configuration = configuration
-    // Before the folder is made: a wrong word should leave nothing behind.
+    // Everything that can fail later, before the folder is made: what is wrong should leave nothing behind, and
+    // no step should be taken in vain.
     let prompts = try TrainingPrompts(configuration.data, examples, model.tokenizer)
+    try RunFolder.require(configuration, in: url, resume: resume)
+    var content = try RunContent(configuration, examples, model)
+    let goesOn = resume && RunFolder.holdsRun(url)
+    if goesOn { try content.requireSame(asIn: url, configuration) }
+    self.content = content
+    var begun = configuration
+    // The checkpoints hold what became of it.
+    if goesOn { begun.model.mapperCheckpointPath = nil }
+    let concept = try TrainingStart(begun, resuming: nil)
+      .concept(model, prompts.category, RandomKeys(seed: 0)) { _ in }
+    var lines: [String] = []
+    validation = try Self.validation(configuration, model, concept) { lines.append($0) }
+    let there = RunFolder.checkpoints(in: url)
+    try DiskEstimate(
+      configuration, numbers: concept.tensors.reduce(0) { $0 + $1.1.count }, side: model.resolution,
+      done: there.first?.step ?? 0, kept: there.count
+    ).require(DiskEstimate.available(url), in: url)
+
     folder = try RunFolder(url, configuration: configuration, resume: resume)
-    fingerprint = "training data \(TrainingExample.fingerprint(examples))"
-    if resume { try Self.checkData(fingerprint, folder) }
     // Reading it is the check; what cannot be read is passed over for the one before.
     let (checkpoint, broken) =
       resume ? folder.latestCheckpoint { try? Checkpoint(contentsOf: $0.url) } : (nil, [])
-    var lines = broken.map { "\($0) cannot be read and is passed over" }
+    lines += broken.map { "\($0) cannot be read and is passed over" }
     trainer = try Trainer(
       model: model, examples: examples, prompts: prompts, configuration: configuration,
       resuming: checkpoint, processes: processes, notice: { lines.append($0) })
@@ -51,15 +72,36 @@ public final class TrainingRun {
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
   }
 
-  /// Refuses other training data than the last process of this run had, whose log says which.
-  private static func checkData(_ fingerprint: String, _ folder: RunFolder) throws {
-    guard FileManager.default.fileExists(atPath: folder.eventsFile.path),
-      let earlier = try RunLog.read(folder.eventsFile).last(where: { $0.kind == .start })?.note,
-      earlier != fingerprint
-    else { return }
-    throw NeTIError(
-      "the images, captions or masks are not those that the run in \(folder.url.path) began with: "
-        + "put them back, or begin a new run in another `output`")
+  /// The request for the run's validation images; nil where none are due. Throws when they cannot be generated.
+  private static func validation(
+    _ configuration: RunConfiguration, _ model: StableDiffusion, _ concept: Concept,
+    _ notice: (String) -> Void
+  ) throws -> ConceptGenerator.Request? {
+    let eval = configuration.eval
+    guard !eval.validationPrompts.isEmpty, eval.validationSteps <= configuration.optim.maxTrainSteps else {
+      return nil
+    }
+    var request = ConceptGenerator.Request(prompts: eval.validationPrompts)
+    request.seeds = eval.seeds.map { UInt64($0) }
+    request.steps = eval.numDenoisingSteps
+    request.guidance = eval.guidanceScale
+    func works(_ kind: SchedulerKind) -> Bool {
+      (try? makeScheduler(kind, model.schedulerConfiguration, steps: request.steps)) != nil
+    }
+    // Some models ask of a scheduler what it cannot do here; which one denoises these images matters little.
+    if !works(request.scheduler), let other = SchedulerKind.allCases.first(where: works) {
+      notice(
+        "\(model.folder.name) asks the scheduler \(request.scheduler.rawValue) for what it cannot do here; "
+          + "\(other.rawValue) denoises the validation images")
+      request.scheduler = other
+    }
+    do {
+      try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request).warnings.forEach(notice)
+    } catch let e as any DescribedError {
+      throw NeTIError(
+        "validation images cannot be generated: \(e); `eval.validation_prompts []` trains without them")
+    }
+    return request
   }
 
   /// Trains until the last step or until asked to stop; the result is written only when it is whole.
@@ -73,48 +115,73 @@ public final class TrainingRun {
         folder.prune(keeping: limit)
         return file
       },
-      validate: configuration.eval.validationPrompts.isEmpty ? nil : { [self] in try validate($0) },
+      validate: validation.map { request in { [self] in try validate($0, request) } },
       listener: { event in
-        try record(event)
+        try record(event) { try listener(.warning($0)) }
         try listener(event)
       })
-    try log.append(RunEvent(.stop, step: concept.about.steps))
-    if concept.about.steps >= configuration.optim.maxTrainSteps { try concept.write(to: folder.conceptFile) }
+    let steps = concept.about.steps
+    try attempt("the log has no end", { try listener(.warning($0)) }) {
+      try log.append(RunEvent(.stop, step: steps))
+    }
+    if steps >= configuration.optim.maxTrainSteps {
+      do { try concept.write(to: folder.conceptFile) } catch let e as any DescribedError {
+        throw NeTIError("\(reason(e)); step \(steps) is saved. Go on with `resume`")
+      }
+    }
     return concept
   }
 
-  private func record(_ event: TrainingEvent) throws {
+  /// Writes an event down; where that fails, training goes on without it.
+  private func record(_ event: TrainingEvent, _ warn: (String) throws -> Void) throws {
+    func log(_ event: RunEvent) throws {
+      try attempt("the log lacks a line", warn) { try self.log.append(event) }
+    }
+    func board(_ write: () throws -> Void) throws { try attempt("TensorBoard lacks a value", warn, write) }
     switch event {
-    case .started(let from, _): try log.append(RunEvent(.start, step: from, note: fingerprint))
+    case .started(let from, _): try log(RunEvent(.start, step: from, note: content.note))
     case .step(let s):
-      try log.append(
-        RunEvent(.step, step: s.step, loss: s.loss, learningRate: s.learningRate, seconds: s.seconds))
-      try board.scalar("loss", s.loss, step: s.step)
-      try board.scalar("lr", s.learningRate, step: s.step)
+      try log(RunEvent(.step, step: s.step, loss: s.loss, learningRate: s.learningRate, seconds: s.seconds))
+      try board {
+        try self.board.scalar("loss", s.loss, step: s.step)
+        try self.board.scalar("lr", s.learningRate, step: s.step)
+      }
     case .checkpoint(let step, let file):
-      try log.append(RunEvent(.checkpoint, step: step, files: [file.lastPathComponent]))
+      try log(RunEvent(.checkpoint, step: step, files: [file.lastPathComponent]))
     case .samples(let step, let images):
       var files: [String] = []
       for (i, p) in images.enumerated() {
+        let name = "step-\(step)-\(i)-seed-\(p.seed).png"
         let data = Data(
           try p.image.png(text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))]))
-        let name = "step-\(step)-\(i)-seed-\(p.seed).png"
-        try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
-        try board.image(
-          "samples/\(i)", encoded: data, width: p.image.width, height: p.image.height, step: step)
-        files.append(name)
+        try attempt("a validation image is not written", warn) {
+          try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
+          files.append(name)
+        }
+        try board {
+          try self.board.image(
+            "samples/\(i)", encoded: data, width: p.image.width, height: p.image.height, step: step)
+        }
       }
-      try log.append(RunEvent(.sample, step: step, files: files))
+      try log(RunEvent(.sample, step: step, files: files))
+    case .warning: break
+    }
+  }
+
+  /// Does what training can do without; where it fails, that is told, each reason once.
+  private func attempt(
+    _ otherwise: String, _ warn: (String) throws -> Void, _ work: () throws -> Void
+  ) throws {
+    do { try work() } catch {
+      let line = "\(otherwise): \(reason(error))"
+      if told.insert(line).inserted { try warn(line) }
     }
   }
 
   /// The validation images of the concept as it is now.
-  private func validate(_ concept: Concept) throws -> [(prompt: String, seed: UInt64, image: Image)] {
-    let eval = configuration.eval
-    var request = ConceptGenerator.Request(prompts: eval.validationPrompts)
-    request.seeds = eval.seeds.map { UInt64($0) }
-    request.steps = eval.numDenoisingSteps
-    request.guidance = eval.guidanceScale
+  private func validate(
+    _ concept: Concept, _ request: ConceptGenerator.Request
+  ) throws -> [(prompt: String, seed: UInt64, image: Image)] {
     let commands = trainer.commands
     do {
       return try ConceptGenerator(model, concepts: [.init(concept)])(request) { _ in

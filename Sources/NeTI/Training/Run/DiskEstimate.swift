@@ -1,0 +1,62 @@
+import Diffusion
+import Files
+package import Foundation
+
+/// What a run will write into its folder, against the room on the disk: checkpoints that stay, the concept and
+/// the validation images.
+package struct DiskEstimate {
+  /// Bytes of a validation pixel, as a PNG in the folder and once more for TensorBoard.
+  private static let bytesPerPixel = 3.0
+
+  /// Checkpoints and validation images that are still to be written and stay.
+  package let checkpoints: Int
+  package let images: Int
+  private let bytes: Double
+
+  /// - Parameters:
+  ///   - numbers: that the concept holds; a checkpoint has two more for each.
+  ///   - side: of a validation image, in pixels.
+  ///   - done: steps that are saved.
+  ///   - kept: checkpoints that are there.
+  package init(_ configuration: RunConfiguration, numbers: Int, side: Int, done: Int = 0, kept: Int = 0) {
+    let (total, every) = (configuration.optim.maxTrainSteps, configuration.log.saveSteps)
+    let due = max(0, (total - done) / every + ((total - done) % every > 0 ? 1 : 0))
+    // One more than stay, for a moment.
+    checkpoints = configuration.log.checkpointsTotalLimit.map { min(due, max(1, $0 + 1 - kept)) } ?? due
+    let eval = configuration.eval
+    images =
+      max(0, total / eval.validationSteps - done / eval.validationSteps) * eval.validationPrompts.count
+      * eval.seeds.count
+    let values = Double(MemoryLayout<Float>.size * numbers)
+    bytes =
+      values * Double(3 * checkpoints + 1) + Double(images) * Double(side) * Double(side) * Self.bytesPerPixel
+  }
+
+  /// Refuses what does not fit into `available` bytes in `folder`; nil where nothing tells.
+  package func require(_ available: Double?, in folder: URL) throws {
+    guard let available, bytes > available else { return }
+    let fewer = checkpoints > 2 ? ", keep fewer checkpoints (`log.checkpoints_total_limit 2`)" : ""
+    throw NeTIError(
+      "this run writes about \(Self.text(bytes)) into \(folder.path) (\(checkpoints) checkpoints, \(images) "
+        + "validation images), and \(Self.text(available)) are free there: make room\(fewer) or choose another "
+        + "`output`")
+  }
+
+  /// Free bytes on the disk of a folder that need not be there yet.
+  static func available(_ folder: URL) -> Double? {
+    var place = folder.standardizedFileURL
+    while !FileManager.default.fileExists(atPath: place.path), place.path != "/" {
+      place.deleteLastPathComponent()
+    }
+    let values = try? FileManager.default.attributesOfFileSystem(forPath: place.path)
+    // A file system without a size is one that does not tell.
+    guard let size = values?[.systemSize] as? NSNumber, size.doubleValue > 0 else { return nil }
+    return (values?[.systemFreeSize] as? NSNumber)?.doubleValue
+  }
+
+  private static func text(_ bytes: Double) -> String {
+    let units = [(Double(1 << 30), "GiB"), (Double(1 << 20), "MiB"), (1024, "KiB")]
+    let (unit, name) = units.first { bytes >= $0.0 } ?? (1024, "KiB")
+    return "\((bytes / unit * 10).rounded() / 10) \(name)"
+  }
+}

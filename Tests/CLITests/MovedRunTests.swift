@@ -1,0 +1,77 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("A training run goes on where its things lie elsewhere, and only with the same things:", .serialized)
+struct MovedRunTests {
+  private static let resume = ["train", "--resume", "--threads", "1"]
+
+  /// One step of a run in `data/run`, on `data/images` and `data/model`.
+  private func begun() throws -> Workplace {
+    let place = try Workplace()
+    try place.images(2)
+    try place.miniSD("model")
+    for name in ["images", "model"] { try move(place, name, "data/\(name)") }
+    let r = try place.run(
+      Workplace.train(images: "data/images", output: "data/run", ["--model", "data/model"]))
+    #expect(r.code == 0, "\(r.error)")
+    return place
+  }
+
+  private func move(_ place: Workplace, _ from: String, _ to: String) throws {
+    try FileManager.default.createDirectory(
+      at: place.path(to).deletingLastPathComponent(), withIntermediateDirectories: true)
+    try FileManager.default.moveItem(at: place.path(from), to: place.path(to))
+  }
+
+  private func expectGoingOn(_ place: Workplace, to steps: Int = 2, _ arguments: [String]) throws {
+    let r = try place.run(Self.resume + arguments + ["--steps", String(steps)])
+    #expect(r.code == 0, "\(r.error)")
+    #expect(r.error.contains("learning \(steps)/\(steps)"), "\(r.error)")
+  }
+
+  @Test("all of it moved together")
+  func together() throws {
+    let place = try begun()
+    try move(place, "data", "a/b/data")
+    try expectGoingOn(place, ["--output", "a/b/data/run"])
+  }
+
+  @Test("images, model or run moved: one line says which setting names them, and that is enough")
+  func apart() throws {
+    let place = try begun()
+    try move(place, "data/images", "pictures")
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run"], ["data/images", "--data.train_data_dir"])
+    try move(place, "data/model", "sd/other")
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run", "--images", "pictures"], ["data/model", "--model"])
+    try move(place, "data/run", "deep/er/run")
+    try expectGoingOn(
+      place, ["--output", "deep/er/run", "--images", "pictures", "--model", "sd/other"])
+    // It knows where they are from now on.
+    try expectGoingOn(place, to: 3, ["--output", "deep/er/run"])
+  }
+
+  @Test("other images or another model are refused, and the run stays as it was")
+  func others() throws {
+    let place = try begun()
+    try FileManager.default.copyItem(
+      at: Fixtures.examples.appending(path: "spotty/3.jpg"), to: try other(place).appending(path: "1.jpg"))
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run", "--images", "other"], ["images", "began with", "--output"])
+    let weights = "unet/diffusion_pytorch_model.safetensors"
+    var data = try Data(contentsOf: Fixtures.miniSD.appending(path: weights))
+    data[data.count - 3] ^= 1
+    try place.model(weights, data)
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run", "--model", "model"], ["model", "began with", "--model"])
+    try expectGoingOn(place, ["--output", "data/run"])
+  }
+
+  private func other(_ place: Workplace) throws -> URL {
+    let folder = place.path("other")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    return folder
+  }
+}
