@@ -43,9 +43,9 @@ extension String {
   }
 
   /// With what the libraries name in backticks, a setting with or without its value or a command, as it is
-  /// written here: “`output`” is `--output`. Other backticks stay.
+  /// written here: “`output`” is `--output`. Keys of files stand in “…”, so that they are not taken for settings.
   var namingOptions: String {
-    replacing(/`([a-z]+[a-z_]*(?:\.[a-z_]+)*)( [^`\n]*)?`/) { match in
+    replacing(/`([a-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)( [^`\n]*)?`/) { match in
       let (name, rest) = (String(match.output.1), match.output.2 ?? "")
       if name == "convert" { return "\(Installation.command) convert\(rest)" }
       return Self.isOption(name) ? "--\(name)\(rest)" : String(match.output.0)
@@ -55,9 +55,12 @@ extension String {
   /// A dotted setting, or one of the options that the libraries' messages name.
   private static func isOption(_ name: String) -> Bool {
     if RunConfiguration.settings.contains(where: { $0.name == name }) { return true }
-    if let dot = name.firstIndex(of: ".") { return ["log", "data", "eval", "optim"].contains(name[..<dot]) }
+    if let dot = name.firstIndex(of: ".") {
+      return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
+    }
     return [
-      "category", "concept", "format", "layer", "model", "output", "precision", "resume", "steps", "timestep",
+      "category", "concept", "format", "images", "layer", "masks", "model", "output", "precision", "resume",
+      "steps", "timestep",
       "token", "width",
     ].contains(name)
   }

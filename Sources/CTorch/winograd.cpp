@@ -63,14 +63,14 @@ INLINE void output_transform(const vec m[6], vec t[4]) {
   t[3] = b + 8.f * d + m[5];
 }
 
-/// A picture with channels last.
-struct Picture {
+/// An image with channels last.
+struct Image {
   float *data;
   int64_t height, width, channels;
   float *at(int64_t n, int64_t y, int64_t x) const { return data + ((n * height + y) * width + x) * channels; }
 };
 
-/// Tiles in rows, of all pictures of a batch.
+/// Tiles in rows, of all images of a batch.
 struct Tiles {
   int64_t rows, columns, count;
   Tiles(int64_t n, int64_t h, int64_t w) : rows((h + tile - 1) / tile), columns((w + tile - 1) / tile), count(n * rows * columns) {}
@@ -83,7 +83,7 @@ struct Tiles {
 
 /// Tiles first ..< last to v[36][span][channels], from row `first - origin` on.
 FOR_EVERY_PROCESSOR
-void transform_inputs(const Picture &in, const Tiles &tiles, int64_t first, int64_t last, float *v, int64_t origin, int64_t span) {
+void transform_inputs(const Image &in, const Tiles &tiles, int64_t first, int64_t last, float *v, int64_t origin, int64_t span) {
   const int64_t C = in.channels;
   for (int64_t i = first; i < last; i++) {
     int64_t n, y0, x0;
@@ -114,7 +114,7 @@ void transform_inputs(const Picture &in, const Tiles &tiles, int64_t first, int6
 
 /// m[36][tiles first ..< last][width] to the channels channel ..< channel + width of the picture.
 FOR_EVERY_PROCESSOR
-void transform_outputs(const float *m, int64_t width, const float *bias, const Picture &out, const Tiles &tiles, int64_t first,
+void transform_outputs(const float *m, int64_t width, const float *bias, const Image &out, const Tiles &tiles, int64_t first,
                        int64_t last, int64_t channel) {
   const int64_t span = last - first;
   for (int64_t i = first; i < last; i++) {
@@ -202,7 +202,7 @@ at::Tensor winograd(const at::Tensor &x, const at::Tensor &weight, const at::Ten
   TORCH_CHECK(!bias.defined() || (bias.scalar_type() == at::kFloat && bias.sizes() == at::IntArrayRef{outputs}),
               "the bias must be fp32 and have ", outputs, " elements");
   at::Tensor output = at::empty({N, outputs, H, W}, x.options(), at::MemoryFormat::ChannelsLast);
-  const Picture in{input.mutable_data_ptr<float>(), H, W, inputs}, out{output.mutable_data_ptr<float>(), H, W, outputs};
+  const Image in{input.mutable_data_ptr<float>(), H, W, inputs}, out{output.mutable_data_ptr<float>(), H, W, outputs};
   const at::Tensor added = bias.defined() ? bias.contiguous() : bias;
   const float *b = added.defined() ? static_cast<const float *>(added.const_data_ptr()) : nullptr;
   const float *w = static_cast<const float *>(filters.const_data_ptr());

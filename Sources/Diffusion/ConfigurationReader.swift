@@ -20,7 +20,7 @@ struct ConfigurationReader {
     } catch let error where !(error is DecodingError || error is DiffusionError) {
       // Foundation's own error for such a number does not say where it stands.
       throw DiffusionError(
-        "`\(name)` holds a number that does not fit: a fraction where a whole number is needed, or too large")
+        "“\(name)” holds a number that does not fit: a fraction where a whole number is needed, or too large")
     }
   }
 
@@ -33,7 +33,7 @@ struct ConfigurationReader {
   func number(_ name: String, default standard: Double, in range: ClosedRange<Double>) throws -> Double {
     let found = try value(name, default: standard)
     guard found.isFinite, range.contains(found) else {
-      throw DiffusionError("`\(name)` is \(found); it must be in \(range.lowerBound)…\(range.upperBound)")
+      throw DiffusionError("“\(name)” is \(found); it must be in \(range.lowerBound)…\(range.upperBound)")
     }
     return found
   }
@@ -44,7 +44,7 @@ struct ConfigurationReader {
   {
     let found = try value(name, default: standard)
     guard (1...limit).contains(found.count) else {
-      throw DiffusionError("`\(name)` has \(found.count) entries; it must have 1…\(limit)")
+      throw DiffusionError("“\(name)” has \(found.count) entries; it must have 1…\(limit)")
     }
     return try found.map { try Self.check(name, $0, range) }
   }
@@ -58,7 +58,7 @@ struct ConfigurationReader {
     case .one(let n): return Array(repeating: try Self.check(name, n, range), count: count)
     case .many(let list):
       guard list.count == count else {
-        throw DiffusionError("`\(name)` has \(list.count) entries for \(count) blocks")
+        throw DiffusionError("“\(name)” has \(list.count) entries for \(count) blocks")
       }
       return try list.map { try Self.check(name, $0, range) }
     }
@@ -70,7 +70,7 @@ struct ConfigurationReader {
     case .one(let n): return try Self.check(name, n, range)
     case .many(let list):
       guard let first = list.first, list.allSatisfy({ $0 == first }) else {
-        throw DiffusionError("`\(name)` is \(list); one number, or equal ones, are supported")
+        throw DiffusionError("“\(name)” is \(list); one number, or equal ones, are supported")
       }
       return try Self.check(name, first, range)
     }
@@ -83,7 +83,7 @@ struct ConfigurationReader {
     let found = try value(name, default: standard.map(\.rawValue))
     guard found.count == count else {
       throw DiffusionError(
-        "`\(name)` has \(found.count) entries, and `block_out_channels` has \(count)")
+        "“\(name)” has \(found.count) entries, and “block_out_channels” has \(count)")
     }
     return try found.map { try choice(name, $0) }
   }
@@ -93,7 +93,7 @@ struct ConfigurationReader {
   where T.RawValue == String {
     guard let known = T(rawValue: found) else {
       let supported = T.allCases.map(\.rawValue).joined(separator: ", ")
-      throw DiffusionError("`\(name)` is \(JSONValue.string(found)); supported: \(supported)")
+      throw DiffusionError("“\(name)” is \(JSONValue.string(found)); supported: \(supported)")
     }
     return known
   }
@@ -111,13 +111,13 @@ struct ConfigurationReader {
     let entries = if case .list(let list) = found { list } else { [found] }
     guard entries.allSatisfy(supported.contains) else {
       let names = supported.map(\.description).joined(separator: ", ")
-      throw DiffusionError("`\(name)` is \(found); supported: \(names)")
+      throw DiffusionError("“\(name)” is \(found); supported: \(names)")
     }
   }
 
   private static func check(_ name: String, _ n: Int, _ range: ClosedRange<Int>) throws -> Int {
     guard range.contains(n) else {
-      throw DiffusionError("`\(name)` is \(n); it must be in \(range.lowerBound)…\(range.upperBound)")
+      throw DiffusionError("“\(name)” is \(n); it must be in \(range.lowerBound)…\(range.upperBound)")
     }
     return n
   }

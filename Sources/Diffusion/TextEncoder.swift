@@ -44,7 +44,7 @@ public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
     vocabularySize = try c.decode(Int.self, forKey: .vocabularySize)
     let name = try c.decodeIfPresent(String.self, forKey: .activation) ?? Activation.quickGELU.rawValue
     guard let known = Activation(rawValue: name) else {
-      throw DiffusionError("`hidden_act` is \(name); quick_gelu and gelu are supported")
+      throw DiffusionError("“hidden_act” is \(name); quick_gelu and gelu are supported")
     }
     activation = known
     layerNormEpsilon = try c.decodeIfPresent(Double.self, forKey: .layerNormEpsilon) ?? 1e-5
@@ -60,11 +60,11 @@ public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
       ("max_position_embeddings", maxPositions, 4096), ("vocab_size", vocabularySize, 1 << 21),
     ]
     for (name, value, limit) in sizes where !(1...limit).contains(value) {
-      throw DiffusionError("`\(name)` is \(value); it must be in 1…\(limit)")
+      throw DiffusionError("“\(name)” is \(value); it must be in 1…\(limit)")
     }
     guard hiddenSize.isMultiple(of: heads) else {
       throw DiffusionError(
-        "`hidden_size` \(hiddenSize) is no multiple of `num_attention_heads` \(heads)")
+        "“hidden_size” \(hiddenSize) is no multiple of “num_attention_heads” \(heads)")
     }
   }
 }

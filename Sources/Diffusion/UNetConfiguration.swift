@@ -68,7 +68,7 @@ public struct UNetConfiguration: Codable, Sendable, Equatable {
       switch try JSONValue(from: decoder) {
       case .null: self = .none
       case .string(Self.name): self = .crossAttention
-      case let other: throw DiffusionError("`mid_block_type` is \(other); supported: \(Self.name), null")
+      case let other: throw DiffusionError("“mid_block_type” is \(other); supported: \(Self.name), null")
       }
     }
 
@@ -184,16 +184,16 @@ extension UNetConfiguration {
     for (channels, heads) in zip(blockOutChannels, attentionHeads) {
       guard channels.isMultiple(of: normGroups) else {
         throw DiffusionError(
-          "`block_out_channels` \(channels) is no multiple of `norm_num_groups` \(normGroups)")
+          "“block_out_channels” \(channels) is no multiple of “norm_num_groups” \(normGroups)")
       }
       guard channels.isMultiple(of: heads) else {
         throw DiffusionError(
-          "`block_out_channels` \(channels) is no multiple of `attention_head_dim` \(heads), the number of heads"
+          "“block_out_channels” \(channels) is no multiple of “attention_head_dim” \(heads), the number of heads"
         )
       }
     }
     guard Double(blockOutChannels[0] / 2) - freqShift > 0 else {
-      throw DiffusionError("`block_out_channels` \(blockOutChannels[0]) is too small to embed the timestep")
+      throw DiffusionError("“block_out_channels” \(blockOutChannels[0]) is too small to embed the timestep")
     }
   }
 }

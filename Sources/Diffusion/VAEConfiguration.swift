@@ -81,7 +81,7 @@ public struct VAEConfiguration: Codable, Sendable, Equatable {
     useQuantConvolution = try json.value("use_quant_conv", default: true)
     usePostQuantConvolution = try json.value("use_post_quant_conv", default: true)
     for width in blockOutChannels where !width.isMultiple(of: normGroups) {
-      throw DiffusionError("`block_out_channels` \(width) is no multiple of `norm_num_groups` \(normGroups)")
+      throw DiffusionError("“block_out_channels” \(width) is no multiple of “norm_num_groups” \(normGroups)")
     }
   }
 

@@ -64,15 +64,15 @@ public struct Weights {
   ) throws -> Tensor {
     let key = full(name)
     guard let place = store.places[key] else {
-      throw DiffusionError("\(store.title): there is no tensor `\(key)` (expected shape \(shape))")
+      throw DiffusionError("\(store.title): there is no tensor “\(key)” (expected shape \(shape))")
     }
     let file = JSONFile.displayName(place.url)
     guard let entry = place.file.entries[place.name], entry.shape == shape else {
       let found = place.file.entries[place.name]?.shape ?? []
-      throw DiffusionError("\(file): tensor `\(place.name)` has shape \(found), expected \(shape)")
+      throw DiffusionError("\(file): tensor “\(place.name)” has shape \(found), expected \(shape)")
     }
     guard entry.dtype.isFloating else {
-      throw DiffusionError("\(file): tensor `\(place.name)` is \(entry.dtype), not a floating type")
+      throw DiffusionError("\(file): tensor “\(place.name)” is \(entry.dtype), not a floating type")
     }
     store.unused.remove(key)
     let stored = try place.file.tensor(place.name)
@@ -146,7 +146,7 @@ extension Weights {
           let plain = name.hasPrefix(Self.compiled) ? String(name.dropFirst(Self.compiled.count)) : name
           guard let key = rename == nil ? plain : rename?(plain) else { continue }
           guard places.updateValue(Place(file: file, url: url, name: name), forKey: key) == nil else {
-            throw DiffusionError("\(JSONFile.displayName(url)): the tensor `\(key)` occurs twice")
+            throw DiffusionError("\(JSONFile.displayName(url)): the tensor “\(key)” occurs twice")
           }
         }
       }

@@ -75,13 +75,13 @@ public enum JSONFile {
   private static func explain(_ error: DecodingError, _ data: Data) -> String {
     switch error {
     case .keyNotFound(let key, let context):
-      return "there is no `\(path(context.codingPath + [key]))`"
+      return "there is no “\(path(context.codingPath + [key]))”"
     case .typeMismatch(_, let context):
-      return "`\(path(context.codingPath))` has the wrong type. \(context.debugDescription)"
+      return "“\(path(context.codingPath))” has the wrong type. \(context.debugDescription)"
     case .valueNotFound(_, let context):
-      return "`\(path(context.codingPath))` is null, and a value is needed"
+      return "“\(path(context.codingPath))” is null, and a value is needed"
     case .dataCorrupted(let context):
-      if !context.codingPath.isEmpty { return "`\(path(context.codingPath))`: \(context.debugDescription)" }
+      if !context.codingPath.isEmpty { return "“\(path(context.codingPath))”: \(context.debugDescription)" }
       // Foundation says this of a number that does not fit, too, and does not say which it is.
       return (try? JSONSerialization.jsonObject(with: data)) == nil
         ? "not valid JSON"

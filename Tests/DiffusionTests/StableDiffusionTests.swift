@@ -231,10 +231,10 @@ enum Scheme: String, CaseIterable {
     try rewrite(folder, .unet) { ($0, $0 == "conv_in.bias" ? try $1.sliced(0, 0..<63) : $1) }
     let misshapen = message(folder) { _ = try $0.unet }
     #expect(misshapen.contains("unet/diffusion_pytorch_model.safetensors"))
-    #expect(misshapen.contains("`conv_in.bias` has shape [63], expected [64]"))
+    #expect(misshapen.contains("“conv_in.bias” has shape [63], expected [64]"))
 
     try rewrite(folder, .unet) { $0 == "conv_in.bias" ? ("conv_inn.bias", $1) : ($0, $1) }
-    #expect(message(folder) { _ = try $0.unet }.contains("`conv_in.bias`"))
+    #expect(message(folder) { _ = try $0.unet }.contains("“conv_in.bias”"))
 
     try add([("lora.up", .zeros([1]))], to: .vae, folder)
     #expect(message(folder) { _ = try $0.vae }.contains("“lora.up”"))

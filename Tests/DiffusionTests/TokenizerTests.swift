@@ -214,10 +214,10 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
   private static var hostile: [(WritableKeyPath<TokenizerFiles, Data?>, String, String)] {
     [
       (\.configuration, "{", "tokenizer_config.json: not valid JSON"),
-      (\.configuration, #"{"model_max_length": "x"}"#, "`model_max_length` has the wrong type"),
-      (\.configuration, #"{"model_max_length": 1}"#, "`model_max_length` is 1"),
-      (\.configuration, #"{"model_max_length": -5}"#, "`model_max_length` is -5"),
-      (\.configuration, #"{"model_max_length": 7.5}"#, "`model_max_length` is 7.5"),
+      (\.configuration, #"{"model_max_length": "x"}"#, "“model_max_length” has the wrong type"),
+      (\.configuration, #"{"model_max_length": 1}"#, "“model_max_length” is 1"),
+      (\.configuration, #"{"model_max_length": -5}"#, "“model_max_length” is -5"),
+      (\.configuration, #"{"model_max_length": 7.5}"#, "“model_max_length” is 7.5"),
       (\.configuration, #"{"bos_token": 3}"#, "bos_token"),
       (\.configuration, #"{"added_tokens_decoder": {"x": "y"}}"#, "not an id"),
       (\.configuration, #"{"added_tokens_decoder": {"-1": "y"}}"#, "has the id -1"),
@@ -242,7 +242,7 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
       expect(damaged, part)
     }
     for (text, part) in [
-      ("{}", "bos_token"), ("[]", "vocab.json"), (#"{"a": "b"}"#, "`a` has the wrong type"),
+      ("{}", "bos_token"), ("[]", "vocab.json"), (#"{"a": "b"}"#, "“a” has the wrong type"),
       (#"{"a": -1}"#, "the id -1"), (#"{"a": 0, "b": 0}"#, "used twice"), (#"{"a": 1}"#, "too large"),
       (#"{"a": 0.5}"#, "vocab.json"), (#"{"a": 99999999999999999999}"#, "vocab.json"), ("", "vocab.json"),
     ] {

@@ -66,7 +66,7 @@ import Testing
     ])
   func unsupported(json: String, key: String, value: String, supported: String) {
     let message = Golden.message { _ = try decode(json) } ?? ""
-    #expect(message.hasPrefix("unet/config.json: `\(key)` is \(value); supported: "))
+    #expect(message.hasPrefix("unet/config.json: “\(key)” is \(value); supported: "))
     #expect(message.contains(supported))
   }
 

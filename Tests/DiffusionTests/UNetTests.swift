@@ -123,8 +123,8 @@ import Torch
     }
     #expect(
       try load(c) { $0 == "mid_block.resnets.1.conv2.bias" ? nil : $0 }.contains(
-        "`mid_block.resnets.1.conv2.bias`"))
-    #expect(try load(c) { $0 == "conv_out.bias" ? "conv_out.bias2" : $0 }.contains("`conv_out.bias`"))
+        "“mid_block.resnets.1.conv2.bias”"))
+    #expect(try load(c) { $0 == "conv_out.bias" ? "conv_out.bias2" : $0 }.contains("“conv_out.bias”"))
     var other = c
     other.midBlockType = .none
     #expect(try load(other) { $0 }.contains("“mid_block.attentions.0."))

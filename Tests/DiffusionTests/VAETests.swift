@@ -109,7 +109,7 @@ import Torch
       return try #require(Golden.message { _ = try VAE(c, weights: weights) })
     }
     let lost = "decoder.mid_block.attentions.0.to_k.bias"
-    #expect(try load(c, without: lost).contains("`\(lost)`"))
+    #expect(try load(c, without: lost).contains("“\(lost)”"))
     var other = c
     other.usePostQuantConvolution = false
     #expect(try load(other).contains("“post_quant_conv.bias”"))

@@ -37,11 +37,11 @@ import Torch
       (#expect(throws: DiffusionError.self) { try body() })?.message ?? ""
     }
     let missing = message { _ = try (weights / "a").tensor("bias", [3]) }
-    #expect(missing.contains("m.safetensors") && missing.contains("`a.bias`") && missing.contains("[3]"))
+    #expect(missing.contains("m.safetensors") && missing.contains("“a.bias”") && missing.contains("[3]"))
     let misshapen = message { _ = try (weights / "a").tensor("weight", [3, 2]) }
-    #expect(misshapen.contains("`a.weight` has shape [2, 3], expected [3, 2]"))
+    #expect(misshapen.contains("“a.weight” has shape [2, 3], expected [3, 2]"))
     let whole = message { _ = try (weights / "a").tensor("ids", [2]) }
-    #expect(whole.contains("`a.ids`") && whole.contains("int64"))
+    #expect(whole.contains("“a.ids”") && whole.contains("int64"))
     _ = try (weights / "a").tensor("weight", [2, 3])
     let unused = message { try weights.finish() }
     #expect(unused.contains("m.safetensors") && unused.contains("“a.ids”, “b”, “c”"))
@@ -75,7 +75,7 @@ import Torch
     #expect(try weights.tensor("new.weight", [1]).floats() == [1])
     try weights.finish()
     let error = #expect(throws: DiffusionError.self) { try weights.tensor("new.weight", [2]) }
-    #expect(error?.message.contains("`old.weight`") == true)
+    #expect(error?.message.contains("“old.weight”") == true)
   }
 
   @Test("Tensors outlive the weights they came from")

@@ -23,11 +23,11 @@ import Testing
   @Test(
     "What is wrong is said with the file and the key",
     arguments: [
-      (#"{"name": "a", "inner": {"sizes": [1, "2"]}}"#, "`inner.sizes.1`"),
+      (#"{"name": "a", "inner": {"sizes": [1, "2"]}}"#, "“inner.sizes.1”"),
       (#"{"name": "a", "inner": {"sizes": [1, 2.5]}}"#, "a number does not fit"),
       (#"{"name": "a", "inner": {"sizes": [1e400]}}"#, "unet/config.json"),
-      (#"{"name": "a", "inner": {}}"#, "`inner.sizes`"),
-      (#"{"name": null, "inner": {"sizes": []}}"#, "`name`"),
+      (#"{"name": "a", "inner": {}}"#, "“inner.sizes”"),
+      (#"{"name": null, "inner": {"sizes": []}}"#, "“name”"),
       (#"[]"#, "the whole file"), (#"{"name": "a", "#, "not valid JSON"), ("", "not valid JSON"),
       (String(repeating: "[", count: 100_000), "inside one another"),
       (String(repeating: #"{"a":"#, count: 65), "inside one another"),

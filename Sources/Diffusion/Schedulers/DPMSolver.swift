@@ -26,7 +26,7 @@ struct DPMSolver: Scheduler {
 
   init(_ c: SchedulerConfiguration, steps: Int) throws {
     guard (1...2).contains(c.solverOrder) else {
-      throw DiffusionError("scheduler_config.json: `solver_order` is \(c.solverOrder); supported: 1, 2")
+      throw DiffusionError("scheduler_config.json: “solver_order” is \(c.solverOrder); supported: 1, 2")
     }
     var schedule = try NoiseSchedule(c)
     if c.rescaleBetasZeroSNR { schedule = schedule.withFloor() }

@@ -80,15 +80,15 @@ public struct NoiseSchedule: Sendable {
     let count = c.numTrainTimesteps
     guard (1...SchedulerConfiguration.maximumTrainTimesteps).contains(count) else {
       throw DiffusionError(
-        "scheduler_config.json: `num_train_timesteps` is \(count); it must be in "
+        "scheduler_config.json: “num_train_timesteps” is \(count); it must be in "
           + "1…\(SchedulerConfiguration.maximumTrainTimesteps)")
     }
     let betas: [Float]
     if let trained = c.trainedBetas {
       guard trained.count == count else {
         throw DiffusionError(
-          "scheduler_config.json: `trained_betas` has \(trained.count) entries, and "
-            + "`num_train_timesteps` is \(count)")
+          "scheduler_config.json: “trained_betas” has \(trained.count) entries, and "
+            + "“num_train_timesteps” is \(count)")
       }
       betas = trained.map { Float($0) }
     } else {
@@ -102,7 +102,7 @@ public struct NoiseSchedule: Sendable {
     }
     guard betas.allSatisfy({ $0 > 0 && $0 < 1 }) else {
       throw DiffusionError(
-        "scheduler_config.json: `beta_start`, `beta_end` or `trained_betas` give a β outside 0…1")
+        "scheduler_config.json: “beta_start”, “beta_end” or “trained_betas” give a β outside 0…1")
     }
     return betas
   }

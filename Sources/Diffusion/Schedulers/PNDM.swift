@@ -21,11 +21,11 @@ struct PNDM: Scheduler {
   init(_ c: SchedulerConfiguration, steps: Int) throws {
     guard c.predictionType != .sample else {
       throw DiffusionError(
-        "scheduler_config.json: `prediction_type` is “sample”, which pndm does not support; "
+        "scheduler_config.json: “prediction_type” is “sample”, which pndm does not support; "
           + "choose another scheduler")
     }
     guard c.skipPRKSteps || steps >= 4 else {
-      throw DiffusionError("\(steps) steps; pndm with `skip_prk_steps` false needs 4 or more")
+      throw DiffusionError("\(steps) steps; pndm with “skip_prk_steps” false needs 4 or more")
     }
     alphas = try NoiseSchedule(c, rescaled: false).alphasCumprod
     let falling = try Timesteps.usual(c, c.timestepSpacing ?? .leading, steps: steps)

@@ -108,7 +108,7 @@ public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
     clipSample = try value("clip_sample", true)
     clipSampleRange = try value("clip_sample_range", 1.0)
     guard clipSampleRange > 0 else {
-      throw DiffusionError("`clip_sample_range` is \(clipSampleRange); it must be above 0")
+      throw DiffusionError("“clip_sample_range” is \(clipSampleRange); it must be above 0")
     }
     skipPRKSteps = try value("skip_prk_steps", false)
     solverOrder = try value("solver_order", 2)
@@ -128,11 +128,11 @@ public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
     let variance = try value("variance_type", "fixed_small")
     refuse(variance, "variance_type", .ddpm, ["fixed_small", "fixed_small_log", "fixed_large"])
     if variance.hasPrefix("learned") {
-      unsupported.append(Unsupported(message: "`variance_type` is \(quoted(variance))", kinds: [.dpm]))
+      unsupported.append(Unsupported(message: "“variance_type” is \(quoted(variance))", kinds: [.dpm]))
     }
     for (key, kinds) in Self.switches {
       guard try value(key, false) else { continue }
-      unsupported.append(Unsupported(message: "`\(key)` is true", kinds: kinds))
+      unsupported.append(Unsupported(message: "“\(key)” is true", kinds: kinds))
     }
   }
 
@@ -144,7 +144,7 @@ public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
 
   private mutating func refuse(_ found: String, _ key: String, _ kind: SchedulerKind, _ known: [String]) {
     guard !known.contains(found) else { return }
-    let message = "`\(key)` is \(JSONValue.string(found)); supported: \(known.joined(separator: ", "))"
+    let message = "“\(key)” is \(JSONValue.string(found)); supported: \(known.joined(separator: ", "))"
     unsupported.append(Unsupported(message: message, kinds: [kind]))
   }
 

@@ -30,7 +30,7 @@ enum Timesteps {
   ) throws -> [Double] {
     try checkSteps(steps, c)
     guard end > 0 else {
-      throw DiffusionError("scheduler_config.json: `lambda_min_clipped` leaves no timestep")
+      throw DiffusionError("scheduler_config.json: “lambda_min_clipped” leaves no timestep")
     }
     switch spacing {
     case .linspace:
@@ -62,11 +62,11 @@ enum Timesteps {
   private static func checked(_ timesteps: [Int], offset: Int, _ total: Int) throws -> [Double] {
     guard (0..<total).contains(offset) else {
       throw DiffusionError(
-        "scheduler_config.json: `steps_offset` is \(offset); it must be in 0…\(total - 1)")
+        "scheduler_config.json: “steps_offset” is \(offset); it must be in 0…\(total - 1)")
     }
     if let first = timesteps.first, first + offset >= total {
       throw DiffusionError(
-        "\(timesteps.count) steps with `steps_offset` \(offset) begin at timestep \(first + offset), and the "
+        "\(timesteps.count) steps with “steps_offset” \(offset) begin at timestep \(first + offset), and the "
           + "last one is \(total - 1); choose fewer steps")
     }
     return timesteps.map { Double($0 + offset) }

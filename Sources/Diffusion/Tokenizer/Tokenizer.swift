@@ -223,7 +223,7 @@ public struct CLIPTokenizer: Sendable {
     for (key, token) in configuration.added_tokens_decoder ?? [:] {
       guard let id = Int(key) else {
         throw DiffusionError(
-          "\(files.name)/tokenizer_config.json: `added_tokens_decoder` has the key \(quoted(key)), not an id")
+          "\(files.name)/tokenizer_config.json: “added_tokens_decoder” has the key \(quoted(key)), not an id")
       }
       added[token.text] = id
     }
@@ -247,7 +247,7 @@ public struct CLIPTokenizer: Sendable {
       length = bound == Int.max ? usual : Double(bound)
     }
     guard length >= 2, length <= Double(maximumSequenceLength), length == length.rounded() else {
-      throw DiffusionError("\(file): `model_max_length` is \(length); expected a whole number from 2 up")
+      throw DiffusionError("\(file): “model_max_length” is \(length); expected a whole number from 2 up")
     }
     return Int(length)
   }

@@ -80,7 +80,7 @@ private struct TokenizerJSON: Decodable {
       }
       guard line.split(separator: " ", omittingEmptySubsequences: false).count == 2,
         !line.contains(where: \.isNewline)
-      else { throw DiffusionError("`model.merges` has \(quoted(line)), which is no pair of symbols") }
+      else { throw DiffusionError("“model.merges” has \(quoted(line)), which is no pair of symbols") }
     }
   }
 
@@ -94,7 +94,7 @@ private struct TokenizerJSON: Decodable {
     let model = try container.decode(Model.self, forKey: .model)
     guard model.type ?? "BPE" == "BPE", model.end_of_word_suffix == BytePairEncoder.endOfWord else {
       throw DiffusionError(
-        "`model` is \(quoted(model.type ?? "none")) with the suffix \(quoted(model.end_of_word_suffix ?? "")); "
+        "“model” is \(quoted(model.type ?? "none")) with the suffix \(quoted(model.end_of_word_suffix ?? "")); "
           + "CLIP's tokenizer is byte-pair encoding with the suffix \(BytePairEncoder.endOfWord)")
     }
     vocabulary = model.vocab

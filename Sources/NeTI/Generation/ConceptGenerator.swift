@@ -6,6 +6,14 @@ import Torch
 /// At each denoising step every cross-attention layer gets the embedding for that step's t. The
 /// conditioning is computed once per prompt, for all steps and truncations; seeds share it. Several
 /// concepts in one prompt have a layout.
+///
+/// ```swift
+/// let concept = try Concept.open(URL(filePath: "toy.safetensors"))
+/// var request = ConceptGenerator.Request(prompts: ["a photo of {} on a beach"])
+/// request.seeds = [0, 1]
+/// request.truncations = [nil, 16]
+/// let images = try ConceptGenerator(model, concepts: [.init(concept)])(request)
+/// ```
 public struct ConceptGenerator: ImageGenerator {
   /// A concept and how prompts call it; without a name it is `{}`.
   public struct Named {
