@@ -187,12 +187,24 @@ def sources(versions, cuda):
     return found
 
 
+def wheels_of(requirement, name, cache):
+    """The wheels in `cache` that answer pip's `requirement` to the source `name`. As for pip, 2.15.0 admits
+    2.15.0+cu130, too. The build for the CPU is none for cards."""
+    wanted, found = requirement.split("==")[1], []
+    for wheel in sorted(cache.glob("torch-*-*.whl")):
+        version = wheel.name.split("-")[1]
+        public, _, local = version.partition("+")
+        if wanted in (version, public) and not (name == FOR_CARDS and local.startswith("cpu")):
+            found.append(wheel)
+    return found
+
+
 def fetch_wheel(partial, versions, cuda):
     """The PyTorch wheel of one of these versions, from the first source that has one; and the pip that fetched it."""
     cache = partial / "wheels"
     choices, reasons = sources(versions, cuda), {}
-    for _, requirement, _ in choices:
-        for kept in cache.glob("torch-%s-*.whl" % requirement.split("==")[1]):
+    for name, requirement, _ in choices:
+        for kept in wheels_of(requirement, name, cache):
             if is_whole(kept):
                 return kept, None
             say("%s was only half there; fetching it again" % kept.name)
@@ -204,10 +216,18 @@ def fetch_wheel(partial, versions, cuda):
             continue
         try:
             say("fetching %s from %s" % (requirement, name))
-            pip_download(pip, [requirement], cache, "--no-deps", *options)
-            return next(cache.glob("torch-%s-*.whl" % requirement.split("==")[1])), pip
+            # Else pip would prefer 2.15.0+cpu to 2.15.0, where it sees both.
+            but = ",!=%s+cpu" % requirement.split("==")[1] if name == FOR_CARDS else ""
+            pip_download(pip, [requirement + but], cache, "--no-deps", *options)
         except Unavailable as e:
             reasons[name] = str(e)
+            continue
+        found = wheels_of(requirement, name, cache)
+        if not found:
+            others = ", ".join(sorted(w.name for w in cache.glob("*.whl"))) or "nothing"
+            raise Failure("%s, asked for %s, gave %s: not what is needed; %s"
+                          % (name, requirement, others, ELSE.replace("or set", "set", 1)))
+        return found[0], pip
     hint = "" if FOR_CARDS in reasons or sys.platform == "darwin" else (
         "; --cuda fetches the build for NVIDIA cards, which runs without one, too (some GB)")
     raise Failure("cannot fetch libtorch (%s): check the network, %s%s"

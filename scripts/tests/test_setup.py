@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -203,9 +204,9 @@ class SetupTests(unittest.TestCase):
         self.assertEqual(tuple(re.findall(r'"(.*?)"', inside)), setup.TESTED)
         self.assertEqual(setup.OLDEST, tuple(map(int, setup.TESTED[0].split(".")[:2])))
 
-    def for_cards(self):
+    def for_cards(self, version="2.15.0"):
         """The build for NVIDIA cards in the index."""
-        write_wheel(self.index, torch_files("2.15.0"), version="2.15.0",
+        write_wheel(self.index, torch_files("2.15.0"), version=version,
                     metadata="Requires-Dist: sympy\nRequires-Dist: nvidia-cudart==13.0; python_version > '3'\n")
         write_wheel(self.index, {"nvidia/cudart/lib/libcudart.so.13": "x", "nvidia/cudart/include/a.h": "x"},
                     name="nvidia_cudart", version="13.0", platform="manylinux_2_25_x86_64")
@@ -213,12 +214,13 @@ class SetupTests(unittest.TestCase):
         platform.start()
         self.addCleanup(platform.stop)
 
-    def expect_cuda(self, *arguments):
+    def expect_cuda(self, *arguments, version="2.15.0"):
         code, lines = self.run_setup(*arguments)
         self.assertEqual(code, 0, lines)
         self.assertTrue((self.root / ".libtorch/lib/libcudart.so.13").is_file())
         self.assertFalse((self.root / ".libtorch/lib/a.h").exists())
-        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.15.0\n")
+        self.assertEqual((self.root / ".libtorch/version").read_text(), version + "\n")
+        return lines
 
     def test_without_a_card_the_build_for_cards_is_not_fetched(self):
         self.for_cards()
@@ -258,6 +260,72 @@ class SetupTests(unittest.TestCase):
         self.expect_cuda("--cuda")
         # And it stays.
         self.assertEqual(self.run_setup("--quiet"), (0, []))
+
+    def test_a_build_for_cards_that_tells_its_cuda_version_is_taken(self):
+        # pip takes it for ==2.15.0, and prefers it to one without a local version.
+        self.for_cards("2.15.0+cu130")
+        self.expect_cuda("--cuda", version="2.15.0+cu130")
+
+    def test_a_kept_build_for_cards_that_tells_its_cuda_version_is_not_fetched_again(self):
+        self.for_cards("2.15.0+cu130")
+        os.environ["PIP_FIND_LINKS"] = str(self.root)
+        cache = self.root / ".libtorch.partial/wheels"
+        cache.mkdir(parents=True)
+        wheel, = self.index.glob("torch-*.whl")
+        wheel.rename(cache / wheel.name)
+        # The CUDA libraries are out of reach, but torch itself is asked for no more.
+        code, lines = self.run_setup("--cuda")
+        self.assertEqual(code, 1)
+        self.assertIn("unpacking", lines[0])
+        self.assertIn("cannot fetch the CUDA libraries", lines[-1])
+        os.environ["PIP_FIND_LINKS"] = str(self.index)
+        self.expect_cuda("--cuda", version="2.15.0+cu130")
+
+    def test_a_half_kept_build_for_cards_is_fetched_again(self):
+        self.for_cards("2.15.0+cu130")
+        cache = self.root / ".libtorch.partial/wheels"
+        cache.mkdir(parents=True)
+        wheel, = self.index.glob("torch-*.whl")
+        (cache / wheel.name).write_bytes(wheel.read_bytes()[:9000])
+        self.assertIn("half", self.expect_cuda("--cuda", version="2.15.0+cu130")[0])
+
+    def test_the_build_for_the_cpu_is_not_taken_for_the_one_for_cards(self):
+        self.for_cards()
+        write_wheel(self.index, torch_files("2.15.0"), version="2.15.0+cpu")
+        kept = self.root / ".libtorch.partial/wheels"
+        kept.mkdir(parents=True)
+        write_wheel(kept, torch_files("2.15.0"), version="2.15.0+cpu")
+        self.expect_cuda("--cuda")
+        for wheel in self.index.glob("torch-2.15.0-*.whl"):
+            wheel.unlink()
+        code, lines = self.run_setup("--force", "--cuda")
+        self.assertEqual(code, 1, lines)
+        self.assertIn("build for NVIDIA cards: does not have it", lines[-1])
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.15.0\n")
+
+    def test_a_wheel_that_was_not_asked_for_is_told(self):
+        platform = mock.patch.multiple(setup.sys, platform="linux")
+        for version, arguments in (("2.15.0+cpu", ("--cuda",)), ("2.15.0+cu130", ()), ("2.15.0", ()),
+                                   ("2.15.01", ("--cuda",)), ("2.15.0.post1", ("--cuda",))):
+            shutil.rmtree(self.root / ".libtorch.partial", ignore_errors=True)
+
+            def download(pip, requirements, folder, *options):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_wheel(folder, torch_files("2.15.0"), version=version)
+            with platform, mock.patch.object(setup, "pip_download", side_effect=download) as run:
+                self.assertIn("not what is needed; set LIBTORCH", self.fails("gave torch-%s-cp311" % version, *arguments))
+            # Not some GB more of the next version.
+            self.assertEqual(run.call_count, 1)
+        with platform, mock.patch.object(setup, "pip_download"):
+            shutil.rmtree(self.root / ".libtorch.partial", ignore_errors=True)
+            self.fails("gave nothing", "--cuda")
+
+    def test_on_a_mac_a_build_with_a_local_version_is_taken(self):
+        with mock.patch.multiple(setup.sys, platform="darwin"), \
+                mock.patch.multiple(setup.platform, system=lambda: "Darwin", machine=lambda: "arm64"):
+            write_wheel(self.index, torch_files(), version="2.13.0+local")
+            self.assertEqual(self.run_setup()[0], 0)
+        self.assertEqual((self.root / ".libtorch/version").read_text(), "2.13.0+local\n")
 
     def test_a_card_is_known_by_its_driver_or_its_tool(self):
         found = mock.patch.object(setup.shutil, "which", side_effect=lambda n: n if n == "nvidia-smi" else None)
