@@ -164,7 +164,7 @@ struct Report: Codable {
   private static func number(_ x: Double) -> String {
     String(format: x < 10 ? "%.2f" : x < 100 ? "%.1f" : "%.0f", x)
   }
-  private static func gigabytes(_ x: Int?) -> String { x.map { MemoryEstimate.gigabytes(Double($0)) } ?? "–" }
+  private static func gigabytes(_ x: Int?) -> String { x.map { MemoryEstimate.text(Double($0)) } ?? "–" }
 }
 
 /// The most that libtorch gets out of this machine, in 10⁹ operations a second.

@@ -13,3 +13,5 @@ extension NeTIError: CommandFailure {
   var exitCode: ExitCode { isWrongUsage ? .validationFailure : .failure }
 }
 extension RunFolderInUse: CommandFailure {}
+extension InterruptedRun: CommandFailure {}
+extension LostProcess: CommandFailure {}

@@ -6,24 +6,31 @@ import Torch
 
 /// What the terminal adds to a training run: words, a progress bar and signals.
 enum TrainingSession {
-  /// Trains as `c` says; returns the run and its concept, or ends the process when a signal stopped it.
+  /// Trains as `c` says; returns the concept, or ends the process when a signal stopped it.
   ///
   /// - Parameter processes: those that share the run; nil is returned where this is not the first.
   @discardableResult
   static func run(
     _ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool,
     processes: any TrainingProcesses = SingleProcess()
-  ) throws -> (TrainingRun, Concept)? {
+  ) throws -> Concept? {
+    let goOn = goOn(c, options) + (processes.count == 1 ? "" : ", in processes started as these were")
     let stop = StopOnSignal(
-      goOn: goOn(c, options) + (processes.count == 1 ? "" : ", in processes started as these were"),
+      goOn: goOn,
       early: "stopped before the first step. Begin again with the same command and --resume",
       speaks: processes.isFirst)
     return try withExtendedLifetime(stop) {
-      try c.requireFolders()
+      if let missing = c.missingFolder {
+        throw NeTIError("\(missing.problem); name the one that is there with `\(missing.setting)`")
+      }
       let base = try open(c, options)
       try MemoryEstimate.require(c, on: base, processes: processes.count)
       if processes.isFirst {
-        return try run(c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes)
+        do {
+          return try run(c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes)
+        } catch let e as InterruptedRun {
+          throw NeTIError("\(e). Go on with: \(goOn)")
+        }
       }
       try assist(c, on: base, processes, stop)
       return nil
@@ -34,7 +41,7 @@ enum TrainingSession {
   static func run(
     _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool, stop: StopOnSignal,
     processes: any TrainingProcesses = SingleProcess()
-  ) throws -> (TrainingRun, Concept) {
+  ) throws -> Concept {
     let run = try prepare(c, on: base, resume: resume, quiet: quiet, processes)
     for line in run.notices { warn(line) }
     stop.serve(run.trainer.commands)
@@ -54,7 +61,7 @@ enum TrainingSession {
     if concept.about.steps < c.optim.maxTrainSteps {
       throw NeTIError("another process of the run was stopped; step \(concept.about.steps) is saved")
     }
-    return (run, concept)
+    return concept
   }
 
   /// The part of another process than the first: it says nothing unless it fails.
@@ -73,7 +80,9 @@ enum TrainingSession {
 
   /// What of the settings has no effect on this device.
   static func notice(_ c: RunConfiguration, _ options: ModelOptions) -> String? {
-    guard c.optim.allowTf32, !options.device.hasPrefix("cuda") else { return nil }
+    guard c.optim.allowTf32, c.optim.mixedPrecision != .bf16, !options.device.hasPrefix("cuda") else {
+      return nil
+    }
     return "optim.allow_tf32 has no effect here: only CUDA (--device cuda) knows it"
   }
 

@@ -53,6 +53,18 @@ struct BadModelTests {
       Self.weights, safetensors("{}", claimed: claimed), ["diffusion_pytorch_model.safetensors", "header"])
   }
 
+  @Test("a key of a file keeps its name, and does not become an option")
+  func keys() throws {
+    try expect(
+      "tokenizer/tokenizer_config.json", Data(#"{"model_max_length": "x"}"#.utf8), ["“model_max_length”"])
+    let place = try Workplace()
+    try place.concept { metadata in
+      let about = try #require(metadata["neti.about"])
+      metadata["neti.about"] = about.replacing(#""steps":"#, with: #""stepz":"#)
+    }
+    try place.expectFailure(["inspect", "concept.safetensors"], ["there is no “steps”"])
+  }
+
   @Test("weights that lack what the model needs, by name")
   func lacking() throws {
     let header = #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#

@@ -73,15 +73,6 @@ struct DistributedTests {
     return place
   }
 
-  private func stepsLogged(_ place: Workplace) -> [Int] {
-    ((try? RunLog.read(place.path("run/events.jsonl"))) ?? []).filter { $0.kind == .step }.map(\.step)
-  }
-
-  private func wait(_ tool: RunningTool, until condition: () -> Bool) {
-    let start = ContinuousClock.now
-    while tool.isRunning, !condition(), ContinuousClock.now - start < .seconds(90) { usleep(2_000) }
-  }
-
   /// The concept of one process with the whole batch.
   private func alone(_ arguments: [String]) throws -> Workplace {
     let place = try place()
@@ -119,7 +110,7 @@ struct DistributedTests {
     let whole = try alone(settings(6, batch: 2))
     let shared = try place()
     expectSuccess(try self.start(settings(6, batch: 1), processes: 2, in: shared))
-    #expect(stepsLogged(shared) == Array(1...6))
+    #expect(shared.stepsLogged() == Array(1...6))
     // Sums in another order; measured 1e-6.
     #expect(try difference(shared, whole, start: start) < 1e-4)
     #expect(
@@ -147,7 +138,7 @@ struct DistributedTests {
     expectSuccess(try start(arguments, processes: 2, in: whole))
     let place = try place()
     let tools = try start(arguments, processes: 2, in: place)
-    wait(tools[0]) { stepsLogged(place).count >= 7 }
+    place.wait(tools[0]) { place.stepsLogged().count >= 7 }
     tools[victim].send(SIGKILL)
     let clock = ContinuousClock.now
     let survivor = tools[1 - victim].wait()
@@ -157,7 +148,7 @@ struct DistributedTests {
     #expect(survivor.code == 1 && !survivor.killed, "\(survivor.error)")
     #expect(line.contains("another process of this run was lost in step"), "\(survivor.error)")
     if victim == 1 {
-      let last = try #require(stepsLogged(place).max())
+      let last = try #require(place.stepsLogged().max())
       #expect(line.contains("step \(last) is saved"))
       #expect(
         FileManager.default.fileExists(
@@ -174,7 +165,7 @@ struct DistributedTests {
   func hanging() throws {
     let place = try place()
     let tools = try start(settings(1000, batch: 1, ["--peer-timeout", "10"]), processes: 2, in: place)
-    wait(tools[0]) { stepsLogged(place).count >= 2 }
+    place.wait(tools[0]) { place.stepsLogged().count >= 2 }
     tools[1].send(SIGSTOP)
     let clock = ContinuousClock.now
     let first = tools[0].wait()
@@ -189,11 +180,11 @@ struct DistributedTests {
   func stopped() throws {
     let place = try place()
     let tools = try start(settings(1000, batch: 1), processes: 2, in: place)
-    wait(tools[0]) { stepsLogged(place).count >= 2 }
+    place.wait(tools[0]) { place.stepsLogged().count >= 2 }
     for t in tools { t.send(SIGTERM) }
     let results = tools.map { $0.wait() }
     #expect(results.map(\.code) == [143, 143] && !results.contains(where: \.killed))
-    let last = try #require(stepsLogged(place).max())
+    let last = try #require(place.stepsLogged().max())
     #expect(results[0].error.contains("step \(last) is saved"), "\(results[0].error)")
     #expect(results[1].error.isEmpty, "\(results[1].error)")
     expectSuccess(try start(Self.resume + ["--steps", String(last + 1)], processes: 2, in: place))

@@ -1,10 +1,10 @@
-import Torch
 import Diffusion
 import Foundation
 import Imaging
 import NeTI
 import TestSupport
 import Testing
+import Torch
 
 @Suite("From images to images", .serialized)
 struct EndToEndTests {
@@ -19,11 +19,7 @@ struct EndToEndTests {
       "--output", "run", "--optim.learning_rate", "0.004", "--optim.scale_lr", "false", "--threads", "1",
     ]
     let tool = try CommandLineTool.start(arguments, in: place.folder)
-    let log = place.path("run/events.jsonl")
-    let start = ContinuousClock.now
-    while tool.isRunning, ContinuousClock.now - start < .seconds(120),
-      ((try? RunLog.read(log)) ?? []).filter({ $0.kind == .step }).count < 20
-    { usleep(20_000) }
+    place.wait(tool) { place.stepsLogged().count >= 20 }
     tool.send(SIGINT)
     #expect(tool.wait().code == 130)
     let resumed = try CommandLineTool.run(

@@ -26,16 +26,6 @@ struct InterruptionTests {
     return try Data(contentsOf: place.path(Self.concept))
   }
 
-  /// Waits until something is so, for at most some minutes.
-  private func wait(_ tool: RunningTool, until condition: () -> Bool) {
-    let start = ContinuousClock.now
-    while tool.isRunning, !condition(), ContinuousClock.now - start < .seconds(300) { usleep(2_000) }
-  }
-
-  private func stepsLogged(_ place: Workplace) -> [Int] {
-    ((try? RunLog.read(place.path("run/events.jsonl"))) ?? []).filter { $0.kind == .step }.map(\.step)
-  }
-
   private func checkpoints(_ place: Workplace) -> [String] {
     ((try? FileManager.default.contentsOfDirectory(atPath: place.path("run/checkpoints").path)) ?? [])
       .sorted()
@@ -50,13 +40,13 @@ struct InterruptionTests {
     let place = try Workplace()
     try place.images(2)
     let tool = try CommandLineTool.start(arguments, in: place.folder)
-    wait(tool) { stepsLogged(place).count >= 3 }
+    place.wait(tool) { place.stepsLogged().count >= 3 }
     let clock = ContinuousClock.now
     tool.send(signal)
     let result = tool.wait()
     #expect(ContinuousClock.now - clock < Self.limit)
     #expect(!result.killed && result.code == 128 + signal, "\(result.error)")
-    let last = try #require(stepsLogged(place).max())
+    let last = try #require(place.stepsLogged().max())
     #expect(checkpoints(place) == [String(format: "step-%06d.safetensors", last)])
     #expect(result.error.contains("step \(last) is saved"), "\(result.error)")
     #expect(result.error.contains("neti train --output run --resume --threads 1"), "\(result.error)")
@@ -65,7 +55,7 @@ struct InterruptionTests {
     let resumed = try place.run(Self.resume)
     #expect(resumed.code == 0, "\(resumed.error)")
     #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
-    #expect(stepsLogged(place) == Array(1...10))
+    #expect(place.stepsLogged() == Array(1...10))
   }
 
   @Test("by SIGTERM in the midst of a long step ends at once, with the step before it")
@@ -76,20 +66,20 @@ struct InterruptionTests {
     let place = try Workplace()
     try place.images(2)
     let tool = try CommandLineTool.start(arguments, in: place.folder)
-    wait(tool) { !stepsLogged(place).isEmpty }
+    place.wait(tool) { !place.stepsLogged().isEmpty }
     usleep(500_000)
     let clock = ContinuousClock.now
     tool.send(SIGTERM)
     let result = tool.wait()
     #expect(ContinuousClock.now - clock < Self.limit)
     #expect(!result.killed && result.code == 143, "\(result.error)")
-    #expect(stepsLogged(place) == [1])
+    #expect(place.stepsLogged() == [1])
     #expect(checkpoints(place) == ["step-000001.safetensors"])
     #expect(result.error.contains("step 1 is saved"), "\(result.error)")
     let resumed = try place.run(Self.resume)
     #expect(resumed.code == 0, "\(resumed.error)")
     #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
-    #expect(stepsLogged(place) == [1, 2])
+    #expect(place.stepsLogged() == [1, 2])
   }
 
   @Test("before its first step ends with the signal's code, and the run can begin")
@@ -99,7 +89,7 @@ struct InterruptionTests {
     let place = try Workplace()
     try place.images(2)
     let tool = try CommandLineTool.start(arguments, in: place.folder)
-    wait(tool) { FileManager.default.fileExists(atPath: place.path("run/config.yaml").path) }
+    place.wait(tool) { FileManager.default.fileExists(atPath: place.path("run/config.yaml").path) }
     tool.send(SIGINT)
     let result = tool.wait()
     #expect(!result.killed && result.code == 130, "\(result.error)")
@@ -114,7 +104,7 @@ struct InterruptionTests {
     let place = try Workplace()
     try place.images(2)
     let tool = try CommandLineTool.start(settings(1000, ["--validate-every", "2"]), in: place.folder)
-    wait(tool) { stepsLogged(place).count >= 2 }
+    place.wait(tool) { place.stepsLogged().count >= 2 }
     usleep(200_000)
     let clock = ContinuousClock.now
     tool.send(SIGTERM)
@@ -153,7 +143,7 @@ struct InterruptionTests {
     let resumed = try place.run(Self.resume)
     #expect(resumed.code == 0, "\(resumed.error)")
     #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
-    #expect(stepsLogged(place) == Array(1...16))
+    #expect(place.stepsLogged() == Array(1...16))
     #expect(try !place.contents().keys.contains { $0.hasSuffix(".tmp") })
   }
 
@@ -162,20 +152,21 @@ struct InterruptionTests {
     let arguments = settings(
       12,
       [
-        "--validate-every", "12", "--validation-prompt", "a {}", "--eval.num_validation_images", "1",
-        "--eval.num_denoising_steps", "1",
+        "--validate-every", "12", "--validation-prompt", "a {}", "--eval.num_validation_images", "3",
+        "--eval.num_denoising_steps", "1", "--optim.gradient_accumulation_steps", "4",
       ])
     let whole = try uninterrupted(arguments)
     let place = try Workplace()
     try place.images(2)
     let tool = try CommandLineTool.start(arguments, in: place.folder)
-    wait(tool) { !stepsLogged(place).isEmpty }
+    place.wait(tool) { !place.stepsLogged().isEmpty }
     try FileManager.default.removeItem(at: place.path("run/samples"))
     try place.file("in the way", "run/samples")
     let result = tool.wait()
     #expect(result.code == 0, "\(result.error)")
     #expect(
       result.error.contains("warning: a validation image is not written: cannot write"), "\(result.error)")
+    #expect(result.error.components(separatedBy: "a validation image is not written").count == 2, "told once")
     #expect(!result.error.contains("nothing was changed"))
     #expect(try Data(contentsOf: place.path(Self.concept)) == whole)
   }
@@ -202,7 +193,7 @@ struct InterruptionTests {
     let place = try Workplace()
     try place.images(2)
     let tool = try CommandLineTool.start(settings(1000), in: place.folder)
-    wait(tool) { !stepsLogged(place).isEmpty }
+    place.wait(tool) { !place.stepsLogged().isEmpty }
     let second = try place.run(Self.resume)
     #expect(second.code == 1)
     #expect(Workplace.failure(in: second.error).contains("another process trains in"), "\(second.error)")

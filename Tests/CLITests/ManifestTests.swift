@@ -106,11 +106,7 @@ struct ManifestTests {
     let whole = try undisturbed(steps: 12)
     let place = try place(steps: 12)
     let tool = try CommandLineTool.start(Self.command(), in: place.folder)
-    let log = place.path("out/starmug/events.jsonl")
-    let start = ContinuousClock.now
-    while tool.isRunning, ContinuousClock.now - start < .seconds(90),
-      ((try? RunLog.read(log)) ?? []).filter({ $0.kind == .step }).count < 2
-    { usleep(2_000) }
+    place.wait(tool) { place.stepsLogged("out/starmug").count >= 2 }
     tool.send(SIGTERM)
     let result = tool.wait()
     #expect(!result.killed && result.code == 143, "\(result.error)")

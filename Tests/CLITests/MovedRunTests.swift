@@ -42,7 +42,7 @@ struct MovedRunTests {
     let place = try begun()
     try move(place, "data/images", "pictures")
     try place.expectFailure(
-      Self.resume + ["--output", "data/run"], ["data/images", "--data.train_data_dir"])
+      Self.resume + ["--output", "data/run"], ["data/images", "--images"])
     try move(place, "data/model", "sd/other")
     try place.expectFailure(
       Self.resume + ["--output", "data/run", "--images", "pictures"], ["data/model", "--model"])
@@ -67,6 +67,22 @@ struct MovedRunTests {
     try place.expectFailure(
       Self.resume + ["--output", "data/run", "--model", "model"], ["model", "began with", "--model"])
     try expectGoingOn(place, ["--output", "data/run"])
+  }
+
+  @Test("the concept that it started from may change once a step is saved, but not be named anew")
+  func start() throws {
+    let place = try Workplace()
+    try place.images(2)
+    try place.concept()
+    let named = "--model.mapper_checkpoint_path"
+    let r = try place.run(Workplace.train([named, "concept.safetensors"]))
+    #expect(r.code == 0, "\(r.error)")
+    try place.concept { $0["neti.note"] = "other" }
+    try move(place, "concept.safetensors", "other.safetensors")
+    try place.expectFailure(
+      Self.resume + ["--output", "run", named, "other.safetensors"], [named, "started from"])
+    try move(place, "other.safetensors", "concept.safetensors")
+    try expectGoingOn(place, ["--output", "run"])
   }
 
   private func other(_ place: Workplace) throws -> URL {

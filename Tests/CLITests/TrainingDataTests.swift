@@ -44,6 +44,16 @@ struct TrainingDataTests {
 
   private static let white = Colour(255, 255, 255)
 
+  @Test("of tf32 beside bf16, which makes it void, is told once")
+  func voidTf32() throws {
+    let place = try Workplace()
+    try place.images()
+    let r = try place.run(
+      Workplace.train(["--optim.allow_tf32", "true", "--optim.mixed_precision", "bf16"]))
+    #expect(r.code == 0)
+    #expect(r.error.matches(of: /allow_tf32/).count == 1, "\(r.error)")
+  }
+
   @Test("says in one line what is wrong with a caption or mask, and leaves no run behind")
   func errors() throws {
     let place = try Place()

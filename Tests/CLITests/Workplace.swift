@@ -1,5 +1,5 @@
-import Files
 import Diffusion
+import Files
 import Foundation
 import NeTI
 import TestSupport
@@ -84,7 +84,18 @@ final class Workplace {
     try CommandLineTool.run(arguments, in: folder)
   }
 
+  /// Waits until something is so, for at most some minutes.
+  func wait(_ tool: RunningTool, until condition: () -> Bool) {
+    let start = ContinuousClock.now
+    while tool.isRunning, !condition(), ContinuousClock.now - start < .seconds(300) { usleep(2_000) }
+  }
+
   // MARK: What lies here
+
+  /// The steps that the log of a run has.
+  func stepsLogged(_ run: String = "run") -> [Int] {
+    ((try? RunLog.read(path("\(run)/events.jsonl"))) ?? []).filter { $0.kind == .step }.map(\.step)
+  }
 
   /// Every file and folder with its bytes; links with where they lead.
   func contents() throws -> [String: Data] {

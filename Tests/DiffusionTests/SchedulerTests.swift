@@ -1,9 +1,8 @@
+import Diffusion
 import Files
 import Foundation
-import Testing
-
-import Diffusion
 import TestSupport
+import Testing
 import Torch
 
 /// See Tests/Fixtures/sections/schedulers.py.

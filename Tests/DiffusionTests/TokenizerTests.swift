@@ -1,9 +1,8 @@
+import Diffusion
 import Files
 import Foundation
-import Testing
-
-import Diffusion
 import TestSupport
+import Testing
 
 /// The golden data of one vocabulary; see Tests/Fixtures/sections/tokenizer.py.
 private struct Group: Decodable {

@@ -1,5 +1,5 @@
-import Files
 import Diffusion
+import Files
 import Foundation
 import TestSupport
 import Testing
@@ -78,7 +78,7 @@ import Testing
       (#"{"block_out_channels": 320}"#, "block_out_channels"),
       (#"{"block_out_channels": []}"#, "block_out_channels"),
       (#"{"block_out_channels": [320, 640, 1280, 1281]}"#, "block_out_channels"),
-      (#"{"block_out_channels": [320, 640, "x", 1280]}"#, "block_out_channels"),
+      (#"{"block_out_channels": [320, 640, "x", 1280]}"#, "block_out_channels.2"),
       (#"{"block_out_channels": [320, 640]}"#, "down_block_types"),
       (#"{"attention_head_dim": [5, 10]}"#, "attention_head_dim"),
       (#"{"attention_head_dim": 7}"#, "attention_head_dim"),
@@ -92,7 +92,7 @@ import Testing
     ])
   func wrong(json: String, key: String) {
     let message = Golden.message { _ = try decode(json) } ?? "nothing was refused"
-    #expect(message.hasPrefix("unet/config.json: ") && message.contains("`\(key)"), "\(message)")
+    #expect(message.hasPrefix("unet/config.json: ") && message.contains("“\(key)”"), "\(message)")
   }
 
   @Test("A VAE's unsupported values are refused by key")

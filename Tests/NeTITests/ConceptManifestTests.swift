@@ -98,7 +98,8 @@ struct ConceptManifestTests {
     let none: (RunConfiguration) throws -> ModelDefaults? = { _ in nil }
     for (more, words) in [
       (#""steps": "many""#, "line 1: steps: optim.max_train_steps must be a whole number"),
-      (#""steps": 0"#, "line 1: optim.max_train_steps is 0"), (#""seed": 1"#, "no folder /concepts/spotty"),
+      (#""steps": 0"#, "line 1: optim.max_train_steps is 0"),
+      (#""seed": 1"#, "/concepts/spotty: no such folder"),
     ] {
       let m = try manifest(Self.spotty.dropLast() + ", \(more)}")
       let error = try #require(throws: NeTIError.self) {

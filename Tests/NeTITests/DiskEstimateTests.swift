@@ -27,6 +27,7 @@ import Testing
     let resumed = DiskEstimate(drawing, numbers: 1, side: 64, done: 900, kept: 3)
     #expect(resumed.checkpoints == 1 && resumed.images == 8)
     #expect(DiskEstimate(drawing, numbers: 1, side: 64, done: 1000).images == 0)
+    #expect(DiskEstimate(Self.configuration(), numbers: 1, side: 64, done: 590).checkpoints == 3)
   }
 
   @Test func `refuses what does not fit, with what would help`() throws {

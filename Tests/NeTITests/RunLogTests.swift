@@ -6,7 +6,7 @@ import Testing
 @Suite struct RunLogTests {
   private func filled(_ url: URL, steps: Int) throws {
     let log = try RunLog(url)
-    try log.append(RunEvent(.start, step: 0, note: "toy"))
+    try log.append(RunEvent(.start, step: 0, content: ["images": "toy"]))
     for step in 1...steps {
       try log.append(
         RunEvent(.step, step: step, loss: 0.5 / Double(step), learningRate: 8e-3, seconds: 1.5))

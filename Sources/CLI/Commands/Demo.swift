@@ -1,6 +1,6 @@
-import Files
 import ArgumentParser
 import Diffusion
+import Files
 import Foundation
 import Imaging
 import NeTI
@@ -57,7 +57,7 @@ struct Demo: ParsableCommand {
     note(
       "neti learns “\(c.data.placeholderToken)”, a \(about.category), from \(folderCount(examples)) images of it, then generates it in new places."
     )
-    guard let (_, concept) = try TrainingSession.run(c, model: options, resume: false, quiet: true) else {
+    guard let concept = try TrainingSession.run(c, model: options, resume: false, quiet: true) else {
       return
     }
 

@@ -1,6 +1,6 @@
-import Files
 import ArgumentParser
 import Diffusion
+import Files
 import Foundation
 import Imaging
 import NeTI

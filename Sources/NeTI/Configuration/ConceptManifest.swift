@@ -1,7 +1,6 @@
+import Diffusion
 import Files
 public import Foundation
-
-import Diffusion
 
 /// A list of concepts to learn: a file with one JSON object a line.
 ///
@@ -131,7 +130,11 @@ public struct ConceptManifest: Sendable {
       if let other = settings.first(where: { $0.name == name }) {
         throw NeTIError("\(other.written) and \(written) are the same setting; keep one")
       }
-      settings.append((name, try setting.isPath ? path(plain, written, in: folder) : plain, written))
+      settings.append(
+        (
+          name, try setting.isPath && setting.effect == .concept ? path(plain, written, in: folder) : plain,
+          written
+        ))
     }
     // The decoder keeps one of two values for the same name.
     guard values.count == memberCount(data) else { throw NeTIError("a key stands there more than once") }
@@ -216,13 +219,7 @@ extension ConceptManifest {
       let loaded = try RunConfiguration.load(
         yaml: yaml, defaults: defaults, entry: entry, overrides: overrides + place,
         modelDefaults: modelDefaults)
-      for path in [loaded.configuration.data.trainDataDir, loaded.configuration.data.masksDir] {
-        guard let path else { continue }
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
-          throw NeTIError("there is no folder \(path)")
-        }
-      }
+      if let missing = loaded.configuration.missingFolder { throw NeTIError(missing.problem) }
       return loaded
     } catch let e as NeTIError {
       throw e.message.hasPrefix("`") ? e : NeTIError("\(name), line \(entry.line): \(e.message)")

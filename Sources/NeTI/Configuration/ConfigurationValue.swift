@@ -1,5 +1,5 @@
-import Files
 import Diffusion
+import Files
 import Foundation
 
 /// A value as it stands in a YAML file, a flag or JSON, before its key says what it must be.

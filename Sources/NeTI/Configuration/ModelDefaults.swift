@@ -1,7 +1,6 @@
+import Diffusion
 import Files
 public import Foundation
-
-import Diffusion
 
 /// What was measured to suit a base model: `model_defaults.json` beside its `model_index.json`.
 ///

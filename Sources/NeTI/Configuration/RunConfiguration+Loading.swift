@@ -1,7 +1,6 @@
+import Diffusion
 import Files
 public import Foundation
-
-import Diffusion
 
 /// A configuration with what is worth telling about where it came from.
 public struct LoadedConfiguration: Sendable {

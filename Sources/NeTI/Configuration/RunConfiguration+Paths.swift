@@ -37,16 +37,22 @@ extension RunConfiguration {
     return result
   }
 
-  /// Refuses folders that are not there, as after a run was moved without them, by the settings that name them.
-  public func requireFolders() throws {
+  /// The first folder that is not there, as after a typing error, or after a run was moved without it: what names
+  /// it, and “PATH: no such folder” or “PATH: not a folder”.
+  public var missingFolder: (setting: String, problem: String)? {
     let folders = [
-      ("data.train_data_dir", data.trainDataDir), ("data.masks_dir", data.masksDir),
+      ("images", data.trainDataDir), ("masks", data.masksDir),
       // Another text than an absolute path may be the name of a repository.
       ("model", model.pretrainedModelNameOrPath.flatMap { $0.hasPrefix("/") ? $0 : nil }),
     ]
-    for case (let setting, let path?) in folders where !FileManager.default.fileExists(atPath: path) {
-      throw NeTIError("there is no such folder as \(path): name the one that is there with `\(setting)`")
+    for case (let setting, let path?) in folders {
+      var isFolder: ObjCBool = false
+      guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+        return (setting, "\(path): no such folder")
+      }
+      guard isFolder.boolValue else { return (setting, "\(path): not a folder") }
     }
+    return nil
   }
 
   /// Paths as they compare: absolute, without links.

@@ -1,8 +1,7 @@
+import Diffusion
 import Files
 public import Foundation
 public import Torch
-
-import Diffusion
 
 /// A concept as the code of NeTI's authors saves it (`checkpoint_handler.py` of
 /// https://github.com/NeuralTextualInversion/NeTI): `mapper-steps-N.pt` with the mapper, its settings and

@@ -1,5 +1,5 @@
-import Foundation
 import Diffusion
+import Foundation
 import Torch
 
 // A concept from and to the files of the authors' code.

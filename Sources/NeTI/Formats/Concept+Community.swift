@@ -1,5 +1,5 @@
-import Files
 public import Diffusion
+import Files
 public import Foundation
 import Torch
 
@@ -92,7 +92,7 @@ extension Concept {
           ?? "the mean over \(r.layerCount) layers stands for each")
     }
     if e.bypass != nil { lost.append("without the textual bypass") }
-    if r.truncationWidth != nil { lost.append("without the dial") }
+    if r.truncationWidth != nil { lost.append("without truncation") }
     return (
       CommunityEmbedding(name: about.token, vectors: try vectors.detached().contiguous(), steps: about.steps),
       lost.isEmpty

@@ -1,5 +1,5 @@
-import Files
 public import Diffusion
+import Files
 public import Foundation
 public import Torch
 

@@ -1,5 +1,5 @@
-import Files
 import Diffusion
+import Files
 import Foundation
 public import Torch
 

@@ -109,14 +109,16 @@ public struct MemoryEstimate: Sendable {
     guard let available, estimate.bytes > available else { return }
     let fits = alternatives.first { $0.estimate.bytes <= available }
     throw NeTIError(
-      "this run needs about \(gigabytes(estimate.bytes)), and \(gigabytes(available)) are free; "
-        + (fits.map { "it would fit with \($0.setting) (about \(gigabytes($0.estimate.bytes)))" }
-          ?? "no setting makes it fit: the smallest needs about \(gigabytes(alternatives.last?.estimate.bytes ?? estimate.bytes)); use a machine with more memory or a smaller model")
+      "this run needs about \(text(estimate.bytes)), and \(text(available)) are free; "
+        + (fits.map { "it would fit with \($0.setting) (about \(text($0.estimate.bytes)))" }
+          ?? "no setting makes it fit: the smallest needs about \(text(alternatives.last?.estimate.bytes ?? estimate.bytes)); use a machine with more memory or a smaller model")
     )
   }
 
   /// 7.5 GiB
-  public static func gigabytes(_ bytes: Double) -> String {
-    "\((bytes / Double(1 << 30) * 10).rounded() / 10) GiB"
+  public static func text(_ bytes: Double) -> String {
+    let units = [(Double(1 << 30), "GiB"), (Double(1 << 20), "MiB"), (1024, "KiB")]
+    let (unit, name) = units.first { bytes >= $0.0 } ?? (1024, "KiB")
+    return "\((bytes / unit * 10).rounded() / 10) \(name)"
   }
 }

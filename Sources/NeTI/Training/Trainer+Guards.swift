@@ -1,4 +1,4 @@
-import Files
+public import Files
 import Foundation
 import Torch
 
@@ -49,21 +49,10 @@ extension Trainer {
     }
   }
 
-  /// Does what training can do without; where it fails, that is a warning with its reason, and nil.
-  func attempt<T>(_ otherwise: String, _ listener: (TrainingEvent) throws -> Void, _ work: () throws -> T)
-    throws -> T?
-  {
-    do { return try work() } catch {
-      try listener(.warning("\(otherwise): \(reason(error))"))
-      return nil
-    }
-  }
-
   /// Saves the last completed step when `error` ends the run, and says so where the error is for a user.
   func ending(_ error: any Error, _ saved: Saved, _ rate: Double) -> any Error {
     let why = reason(error)
     let kept = keep(saved, why)
-    let remedy = completedSteps > 0 ? "Go on with `resume`" : "Begin again with `resume`"
     switch error {
     case let e as NonFiniteLoss:
       return NeTIError(
@@ -71,10 +60,10 @@ extension Trainer {
           + "Try a smaller learning rate (this step's was \(rate))"
           + (configuration.optim.mixedPrecision == .bf16 ? " or `optim.mixed_precision no`" : ""))
     case let e as LostProcess:
-      return NeTIError(
-        "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))\(kept). "
-          + "Go on by starting all of them again with `resume`")
-    case is any DescribedError where processes.isFirst: return NeTIError("\(why)\(kept). \(remedy)")
+      return InterruptedRun(
+        "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))\(kept)")
+    case is any DescribedError where processes.isFirst, is TorchError where processes.isFirst:
+      return InterruptedRun("\(why)\(kept)")
     default: return error
     }
   }
@@ -90,6 +79,20 @@ extension Trainer {
       let reason = reason(error)
       return "; step \(completedSteps) could not be saved\(reason == why ? "" : " (\(reason))")\(last)"
     }
+  }
+}
+
+/// A run that ended before its last step and can go on: why, and which step is saved.
+public struct InterruptedRun: DescribedError {
+  public let message: String
+  init(_ message: String) { self.message = message }
+}
+
+/// Does what training can do without; where it fails, that is a warning with its reason, and nil.
+func attempt<T>(_ otherwise: String, _ warn: (String) throws -> Void, _ work: () throws -> T) throws -> T? {
+  do { return try work() } catch {
+    try warn("\(otherwise): \(reason(error))")
+    return nil
   }
 }
 

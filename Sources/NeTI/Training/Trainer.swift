@@ -6,7 +6,7 @@ import Torch
 /// Learns a concept from images, with the diffusion model frozen.
 ///
 /// Per sample: an image, perhaps mirrored; a prompt with the placeholder in it; t ~ U{0 … 999}; ε ~ N(0, I);
-/// how many units nested dropout keeps; and the loss of `DenoisingLoss`. Only the representation is trained, by
+/// how many units nested dropout keeps; and `NoiseSchedule.loss`. Only the representation is trained, by
 /// AdamW. NeTI, section 4 (https://arxiv.org/abs/2305.15391).
 ///
 /// The trainer emits events and takes commands; it shows nothing on a screen and writes no file except the
@@ -109,6 +109,7 @@ public final class Trainer {
   ) throws -> Concept {
     let total = configuration.optim.maxTrainSteps
     var saved = Saved(step: completedSteps)
+    func warn(_ line: String) throws { try listener(.warning(line)) }
     func tell(_ written: (step: Int, file: URL)?) throws {
       saved = Saved(step: written?.step ?? saved.step)
       if let written { try listener(.checkpoint(step: written.step, file: written.file)) }
@@ -128,10 +129,10 @@ public final class Trainer {
           .step(TrainingStep(step: completedSteps, loss: loss, learningRate: rate, seconds: seconds)))
         if isCheckpointDue(saved) {
           // Where it fails, the next is due as if it had been written.
-          try tell(attempt("step \(completedSteps) is not saved", listener, commands.saveLastStep) ?? nil)
+          try tell(attempt("step \(completedSteps) is not saved", warn, commands.saveLastStep) ?? nil)
         }
         if let validate, completedSteps.isMultiple(of: configuration.eval.validationSteps) {
-          let images = try attempt("no validation images of step \(completedSteps)", listener) {
+          let images = try attempt("no validation images of step \(completedSteps)", warn) {
             try withoutGradients { try validate(concept) }
           }
           // None when a request to stop came meanwhile.

@@ -1,8 +1,7 @@
+import Diffusion
 import Files
 public import Foundation
 public import Imaging
-
-import Diffusion
 
 /// The images of a concept, prepared as training takes them, with their captions and masks.
 ///

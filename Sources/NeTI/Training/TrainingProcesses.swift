@@ -26,8 +26,9 @@ public final class SingleProcess: TrainingProcesses {
 }
 
 /// Another process of the run ended, or was not heard of for too long.
-public struct LostProcess: Error {
+public struct LostProcess: Error, CustomStringConvertible {
   public let reason: String
+  public var description: String { "another process of this run was lost (\(reason))" }
   public init(_ reason: String) { self.reason = reason }
 }
 

@@ -2,8 +2,8 @@ import Diffusion
 import Files
 package import Foundation
 
-/// What a run will write into its folder, against the room on the disk: checkpoints that stay, the concept and
-/// the validation images.
+/// What a run will write into its folder at least, against the room on the disk: checkpoints that stay, the concept
+/// and the validation images. Slow steps make more checkpoints (`Trainer.saveInterval`).
 package struct DiskEstimate {
   /// Bytes of a validation pixel, as a PNG in the folder and once more for TensorBoard.
   private static let bytesPerPixel = 3.0
@@ -20,7 +20,7 @@ package struct DiskEstimate {
   ///   - kept: checkpoints that are there.
   package init(_ configuration: RunConfiguration, numbers: Int, side: Int, done: Int = 0, kept: Int = 0) {
     let (total, every) = (configuration.optim.maxTrainSteps, configuration.log.saveSteps)
-    let due = max(0, (total - done) / every + ((total - done) % every > 0 ? 1 : 0))
+    let due = done >= total ? 0 : total / every - done / every + (total % every > 0 ? 1 : 0)
     // One more than stay, for a moment.
     checkpoints = configuration.log.checkpointsTotalLimit.map { min(due, max(1, $0 + 1 - kept)) } ?? due
     let eval = configuration.eval
@@ -37,8 +37,8 @@ package struct DiskEstimate {
     guard let available, bytes > available else { return }
     let fewer = checkpoints > 2 ? ", keep fewer checkpoints (`log.checkpoints_total_limit 2`)" : ""
     throw NeTIError(
-      "this run writes about \(Self.text(bytes)) into \(folder.path) (\(checkpoints) checkpoints, \(images) "
-        + "validation images), and \(Self.text(available)) are free there: make room\(fewer) or choose another "
+      "this run writes about \(MemoryEstimate.text(bytes)) into \(folder.path) (\(checkpoints) checkpoints, \(images) "
+        + "validation images), and \(MemoryEstimate.text(available)) are free there: make room\(fewer) or choose another "
         + "`output`")
   }
 
@@ -52,11 +52,5 @@ package struct DiskEstimate {
     // A file system without a size is one that does not tell.
     guard let size = values?[.systemSize] as? NSNumber, size.doubleValue > 0 else { return nil }
     return (values?[.systemFreeSize] as? NSNumber)?.doubleValue
-  }
-
-  private static func text(_ bytes: Double) -> String {
-    let units = [(Double(1 << 30), "GiB"), (Double(1 << 20), "MiB"), (1024, "KiB")]
-    let (unit, name) = units.first { bytes >= $0.0 } ?? (1024, "KiB")
-    return "\((bytes / unit * 10).rounded() / 10) \(name)"
   }
 }

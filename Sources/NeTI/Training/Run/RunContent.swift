@@ -4,65 +4,56 @@ import Foundation
 
 /// What a run learns from, told by content: where it lies may change while the run is interrupted.
 struct RunContent {
-  private enum Part: String, CaseIterable {
-    case examples = "training data"
-    case model
-    case start
-  }
+  private static let (examples, model, start) = ("images", "model", "start")
 
-  private var hashes: [Part: String]
+  /// By what they are of; for the log.
+  private(set) var hashes: [String: String]
 
   /// - Throws: a `FileError` when the model's weights cannot be read.
   init(_ configuration: RunConfiguration, _ examples: [TrainingExample], _ model: StableDiffusion) throws {
-    hashes = [.examples: TrainingExample.fingerprint(examples)]
+    hashes = [Self.examples: TrainingExample.fingerprint(examples)]
     let weights = try [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) }
-    hashes[.model] = try Self.fingerprint(weights)
+    hashes[Self.model] = try Self.fingerprint(weights)
     if let path = configuration.model.mapperCheckpointPath, FileManager.default.fileExists(atPath: path) {
-      hashes[.start] = try Self.fingerprint([URL(filePath: path)])
+      hashes[Self.start] = try Self.fingerprint([URL(filePath: path)])
     }
-  }
-
-  /// As `note` wrote it; what it does not say is not compared.
-  init(note: String) {
-    hashes = [:]
-    for piece in note.components(separatedBy: ", ") {
-      guard let space = piece.lastIndex(of: " "), let part = Part(rawValue: String(piece[..<space])) else {
-        continue
-      }
-      hashes[part] = String(piece[piece.index(after: space)...])
-    }
-  }
-
-  /// For the log: “training data 0123…, model 4567…”.
-  var note: String {
-    Part.allCases.compactMap { part in hashes[part].map { "\(part.rawValue) \($0)" } }.joined(separator: ", ")
   }
 
   /// Refuses to go on with other things than the run in `folder` had at its last start, as its log says.
   ///
-  /// A concept that the run started from may be gone: the checkpoints hold what became of it.
-  mutating func requireSame(asIn folder: URL, _ configuration: RunConfiguration) throws {
+  /// - Parameter isSaved: whether there is a checkpoint. It holds what became of the concept that the run started
+  ///   from, which then may have changed, or be gone, but not be named anew.
+  mutating func requireSame(asIn folder: URL, _ configuration: RunConfiguration, isSaved: Bool) throws {
     let file = folder.appending(path: RunFolder.eventsName)
     guard FileManager.default.fileExists(atPath: file.path),
-      let note = try RunLog.read(file).last(where: { $0.kind == .start })?.note
+      let begun = try RunLog.read(file).last(where: { $0.kind == .start })
     else { return }
-    let earlier = RunContent(note: note)
-    if configuration.model.mapperCheckpointPath != nil, hashes[.start] == nil {
-      hashes[.start] = earlier.hashes[.start]
+    // A run of an earlier version tells of its images only.
+    let earlier =
+      begun.content ?? begun.note.map { [Self.examples: $0.replacing("training data ", with: "")] } ?? [:]
+    if configuration.model.mapperCheckpointPath != nil, let start = earlier[Self.start] {
+      let before = try RunFolder.configuration(of: folder).canonical.model.mapperCheckpointPath
+      let isNamedAnew = configuration.canonical.model.mapperCheckpointPath != before
+      if hashes[Self.start] == nil || (isSaved && !isNamedAnew) { hashes[Self.start] = start }
     }
-    let what: [Part: String] = [
-      .examples: "the images, captions or masks are not those that the run in \(folder.path) began with: "
-        + "put them back",
-      .model: "the model is not the one that the run in \(folder.path) began with: name that with `model`",
-      .start:
+    let refusals = [
+      (
+        Self.examples,
+        "the images, captions or masks are not those that the run in \(folder.path) began with: put them back"
+      ),
+      (
+        Self.model,
+        "the model is not the one that the run in \(folder.path) began with: name that with `model`"
+      ),
+      (
+        Self.start,
         "`model.mapper_checkpoint_path` is not the concept that the run in \(folder.path) started from: "
-        + "name that one",
+          + "name that one"
+      ),
     ]
-    for part in Part.allCases {
-      // A run of an earlier version tells of its images only.
-      guard earlier.hashes[part] != nil || (part == .start && earlier.hashes[.model] != nil) else { continue }
-      guard hashes[part] == earlier.hashes[part] else {
-        throw NeTIError("\(what[part] ?? ""), or begin a new run in another `output`")
+    for (part, refusal) in refusals where begun.content != nil || earlier[part] != nil {
+      guard hashes[part] == earlier[part] else {
+        throw NeTIError("\(refusal), or begin a new run in another `output`")
       }
     }
   }
@@ -75,17 +66,16 @@ struct RunContent {
   private static func fingerprint(_ files: [URL]) throws -> String {
     var bytes: [UInt8] = []
     for url in files {
-      let file: FileHandle
-      do { file = try FileHandle(forReadingFrom: url) } catch {
-        throw FileError("\(url.path): the file cannot be read; check its permissions")
-      }
-      defer { try? file.close() }
-      let size = Int(try file.seekToEnd())
+      let file = try MappedFile(url)
+      let size = file.bytes.count
       bytes += Array("\(size)\n".utf8)
-      let last = max(size - pieceSize, 0)
-      for i in 0..<(size <= pieces * pieceSize ? 1 : pieces) {
-        try file.seek(toOffset: UInt64(last * i / (pieces - 1)))
-        bytes += try file.read(upToCount: size <= pieces * pieceSize ? size : pieceSize) ?? Data()
+      guard size > pieces * pieceSize else {
+        bytes += file.bytes
+        continue
+      }
+      for i in 0..<pieces {
+        let first = (size - pieceSize) * i / (pieces - 1)
+        bytes += file.bytes[first..<first + pieceSize]
       }
     }
     return String(SHA256.hexadecimal(bytes).prefix(16))

@@ -1,7 +1,6 @@
+import Diffusion
 import Files
 public import Foundation
-
-import Diffusion
 
 /// The folder of one training run.
 ///
@@ -208,7 +207,7 @@ public final class RunFolder {
   private static func compare(
     _ configuration: RunConfiguration, with earlier: RunConfiguration, in folder: URL
   ) throws {
-    let differences = configuration.canonical.differences(from: earlier.canonical)
+    let differences = configuration.differences(from: earlier)
     guard differences.isEmpty else {
       throw NeTIError(
         "\(folder.path) holds a run with other settings: \(differences.joined(separator: "; ")). "
@@ -220,7 +219,7 @@ public final class RunFolder {
     do {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     } catch {
-      throw NeTIError("cannot make the folder \(folder.path): \(reason(error))")
+      throw NeTIError("cannot make the folder \(folder.path): \(systemReason(error))")
     }
     guard FileManager.default.isWritableFile(atPath: folder.path) else {
       throw NeTIError(
@@ -229,7 +228,7 @@ public final class RunFolder {
   }
 
   /// The system's own words, where Foundation keeps them.
-  private static func reason(_ error: any Error) -> String {
+  private static func systemReason(_ error: any Error) -> String {
     let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
     if let underlying, underlying.domain == NSPOSIXErrorDomain {
       return String(cString: strerror(Int32(truncatingIfNeeded: underlying.code)))

@@ -1,7 +1,6 @@
+import Diffusion
 import Files
 public import Foundation
-
-import Diffusion
 
 /// One line of a run's log.
 public struct RunEvent: Codable, Sendable, Equatable {
@@ -29,17 +28,19 @@ public struct RunEvent: Codable, Sendable, Equatable {
   public var seconds: Double?
   /// The names of the files written, in `checkpoints/` or `samples/` of the run folder.
   public var files: [String]?
-  /// Of a start: what is learned from, to recognise it by.
+  /// Of a start: hashes of what is learned from, to recognise it by.
+  public var content: [String: String]?
+  /// Of a start, in runs of earlier versions: “training data” and its hash.
   public var note: String?
 
   enum CodingKeys: String, CodingKey {
-    case kind, step, loss, seconds, files, note
+    case kind, step, loss, seconds, files, content, note
     case learningRate = "lr"
   }
 
   public init(
     _ kind: Kind, step: Int, loss: Double? = nil, learningRate: Double? = nil, seconds: Double? = nil,
-    files: [String]? = nil, note: String? = nil
+    files: [String]? = nil, content: [String: String]? = nil
   ) {
     self.kind = kind
     self.step = step
@@ -47,7 +48,7 @@ public struct RunEvent: Codable, Sendable, Equatable {
     self.learningRate = learningRate
     self.seconds = seconds
     self.files = files
-    self.note = note
+    self.content = content
   }
 }
 

@@ -1,5 +1,5 @@
-import Files
 public import Diffusion
+import Files
 public import Foundation
 import Imaging
 import Torch
@@ -43,7 +43,8 @@ public final class TrainingRun {
     try RunFolder.require(configuration, in: url, resume: resume)
     var content = try RunContent(configuration, examples, model)
     let goesOn = resume && RunFolder.holdsRun(url)
-    if goesOn { try content.requireSame(asIn: url, configuration) }
+    let there = RunFolder.checkpoints(in: url)
+    if goesOn { try content.requireSame(asIn: url, configuration, isSaved: !there.isEmpty) }
     self.content = content
     var begun = configuration
     // The checkpoints hold what became of it.
@@ -52,7 +53,6 @@ public final class TrainingRun {
       .concept(model, prompts.category, RandomKeys(seed: 0)) { _ in }
     var lines: [String] = []
     validation = try Self.validation(configuration, model, concept) { lines.append($0) }
-    let there = RunFolder.checkpoints(in: url)
     try DiskEstimate(
       configuration, numbers: concept.tensors.reduce(0) { $0 + $1.1.count }, side: model.resolution,
       done: there.first?.step ?? 0, kept: there.count
@@ -121,12 +121,12 @@ public final class TrainingRun {
         try listener(event)
       })
     let steps = concept.about.steps
-    try attempt("the log has no end", { try listener(.warning($0)) }) {
+    try optional("the log has no end", { try listener(.warning($0)) }) {
       try log.append(RunEvent(.stop, step: steps))
     }
     if steps >= configuration.optim.maxTrainSteps {
       do { try concept.write(to: folder.conceptFile) } catch let e as any DescribedError {
-        throw NeTIError("\(reason(e)); step \(steps) is saved. Go on with `resume`")
+        throw InterruptedRun("\(reason(e)); step \(steps) is saved")
       }
     }
     return concept
@@ -135,11 +135,11 @@ public final class TrainingRun {
   /// Writes an event down; where that fails, training goes on without it.
   private func record(_ event: TrainingEvent, _ warn: (String) throws -> Void) throws {
     func log(_ event: RunEvent) throws {
-      try attempt("the log lacks a line", warn) { try self.log.append(event) }
+      try optional("the log lacks a line", warn) { try self.log.append(event) }
     }
-    func board(_ write: () throws -> Void) throws { try attempt("TensorBoard lacks a value", warn, write) }
+    func board(_ write: () throws -> Void) throws { try optional("TensorBoard lacks a value", warn, write) }
     switch event {
-    case .started(let from, _): try log(RunEvent(.start, step: from, note: content.note))
+    case .started(let from, _): try log(RunEvent(.start, step: from, content: content.hashes))
     case .step(let s):
       try log(RunEvent(.step, step: s.step, loss: s.loss, learningRate: s.learningRate, seconds: s.seconds))
       try board {
@@ -154,7 +154,7 @@ public final class TrainingRun {
         let name = "step-\(step)-\(i)-seed-\(p.seed).png"
         let data = Data(
           try p.image.png(text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))]))
-        try attempt("a validation image is not written", warn) {
+        try optional("a validation image is not written", warn) {
           try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
           files.append(name)
         }
@@ -168,14 +168,11 @@ public final class TrainingRun {
     }
   }
 
-  /// Does what training can do without; where it fails, that is told, each reason once.
-  private func attempt(
+  /// `attempt`, which tells of each kind of failure once: a full disk fails every line and image after the first.
+  private func optional(
     _ otherwise: String, _ warn: (String) throws -> Void, _ work: () throws -> Void
   ) throws {
-    do { try work() } catch {
-      let line = "\(otherwise): \(reason(error))"
-      if told.insert(line).inserted { try warn(line) }
-    }
+    _ = try attempt(otherwise, { if told.insert(otherwise).inserted { try warn($0) } }, work)
   }
 
   /// The validation images of the concept as it is now.
