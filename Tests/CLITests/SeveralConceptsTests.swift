@@ -15,8 +15,8 @@ struct SeveralConceptsTests {
     try place.concept()
     let prompt = "a photo of {toy} next to {mug}"
     for (more, width, layout) in [
-      ([], 104, "side-by-side"), (["--layout", "free"], 64, "free"),
-      (["--layout", "side-by-side", "--width", "64"], 64, "side-by-side"),
+      ([], 208, "side-by-side"), (["--layout", "free"], 128, "free"),
+      (["--layout", "side-by-side", "--width", "128"], 128, "side-by-side"),
     ] {
       let result = try place.run(
         Workplace.generate(prompt, Self.named("toy", "mug") + ["--json"] + more))
@@ -27,7 +27,7 @@ struct SeveralConceptsTests {
       let images = try #require(report["images"] as? [[String: Any]])
       let file = try #require(images.first?["file"] as? String)
       let image = try Image.load(place.path(file))
-      #expect((image.width, image.height) == (width, 64))
+      #expect((image.width, image.height) == (width, 128))
     }
     let help = try place.run(["generate", "--help"])
     #expect(help.output.contains("--concept mug=FILE --prompt '{toy} by {mug}'"))

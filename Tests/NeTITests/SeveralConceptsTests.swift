@@ -110,7 +110,7 @@ struct SeveralConceptsTests {
     let f = try ConceptFactory()
     let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
     let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}")[0].image
-    #expect((d.width, d.height) == (104, 64))
+    #expect((d.width, d.height) == (208, 128))
     for (concepts, prompt) in [
       ([("b", b), ("a", a)], "{a} or {b}"), ([("a", b), ("b", a)], "{b} with {a}"),
     ] {
@@ -124,7 +124,7 @@ struct SeveralConceptsTests {
     let f = try ConceptFactory()
     let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
     let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}") { $0.layout = .free }[0].image
-    #expect((d.width, d.height) == (64, 64))
+    #expect((d.width, d.height) == (128, 128))
     // A vector that stands where its word would is that word.
     let word = try drawn(f, [("", a)], "{} and mug")[0].image
     #expect(distance(d.pixels, word.pixels) <= imageTolerance)

@@ -213,13 +213,13 @@ struct TrainerTests {
     for i in words.indices { words[i].caption = "a photo of <spotty> on a beach" }
     #expect(try Self.losses(c, words) == captioned)
     var grey = plain
-    for i in grey.indices { grey[i].mask = try Image(width: 64, height: 64, colour: Colour(100, 100, 100)) }
+    for i in grey.indices { grey[i].mask = try Image(width: 128, height: 128, colour: Colour(100, 100, 100)) }
     for (a, b) in zip(try Self.losses(c, grey), losses) { #expect(abs(a - b) / b < 1e-3) }
     // The left half alone weighs differently from the right half alone; and the mean of both is near the whole.
     func half(_ left: Bool) throws -> [Double] {
       var examples = plain
-      let row = (0..<64).flatMap { x in [UInt8](repeating: (x < 32) == left ? 255 : 0, count: 3) }
-      let mask = try Image(width: 64, height: 64, pixels: (0..<64).flatMap { _ in row })
+      let row = (0..<128).flatMap { x in [UInt8](repeating: (x < 64) == left ? 255 : 0, count: 3) }
+      let mask = try Image(width: 128, height: 128, pixels: (0..<128).flatMap { _ in row })
       for i in examples.indices { examples[i].mask = mask }
       return try Self.losses(c, examples)
     }
@@ -250,7 +250,7 @@ struct TrainerTests {
     var request = ConceptGenerator.Request(prompts: ["a photo of {}"])
     request.steps = 2
     let drawn = try ConceptGenerator(model, concepts: [.init(concept)])(request)
-    #expect(drawn.count == 1 && drawn[0].image.width == 64)
+    #expect(drawn.count == 1 && drawn[0].image.width == 128)
   }
 
   private static func changed(_ c: RunConfiguration, _ key: String, _ value: String) throws

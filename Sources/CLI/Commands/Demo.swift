@@ -25,8 +25,8 @@ struct Demo: ParsableCommand {
 
   /// What the demo generates.
   static let prompts = [
-    "a photo of a {}", "a photo of a {} on a beach", "a photo of a {} in the snow", "pixel art of a {}",
-    "a pencil drawing of a {}",
+    "a photo of a {} in the snow", "a photo of a {} on the moon", "a watercolor painting of a {}",
+    "a pencil drawing of a {}", "an app icon of a {}",
   ]
   static let seeds: [UInt64] = [0, 1, 2, 3]
 
