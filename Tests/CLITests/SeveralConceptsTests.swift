@@ -76,11 +76,11 @@ struct SeveralConceptsTests {
       ("{toy} {mug}", both + ["--layout", "stacked"], ["stacked", "side-by-side", "free"]),
       (
         "{toy} {mug}", both + ["--width", "20"],
-        ["20 pixels", "2 concepts side by side", "--width of 24 or more"]
+        ["20 pixels", "2 concepts side by side", "--width of 48 or more"]
       ),
       (
         "{a} {b} {c} {d} {e}", Self.named("a", "b", "c", "d", "e") + ["--width", "48"],
-        ["48 pixels", "5 concepts side by side", "56 or more"]
+        ["48 pixels", "5 concepts side by side", "112 or more"]
       ),
     ] {
       try place.expectFailure(Workplace.generate(prompt, arguments), words, code: 64)

@@ -145,11 +145,11 @@ enum Scheme: String, CaseIterable {
   @Test("What the model says of itself")
   func properties() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    #expect(model.vaeFactor == 4)
-    #expect(model.resolution == 64)
+    #expect(model.vaeFactor == 8)
+    #expect(model.resolution == 128)
     #expect(model.hiddenSize == 128)
     #expect(model.predictionType == .epsilon)
-    #expect(abs(model.scalingFactor - 0.397) < 1e-3)
+    #expect(abs(model.scalingFactor - 0.365) < 1e-3)
   }
 
   @Test("The identity is the same in every dtype, and changes with the token table alone")
@@ -253,8 +253,8 @@ enum Scheme: String, CaseIterable {
         "unet/config.json", "\"cross_attention_dim\": 128", "\"cross_attention_dim\": 64",
         "cross_attention_dim"
       ),
-      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": 9", "in_channels"),
-      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": \"4\"", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 8", "\"in_channels\": 9", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 8", "\"in_channels\": \"4\"", "in_channels"),
       ("unet/config.json", "\"DownBlock2D\"", "\"NoBlock2D\"", "NoBlock2D"),
       ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),
       ("vae/config.json", "{", "[", "vae/config.json"),

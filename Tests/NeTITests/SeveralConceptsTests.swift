@@ -136,9 +136,9 @@ struct SeveralConceptsTests {
     let c = try f.neti(seed: 1)
     let pair = [("a", c), ("b", c)]
     #expect(throws: NeTIError.self) { try drawn(f, pair, "{a} {b}") { $0.width = 20 } }
-    #expect(try drawn(f, pair, "{a} {b}") { $0.width = 24 }[0].image.width == 24)
+    #expect(try drawn(f, pair, "{a} {b}") { $0.width = 48 }[0].image.width == 48)
     let many = pair + [("c", c), ("d", c)]
-    #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].image.width == 184)
+    #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].image.width == 368)
     let other = try Concept.open(
       Fixtures.repository.appending(path: "Tests/Fixtures/authors/default/mapper-steps-5.pt"))
     #expect {

@@ -99,7 +99,10 @@ struct TrainerTests {
     split.latentPositionsPerPass = 1
     let apart = try split.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
     for (a, b) in zip(merged.representation.parameters, apart.representation.parameters) {
-      #expect(try relativeError(a.tensor.detached(), b.tensor.detached()) < 1e-3, "\(a.name)")
+      // Of the tensor as a whole: Adam's first steps turn a gradient that is only rounding into a whole step.
+      let (x, y) = (try a.tensor.detached(), try b.tensor.detached())
+      let error = try ((x - y) * (x - y)).mean().item() / (y * y).mean().item()
+      #expect(error.squareRoot() < 1e-3, "\(a.name): \(error.squareRoot())")
     }
     #expect(try bytes(merged) != bytes(Self.trainer(one).concept))
   }

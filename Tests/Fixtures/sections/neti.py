@@ -81,6 +81,17 @@ def conditioning(text, ids, position, y):
     return ln(h), ln(g)
 
 
+def latents(n):
+    """The first images of an example, encoded."""
+    import numpy as np
+    from diffusers import AutoencoderKL
+    from PIL import Image
+    vae = AutoencoderKL.from_pretrained(MINI / "vae", torch_dtype=torch.float32).eval()
+    images = [Image.open(MINI.parents[1] / f"Examples/ginger/{i + 1}.jpg").convert("RGB").resize((128, 128)) for i in range(n)]
+    pixels = torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) / 127.5 - 1 for i in images])
+    with torch.no_grad(): return (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor).contiguous()
+
+
 def gradients(out):
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
@@ -107,7 +118,7 @@ def gradients(out):
     position = torch.tensor([5, 2, 9, 5])
     t = torch.tensor([3, 250, 611, 999])
     keep = torch.where(torch.rand(L, n, generator=g) < 0.5, torch.randint(0, 128, (L, n), generator=g), 128)
-    clean = torch.randn(n, 8, 16, 16, generator=g)
+    clean = latents(n)  # of real images: noise in their place would make gradients that rounding decides
     noise = torch.randn(n, 8, 16, 16, generator=g)
     from diffusers import DDPMScheduler
     noisy = DDPMScheduler.from_pretrained(MINI / "scheduler").add_noise(clean, noise, t)
