@@ -60,7 +60,7 @@ struct FuzzTarget {
     return [
       FuzzTarget(
         name: "pickle", originals: [Data(try archive.contents("mapper-steps-2/data.pkl"))], file: "data.pkl"
-      ) { _ = try Unpickler.value($0) },
+      ) { _ = try Unpickler.value($0, classes: ["models.positional_encoding BasicEncoder"]) },
       FuzzTarget(
         name: "torch.save", originals: [try fixture("formats/views.pt")], file: views.lastPathComponent
       ) { _ in
