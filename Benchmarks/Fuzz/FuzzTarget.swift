@@ -18,8 +18,8 @@ struct FuzzTarget {
 
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
-    try weights(folder) + authors(folder) + embeddings(folder) + configurations() + runs(folder) + tokenizer()
-      + images()
+    try weights(folder) + shards(folder) + authors(folder) + embeddings(folder) + configurations()
+      + runs(folder) + tokenizer() + images()
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -46,6 +46,23 @@ struct FuzzTarget {
       about: .init(token: "<x>", category: "toy", base: base, steps: 1, training: ""), placeholder: row
     ).write(to: url)
     return try Data(contentsOf: url)
+  }
+
+  private static func shards(_ folder: URL) throws -> [FuzzTarget] {
+    let root = folder.appending(path: "model")
+    for component in ["scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
+      try FileManager.default.createDirectory(
+        at: root.appending(path: component), withIntermediateDirectories: true)
+    }
+    let model = try ModelFolder(root.path)
+    let index =
+      #"{"metadata": {"total_size": 9}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#
+    return [
+      FuzzTarget(
+        name: "index of shards", originals: [Data(index.utf8)],
+        file: "model/unet/diffusion_pytorch_model.safetensors.index.json"
+      ) { _ in _ = try model.weightFiles(.unet) }
+    ]
   }
 
   private static func authors(_ folder: URL) throws -> [FuzzTarget] {
@@ -152,6 +169,14 @@ struct FuzzTarget {
       FuzzTarget(name: "merges", originals: [files.merges], file: "merges.txt") {
         var damaged = files
         damaged.merges = $0
+        _ = try CLIPTokenizer(files: damaged)(text)
+      },
+      FuzzTarget(
+        name: "tokenizer.json", originals: [try fixture("tokenizer/json/tokenizer.json")],
+        file: "tokenizer.json"
+      ) {
+        var damaged = files
+        damaged.whole = $0
         _ = try CLIPTokenizer(files: damaged)(text)
       },
       FuzzTarget(name: "prompt", originals: [Data(text.utf8)], file: "prompt.txt") {
