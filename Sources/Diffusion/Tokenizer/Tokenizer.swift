@@ -43,7 +43,7 @@ public struct CLIPTokenizer: Sendable {
   ///
   /// - Parameter maxLength: the text encoder's number of positions; it bounds `modelMaxLength`, and is
   ///   taken where the folder names no sensible length.
-  /// - Throws: `DiffusionError` that names the file and what is wrong in it.
+  /// - Throws: `FileError` or `DiffusionError` that names the file and what is wrong in it.
   public init(folder: URL, maxLength: Int? = nil) throws {
     try self.init(files: TokenizerFiles(folder: folder), maxLength: maxLength)
   }
