@@ -123,20 +123,19 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     #expect(long.ids.count == 32)
     #expect(long.count == 32)
     #expect(long.ids.last == tokenizer.eosToken)
-    #expect(long.isTruncated)
     #expect(long.truncatedText == "and a red dog <toy>")
     #expect(long.positions(of: toy) == [4])
 
     let short = tokenizer("<toy> and <toy>")
     #expect(short.count == 5)
-    #expect(!short.isTruncated)
+    #expect(short.truncated.isEmpty && short.truncatedText.isEmpty)
     #expect(short.positions(of: toy) == [1, 3])
     // Padding is EOS, too, and does not count.
     #expect(short.positions(of: tokenizer.eosToken) == [4])
 
     let endless = tokenizer(String(repeating: " ", count: CLIPTokenizer.maximumTextLength) + "cat")
     #expect(endless.count == 2)
-    #expect(endless.isTruncated)
+    #expect(endless.truncatedText == " …")
   }
 
   @Test("Decoding gives the text back, lower-cased and without accents")
