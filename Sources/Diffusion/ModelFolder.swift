@@ -64,6 +64,8 @@ public struct ModelFolder: Sendable {
   }
 
   /// A component's JSON configuration.
+  ///
+  /// - Throws: `FileError` that names the file and the key at fault.
   public func configuration<T: Decodable>(
     _ type: T.Type, _ component: Component, file: String = "config.json"
   ) throws -> T {
@@ -74,7 +76,8 @@ public struct ModelFolder: Sendable {
   ///
   /// The plain name is preferred to the variant `fp16`.
   ///
-  /// - Throws: `DiffusionError` that names what is there when no such file is.
+  /// - Throws: `DiffusionError` that names what is there when no such file is; that or `FileError` for a bad
+  ///   index.
   public func weightFiles(_ component: Component) throws -> [URL] {
     let folder = folder(component)
     let base = component.weightsName

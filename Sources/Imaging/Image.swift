@@ -116,7 +116,8 @@ extension Image {
 
   /// Reads a JPEG, PNG or WebP image of any colour type and bit depth as 8-bit RGB, as Pillow's
   /// `convert("RGB")` does; alpha is composited on white, 16-bit values keep their high byte, and the EXIF
-  /// orientation is applied. Colour profiles and gamma are ignored, as Pillow ignores them.
+  /// orientation is applied. Colour profiles and gamma are ignored, as Pillow ignores them. A JPEG of 100 to 220
+  /// megapixels is decoded at half its size.
   ///
   /// - Parameter name: what errors call the image.
   /// - Throws: `ImagingError` when it is no image, damaged, cut short, animated, or beyond `ImageLimits`.

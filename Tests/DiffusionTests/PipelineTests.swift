@@ -109,7 +109,8 @@ import Torch
     for step in denoising {
       #expect(step.index == latents.count)
       timesteps.append(step.timestep)
-      latents.append(try step())
+      try step()
+      latents.append(try denoising.latents)
       // A step cannot be taken twice.
       #expect(throws: DiffusionError.self) { try step() }
     }

@@ -76,8 +76,8 @@ import Torch
       tensors.append((name, tensor))
     }
     #expect(renamed == 16)
-    let url = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).safetensors")
-    defer { try? FileManager.default.removeItem(at: url) }
+    let scratch = try Scratch()
+    let url = scratch.file("old.safetensors")
     try Safetensors.write(tensors, to: url)
     let weights = try Weights(files: [url], dtype: .float32, device: .cpu, rename: VAE.currentName)
     let vae = try VAE(configuration("plain"), weights: weights)

@@ -32,24 +32,17 @@ struct TrainerTests {
       model: model, examples: examples(model.resolution), configuration: c, resuming: resuming)
   }
 
-  private func folder() throws -> URL {
-    let url = FileManager.default.temporaryDirectory.appending(path: "neti-tests-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-    return url
-  }
-
   private func bytes(_ c: Concept) throws -> [[Float]] {
     try c.representation.parameters.map { try $0.tensor.detached().floats() }
   }
 
   @Test("is the same for a seed, and resumed at any checkpoint gives exactly the uninterrupted concept")
   func resume() throws {
-    let folder = try folder()
-    defer { try? FileManager.default.removeItem(at: folder) }
+    let scratch = try Scratch()
     var c = try Self.configuration(steps: 5)
     c.log.saveSteps = 1
     let save: (Int, Data) throws -> URL = { step, data in
-      let url = folder.appending(path: "\(step).safetensors")
+      let url = scratch.file("\(step).safetensors")
       try AtomicFile.write(data, to: url)
       return url
     }
@@ -58,10 +51,10 @@ struct TrainerTests {
     #expect(losses.count == 5)
     #expect(whole.about.steps == 5)
     for step in [1, 3] {
-      let checkpoint = try Checkpoint(contentsOf: folder.appending(path: "\(step).safetensors"))
+      let checkpoint = try Checkpoint(contentsOf: scratch.file("\(step).safetensors"))
       #expect(checkpoint.concept.about.steps == step)
       var again: [Double] = []
-      let resumed = try Self.trainer(c, resuming: checkpoint).run(save: { _, _ in folder }) {
+      let resumed = try Self.trainer(c, resuming: checkpoint).run(save: { _, _ in scratch.folder }) {
         if case .step(let s) = $0 { again.append(s.loss) }
       }
       #expect(again == Array(losses[step...]))
@@ -71,13 +64,12 @@ struct TrainerTests {
 
   @Test("stops when asked, with a checkpoint of the last completed step that another thread can write, too")
   func stop() throws {
-    let folder = try folder()
-    defer { try? FileManager.default.removeItem(at: folder) }
+    let scratch = try Scratch()
     let trainer = try Self.trainer(Self.configuration(steps: 50))
     var saved: [Int] = []
     let concept = try trainer.run(save: { step, data in
       saved.append(step)
-      let url = folder.appending(path: "\(step).safetensors")
+      let url = scratch.file("\(step).safetensors")
       try AtomicFile.write(data, to: url)
       return url
     }) { if case .step(let s) = $0, s.step == 2 { trainer.commands.requestStop() } }
@@ -109,19 +101,18 @@ struct TrainerTests {
 
   @Test("stops at a loss that is not finite, says why, and keeps the last good step")
   func nonFinite() throws {
-    let folder = try folder()
-    defer { try? FileManager.default.removeItem(at: folder) }
+    let scratch = try Scratch()
     let trainer = try Self.trainer(Self.configuration(steps: 50, representation: "ti", rate: 1e18))
     var saved: [Int: Data] = [:]
     let error = #expect(throws: NeTIError.self) {
       try trainer.run(save: { step, data in
         saved[step] = data
-        return folder
+        return scratch.folder
       }) { _ in }
     }
     #expect(error?.message.contains("smaller learning rate") == true)
     let last = try #require(saved.keys.max())
-    let url = folder.appending(path: "last.safetensors")
+    let url = scratch.file("last.safetensors")
     try saved[last]?.write(to: url)
     _ = try Checkpoint(contentsOf: url)
   }
@@ -259,10 +250,9 @@ struct TrainerTests {
   private static func changed(_ c: RunConfiguration, _ key: String, _ value: String) throws
     -> RunConfiguration
   {
-    let folder = FileManager.default.temporaryDirectory.appending(path: "neti-\(UUID().uuidString).yaml")
-    defer { try? FileManager.default.removeItem(at: folder) }
-    try Data(c.resolvedYAML().utf8).write(to: folder)
-    return try RunConfiguration.load(yaml: folder, overrides: [(key, value)]).configuration
+    let scratch = try Scratch()
+    let file = try scratch.file(Data(c.resolvedYAML().utf8), "config.yaml")
+    return try RunConfiguration.load(yaml: file, overrides: [(key, value)]).configuration
   }
 
   @Test("draws with xti exactly what ti draws when all vectors are equal")

@@ -36,10 +36,9 @@ struct Inspect: ParsableCommand {
       guard let importance else {
         throw NeTIError("a \(concept.representation.kind.rawValue) concept has no hidden units to plot")
       }
-      let image = try Plot(
+      let image = try BarChart(
         title: "\(concept.about.token): contribution of each hidden unit",
-        xLabel: "unit, in the order of nested dropout", yLabel: "norm",
-        series: [.init("contribution", y: importance, style: .bars)]
+        xLabel: "unit, in the order of nested dropout", yLabel: "norm", values: importance
       ).draw()
       try AtomicFile.write(Data(image.png()), to: URL(filePath: plot))
     }

@@ -26,7 +26,8 @@ public struct Conditioning {
 /// computes it:
 ///
 ///     for step in denoising {
-///       let latents = try step()  // [B, C, h, w]
+///       try step()
+///       show(try denoising.latents)  // [B, C, h, w]
 ///     }
 ///
 /// Every image of the batch has its own generator, seeded with its own seed, and its own scheduler: an image
@@ -146,12 +147,6 @@ public struct DenoisingStep {
   public let timestep: Double
   fileprivate let denoising: Denoising
 
-  /// Takes the step; each once, in order.
-  ///
-  /// - Returns: the latents that it leaves, [B, C, h, w] in fp32.
-  @discardableResult
-  public func callAsFunction() throws -> Tensor {
-    try denoising.take(index)
-    return try denoising.latents
-  }
+  /// Takes the step; each once, in order. What it leaves is in `Denoising.latents`.
+  public func callAsFunction() throws { try denoising.take(index) }
 }

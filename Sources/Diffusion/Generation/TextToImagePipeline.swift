@@ -8,7 +8,10 @@ public import Torch
 /// Whoever wants every latent, for a preview, takes the steps himself:
 ///
 ///     let denoising = try pipeline.denoising(seeds: [0], conditioning)
-///     for step in denoising { show(try step()) }
+///     for step in denoising {
+///       try step()
+///       show(try denoising.latents)
+///     }
 ///     let images = try pipeline.decode(denoising)
 public final class TextToImagePipeline {
   /// Latent positions that are denoised as one batch: small images are faster together.

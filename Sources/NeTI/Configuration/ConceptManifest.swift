@@ -31,7 +31,9 @@ public struct ConceptManifest: Sendable {
   public let name: String
   public let entries: [Entry]
 
-  /// Reads a manifest. Throws a `NeTIError` that names the file and the line.
+  /// Reads a manifest.
+  ///
+  /// - Throws: a `NeTIError` that names the file and the line; `FileError` when it cannot be read.
   public init(contentsOf url: URL) throws {
     try self.init(
       readFile(url, limit: Self.largestSize), name: url.lastPathComponent,
@@ -208,7 +210,8 @@ extension ConceptManifest {
   /// - Parameters:
   ///   - defaults: what counts where neither says otherwise, before the model's defaults.
   ///   - overrides: of the command line, for every entry; see `RunConfiguration.load`.
-  /// - Throws: a `NeTIError` that names file and line, also when there is no folder of images.
+  /// - Throws: a `NeTIError` that names file and line, also when there is no folder of images; `FileError`
+  ///   when `yaml` cannot be read.
   public func configuration(
     of entry: Entry, output: URL, yaml: URL? = nil, defaults: [(key: String, value: String)] = [],
     overrides: [(key: String, value: String)] = [],

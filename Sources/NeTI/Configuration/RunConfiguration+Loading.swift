@@ -25,7 +25,7 @@ extension RunConfiguration {
   ///   - overrides: dotted names with values as on the command line (“optim.seed”, “3”); lists and
   ///     quoted texts as YAML. Later ones win.
   ///   - modelDefaults: looks up those of the base model that file and flags ask for.
-  /// - Throws: a `NeTIError` that names file and line, or the flag.
+  /// - Throws: a `NeTIError` that names file and line, or the flag; `FileError` when `yaml` cannot be read.
   public static func load(
     yaml: URL? = nil, defaults: [(key: String, value: String)] = [], entry: ConceptManifest.Entry? = nil,
     overrides: [(key: String, value: String)] = [],
