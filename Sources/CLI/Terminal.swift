@@ -59,9 +59,8 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "concept", "format", "images", "layer", "masks", "model", "output", "precision", "resume",
-      "steps", "timestep",
-      "token", "width",
+      "category", "concept", "format", "guidance", "images", "layer", "masks", "model", "output", "precision",
+      "prompt-weights", "resume", "steps", "timestep", "token", "width",
     ].contains(name)
   }
 

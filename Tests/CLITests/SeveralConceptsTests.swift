@@ -39,7 +39,7 @@ struct SeveralConceptsTests {
     let place = try Workplace()
     try place.concept()
     for (prompts, names, words) in [
-      (["{toy} and {mug}"], ["toy"], ["“{toy} and {mug}”", "{mug}", "no concept of that name", "{toy}"]),
+      (["{} and {toy}"], ["toy"], ["“{} and {toy}”", "no concept of that name", "there is {toy}"]),
       (["{toy}"], ["toy", "mug"], ["“{toy}”", "no {mug}", "exactly once"]),
       (["{toy} and {mug}", "a {mug}"], ["toy", "mug"], ["“a {mug}”", "no {toy}"]),
       (["{toy}, {mug} and {toy}"], ["toy", "mug"], ["{toy} 2 times"]),

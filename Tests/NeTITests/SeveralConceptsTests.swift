@@ -10,7 +10,7 @@ import Torch
 @Suite("Several concepts in one prompt")
 struct SeveralConceptsTests {
   /// The mappers of the fixture (Tests/Fixtures/sections/several.py): drawn, not stored.
-  private static func mapper(seed: UInt64, norm: Double) throws -> NeTIMapper {
+  static func mapper(seed: UInt64, norm: Double) throws -> NeTIMapper {
     let random = try RandomSource(seed: seed)
     var tensors: [String: Tensor] = [:]
     let frequencies = try random.normal([16, 2]) * Tensor([0.03, 2])

@@ -80,6 +80,7 @@ struct Decompose: ParsableCommand {
     var request = Decomposition.Request(prompts: prompt, columns: try columns())
     request.truncation = truncation
     request.category = category
+    request.promptWeights = generation.promptWeights
     request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     let decomposition = try Decomposition(base, concept)
     try results.generate(

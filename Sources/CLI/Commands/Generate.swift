@@ -25,7 +25,7 @@ struct Generate: ParsableCommand {
 
       --layout free gives the model the whole prompt at once, and small models then show one of them.
 
-      Without --concept the base model follows the prompt by itself.
+      Without --concept the base model follows the prompt by itself. {{ and }} are plain braces.
       """)
 
   @Option(
@@ -71,6 +71,7 @@ struct Generate: ParsableCommand {
     let base = try model.open(folder)
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
+    request.promptWeights = generation.promptWeights
     request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout

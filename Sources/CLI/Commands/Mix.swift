@@ -79,6 +79,7 @@ struct Mix: ParsableCommand {
     request.parents = parents
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
+    request.promptWeights = generation.promptWeights
     request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try results.generate(

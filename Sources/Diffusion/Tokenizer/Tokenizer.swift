@@ -158,15 +158,19 @@ public struct CLIPTokenizer: Sendable {
 
   /// A prompt as the text encoder takes it: BOS, the text's ids, EOS, padding, `modelMaxLength` in all.
   public func callAsFunction(_ text: String) -> TokenizedPrompt {
-    let ids = encode(text)
+    framed(encode(text), goesOn: !text.unicodeScalars.dropFirst(Self.maximumTextLength).isEmpty)
+  }
+
+  /// The same of ids that were encoded.
+  ///
+  /// - Parameter goesOn: whether the text is longer than what was encoded.
+  public func framed(_ ids: [Int], goesOn: Bool = false) -> TokenizedPrompt {
     let kept = ids.prefix(modelMaxLength - 2)
     let dropped = Array(ids.dropFirst(kept.count))
     let body = [bosToken] + kept + [eosToken]
-    let rest = text.unicodeScalars.dropFirst(Self.maximumTextLength)
     return TokenizedPrompt(
       ids: body + Array(repeating: padToken, count: modelMaxLength - body.count),
-      count: body.count, truncated: dropped,
-      truncatedText: decode(dropped) + (rest.isEmpty ? "" : " …"))
+      count: body.count, truncated: dropped, truncatedText: decode(dropped) + (goesOn ? " …" : ""))
   }
 
   /// The text of ids, as far as it can be known: lower-cased, words apart, without BOS, EOS and padding.

@@ -93,11 +93,13 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
 
   /// `eval`: images generated while training.
   public struct Validation: Sendable, Equatable {
-    /// Prompts with `{}` for the concept; none generates nothing.
+    /// Prompts with `{}` or the token for the concept; none generates nothing.
     public var validationPrompts = [
       "A photo of a {}", "A photo of a {} on a beach", "App icon of {}",
       "A painting of {} in the style of Monet",
     ]
+    /// Ours: whether the prompts have AUTOMATIC1111's weights.
+    public var promptWeights = false
     /// Images of each prompt.
     public var numValidationImages = 4
     /// The seed of each image; nil counts from 0. Without the key, and for another number of

@@ -105,8 +105,7 @@ public struct TrainingImages: Sendable {
       throw NeTIError("\(url.path) is not UTF-8 text, as a caption is")
     }
     let caption = text.trimmingPrefix("\u{FEFF}").split(whereSeparator: \.isWhitespace).joined(separator: " ")
-    let placeholder = caption.contains(Templates.placeholder) ? Templates.placeholder : token
-    guard !placeholder.isEmpty, caption.ranges(of: placeholder).count == 1 else {
+    guard try PromptText(caption, [.init(token: token)], kind: "caption").count(of: 0) == 1 else {
       throw NeTIError(
         "\(url.path): a caption has the concept in it once, as {} or \(token), and this is \(quoted(caption)); "
           + "correct it, or ignore captions with `data.use_captions false`")
