@@ -8,18 +8,18 @@ package func decodedText(_ data: Data, name: String) throws -> String {
   let marks: [([UInt8], String.Encoding)] = [
     ([0xFF, 0xFE], .utf16LittleEndian), ([0xFE, 0xFF], .utf16BigEndian),
   ]
+  let unmarked = FileError("\(name) is UTF-16 text without a byte-order mark, or no text; save it as UTF-8")
   let text: String
   if let (mark, encoding) = marks.first(where: { data.starts(with: $0.0) }) {
     guard data.count % 2 == 0, let decoded = String(data: data.dropFirst(mark.count), encoding: encoding)
     else { throw FileError("\(name) is damaged UTF-16 text; save it again, as UTF-8") }
     text = decoded
   } else {
+    guard !data.contains(0) else { throw unmarked }
     guard let decoded = String(data: data, encoding: .utf8) else { throw notUTF8(data, name) }
     text = String(decoded.trimmingPrefix("\u{FEFF}"))
   }
-  guard !text.utf8.contains(0) else {
-    throw FileError("\(name) is UTF-16 text without a byte-order mark, or no text; save it as UTF-8")
-  }
+  guard !text.utf8.contains(0) else { throw unmarked }
   return text
 }
 
