@@ -114,7 +114,7 @@ struct ResultOptions: ParsableArguments {
     subtitle: String = ""
   ) throws {
     for line in generation.warnings { warn(line) }
-    let output = try ImageOutput(URL(filePath: output, directoryHint: .isDirectory))
+    let output = try ImageOutput(place(output, isFolder: true))
     let bar = ProgressBar("generating", total: generation.totalSteps)
     let images = try generation { bar.update($0.stepsDone) }
     try output.report(

@@ -73,7 +73,7 @@ struct Decompose: ParsableCommand {
   }
 
   func run() throws {
-    let file = URL(filePath: concept)
+    let file = try place(concept)
     let concept = try Concept.open(file)
     let folder = try model.folder()
     let base = try model.open(folder)

@@ -103,7 +103,7 @@ struct Demo: ParsableCommand {
 
   /// A folder that no earlier demo used.
   private func freeFolder() throws -> URL {
-    if let output { return URL(filePath: output, directoryHint: .isDirectory) }
+    if let output { return try place(output, isFolder: true) }
     let base = "outputs/demo-\(example)"
     var path = base
     var n = 2

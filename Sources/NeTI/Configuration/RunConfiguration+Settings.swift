@@ -42,6 +42,7 @@ extension RunConfiguration {
     Setting(
       "data.masks_dir", \.data.masksDir, .clean("is empty: leave it out to train without masks"),
       inTheirs: .absent, isPath: true, short: "masks"),
+    Setting("data.alpha_mask", \.data.alphaMask, inTheirs: .absent),
 
     Setting(
       "model.pretrained_model_name_or_path", \.model.pretrainedModelNameOrPath,

@@ -47,10 +47,12 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var resolution: Int?
     /// Whether images are cropped to their middle square; else they are squashed into one.
     public var centerCrop = false
-    /// Ours: whether the `.txt` file beside an image replaces the templates for it.
+    /// Ours: whether the text file beside an image replaces the templates for it.
     public var useCaptions = true
     /// Ours: a folder with masks, named as their images; the loss counts where they are bright.
     public var masksDir: String?
+    /// Ours: whether the loss counts only where an image without a mask is opaque.
+    public var alphaMask = false
   }
 
   /// What is learned: a thing or a style.
