@@ -232,7 +232,7 @@ class Pipelines(Case):
 
     def test_controlnet_gets_the_category_word(self):
         self.concepts.unload()
-        controlnet = ControlNetModel.from_unet(self.pipe.unet, (16, 32, 96))  # for latents a fourth of the image
+        controlnet = ControlNetModel.from_unet(self.pipe.unet, conditioning_embedding_out_channels=(16, 32, 96))  # for latents a fourth of the image
         pipe = StableDiffusionControlNetPipeline(**self.pipe.components, controlnet=controlnet, requires_safety_checker=False)
         pipe.set_progress_bar_config(disable=True)
         seen = []
@@ -274,7 +274,7 @@ class Pipelines(Case):
         import accelerate
 
         pipe = mini_sd()
-        for part in (pipe.text_encoder, pipe.unet):
+        for part in (pipe.vae, pipe.text_encoder, pipe.unet):
             accelerate.cpu_offload(part, "cpu")  # weights are in memory during each module's forward only
         with warnings.catch_warnings():
             warnings.simplefilter("error")
