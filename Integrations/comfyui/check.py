@@ -4,7 +4,7 @@
 
 FOLDER is a checkout of ComfyUI whose requirements this Python has (without the web interface's: torch, torchsde,
 torchvision, einops, transformers, safetensors, pyyaml, scipy, psutil, pillow, tqdm). Nothing is downloaded. It is no part
-of neti's tests; its last output is in docs/other-programs.md.
+of neti's tests.
 """
 
 import argparse
