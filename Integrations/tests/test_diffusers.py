@@ -289,7 +289,7 @@ class Pipelines(Case):
         pipe = mini_sd()
         for part, targets in ((pipe.unet, ["to_k", "to_v"]), (pipe.text_encoder, ["q_proj", "v_proj"])):
             torch.manual_seed(3)
-            part.add_adapter(peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False), "style")
+            peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False), part, "style")
         word = self.draw("a photo of cat on a beach", pipe)
         self.differs(word, self.word)
         concepts = NeTIConcepts(pipe)
