@@ -40,10 +40,13 @@ struct IntegrationsTests {
       for named in concepts { #expect(try named.concept.check(against: model.baseIdentity) == nil) }
       let prompt = try ConceptPrompter(
         model.tokenizer, concepts.map { .init(name: $0.name, token: $0.concept.about.token) })(c.prompt)
-      let contexts = try SpaceTimeConditioner(
-        model.textEncoder, concepts: concepts.map(\.concept.representation), layerCount: 16)(
-          [prompt], samples: [.init(prompt: 0, timestep: c.timestep)],
-          keep: concepts.map { [Int?](repeating: c.truncation[$0.name], count: 16) })
+      let conditioner = try SpaceTimeConditioner(
+        model.textEncoder, concepts: concepts.map(\.concept.representation), layerCount: 16)
+      let contexts = try conditioner(
+        [prompt], samples: [.init(prompt: 0, timestep: c.timestep)],
+        keep: concepts.map {
+          [Int?](repeating: c.truncation[$0.name], count: conditioner.distinctLayers)
+        })
       let at = prompt.positions[0]
       let rows = try golden.layers.map { layer in
         let pair = contexts.count == 1 ? contexts[0] : contexts[layer]
