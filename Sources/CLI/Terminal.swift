@@ -59,8 +59,8 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "concept", "format", "images", "layer", "masks", "model", "output", "precision", "resume",
-      "steps", "timestep",
+      "category", "concept", "format", "images", "layer", "masks", "model", "output", "precision",
+      "references", "resume", "steps", "timestep",
       "token", "width",
     ].contains(name)
   }
