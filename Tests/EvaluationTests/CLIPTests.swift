@@ -69,7 +69,7 @@ import Torch
   @Test(
     "A CLIP of another size than its configuration, and parts that do not belong together, are one line each",
     arguments: [
-      ("config.json", "\"hidden_size\": 192", "\"hidden_size\": 96", "expected [96"),
+      ("config.json", "\"hidden_size\": 192", "\"hidden_size\": 96", "expected [128, 96]"),
       (
         "config.json", "\"projection_dim\": 128,\n  \"text_config\"",
         "\"projection_dim\": 64,\n  \"text_config\"", "expected [64"
