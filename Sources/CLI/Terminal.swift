@@ -60,7 +60,7 @@ extension String {
     }
     return [
       "category", "concept", "format", "guidance", "images", "layer", "masks", "model", "output", "precision",
-      "prompt-weights", "resume", "steps", "timestep", "token", "width",
+      "prompt-weights", "references", "resume", "steps", "timestep", "token", "width",
     ].contains(name)
   }
 
