@@ -154,7 +154,7 @@ public final class TrainingRun {
     case .samples(let step, let images):
       var files: [String] = []
       for (i, p) in images.enumerated() {
-        let name = "step-\(step)-\(i)-seed-\(p.seed).png"
+        let name = RunFolder.stepName(step) + "-\(i)-seed-\(p.seed).png"
         let weights = configuration.eval.promptWeights ? [("prompt weights", "AUTOMATIC1111")] : []
         let data = Data(
           try p.image.png(
