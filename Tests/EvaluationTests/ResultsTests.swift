@@ -102,7 +102,7 @@ import Testing
       try results.add(HeldOutScore(loss: 0.1, wordLoss: 0.2, ceiling: 0.9))
     }
     let file = scratch.file("results.jsonl")
-    for damaged in Mutations(of: try Data(contentsOf: file), count: 300, seed: 5) {
+    for damaged in Mutations(of: try Data(contentsOf: file), count: 5000, seed: 5) {
       try damaged.write(to: file)
       do { _ = try EvaluationResults.read(scratch.folder, header) } catch {
         #expect(error is any DescribedError, "\(error)")
