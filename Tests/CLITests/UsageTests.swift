@@ -27,6 +27,20 @@ struct UsageTests {
     #expect(r.output.isEmpty)
   }
 
+  @Test(
+    "no example of a command's help is broken by its width",
+    arguments: [
+      "demo", "train", "generate", "mix", "decompose", "inspect", "convert", "export", "evaluate",
+    ])
+  func examples(_ command: String) throws {
+    let help = try CommandLineTool.run(["help", command], in: Fixtures.repository).output
+    let lines = help.split(separator: "\n", omittingEmptySubsequences: false)
+    for (line, next) in zip(lines, lines.dropFirst())
+    where line.hasPrefix("  neti ") || line.hasPrefix("  {") {
+      #expect(next.isEmpty || next.hasPrefix("  "), "\(line)\n\(next)")
+    }
+  }
+
   @Test("says why there is no CUDA device", .enabled(if: !Device.cuda(0).isAvailable))
   func cuda() throws {
     for (device, more, words) in [

@@ -18,8 +18,8 @@ struct Convert: ParsableCommand {
       Embeddings are written as safetensors. They hold plain vectors, so of a neti concept they keep an \
       approximation: one timestep, and one vector for all layers (kohya: one for each).
 
-        neti convert toy.safetensors toy-a1111.safetensors --format a1111 --timestep 500
-        neti convert toy.safetensors toy-xti.safetensors --format kohya --timestep 500
+        neti convert toy.safetensors a1111.safetensors --format a1111 --timestep 500
+        neti convert toy.safetensors xti.safetensors --format kohya --timestep 500
 
       The authors' format is a folder with their two files:
 
