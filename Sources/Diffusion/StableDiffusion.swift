@@ -159,7 +159,14 @@ public final class StableDiffusion {
     let (u, v, t) = (unetConfiguration, vaeConfiguration, textConfiguration)
     try same(
       u.crossAttentionDim, "the U-Net's cross_attention_dim", t.hiddenSize, "the text encoder's hidden_size")
-    try same(u.inChannels, "the U-Net's in_channels", v.latentChannels, "the VAE's latent_channels")
+    guard u.inChannels != 2 * v.latentChannels else {
+      throw DiffusionError(
+        "\(folder.url.path): the U-Net's in_channels is \(u.inChannels), as in instruct-pix2pix, which is not "
+          + "supported; choose a Stable Diffusion model for text to image, or for inpainting")
+    }
+    if !isInpainting {
+      try same(u.inChannels, "the U-Net's in_channels", v.latentChannels, "the VAE's latent_channels")
+    }
     try same(u.outChannels, "the U-Net's out_channels", v.latentChannels, "the VAE's latent_channels")
     try same(v.inChannels, "the VAE's in_channels", 3, "an image's number of channels")
     try same(v.outChannels, "the VAE's out_channels", 3, "an image's number of channels")

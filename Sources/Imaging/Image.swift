@@ -121,11 +121,32 @@ extension Image {
   /// - Parameter name: what errors call the image.
   /// - Throws: `ImagingError` when it is no image, damaged, cut short, animated, or beyond `ImageLimits`.
   public static func decode(_ bytes: [UInt8], name: String) throws -> Image {
+    try decode(bytes, name, .onWhite)
+  }
+
+  /// The alpha channel of an image as grey, from black where it is transparent to white; nil where it has none, or
+  /// is opaque everywhere. Throws as `decode(_:name:)`.
+  public static func alpha(_ bytes: [UInt8], name: String) throws -> Image? {
+    let alpha = try decode(bytes, name, .alone)
+    return alpha.pixels.allSatisfy { $0 == 255 } ? nil : alpha
+  }
+
+  /// What becomes of an alpha channel.
+  enum Transparency {
+    /// What shows on white.
+    case onWhite
+    /// The channel itself as grey, white where there is none.
+    case alone
+  }
+
+  private static func decode(_ bytes: [UInt8], _ name: String, _ transparency: Transparency) throws -> Image {
     guard bytes.count <= ImageLimits.fileBytes else { throw tooLarge(bytes.count, name) }
     switch format(bytes) {
-    case .jpeg: return try decodeJPEG(bytes, name)
-    case .png: return try decodePNG(bytes, name)
-    case .webp: return try decodeWebP(bytes, name)
+    case .jpeg:
+      let image = try decodeJPEG(bytes, name)
+      return transparency == .onWhite ? image : image.opaque
+    case .png: return try decodePNG(bytes, name, transparency)
+    case .webp: return try decodeWebP(bytes, name, transparency)
     case nil:
       throw ImagingError("\(name): not a JPEG, PNG or WebP image; convert it to one of these or remove it")
     }
@@ -138,12 +159,13 @@ extension Image {
   }
 
   /// Reads an image file (see `decode(_:name:)`). Errors name it by its path.
-  public static func load(_ url: URL) throws -> Image {
-    let data: Data
-    do { data = try readFile(url, limit: ImageLimits.fileBytes) } catch let error as FileError {
+  public static func load(_ url: URL) throws -> Image { try decode(bytes(of: url), name: url.path) }
+
+  /// The bytes of an image file.
+  static func bytes(of url: URL) throws -> [UInt8] {
+    do { return [UInt8](try readFile(url, limit: ImageLimits.fileBytes)) } catch let error as FileError {
       throw ImagingError(error.message)
     }
-    return try decode(data, name: url.path)
   }
 
   private static func tooLarge(_ bytes: Int, _ name: String) -> ImagingError {
@@ -154,15 +176,22 @@ extension Image {
       """)
   }
 
-  /// RGB from RGBA whose colours are not multiplied by alpha: what shows on white, rounded to nearest.
-  static func onWhite(rgba: [UInt8], width: Int, height: Int) -> Image {
+  /// RGB from RGBA whose colours are not multiplied by alpha: what shows on white, rounded to nearest, or alpha.
+  static func from(rgba: [UInt8], width: Int, height: Int, _ transparency: Transparency) -> Image {
     var rgb = [UInt8](repeating: 255, count: width * height * 3)
     for i in 0..<width * height {
       let alpha = Int(rgba[4 * i + 3])
       for c in 0..<3 {
-        rgb[3 * i + c] = UInt8((Int(rgba[4 * i + c]) * alpha + 255 * (255 - alpha) + 127) / 255)
+        rgb[3 * i + c] =
+          switch transparency {
+          case .onWhite: UInt8((Int(rgba[4 * i + c]) * alpha + 255 * (255 - alpha) + 127) / 255)
+          case .alone: rgba[4 * i + 3]
+          }
       }
     }
     return Image(unchecked: width, height, rgb)
   }
+
+  /// White of the same size: the alpha of an image without such a channel.
+  var opaque: Image { Image(unchecked: width, height, [UInt8](repeating: 255, count: pixels.count)) }
 }

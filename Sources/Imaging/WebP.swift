@@ -2,7 +2,7 @@ import CWebP
 
 extension Image {
   /// WebP by libwebp: lossy and lossless, with and without alpha. Animations are refused.
-  static func decodeWebP(_ bytes: [UInt8], _ name: String) throws -> Image {
+  static func decodeWebP(_ bytes: [UInt8], _ name: String, _ transparency: Transparency) throws -> Image {
     let damaged = ImagingError("\(name): the WebP data is cut short or damaged; replace the file")
     var features = WebPBitstreamFeatures()
     guard WebPGetFeatures(bytes, bytes.count, &features) == VP8_STATUS_OK else { throw damaged }
@@ -19,11 +19,12 @@ extension Image {
       guard WebPDecodeRGBAInto(bytes, bytes.count, &rgba, size, Int32(width * 4)) != nil else {
         throw damaged
       }
-      image = onWhite(rgba: rgba, width: width, height: height)
+      image = from(rgba: rgba, width: width, height: height, transparency)
     } else {
       var rgb = [UInt8](repeating: 0, count: count)
       guard WebPDecodeRGBInto(bytes, bytes.count, &rgb, count, Int32(width * 3)) != nil else { throw damaged }
-      image = Image(unchecked: width, height, rgb)
+      let decoded = Image(unchecked: width, height, rgb)
+      image = transparency == .onWhite ? decoded : decoded.opaque
     }
     return image.turned(webPOrientation(bytes))
   }

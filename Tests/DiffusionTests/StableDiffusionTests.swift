@@ -253,7 +253,8 @@ enum Scheme: String, CaseIterable {
         "unet/config.json", "\"cross_attention_dim\": 128", "\"cross_attention_dim\": 64",
         "cross_attention_dim"
       ),
-      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": 9", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": 5", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": 8", "instruct-pix2pix"),
       ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": \"4\"", "in_channels"),
       ("unet/config.json", "\"DownBlock2D\"", "\"NoBlock2D\"", "NoBlock2D"),
       ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),

@@ -26,6 +26,12 @@ struct Generate: ParsableCommand {
       --layout free gives the model the whole prompt at once, and small models then show one of them.
 
       Without --concept the base model follows the prompt by itself.
+
+      Into a photo: the larger --strength, the more of it is generated anew. What is white on a --mask is \
+      generated anew, the rest stays:
+
+        neti generate --concept toy.safetensors --prompt 'a {} on a sofa' --image photo.jpg --strength 0.6
+        neti generate --concept toy.safetensors --prompt 'a {} on a sofa' --image photo.jpg --mask mask.png
       """)
 
   @Option(
@@ -37,6 +43,7 @@ struct Generate: ParsableCommand {
   @Option(help: "What to generate; may be given several times.")
   var prompt: [String]
 
+  @OptionGroup var photo: PhotoOptions
   @OptionGroup var model: ModelOptions
   @OptionGroup var generation: GenerationOptions
 
@@ -55,6 +62,7 @@ struct Generate: ParsableCommand {
 
   func validate() throws {
     try GenerationOptions.check(prompts: prompt)
+    try photo.check(generation)
     for k in truncation?.values ?? [] { try GenerationOptions.check(truncation: k, "--truncation") }
     if truncation != nil, concept.isEmpty {
       throw ValidationError("--truncation needs a --concept")
@@ -67,6 +75,7 @@ struct Generate: ParsableCommand {
 
   func run() throws {
     let concepts = try concept.map(Self.readConcept)
+    let photo = try photo.read()
     let folder = try model.folder()
     let base = try model.open(folder)
     let generator = try ConceptGenerator(base, concepts: concepts)
@@ -74,8 +83,9 @@ struct Generate: ParsableCommand {
     request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout
+    request.photo = photo
 
-    var metadata: [String: String] = [:]
+    var metadata = self.photo.metadata(photo)
     if !concepts.isEmpty {
       metadata["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
       metadata["concept file"] = concept.map { URL(filePath: $0).lastPathComponent }.joined(separator: " ")

@@ -54,12 +54,14 @@ struct Mix: ParsableCommand {
     help: ArgumentHelp("Hidden units of the appearance concept to keep, 1 to 128.", valueName: "number"))
   var truncationAppearance: Int?
 
+  @OptionGroup var photo: PhotoOptions
   @OptionGroup var model: ModelOptions
   @OptionGroup var generation: GenerationOptions
   @OptionGroup var results: ResultOptions
 
   func validate() throws {
     try GenerationOptions.check(prompts: prompt)
+    try photo.check(generation)
     try GenerationOptions.check(truncation: truncationGeometry, "--truncation-geometry")
     try GenerationOptions.check(truncation: truncationAppearance, "--truncation-appearance")
   }
@@ -67,6 +69,7 @@ struct Mix: ParsableCommand {
   func run() throws {
     let (g, a) = (URL(filePath: geometry), URL(filePath: appearance))
     let (geometry, appearance) = (try Concept.open(g), try Concept.open(a))
+    let photo = try photo.read()
     let folder = try model.folder()
     let base = try model.open(folder)
     let names = LayerNames(base.unetConfiguration)
@@ -80,6 +83,7 @@ struct Mix: ParsableCommand {
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
     request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    request.photo = photo
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try results.generate(
       mixing.prepare(request), on: base,
@@ -89,7 +93,7 @@ struct Mix: ParsableCommand {
         "geometry layers": names.names(kept).joined(separator: " "),
         "geometry truncation": truncationGeometry.map(String.init) ?? "",
         "appearance truncation": truncationAppearance.map(String.init) ?? "",
-      ],
+      ].merging(self.photo.metadata(photo)) { $1 },
       title: "geometry of \(geometry.about.token), appearance of \(appearance.about.token)",
       subtitle: "the geometry keeps the layers \(layers)")
   }

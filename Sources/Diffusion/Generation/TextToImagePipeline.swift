@@ -1,6 +1,7 @@
 public import Torch
 
-/// Text to image with one model and one set of settings: prepared once, then as many images as are asked for.
+/// Text to image, or to an image that starts from another, with one model and one set of settings: prepared once,
+/// then as many images as are asked for.
 ///
 ///     let pipeline = try TextToImagePipeline(model, settings)
 ///     let images = try pipeline(Conditioning(model.encode("a photo of a red robot")))
@@ -18,9 +19,12 @@ public final class TextToImagePipeline {
   public let settings: GenerationSettings
   /// Of the latents.
   public let size: (height: Int, width: Int)
-  /// At its start; every image gets a copy.
+  /// At its first step; every image gets a copy.
   private let scheduler: any Scheduler
+  /// The scheduler's step that is the first to be taken.
+  private let first: Int
   private var encodedNegative: [CrossAttentionContext]?
+  private var encodedStart: StartingLatents?
 
   /// - Throws: `DiffusionError` when the model cannot generate with these settings.
   public init(_ model: StableDiffusion, _ settings: GenerationSettings) throws {
@@ -30,12 +34,22 @@ public final class TextToImagePipeline {
     }
     self.model = model
     self.settings = settings
-    size = try model.latentSize(width: settings.width, height: settings.height)
-    scheduler = try makeScheduler(settings.scheduler, model.schedulerConfiguration, steps: settings.steps)
+    if settings.start == nil, model.isInpainting { throw model.needsMask }
+    try settings.start?.check(model)
+    guard settings.start == nil || (settings.width == nil && settings.height == nil) else {
+      throw DiffusionError("a starting image has a size of its own; leave out `width` and `height`")
+    }
+    size = try model.latentSize(
+      width: settings.start?.pixels.width ?? settings.width,
+      height: settings.start?.pixels.height ?? settings.height)
+    var scheduler = try makeScheduler(settings.scheduler, model.schedulerConfiguration, steps: settings.steps)
+    first = min(settings.start?.firstStep(of: settings.steps) ?? 0, scheduler.timesteps.count)
+    try scheduler.begin(at: first)
+    self.scheduler = scheduler
   }
 
   /// The timestep of each denoising step, from noise to image; they need not be whole.
-  public var timesteps: [Double] { scheduler.timesteps }
+  public var timesteps: [Double] { Array(scheduler.timesteps[first...]) }
 
   /// The seeds, cut into batches that are denoised together.
   public var batches: [[UInt64]] {
@@ -49,8 +63,8 @@ public final class TextToImagePipeline {
   public func denoising(seeds: [UInt64], _ conditioning: Conditioning) throws -> Denoising {
     let guidance = ClassifierFreeGuidance(unet: try model.unet, scale: settings.guidance)
     return try Denoising(
-      guidance, scheduler, seeds: seeds, size: size, device: model.device, conditioning: conditioning,
-      unconditional: guidance.isUsed ? unconditional() : [])
+      guidance, scheduler, from: first, seeds: seeds, size: size, start: start(), device: model.device,
+      conditioning: conditioning, unconditional: guidance.isUsed ? unconditional() : [])
   }
 
   /// The images that a denoising ended with.
@@ -83,6 +97,16 @@ public final class TextToImagePipeline {
     let made = [CrossAttentionContext(try model.encode(settings.negativePrompt))]
     encodedNegative = made
     return made
+  }
+
+  /// The starting image, encoded when it is first needed.
+  private func start() throws -> StartingLatents? {
+    if encodedStart == nil {
+      encodedStart = try settings.start.map { start in
+        try withoutGradients { try StartingLatents(start, model) }
+      }
+    }
+    return encodedStart
   }
 }
 

@@ -19,6 +19,11 @@ struct DDIM: Scheduler {
     configuration = c
   }
 
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return noiseLevel(of: alphas[Int(timesteps[index])])
+  }
+
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws
     -> Tensor
   {

@@ -14,6 +14,11 @@ struct DDPM: Scheduler {
     configuration = c
   }
 
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return noiseLevel(of: alphas[Int(timesteps[index])])
+  }
+
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws
     -> Tensor
   {

@@ -47,6 +47,11 @@ struct DPMSolver: Scheduler {
     return sigmas.count { Level(sigmaRatio: $0).lambda < least }
   }
 
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return (levels[index].alpha, levels[index].sigma)
+  }
+
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws
     -> Tensor
   {

@@ -31,6 +31,11 @@ struct Euler: Scheduler {
     return values[low] + (values[high] - values[low]) * (x - Double(low))
   }
 
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return (1, sigmas[index])
+  }
+
   func scaledInput(_ latents: Tensor, at index: Int) throws -> Tensor {
     try checkIndex(index)
     return try latents * (1 / (sigmas[index] * sigmas[index] + 1).squareRoot())

@@ -16,6 +16,10 @@ public protocol Scheduler {
   var timesteps: [Double] { get }
   /// Multiplies the standard normal noise to start from.
   var initialNoiseSigma: Double { get }
+  /// How strong clean latents and standard normal noise are in the latents at `timesteps[index]`.
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double)
+  /// Leaves out the steps before `index`; called before the first step. Throws when that cannot be done.
+  mutating func begin(at index: Int) throws
   /// The latents as the model expects them.
   func scaledInput(_ latents: Tensor, at index: Int) throws -> Tensor
   /// The latents of the next step.
@@ -31,7 +35,20 @@ public protocol Scheduler {
 
 extension Scheduler {
   public var initialNoiseSigma: Double { 1 }
+  public func begin(at index: Int) throws {}
   public func scaledInput(_ latents: Tensor, at index: Int) throws -> Tensor { latents }
+
+  /// Clean latents with as much noise as there is at the `index`-th step; after the last there is none.
+  func noised(_ clean: Tensor, _ noise: Tensor, at index: Int) throws -> Tensor {
+    guard index < timesteps.count else { return clean }
+    let level = try noiseLevel(at: index)
+    return try combination([(level.signal, clean), (level.noise, noise)])
+  }
+
+  /// Of ᾱ, where latents are √ᾱ·x₀ + √(1−ᾱ)·ε.
+  func noiseLevel(of alpha: Double) -> (signal: Double, noise: Double) {
+    (alpha.squareRoot(), (1 - alpha).squareRoot())
+  }
 
   func checkIndex(_ index: Int) throws {
     guard timesteps.indices.contains(index) else {

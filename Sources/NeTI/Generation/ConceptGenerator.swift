@@ -34,6 +34,8 @@ public struct ConceptGenerator: ImageGenerator {
     public var truncations: [Int?] = [nil]
     /// How several concepts share an image; one has it all.
     public var layout = ConceptLayout.sideBySide
+    /// What the images are generated into; nil starts from noise alone.
+    public var photo: Photo?
     public var settings = GenerationSettings()
 
     public init(prompts: [String]) { self.prompts = prompts }
@@ -87,7 +89,8 @@ public struct ConceptGenerator: ImageGenerator {
       try request.layout.hasRegions(concepts.count)
       ? Region.Place.row(concepts.count, width: pipeline.size.width) : [nil]
     return Generation(
-      pipeline, variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
+      pipeline, into: request.photo,
+      variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
       warnings: try warnings(texts.flatMap(\.1)),
       prompts: texts.map { text, parts in
         Generation.Prompt(text: text) {
@@ -139,8 +142,11 @@ public struct ConceptGenerator: ImageGenerator {
   /// The request's settings, at the layout's width.
   private func settings(_ request: Request) throws -> GenerationSettings {
     var settings = request.settings
-    settings.width = try request.layout.width(
-      settings.width, concepts: concepts.count, resolution: model.resolution, vaeFactor: model.vaeFactor)
+    settings.start = try request.photo?.start(model)
+    let width = try request.layout.width(
+      settings.start?.pixels.width ?? settings.width, concepts: concepts.count, resolution: model.resolution,
+      vaeFactor: model.vaeFactor)
+    if settings.start == nil { settings.width = width }
     return settings
   }
 }

@@ -20,6 +20,7 @@ public struct Generation {
   public let variants: [Variant]
   public let settings: GenerationSettings
   private let pipeline: TextToImagePipeline
+  private let photo: Photo?
   private let prompts: [Prompt]
 
   /// A prompt, and what makes the conditioning of its variants when its turn comes; it is kept no longer, and
@@ -29,11 +30,16 @@ public struct Generation {
     let conditionings: () throws -> [Conditioning]
   }
 
-  init(_ pipeline: TextToImagePipeline, variants: [Variant], warnings: [String], prompts: [Prompt]) {
+  /// - Parameter photo: what the images are generated into; the pipeline's settings start from it.
+  init(
+    _ pipeline: TextToImagePipeline, into photo: Photo? = nil, variants: [Variant], warnings: [String],
+    prompts: [Prompt]
+  ) {
     self.pipeline = pipeline
+    self.photo = photo
     settings = pipeline.settings
     self.variants = variants
-    self.warnings = warnings
+    self.warnings = warnings + (photo?.warnings(pipeline) ?? [])
     self.prompts = prompts
   }
 
@@ -59,7 +65,8 @@ public struct Generation {
             try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
           }
           for (seed, d) in zip(settings.seeds, decoded) {
-            let image = try Image(width: d.width, height: d.height, pixels: d.rgb)
+            let made = try Image(width: d.width, height: d.height, pixels: d.rgb)
+            let image = try photo?.with(made, feather: pipeline.model.vaeFactor) ?? made
             images.append(GeneratedImage(prompt: prompt.text, seed: seed, variant: variant, image: image))
           }
         }

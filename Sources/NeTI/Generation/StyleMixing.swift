@@ -26,6 +26,8 @@ public struct StyleMixing: ImageGenerator {
     /// Hidden units to keep of each concept; nil keeps all.
     public var geometryTruncation: Int?
     public var appearanceTruncation: Int?
+    /// What the images are generated into; nil starts from noise alone.
+    public var photo: Photo?
     public var settings = GenerationSettings()
 
     public init(prompts: [String], geometryLayers: Set<Int>) {
@@ -56,7 +58,9 @@ public struct StyleMixing: ImageGenerator {
 
   public func prepare(_ request: Request) throws -> Generation {
     let prompts = try request.prompts.map { try prompter($0) }
-    let pipeline = try TextToImagePipeline(model, request.settings)
+    var settings = request.settings
+    settings.start = try request.photo?.start(model)
+    let pipeline = try TextToImagePipeline(model, settings)
     try geometry.checkTruncation(request.geometryTruncation)
     try appearance.checkTruncation(request.appearanceTruncation)
     let layerCount = try model.baseIdentity.layers.count
@@ -71,7 +75,7 @@ public struct StyleMixing: ImageGenerator {
         timesteps: pipeline.timesteps, truncations: [keep])
     }
     return Generation(
-      pipeline, variants: request.variants, warnings: try warnings(prompts),
+      pipeline, into: request.photo, variants: request.variants, warnings: try warnings(prompts),
       prompts: prompts.map { prompt in
         Generation.Prompt(text: prompt.text) {
           let g = try table(geometry, prompt, keep: request.geometryTruncation)
