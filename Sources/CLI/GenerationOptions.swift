@@ -79,9 +79,11 @@ struct GenerationOptions: ParsableArguments {
   }
 
   /// An image's metadata, without anything of this machine.
-  static func metadata(_ s: GenerationSettings, model: String) -> [String: String] {
+  static func metadata(_ s: GenerationSettings, model: StableDiffusion) -> [String: String] {
     [
-      "model": model, "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
+      "model": model.folder.name,
+      "lora": model.loras.map(\.description).joined(separator: " "),
+      "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
       "guidance": String(s.guidance), "negative prompt": s.negativePrompt,
       "software": "neti \(Neti.version)",
     ]
@@ -109,7 +111,7 @@ struct ResultOptions: ParsableArguments {
     let images = try generation { bar.update($0.stepsDone) }
     try output.report(
       images,
-      metadata: GenerationOptions.metadata(generation.settings, model: model.folder.name)
+      metadata: GenerationOptions.metadata(generation.settings, model: model)
         .merging(metadata) { $1 },
       title: title, subtitle: subtitle, json: json)
   }

@@ -12,6 +12,12 @@ struct ModelOptions: ParsableArguments {
       valueName: "folder or name"))
   var model: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "A LoRA for the model, and how much of it, 1 when left out; may be given several times.",
+      valueName: "file:weight"))
+  var lora: [LoRAFile] = []
+
   @Option(help: ArgumentHelp("Where the model runs: cpu, cuda, cuda:1 … or mps.", valueName: "name"))
   var device: String = "cpu"
 
@@ -52,9 +58,12 @@ struct ModelOptions: ParsableArguments {
     return try ModelFolder(wanted)
   }
 
-  /// Opens the model; nothing large is read before it is needed. What decides the precision itself, as a run's
-  /// configuration does, says which.
-  func open(_ folder: ModelFolder, in decided: Precision? = nil) throws -> StableDiffusion {
+  /// Opens the model; nothing large is read before it is needed. What decides precision and LoRAs itself, as a
+  /// run's configuration does, says which.
+  func open(_ folder: ModelFolder, in decided: Precision? = nil, with loras: [LoRAFile]? = nil) throws
+    -> StableDiffusion
+  {
+    let loras = try (loras ?? lora).map { try $0.read() }
     let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
@@ -64,6 +73,7 @@ struct ModelOptions: ParsableArguments {
       guard bytes > 100 << 20 else { return }
       note("loading \(base.folder.name)'s \(component.title) (\(bytes >> 20) MiB)")
     }
+    for line in try base.add(loras) { warn(line) }
     return base
   }
 }
@@ -96,5 +106,9 @@ struct NumberList: ExpressibleByArgument {
 }
 
 extension SchedulerKind: ExpressibleByArgument {}
+
+extension LoRAFile: ExpressibleByArgument {
+  public init?(argument: String) { self.init(argument) }
+}
 
 extension ConceptLayout: ExpressibleByArgument {}

@@ -59,9 +59,8 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "concept", "format", "image", "images", "layer", "layout", "mask", "masks", "model",
-      "output",
-      "precision", "resume", "steps", "strength", "timestep", "token", "width",
+      "category", "concept", "format", "image", "images", "layer", "layout", "lora", "mask", "masks", "model",
+      "output", "precision", "resume", "steps", "strength", "timestep", "token", "width",
     ].contains(name)
   }
 

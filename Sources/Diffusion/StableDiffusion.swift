@@ -12,12 +12,17 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   public var layers: [String]
   /// SHA-256 of the rows of the tokenizer's tokens, [V, d], rounded to fp16, little-endian.
   public var tokenTableHash: String
+  /// The LoRAs that were merged into it (`WeightedLoRA.description`); nil without.
+  public var loras: [String]?
 
-  public init(name: String, hiddenSize: Int, layers: [String], tokenTableHash: String) {
+  public init(
+    name: String, hiddenSize: Int, layers: [String], tokenTableHash: String, loras: [String]? = nil
+  ) {
     self.name = name
     self.hiddenSize = hiddenSize
     self.layers = layers
     self.tokenTableHash = tokenTableHash
+    self.loras = loras
   }
 }
 
@@ -40,6 +45,10 @@ public final class StableDiffusion {
 
   /// Called before a network is loaded, with the size of its files in bytes.
   public var willLoad: (ModelFolder.Component, _ bytes: Int) -> Void = { _, _ in }
+
+  /// What `add` has added.
+  public private(set) var loras: [WeightedLoRA] = []
+  private var changes: [ModelFolder.Component: WeightChanges] = [:]
 
   private var loadedTextEncoder: CLIPTextEncoder?
   private var loadedUNet: UNet?
@@ -74,7 +83,7 @@ public final class StableDiffusion {
     get throws {
       if let loaded = loadedTextEncoder { return loaded }
       let made = try CLIPTextEncoder(
-        textConfiguration, weights: weights(.textEncoder, rename: CLIPTextEncoder.currentName))
+        textConfiguration, weights: weights(.textEncoder))
       loadedTextEncoder = made
       return made
     }
@@ -92,9 +101,53 @@ public final class StableDiffusion {
   public var vae: VAE {
     get throws {
       if let loaded = loadedVAE { return loaded }
-      let made = try VAE(vaeConfiguration, weights: weights(.vae, rename: VAE.currentName))
+      let made = try VAE(vaeConfiguration, weights: weights(.vae))
       loadedVAE = made
       return made
+    }
+  }
+
+  /// Merges LoRAs into the weights of the U-Net and the text encoder, which are read anew where they are loaded.
+  ///
+  /// - Returns: a line for each LoRA that has layers which this model has not.
+  /// - Throws: `DiffusionError` for a LoRA that fits the model nowhere, or has another size.
+  public func add(_ loras: [WeightedLoRA]) throws -> [String] {
+    guard !loras.isEmpty else { return [] }
+    var changes = changes
+    var foreign = Array(repeating: [] as [String], count: loras.count)
+    for component in [ModelFolder.Component.textEncoder, .unet] {
+      let shapes = try Weights(
+        files: folder.weightFiles(component), dtype: dtype, device: .cpu, rename: Self.currentName(component)
+      ).shapes
+      for (i, lora) in loras.enumerated() {
+        foreign[i] += try changes[component, default: WeightChanges()].add(
+          lora, to: component, shapes: shapes)
+      }
+    }
+    let lines = try zip(loras, foreign).compactMap { used, names -> String? in
+      guard !names.isEmpty else { return nil }
+      guard names.count < used.lora.layers.count else {
+        throw DiffusionError(
+          "\(used.lora.name) fits \(folder.name) nowhere: it has no \(quoted(names[0])), nor any other layer of it"
+        )
+      }
+      return
+        "\(used.lora.name): \(folder.name) has nothing for \(names.prefix(4).map { quoted($0) }.joined(separator: ", "))"
+        + (names.count > 4 ? " and \(names.count - 4) more" : "") + "; the rest is used"
+    }
+    self.changes = changes
+    self.loras += loras
+    identity = nil
+    for component in changes.keys { release(component) }
+    return lines
+  }
+
+  /// Current names for those that older files of a component have.
+  private static func currentName(_ component: ModelFolder.Component) -> ((String) -> String?)? {
+    switch component {
+    case .textEncoder: CLIPTextEncoder.currentName
+    case .vae: VAE.currentName
+    default: nil
     }
   }
 
@@ -108,13 +161,13 @@ public final class StableDiffusion {
     }
   }
 
-  private func weights(_ component: ModelFolder.Component, rename: ((String) -> String?)? = nil) throws
-    -> Weights
-  {
+  private func weights(_ component: ModelFolder.Component) throws -> Weights {
     let files = try folder.weightFiles(component)
     let sizes = try files.map { try $0.resourceValues(forKeys: [.fileSizeKey]).fileSize ?? 0 }
     willLoad(component, sizes.reduce(0, +))
-    return try Weights(files: files, dtype: dtype, device: device, rename: rename)
+    return try Weights(
+      files: files, dtype: dtype, device: device, rename: Self.currentName(component),
+      changes: changes[component] ?? WeightChanges())
   }
 
   // MARK: Properties
@@ -143,7 +196,8 @@ public final class StableDiffusion {
       ).sliced(0, 0..<tokenizer.vocabularySize)
       let made = BaseIdentity(
         name: folder.name, hiddenSize: hiddenSize, layers: UNet.crossAttentionLayers(unetConfiguration),
-        tokenTableHash: SHA256.hexadecimal(try table.rawBytes()))
+        tokenTableHash: SHA256.hexadecimal(try table.rawBytes()),
+        loras: loras.isEmpty ? nil : loras.map(\.description))
       identity = made
       return made
     }

@@ -1,4 +1,3 @@
-import Files
 public import Foundation
 
 /// Which pixels of an image are meant, and how much: one value each, 0 to 255, row by row from the top.
@@ -14,8 +13,9 @@ public struct Mask: Sendable, Equatable {
     values = [UInt8](unsafeUninitializedCapacity: width * height) { buffer, count in
       count = image.width * image.height
       for i in 0..<count {
-        let (r, g, b) = (image.pixels[3 * i], image.pixels[3 * i + 1], image.pixels[3 * i + 2])
-        buffer[i] = UInt8((Int(r) * 19595 + Int(g) * 38470 + Int(b) * 7471 + 0x8000) >> 16)
+        let (r, g, b) = (Int(image.pixels[3 * i]), Int(image.pixels[3 * i + 1]), Int(image.pixels[3 * i + 2]))
+        let sum: Int = r * 19595 + g * 38470 + b * 7471
+        buffer[i] = UInt8((sum + 0x8000) >> 16)
       }
     }
   }
@@ -75,7 +75,8 @@ extension Image {
     for i in 0..<width * height where mask.values[i] > 0 {
       let share = Int(mask.values[i])
       for at in 3 * i..<3 * i + 3 {
-        let sum = Int(pixels[at]) * (255 - share) + Int(other.pixels[at]) * share
+        let (below, above) = (Int(pixels[at]), Int(other.pixels[at]))
+        let sum: Int = below * (255 - share) + above * share
         image.pixels[at] = UInt8((sum + 127) / 255)
       }
     }

@@ -49,7 +49,7 @@ struct PhotoCommandTests {
       #expect((made.width, made.height) == (photo.width, photo.height))
       guard says["mask"] != nil else { continue }
       for y in 0..<made.height {
-        for x in made.width / 2..<made.width { #expect(made[x: x, y: y] == photo[x: x, y: y]) }
+        for x in made.width / 2..<made.width { #expect(made[x, y] == photo[x, y]) }
       }
       #expect(made != photo)
     }
@@ -80,7 +80,7 @@ struct PhotoCommandTests {
     ])
     #expect(result.code == 0, "\(result.error)")
     let made = try Image.load(place.path("out/a-concept-from999-s0.png"))
-    #expect(made.width == photo.width && made[x: photo.width - 1, y: 0] == photo[x: photo.width - 1, y: 0])
+    #expect(made.width == photo.width && made[photo.width - 1, 0] == photo[photo.width - 1, 0])
   }
 
   @Test("what contradicts itself is one line, before the model is opened")

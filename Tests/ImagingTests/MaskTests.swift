@@ -39,7 +39,7 @@ import Testing
     let half = try mask(["###...", "###...", "......", "......"])
     let covered = try a.covered(by: b, half)
     for y in 0..<4 {
-      for x in 0..<6 { #expect(covered[x: x, y: y] == (x < 3 && y < 2 ? b : a)[x: x, y: y]) }
+      for x in 0..<6 { #expect(covered[x, y] == (x < 3 && y < 2 ? b : a)[x, y]) }
     }
     #expect(message { _ = try a.covered(by: noise(4, 6), half) } != nil)
     #expect(message { _ = try a.covered(by: b, self.mask(["#"])) } != nil)

@@ -1,4 +1,6 @@
 import Diffusion
+import Files
+import Foundation
 import Imaging
 import NeTI
 import TestSupport
@@ -54,7 +56,7 @@ struct PhotoTests {
         #expect((made.width, made.height) == (72, 64))
         var changed = 0
         for y in 0..<64 {
-          for x in 0..<72 where made[x: x, y: y] != image[x: x, y: y] {
+          for x in 0..<72 where made[x, y] != image[x, y] {
             changed += 1
             #expect(x < 40)
           }

@@ -72,7 +72,7 @@ struct Demo: ParsableCommand {
     let training = try TrainingImages(
       folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let output = try ImageOutput(folder.appending(path: "images", directoryHint: .isDirectory))
-    let metadata = GenerationOptions.metadata(generation.settings, model: model.folder.name)
+    let metadata = GenerationOptions.metadata(generation.settings, model: model)
       .merging(["concept": concept.about.token]) { $1 }
     for image in generated { _ = try output.write(image, metadata: metadata) }
     let sheet = try ImageOutput(folder).write(

@@ -87,13 +87,13 @@ struct Mix: ParsableCommand {
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try results.generate(
       mixing.prepare(request), on: base,
-      metadata: [
+      metadata: self.photo.metadata(photo).merging([
         "geometry": geometry.about.token, "geometry file": g.lastPathComponent,
         "appearance": appearance.about.token, "appearance file": a.lastPathComponent,
         "geometry layers": names.names(kept).joined(separator: " "),
         "geometry truncation": truncationGeometry.map(String.init) ?? "",
         "appearance truncation": truncationAppearance.map(String.init) ?? "",
-      ].merging(self.photo.metadata(photo)) { $1 },
+      ]) { $1 },
       title: "geometry of \(geometry.about.token), appearance of \(appearance.about.token)",
       subtitle: "the geometry keeps the layers \(layers)")
   }

@@ -261,6 +261,7 @@ struct Train: ParsableCommand {
     set("data.super_category_token", category)
     set("data.learnable_property", property)
     set("model.pretrained_model_name_or_path", model.model)
+    if !model.lora.isEmpty { set("model.loras", try Self.list(model.lora.map(\.description))) }
     set("model.representation", representation?.rawValue)
     set("optim.max_train_steps", steps.map(String.init))
     set("optim.seed", seed.map(String.init))

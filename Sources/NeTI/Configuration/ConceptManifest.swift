@@ -86,6 +86,7 @@ public struct ConceptManifest: Sendable {
     "log.exp_dir": "all runs are in `output`",
     "model": "one model serves all lines: give `model`",
     "model.pretrained_model_name_or_path": "one model serves all lines: give `model`",
+    "model.loras": "one model serves all lines: give `lora`",
     "precision": "one model serves all lines: give `precision`",
     "optim.mixed_precision": "one model serves all lines: give `precision`",
   ]

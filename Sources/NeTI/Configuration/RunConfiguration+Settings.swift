@@ -64,6 +64,7 @@ extension RunConfiguration {
     Setting(
       "model.mapper_checkpoint_path", \.model.mapperCheckpointPath,
       .clean("is empty: leave it out to start anew"), inTheirs: .filler, isPath: true),
+    Setting("model.loras", \.model.loras, .lora, inTheirs: .absent, isPath: true),
     Setting(
       "model.representation", \.model.representation, inTheirs: .absent, short: "representation",
       noEffect: .onRepresentation),

@@ -81,6 +81,8 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var revision: String?
     /// A concept whose mapper training starts from.
     public var mapperCheckpointPath: String?
+    /// Ours: LoRAs that are merged into the base model, written `FILE:WEIGHT`.
+    public var loras: [String] = []
     /// Ours: what a concept is made of.
     public var representation = RepresentationKind.neti
   }

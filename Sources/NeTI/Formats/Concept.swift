@@ -179,10 +179,23 @@ public struct Concept {
         "the concept \(about.token) was trained on \(mine.name), whose cross-attention layers are others than those "
           + "of \(base.name): use the model it was trained on (`model`)")
     }
+    let missing = (mine.loras ?? []).filter { lora in
+      !(base.loras ?? []).contains { Self.fileName($0) == Self.fileName(lora) }
+    }
+    if !missing.isEmpty {
+      let names = missing.map { quoted($0) }.joined(separator: ", ")
+      return "the concept \(about.token) was trained with \(names); "
+        + "give that with `lora`, too"
+    }
     if !mine.tokenTableHash.isEmpty, mine.tokenTableHash != base.tokenTableHash {
       return "the concept \(about.token) was trained on \(mine.name), and \(base.name) has other weights; "
         + "on a fine-tune of the same model that is fine"
     }
     return nil
+  }
+
+  /// A LoRA's without its weight.
+  private static func fileName(_ lora: String) -> Substring {
+    lora.lastIndex(of: ":").map { lora[..<$0] } ?? lora[...]
   }
 }

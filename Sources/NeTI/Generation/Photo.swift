@@ -1,4 +1,4 @@
-public import Diffusion
+import Diffusion
 public import Imaging
 
 /// A photo that images are generated into: all of it changes, or what a mask shows.
