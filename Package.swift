@@ -57,7 +57,7 @@ let package = Package(
     ),
     .target(name: "Torch", dependencies: ["CTorch"], swiftSettings: strict),
 
-    // Pictures: the system's codecs, and what sets and draws text.
+    // Images: the system's codecs, and what sets and draws text.
     .systemLibrary(
       name: "CTurboJPEG", pkgConfig: "libturbojpeg",
       providers: [.apt(["libturbojpeg0-dev"]), .brew(["jpeg-turbo"])]),

@@ -40,8 +40,8 @@ struct PhotoOptions: ParsableArguments {
 
   func read() throws -> Photo? {
     guard let image else { return nil }
-    let photo = try Image.load(URL(filePath: image))
-    let mask = try mask.map { try Mask.load(URL(filePath: $0)) }
+    let photo = try Image.load(place(image))
+    let mask = try mask.map { try Mask.load(place($0)) }
     if let mask, mask.isAlpha {
       note("\(self.mask ?? ""): its transparency is the mask; what is opaque is generated anew")
     }

@@ -58,12 +58,21 @@ struct ModelOptions: ParsableArguments {
     return try ModelFolder(wanted)
   }
 
+  /// `--lora`, at the places that the paths name.
+  private func given() throws -> [LoRAFile] {
+    try lora.map { file in
+      var file = file
+      file.path = try place(file.path).path
+      return file
+    }
+  }
+
   /// Opens the model; nothing large is read before it is needed. What decides precision and LoRAs itself, as a
   /// run's configuration does, says which.
   func open(_ folder: ModelFolder, in decided: Precision? = nil, with loras: [LoRAFile]? = nil) throws
     -> StableDiffusion
   {
-    let loras = try (loras ?? lora).map { try $0.read() }
+    let loras = try (loras ?? given()).map { try $0.read() }
     let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)

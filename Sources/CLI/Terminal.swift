@@ -59,8 +59,9 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "concept", "format", "image", "images", "layer", "layout", "lora", "mask", "masks", "model",
-      "output", "precision", "resume", "steps", "strength", "timestep", "token", "width",
+      "category", "concept", "format", "guidance", "image", "images", "layer", "layout", "lora", "mask",
+      "masks", "model", "output", "precision", "prompt-weights", "resume", "steps", "strength", "timestep",
+      "token", "width",
     ].contains(name)
   }
 

@@ -57,7 +57,8 @@ public final class StableDiffusion {
 
   /// - Parameters:
   ///   - dtype: of all weights and of what the networks compute.
-  /// - Throws: `DiffusionError` when a file is missing or broken, or the parts do not fit together.
+  /// - Throws: `FileError` or `DiffusionError` when a file is missing or broken; `DiffusionError` when the
+  ///   parts do not fit together.
   public init(_ folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
     guard device.isAvailable else {
       let names = Device.available.map(\.description).joined(separator: ", ")

@@ -1,3 +1,4 @@
+import Files
 public import Torch
 
 /// `text_encoder/config.json` of a CLIP text transformer.
@@ -44,7 +45,7 @@ public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
     vocabularySize = try c.decode(Int.self, forKey: .vocabularySize)
     let name = try c.decodeIfPresent(String.self, forKey: .activation) ?? Activation.quickGELU.rawValue
     guard let known = Activation(rawValue: name) else {
-      throw DiffusionError("“hidden_act” is \(name); quick_gelu and gelu are supported")
+      throw DiffusionError("“hidden_act” is \(quoted(name)); quick_gelu and gelu are supported")
     }
     activation = known
     layerNormEpsilon = try c.decodeIfPresent(Double.self, forKey: .layerNormEpsilon) ?? 1e-5
@@ -65,6 +66,9 @@ public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
     guard hiddenSize.isMultiple(of: heads) else {
       throw DiffusionError(
         "“hidden_size” \(hiddenSize) is no multiple of “num_attention_heads” \(heads)")
+    }
+    guard (0...1).contains(layerNormEpsilon) else {
+      throw DiffusionError("“layer_norm_eps” is \(layerNormEpsilon); it must be in 0…1")
     }
   }
 }

@@ -25,9 +25,8 @@ public struct Mask: Sendable, Equatable {
   ///
   /// - Throws: as `Image.load`.
   public static func load(_ url: URL) throws -> (mask: Mask, isAlpha: Bool) {
-    let bytes = try Image.bytes(of: url)
-    if let alpha = try Image.alpha(bytes, name: url.path) { return (Mask(alpha), true) }
-    return (Mask(try Image.decode(bytes, name: url.path)), false)
+    let loaded = try Image.loadWithOpacity(url)
+    return (Mask(loaded.opacity ?? loaded.image), loaded.opacity != nil)
   }
 
   /// Whether a pixel is meant by half or more.

@@ -53,10 +53,14 @@ struct LoRACommandTests {
     try place.file("no tensors", "no.safetensors")
     for (lora, words, code) in [
       ("absent.safetensors", ["absent.safetensors"], 1),
+      ("$NETI_NOT_SET/a.safetensors:0.5", ["the variable NETI_NOT_SET is not set"], 1),
       ("no.safetensors:1", ["no.safetensors", "safetensors file"], 1),
       ("kohya.safetensors:much", ["kohya.safetensors:much", "--lora"], 64),
     ] as [(String, [String], Int32)] {
       try place.expectFailure(Workplace.generate("a mug", ["--lora", lora]), words, code: code)
     }
+    try place.images()
+    try place.expectFailure(
+      Workplace.train(["--lora", "$NETI_NOT_SET/a.safetensors"]), ["the variable NETI_NOT_SET is not set"])
   }
 }

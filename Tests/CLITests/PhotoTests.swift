@@ -97,6 +97,7 @@ struct PhotoCommandTests {
       (["--image", "photo.jpg", "--width", "64"], ["--width", "photo's size"], 64),
       (["--image", "photo.jpg", "--height", "64"], ["--height", "photo's size"], 64),
       (["--image", "absent.jpg"], ["absent.jpg"], 1),
+      (["--image", "$NETI_NOT_SET/a.jpg"], ["the variable NETI_NOT_SET is not set"], 1),
       (["--image", "no.png"], ["no.png", "JPEG, PNG or WebP"], 1),
       (["--image", "photo.jpg", "--mask", "narrow.png"], ["20×90", "same size"], 1),
     ] as [([String], [String], Int32)] {

@@ -48,25 +48,8 @@ final class Workplace {
     if let data { try data.write(to: root.appending(path: file)) }
   }
 
-  /// mini-sd in the folder `model`, with the U-Net of 9 channels of the golden files.
-  func inpaintingModel() throws {
-    let file = try SafetensorsFile(Fixtures.url("starting_image/latents.safetensors"))
-    let weights = path("unet.safetensors")
-    try Safetensors.write(
-      file.entries.keys.filter { $0.hasPrefix("w9.") }.sorted().map {
-        (String($0.dropFirst(3)), try file.tensor($0))
-      },
-      to: weights)
-    let root = try scratch.linkMiniSD("model")
-    for (name, source) in [
-      ("diffusion_pytorch_model.safetensors", weights),
-      ("config.json", Fixtures.url("starting_image/unet9.json")),
-    ] {
-      let target = root.appending(path: "unet/\(name)")
-      try FileManager.default.removeItem(at: target)
-      try FileManager.default.copyItem(at: source, to: target)
-    }
-  }
+  /// A tiny model for inpainting in the folder `model`.
+  func inpaintingModel() throws { try scratch.tinyModel("model", channels: 9) }
 
   /// A concept of one training step, `concept.safetensors`, as the file's own text is after `change`.
   func concept(

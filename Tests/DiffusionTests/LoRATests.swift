@@ -17,7 +17,7 @@ struct LoRATests {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path), dtype: dtype)
     #expect(try model.add(loras) == [])
     let random = try RandomSource(seed: 99)
-    let latents = try random.normal([1, 4, 16, 16])
+    let latents = try random.normal([1, 8, 16, 16])
     let context = try CrossAttentionContext(random.normal([1, 8, 128]))
     return try withoutGradients {
       (

@@ -25,7 +25,7 @@ struct Generate: ParsableCommand {
 
       --layout free gives the model the whole prompt at once, and small models then show one of them.
 
-      Without --concept the base model follows the prompt by itself.
+      Without --concept the base model follows the prompt by itself. {{ and }} are plain braces.
 
       Into a photo: the larger --strength, the more of it is generated anew. What is white on a --mask is \
       generated anew, the rest stays:
@@ -80,6 +80,7 @@ struct Generate: ParsableCommand {
     let base = try model.open(folder)
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
+    request.promptWeights = generation.promptWeights
     request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout
@@ -98,14 +99,16 @@ struct Generate: ParsableCommand {
 
   /// FILE or name=FILE.
   static func readConcept(_ argument: String) throws -> ConceptGenerator.Named {
-    if !FileManager.default.fileExists(atPath: argument), let equals = argument.firstIndex(of: "=") {
+    if !FileManager.default.fileExists(atPath: try place(argument).path),
+      let equals = argument.firstIndex(of: "=")
+    {
       let name = String(argument[..<equals])
       guard !name.isEmpty, name.allSatisfy({ $0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" }) else {
         throw ValidationError("--concept \(argument): a concept's name is made of letters, digits, - and _")
       }
       return .init(
-        name: name, try Concept.open(URL(filePath: String(argument[argument.index(after: equals)...]))))
+        name: name, try Concept.open(place(String(argument[argument.index(after: equals)...]))))
     }
-    return .init(try Concept.open(URL(filePath: argument)))
+    return .init(try Concept.open(place(argument)))
   }
 }

@@ -67,7 +67,7 @@ struct Mix: ParsableCommand {
   }
 
   func run() throws {
-    let (g, a) = (URL(filePath: geometry), URL(filePath: appearance))
+    let (g, a) = (try place(geometry), try place(appearance))
     let (geometry, appearance) = (try Concept.open(g), try Concept.open(a))
     let photo = try photo.read()
     let folder = try model.folder()
@@ -82,6 +82,7 @@ struct Mix: ParsableCommand {
     request.parents = parents
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
+    request.promptWeights = generation.promptWeights
     request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
     request.photo = photo
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)

@@ -7,7 +7,9 @@ struct ClassifierFreeGuidance {
   /// w; at 1 and below the unconditional branch has no effect and is left out.
   let scale: Double
 
-  var isUsed: Bool { scale > 1 }
+  var isUsed: Bool { Self.isUsed(scale) }
+
+  static func isUsed(_ scale: Double) -> Bool { scale > 1 }
 
   /// The guided output for the latents [B, C, h, w], in the shape of the latents.
   ///

@@ -21,7 +21,10 @@ public struct Generation {
   public let settings: GenerationSettings
   private let pipeline: TextToImagePipeline
   private let photo: Photo?
+  /// Whether weights in the prompts were read as such.
+  public let promptWeights: Bool
   private let prompts: [Prompt]
+  private let negative: () throws -> [Conditioning]
 
   /// A prompt, and what makes the conditioning of its variants when its turn comes; it is kept no longer, and
   /// all seeds share it.
@@ -30,17 +33,27 @@ public struct Generation {
     let conditionings: () throws -> [Conditioning]
   }
 
-  /// - Parameter photo: what the images are generated into; the pipeline's settings start from it.
+  /// - Parameters:
+  ///   - photo: what the images are generated into; the pipeline's settings start from it.
+  ///   - negative: makes what the variants' guidance leads away from, one for all prompts; not called without
+  ///     guidance.
   init(
-    _ pipeline: TextToImagePipeline, into photo: Photo? = nil, variants: [Variant], warnings: [String],
-    prompts: [Prompt]
+    _ pipeline: TextToImagePipeline, into photo: Photo? = nil, variants: [Variant], promptWeights: Bool,
+    warnings: [String], prompts: [Prompt], negative: @escaping () throws -> [Conditioning]
   ) {
     self.pipeline = pipeline
     self.photo = photo
     settings = pipeline.settings
     self.variants = variants
-    self.warnings = warnings + (photo?.warnings(pipeline) ?? [])
+    self.promptWeights = promptWeights
     self.prompts = prompts
+    self.negative = negative
+    let isIgnored = !pipeline.isGuided && !settings.negativePrompt.isEmpty
+    self.warnings =
+      warnings + (photo?.warnings(pipeline) ?? [])
+      + (isIgnored
+        ? ["the negative prompt has no effect: `guidance` is \(settings.guidance), and must be more than 1"]
+        : [])
   }
 
   /// Denoising steps over all images, as progress counts them.
@@ -58,10 +71,12 @@ public struct Generation {
     try withoutGradients {
       var images: [GeneratedImage] = []
       let stepsPerVariant = settings.seeds.count * pipeline.timesteps.count
+      let negatives = try pipeline.isGuided ? negative() : []
       for prompt in prompts {
-        for (variant, conditioning) in zip(variants, try prompt.conditionings()) {
+        for (i, conditioning) in try prompt.conditionings().enumerated() {
+          let variant = variants[i]
           let done = images.count / settings.seeds.count * stepsPerVariant
-          let decoded = try pipeline(conditioning) {
+          let decoded = try pipeline(conditioning, unconditional: pipeline.isGuided ? negatives[i] : nil) {
             try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
           }
           for (seed, d) in zip(settings.seeds, decoded) {

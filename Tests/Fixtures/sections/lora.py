@@ -98,7 +98,7 @@ def make(out: Path):
         pipe.fuse_lora(lora_scale=SCALE)
         ids = pipe.tokenizer("a photo of a red robot", padding="max_length", return_tensors="pt").input_ids
         g = torch.Generator().manual_seed(99)  # the test draws the same
-        latents = torch.randn((1, 4, 16, 16), generator=g)
+        latents = torch.randn((1, 8, 16, 16), generator=g)
         contexts = torch.randn((1, 8, 128), generator=g)
         with torch.no_grad():
             expected[f"{name}.text"] = pipe.text_encoder(ids).last_hidden_state
