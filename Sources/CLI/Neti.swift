@@ -27,7 +27,9 @@ struct Neti: ParsableCommand {
       """,
     version: versionText,
     subcommands: [
-      Demo.self, Train.self, Generate.self, Mix.self, Decompose.self, Inspect.self, Convert.self, Export.self,
+      Demo.self, Train.self, Generate.self, Mix.self, Decompose.self, Evaluate.self, Inspect.self,
+      Convert.self,
+      Export.self,
     ])
 
   private static var versionText: String {

@@ -60,8 +60,8 @@ extension String {
     }
     return [
       "category", "concept", "format", "guidance", "image", "images", "layer", "layout", "lora", "mask",
-      "masks", "model", "output", "precision", "prompt-weights", "resume", "steps", "strength", "timestep",
-      "token", "width",
+      "masks", "model", "output", "precision", "prompt-weights", "references", "resume", "steps", "strength",
+      "timestep", "token", "width",
     ].contains(name)
   }
 

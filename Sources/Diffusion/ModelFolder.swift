@@ -41,22 +41,27 @@ public struct ModelFolder: Sendable {
   public init(
     _ model: String, environment: [String: String] = ProcessInfo.processInfo.environment
   ) throws {
+    (url, name) = try Self.locate(model, environment)
+    try checkLayout()
+  }
+
+  /// The folder that a path or a repository id means, and what it is called.
+  package static func locate(
+    _ model: String, _ environment: [String: String] = ProcessInfo.processInfo.environment
+  ) throws -> (url: URL, name: String) {
     let model = try expandedPath(model, environment: environment)
     var isFolder: ObjCBool = false
     if !model.isEmpty, FileManager.default.fileExists(atPath: model, isDirectory: &isFolder) {
-      guard isFolder.boolValue else { throw Self.singleFile(model) }
-      url = URL(filePath: model, directoryHint: .isDirectory).standardizedFileURL
-      name = url.lastPathComponent
-    } else {
-      guard Self.isRepositoryID(model) else {
-        throw DiffusionError(
-          "model \(model.debugDescription): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
-        )
-      }
-      url = try HuggingFaceCache(environment).snapshot(of: model)
-      name = model
+      guard isFolder.boolValue else { throw singleFile(model) }
+      let url = URL(filePath: model, directoryHint: .isDirectory).standardizedFileURL
+      return (url, url.lastPathComponent)
     }
-    try checkLayout()
+    guard isRepositoryID(model) else {
+      throw DiffusionError(
+        "model \(model.debugDescription): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
+      )
+    }
+    return (try HuggingFaceCache(environment).snapshot(of: model), model)
   }
 
   /// The folder of one component.

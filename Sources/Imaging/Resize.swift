@@ -74,7 +74,8 @@ extension Image {
     return cropped(x: (width - side) / 2, y: (height - side) / 2, side)
   }
 
-  private func cropped(x: Int, y: Int, _ side: Int) -> Image {
+  /// A square of `side` pixels, its upper left corner at (x, y); it lies in the image.
+  package func cropped(x: Int, y: Int, _ side: Int) -> Image {
     var out: [UInt8] = []
     out.reserveCapacity(side * side * 3)
     for line in y..<y + side {

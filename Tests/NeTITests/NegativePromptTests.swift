@@ -120,7 +120,7 @@ struct NegativePromptTests {
     var with = request("{a} by {b}", "a {bad} in the snow")
     with.truncations = [8]
     let image = try ConceptGenerator(f.model, concepts: concepts)(with)[0].image
-    #expect((image.width, image.height) == (104, 64))
+    #expect((image.width, image.height) == (208, 128))
     var word = request("{a} by {b}", "a mug in the snow")
     word.truncations = [8]
     let same = try ConceptGenerator(f.model, concepts: Array(concepts.prefix(2)))(word)[0].image

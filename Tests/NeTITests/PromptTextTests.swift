@@ -102,7 +102,7 @@ struct PromptTextTests {
 
   @Test("a weight reaches over concepts")
   func weightedConcept() throws {
-    let found = try prompt("(a {}:1.5) by (mug)", Self.names, weighted: true)
+    let found = try prompt("(a {}:1.5) of (mug)", Self.names, weighted: true)
     #expect(found.positions == [2, 4])
     #expect(found.weights?.prefix(6) == [1, 1.5, 1.5, 1, 1.1, 1])
   }

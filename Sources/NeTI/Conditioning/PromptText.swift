@@ -159,6 +159,8 @@ private struct PromptScanner {
   /// The pieces that open brackets begin with.
   private var round: [Int] = []
   private var square: [Int] = []
+  /// Where the last unknown braces close.
+  private var closing: Int?
   /// Up to the brace that closes, or the brace alone.
   private(set) var unknownBraces: [String] = []
 
@@ -196,7 +198,7 @@ private struct PromptScanner {
       raw.append(.init(content: .concept(found.concept), weight: 1))
       at += found.text.count
     } else if !weighted || !takeWeight() {
-      if c == "{" || c == "}" { unknownBraces.append(unknownBrace()) }
+      if c == "{" || (c == "}" && at != closing) { unknownBraces.append(unknownBrace()) }
       words.append(c)
       at += 1
     }
@@ -218,10 +220,11 @@ private struct PromptScanner {
   }
 
   /// The braces that begin here, for a message.
-  private func unknownBrace() -> String {
+  private mutating func unknownBrace() -> String {
     guard text[at] == "{", let end = text[at...].prefix(40).firstIndex(of: "}") else {
       return String(text[at])
     }
+    closing = end
     var found = String.UnicodeScalarView()
     found.append(contentsOf: text[at...end])
     return String(found)

@@ -116,7 +116,7 @@ def make(out: Path):
         negative = text(torch.tensor([ids("")])).last_hidden_state
         scheduler = DPMSolverMultistepScheduler.from_pretrained(MINI / "scheduler")
         scheduler.set_timesteps(8)
-        x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+        x = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(5))
         for t in scheduler.timesteps:
             for a in layers: a.keys = a.values = negative
             u = unet(x, t, negative).sample

@@ -62,7 +62,7 @@ def make(out: Path):
         positive = text(prompt).last_hidden_state
         scheduler = DPMSolverMultistepScheduler.from_pretrained(MINI / "scheduler")
         scheduler.set_timesteps(8)
-        x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+        x = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(5))
         for t in scheduler.timesteps:
             for a in layers: a.keys = a.values = positive
             c = unet(x, t, positive).sample
