@@ -15,7 +15,13 @@ struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "A LoRA for the model, and how much of it, 1 when left out; may be given several times.",
-      valueName: "file:weight"))
+      valueName: "file:weight"),
+    transform: { text in
+      guard let file = LoRAFile(text) else {
+        throw ValidationError("it must be a file, or FILE:WEIGHT with a number between -100 and 100")
+      }
+      return file
+    })
   var lora: [LoRAFile] = []
 
   @Option(help: ArgumentHelp("Where the model runs: cpu, cuda, cuda:1 … or mps.", valueName: "name"))
@@ -115,9 +121,5 @@ struct NumberList: ExpressibleByArgument {
 }
 
 extension SchedulerKind: ExpressibleByArgument {}
-
-extension LoRAFile: ExpressibleByArgument {
-  public init?(argument: String) { self.init(argument) }
-}
 
 extension ConceptLayout: ExpressibleByArgument {}

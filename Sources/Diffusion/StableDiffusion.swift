@@ -143,6 +143,16 @@ public final class StableDiffusion {
     return lines
   }
 
+  /// What tells the LoRAs apart by content, and their weights; nil without.
+  ///
+  /// - Throws: when a file is gone.
+  package var loraFingerprint: String? {
+    get throws {
+      guard !loras.isEmpty else { return nil }
+      return try fingerprint(of: loras.map(\.lora.url)) + loras.map { " \($0.weight)" }.joined()
+    }
+  }
+
   /// Current names for those that older files of a component have.
   private static func currentName(_ component: ModelFolder.Component) -> ((String) -> String?)? {
     switch component {

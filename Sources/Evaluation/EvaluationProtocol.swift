@@ -13,6 +13,8 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
   public let clipIdentity: String
   public let base: String
   public let baseIdentity: String
+  /// Names, weights and a hash of the LoRAs that were merged into the base; nil without.
+  public let loras: String?
   public let precision: String
   public let scheduler: String
   public let steps: Int
@@ -28,6 +30,9 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
     base = model.folder.name
     baseIdentity = try fingerprint(
       of: [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) })
+    loras = try model.loraFingerprint.map {
+      "\(model.loras.map(\.description).joined(separator: ", ")) (\($0))"
+    }
     precision = "\(model.dtype)"
     scheduler = settings.scheduler.rawValue
     steps = settings.steps
@@ -38,8 +43,9 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
   /// For tests and tables, in words.
   public var facts: [(name: String, value: String)] {
     [
-      ("CLIP", "\(clip) (\(clipIdentity))"), ("base", "\(base) (\(baseIdentity))"), ("precision", precision),
-      ("scheduler", scheduler), ("steps", "\(steps)"), ("guidance", "\(guidance)"),
+      ("CLIP", "\(clip) (\(clipIdentity))"), ("base", "\(base) (\(baseIdentity))"),
+      ("LoRAs", loras ?? "none"), ("precision", precision), ("scheduler", scheduler), ("steps", "\(steps)"),
+      ("guidance", "\(guidance)"),
       ("size", "\(width)×\(height)"),
     ]
   }

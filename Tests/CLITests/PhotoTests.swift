@@ -70,6 +70,23 @@ struct PhotoCommandTests {
     #expect(masked.code == 0 && masked.error.contains("what is opaque"), "\(masked.error)")
   }
 
+  @Test("what is transparent on a mask stays, whatever its colours")
+  func transparent() throws {
+    let (place, photo) = try workplace()
+    // White everywhere; opaque in the top rows only.
+    let file = Fixtures.url("masks/opaque-above.png")
+    try place.file(Data(contentsOf: file), "mask.png")
+    let result = try place.run(
+      Workplace.generate("a mug", ["--image", "photo.jpg", "--mask", "mask.png", "--seed", "3"]))
+    #expect(result.code == 0 && result.error.contains("its transparency is the mask"), "\(result.error)")
+    let made = try Image.load(place.path("out/a-mug-s3.png"))
+    let edge = photo.height / 2
+    for x in 0..<photo.width {
+      #expect(made[x, edge] == photo[x, edge] && made[x, photo.height - 1] == photo[x, photo.height - 1])
+    }
+    #expect((0..<photo.width).contains { made[$0, 4] != photo[$0, 4] })
+  }
+
   @Test("mixtures get into a photo, too")
   func mixes() throws {
     let (place, photo) = try workplace()

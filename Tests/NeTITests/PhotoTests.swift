@@ -108,6 +108,23 @@ struct PhotoTests {
     }
   }
 
+  @Test("an empty mask gives the photo back to the byte; of a full one at strength 1 no pixel is the photo's")
+  func emptyAndFull() throws {
+    let factory = try ConceptFactory()
+    let concept = try factory.vectors(.ti, word: "mug")
+    // One size that the model keeps, and one that it does not.
+    for (width, height) in [(128, 128), (90, 61)] {
+      let image = try photo(width, height)
+      func made(_ image: Image, _ isOn: Bool) throws -> Image {
+        let photo = try Photo(image, mask: mask(width, height) { _, _ in isOn })
+        return try ConceptGenerator(factory.model, concepts: [.init(concept)])(request(photo))[0].image
+      }
+      #expect(try made(image, false) == image)
+      let grey = try Image(width: width, height: height, colour: Colour(90, 90, 90))
+      #expect(try made(image, true) == made(grey, true))
+    }
+  }
+
   @Test("warns of a mask that is black and of a strength that is no step")
   func warnings() throws {
     let factory = try ConceptFactory()
@@ -117,6 +134,7 @@ struct PhotoTests {
     }
     #expect(try warnings(mask(64, 64) { _, _ in false }, 1).first?.contains("black everywhere") == true)
     #expect(try warnings(nil, 0.1).first?.contains("no step") == true)
+    #expect(try warnings(nil, 0).first?.contains("no step") == true)
     #expect(try warnings(mask(64, 64) { x, _ in x == 9 }, 0.5).isEmpty)
   }
 

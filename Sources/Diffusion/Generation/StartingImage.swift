@@ -21,8 +21,13 @@ public struct StartingImage: Sendable, Equatable {
     self.strength = strength
   }
 
-  /// The first of `steps` denoising steps that is taken.
-  func firstStep(of steps: Int) -> Int { steps - min(Int(Double(steps) * strength), steps) }
+  /// The index of the first timestep that is used, where `steps` were asked for; their number when none is.
+  ///
+  /// - Parameter timesteps: the scheduler's, which may be more.
+  func firstStep(of steps: Int, timesteps: Int) -> Int {
+    let taken = min(Int(Double(steps) * strength), steps)
+    return taken == 0 ? timesteps : min(steps - taken, timesteps)
+  }
 
   /// - Throws: `DiffusionError` when the parts contradict each other, or the model cannot use them.
   func check(_ model: StableDiffusion) throws {

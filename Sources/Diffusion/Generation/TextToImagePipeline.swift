@@ -46,7 +46,7 @@ public final class TextToImagePipeline {
       width: settings.start?.pixels.width ?? settings.width,
       height: settings.start?.pixels.height ?? settings.height)
     var scheduler = try makeScheduler(settings.scheduler, model.schedulerConfiguration, steps: settings.steps)
-    first = min(settings.start?.firstStep(of: settings.steps) ?? 0, scheduler.timesteps.count)
+    first = settings.start?.firstStep(of: settings.steps, timesteps: scheduler.timesteps.count) ?? 0
     try scheduler.begin(at: first)
     self.scheduler = scheduler
   }

@@ -8,8 +8,8 @@ import Torch
 /// Read from safetensors files with the names of kohya's scripts, of PEFT and of diffusers (`LoRANames`). The
 /// changes are merged into the weights as they are read, in fp32, so that generating takes no longer.
 public struct LoRA: Sendable {
-  /// The file's name, without its folder.
-  public let name: String
+  /// The file.
+  public let url: URL
   let layers: [Layer]
 
   /// The change of one weight.
@@ -33,11 +33,14 @@ public struct LoRA: Sendable {
   ///   of another kind or for another family of models.
   public init(_ url: URL) throws {
     let file = try SafetensorsFile(url)
-    name = url.lastPathComponent
+    self.url = url
     do { layers = try Self.layers(file) } catch let e as any DescribedError {
       throw DiffusionError("\(url.path): \(e.message)")
     }
   }
+
+  /// The file's name, without its folder.
+  public var name: String { url.lastPathComponent }
 
   private static func layers(_ file: SafetensorsFile) throws -> [Layer] {
     var parts: [LoRANames.Module: [LoRANames.Part: String]] = [:]

@@ -53,7 +53,7 @@ struct PNDM: Scheduler {
   }
 
   mutating func begin(at index: Int) throws {
-    guard index == 0 || rungeKuttaCount == 0 else {
+    guard index == 0 || index == timesteps.count || rungeKuttaCount == 0 else {
       throw DiffusionError(
         "pndm with “skip_prk_steps” false cannot start in the middle, as an image at a `strength` below 1 does; "
           + "choose another scheduler")

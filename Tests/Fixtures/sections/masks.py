@@ -1,4 +1,5 @@
-"""The alpha channels of the image files of the section imaging, as Pillow reads them; none where all is opaque."""
+"""The alpha channels of the image files of the section imaging, as Pillow reads them, none where all is opaque; and a
+mask that is white everywhere, and opaque in its upper half."""
 import json
 from pathlib import Path
 
@@ -16,3 +17,6 @@ def make(out: Path):
         if alpha.getextrema() != (255, 255):
             alphas[file.name] = list(alpha.tobytes())
     (out / "alpha.json").write_text(json.dumps(alphas))
+    mask = Image.new("LA", (32, 32), (255, 0))
+    mask.paste((255, 255), (0, 0, 32, 16))
+    mask.save(out / "opaque-above.png")

@@ -14,12 +14,7 @@ struct RunContent {
     hashes = [Self.examples: TrainingExample.fingerprint(examples)]
     let weights = try [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) }
     hashes[Self.model] = try fingerprint(of: weights)
-    let files = configuration.model.loras.compactMap { LoRAFile($0) }
-    if !files.isEmpty {
-      hashes[Self.loras] =
-        try fingerprint(of: files.map { URL(filePath: $0.path) })
-        + files.map { " \($0.weight)" }.joined()
-    }
+    hashes[Self.loras] = try model.loraFingerprint
     if let path = configuration.model.mapperCheckpointPath, FileManager.default.fileExists(atPath: path) {
       hashes[Self.start] = try fingerprint(of: [URL(filePath: path)])
     }
