@@ -59,9 +59,9 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "concept", "format", "images", "layer", "masks", "model", "output", "precision", "resume",
-      "steps", "timestep",
-      "token", "width",
+      "category", "clip-skip", "concept", "format", "images", "layer", "masks", "model", "output",
+      "precision",
+      "resume", "scheduler", "steps", "timestep", "token", "width",
     ].contains(name)
   }
 

@@ -2,24 +2,30 @@
 
 A stand-in for the model, 0.3·input + cos(t)·pattern, keeps the states apart from one another.
 """
-import json, math
+import inspect, json, math
 from pathlib import Path
 
 import torch
 from diffusers import (
-    DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler,
+    DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler, LCMScheduler, LMSDiscreteScheduler, PNDMScheduler, TCDScheduler, UniPCMultistepScheduler,
 )
 from safetensors.torch import save_file
 
 KINDS = {
     "dpm++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "pndm": PNDMScheduler,
-    "euler": EulerDiscreteScheduler, "ddpm": DDPMScheduler,
+    "euler": EulerDiscreteScheduler, "ddpm": DDPMScheduler, "euler-a": EulerAncestralDiscreteScheduler,
+    "lms": LMSDiscreteScheduler, "unipc": UniPCMultistepScheduler, "lcm": LCMScheduler, "tcd": TCDScheduler,
 }
 MINI_SD = json.loads((Path(__file__).resolve().parents[3] / "Models/mini-sd/scheduler/scheduler_config.json").read_text())
 SHAPE = [1, 1, 2, 3]
 
 # What is put over mini-sd's JSON (None removes a key), for which schedulers, at which numbers of steps.
-EVERY, SIGMA, STEPS = list(KINDS), ["dpm++", "euler"], [10, 20, 50]
+EVERY, SIGMA, STEPS = list(KINDS)[:5], ["dpm++", "euler"], [10, 20, 50]
+NEWER, DISTILLED, SPREAD = ["euler-a", "lms", "unipc"], ["lcm", "tcd"], ["dpm++", "unipc", "euler", "lms"]
+FREE = ["ddim", "pndm", "ddpm", "euler-a"]  # do not read how the noise levels are spread
+THIRD, TO_MINIMUM = {"solver_order": 3}, {"final_sigmas_type": "sigma_min"}
+THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 1.5}
 VARIANTS = [
     ("plain", {}, EVERY, STEPS),
     ("linspace", {"timestep_spacing": "linspace"}, EVERY, STEPS),
@@ -55,6 +61,59 @@ VARIANTS = [
     ("two-steps", {}, EVERY, [2]),
     ("odd", {}, EVERY, [7]),
     ("odd-trailing", {"timestep_spacing": "trailing"}, EVERY, [13]),
+
+    ("plain", {}, NEWER, [1, 2, 10, 20]),
+    ("linspace", {"timestep_spacing": "linspace"}, NEWER, [10]),
+    ("leading", {"timestep_spacing": "leading"}, NEWER, [10]),
+    ("trailing", {"timestep_spacing": "trailing"}, NEWER, [10]),
+    ("velocity", {"prediction_type": "v_prediction"}, NEWER, [10]),
+    ("sample", {"prediction_type": "sample"}, ["lms", "unipc"], [10]),
+    ("sigma-min", TO_MINIMUM, NEWER, [20]),
+    ("zero-snr", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
+     NEWER, [20]),
+    ("plain", {}, DISTILLED, [1, 2, 4, 7, 8, 50]),
+    ("lcm-defaults", {"_class_name": "LCMScheduler", "beta_start": None, "beta_end": None, "beta_schedule": None,
+                      "clip_sample": None}, DISTILLED, [4]),
+    ("distillation", {"original_inference_steps": 30, "timestep_scaling": 1.5}, DISTILLED, [4]),
+    ("clip-2", {"clip_sample": True, "clip_sample_range": 2.0}, DISTILLED, [4]),
+    ("velocity", {"prediction_type": "v_prediction"}, DISTILLED, [4]),
+    ("sample", {"prediction_type": "sample"}, DISTILLED, [4]),
+
+    ("karras", {"use_karras_sigmas": True}, SPREAD, [1, 5, 20, 50]),
+    ("karras", {"use_karras_sigmas": True}, FREE, [5]),
+    ("exponential", {"use_exponential_sigmas": True}, SPREAD, [5, 20]),
+    ("beta", {"use_beta_sigmas": True}, SPREAD, [5, 20]),
+    ("lu", {"use_lu_lambdas": True}, SPREAD, [5, 20]),
+    ("karras-minimum", {"use_karras_sigmas": True, **TO_MINIMUM}, ["dpm++", "unipc", "euler"], [5, 20]),
+    ("karras-leading", {"use_karras_sigmas": True, "timestep_spacing": "leading"}, SPREAD, [10]),
+    ("karras-ends", {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0, **TO_MINIMUM},
+     ["unipc", "euler", "lms"], [10]),
+    ("karras-ends-zero", {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0}, ["dpm++"], [10]),
+    ("karras-cosine", {"use_karras_sigmas": True, "beta_schedule": "squaredcos_cap_v2"}, SPREAD, [10]),
+    ("karras-velocity", {"use_karras_sigmas": True, "prediction_type": "v_prediction"}, SPREAD, [10]),
+
+    ("third-order", THIRD, ["dpm++", "unipc"], [1, 2, 3, 10, 20]),
+    ("third-order-end", {**THIRD, **TO_MINIMUM, "lower_order_final": False}, ["dpm++", "unipc"], [10]),
+    ("third-order-karras", {**THIRD, "use_karras_sigmas": True}, ["dpm++", "unipc"], [10, 20]),
+    ("deis", {"algorithm_type": "deis", "solver_type": "logrho", **TO_MINIMUM}, ["dpm++"], [10, 20]),
+] + [
+    (f"{algorithm}-{solver}-{order}", {"algorithm_type": algorithm, "solver_type": solver, "solver_order": order,
+                                       **({} if "++" in algorithm else TO_MINIMUM)}, ["dpm++"], [5, 20])
+    for algorithm in ["dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"] for solver in ["midpoint", "heun"]
+    for order in [1, 2, 3] if (algorithm, order) != ("sde-dpmsolver", 3)
+] + [
+    ("sde-karras", {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}, ["dpm++"], [10]),
+    ("noise-velocity", {"algorithm_type": "dpmsolver", "prediction_type": "v_prediction", **TO_MINIMUM}, ["dpm++"], [10]),
+    ("noise-sample", {"algorithm_type": "dpmsolver", "prediction_type": "sample", **TO_MINIMUM}, ["dpm++"], [10]),
+    ("thresholding", THRESHOLD, ["dpm++", "unipc", "ddim", "ddpm", "lcm"], [10]),
+    ("noise-thresholding", {**THRESHOLD, "algorithm_type": "dpmsolver", **TO_MINIMUM}, ["dpm++"], [10]),
+
+    ("bh1", {"solver_type": "bh1", **TO_MINIMUM}, ["unipc"], [10]),
+    ("bh1-third", {"solver_type": "bh1", **THIRD, **TO_MINIMUM}, ["unipc"], [10]),
+    ("unipc-first", {"solver_order": 1}, ["unipc"], [10]),
+    ("unipc-noise", {"predict_x0": False, **TO_MINIMUM}, ["unipc"], [10]),
+    ("unipc-noise-third", {"predict_x0": False, **THIRD, **TO_MINIMUM}, ["unipc"], [10]),
+    ("uncorrected", {"disable_corrector": [0, 1, 5]}, ["unipc"], [10]),
 ]
 
 
@@ -70,7 +129,9 @@ def run(kind, config, steps):
     start = torch.tensor([0.5, -1.25, 2.0, 0.1, -0.6, 1.4]).reshape(SHAPE)
     state = start * scheduler.init_noise_sigma
     generator = torch.Generator().manual_seed(7)
-    options = {"generator": generator} if kind == "ddpm" else {}
+    options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # its own search takes the second of two equal timesteps
     states = []
     for t in scheduler.timesteps:
         shown = scheduler.scale_model_input(state, t)
