@@ -11,8 +11,11 @@ struct GenerationOptions: ParsableArguments {
       valueName: "list"))
   var seed = NumberList([0])
 
-  @Option(help: ArgumentHelp("Denoising steps of each image.", valueName: "number"))
-  var steps: Int = 50
+  @Option(
+    help: ArgumentHelp(
+      "Denoising steps of each image; what suits the model when left out, 50 for Stable Diffusion.",
+      valueName: "number"))
+  var steps: Int?
 
   @Option(
     help: ArgumentHelp(
@@ -20,8 +23,11 @@ struct GenerationOptions: ParsableArguments {
       valueName: "number"))
   var guidance: Double?
 
-  @Option(help: ArgumentHelp("How a denoising step is computed.", valueName: "name"))
-  var scheduler: SchedulerKind = .dpm
+  @Option(
+    help: ArgumentHelp(
+      "How a denoising step is computed; what suits the model when left out, dpm++ for Stable Diffusion. lcm and tcd are for models that were distilled for them.",
+      valueName: "name"))
+  var scheduler: SchedulerKind?
 
   @Option(help: ArgumentHelp("What the images should not show.", valueName: "text"))
   var negativePrompt: String = ""
@@ -40,7 +46,9 @@ struct GenerationOptions: ParsableArguments {
   var vaeTiling: Bool?
 
   func validate() throws {
-    guard (1...1000).contains(steps) else { throw ValidationError("--steps \(steps): between 1 and 1000") }
+    if let steps, !(1...1000).contains(steps) {
+      throw ValidationError("--steps \(steps): between 1 and 1000")
+    }
     if let guidance, !(guidance.isFinite && guidance >= 0 && guidance <= 1000) {
       throw ValidationError("--guidance \(guidance): a number between 0 and 1000")
     }
@@ -51,18 +59,36 @@ struct GenerationOptions: ParsableArguments {
     }
   }
 
-  /// `defaults` are the model's, which decide where no flag does.
-  func settings(defaults: ModelDefaults?) -> GenerationSettings {
+  /// Flags go before the model's defaults, which are told in one line: the `note`.
+  func settings(for model: StableDiffusion) throws -> (settings: GenerationSettings, note: String?) {
+    let defaults = try ModelDefaults.load(model.folder)
+    var given: [String] = []
+    func choose<T>(_ flag: T?, _ name: String, _ own: T?, _ text: (T) -> String) -> T? {
+      if flag == nil, let own { given.append("--\(name) \(text(own))") }
+      return flag ?? own
+    }
     var s = GenerationSettings()
     s.seeds = seed.values.map { UInt64($0) }
-    s.steps = steps
-    s.guidance = guidance ?? defaults?.guidance ?? 7.5
-    s.scheduler = scheduler
+    s.steps = choose(steps, "steps", defaults?.denoisingSteps) { "\($0)" } ?? s.steps
+    s.guidance = choose(guidance, "guidance", defaults?.guidance) { String(format: "%g", $0) } ?? s.guidance
+    s.scheduler = choose(scheduler, "scheduler", defaults?.scheduler, \.rawValue) ?? s.scheduler
     s.negativePrompt = negativePrompt
     s.width = width
     s.height = height
     s.vaeTiling = vaeTiling
-    return s
+    if !given.isEmpty { return (s, "the model's defaults give " + given.joined(separator: ", ")) }
+    guard steps == nil, guidance == nil, Self.isLikeTurbo(model.schedulerConfiguration) else {
+      return (s, nil)
+    }
+    return (
+      s,
+      "\(model.folder.name) begins at the last timestep, as turbo models do; if it is one, add --steps 4 --guidance 1"
+    )
+  }
+
+  /// SD Turbo and the like have only this to be told by; v-prediction and rescaled βs ask for it as well.
+  private static func isLikeTurbo(_ c: SchedulerConfiguration) -> Bool {
+    c.timestepSpacing == .trailing && c.predictionType == .epsilon && !c.rescaleBetasZeroSNR
   }
 
   /// Refuses prompts that no model has room for.
@@ -79,12 +105,14 @@ struct GenerationOptions: ParsableArguments {
   }
 
   /// An image's metadata, without anything of this machine.
-  static func metadata(_ s: GenerationSettings, model: String) -> [String: String] {
-    [
-      "model": model, "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
+  static func metadata(_ s: GenerationSettings, model: StableDiffusion) -> [String: String] {
+    var all = [
+      "model": model.folder.name, "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
       "guidance": String(s.guidance), "negative prompt": s.negativePrompt,
       "software": "neti \(Neti.version)",
     ]
+    if model.clipSkip != 1 { all["clip skip"] = String(model.clipSkip) }
+    return all
   }
 }
 
@@ -98,18 +126,21 @@ struct ResultOptions: ParsableArguments {
 
   /// Generates what was prepared, with a progress bar; writes the images and tells where they are.
   ///
-  /// - Parameter metadata: what all of them have in common beside the settings.
+  /// - Parameters:
+  ///   - told: a line about the settings.
+  ///   - metadata: what all of them have in common beside the settings.
   func generate(
-    _ generation: Generation, on model: StableDiffusion, metadata: [String: String], title: String,
-    subtitle: String = ""
+    _ generation: Generation, on model: StableDiffusion, told: String?, metadata: [String: String],
+    title: String, subtitle: String = ""
   ) throws {
+    if let told { note(told) }
     for line in generation.warnings { warn(line) }
     let output = try ImageOutput(URL(filePath: output, directoryHint: .isDirectory))
     let bar = ProgressBar("generating", total: generation.totalSteps)
     let images = try generation { bar.update($0.stepsDone) }
     try output.report(
       images,
-      metadata: GenerationOptions.metadata(generation.settings, model: model.folder.name)
+      metadata: GenerationOptions.metadata(generation.settings, model: model)
         .merging(metadata) { $1 },
       title: title, subtitle: subtitle, json: json)
   }

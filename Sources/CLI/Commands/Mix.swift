@@ -68,7 +68,7 @@ struct Mix: ParsableCommand {
     let (g, a) = (URL(filePath: geometry), URL(filePath: appearance))
     let (geometry, appearance) = (try Concept.open(g), try Concept.open(a))
     let folder = try model.folder()
-    let base = try model.open(folder)
+    let base = try model.open(folder, usualClipSkip: Generate.clipSkip([geometry, appearance]))
     let names = LayerNames(base.unetConfiguration)
     let kept = try names.indices(
       layers.split(separator: ",", omittingEmptySubsequences: false).map {
@@ -79,10 +79,11 @@ struct Mix: ParsableCommand {
     request.parents = parents
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
-    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    let (settings, told) = try generation.settings(for: base)
+    request.settings = settings
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try results.generate(
-      mixing.prepare(request), on: base,
+      mixing.prepare(request), on: base, told: told,
       metadata: [
         "geometry": geometry.about.token, "geometry file": g.lastPathComponent,
         "appearance": appearance.about.token, "appearance file": a.lastPathComponent,

@@ -262,6 +262,7 @@ struct Train: ParsableCommand {
     set("data.learnable_property", property)
     set("model.pretrained_model_name_or_path", model.model)
     set("model.representation", representation?.rawValue)
+    set("model.clip_skip", model.clipSkip.map(String.init))
     set("optim.max_train_steps", steps.map(String.init))
     set("optim.seed", seed.map(String.init))
     set("eval.validation_steps", validateEvery.map(String.init))
@@ -298,7 +299,7 @@ struct Train: ParsableCommand {
   }
 
   private func modelDefaults(_ c: RunConfiguration) throws -> ModelDefaults? {
-    try ModelDefaults.load(fromModelFolder: model.folder(c.model.pretrainedModelNameOrPath).url)
+    try ModelDefaults.load(model.folder(c.model.pretrainedModelNameOrPath))
   }
 
   /// Learns this process's part of a manifest.

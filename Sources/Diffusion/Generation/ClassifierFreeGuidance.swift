@@ -1,13 +1,14 @@
 import Torch
 
 /// Classifier-free guidance (Ho & Salimans 2022): the U-Net's output u + w (c − u), from one pass over the
-/// unconditional branch u and the conditional branch c together.
+/// unconditional branch u and the conditional branch c together. A U-Net that was distilled with guidance is told
+/// the scale, and has no unconditional branch.
 struct ClassifierFreeGuidance {
   let unet: UNet
   /// w; at 1 and below the unconditional branch has no effect and is left out.
   let scale: Double
 
-  var isUsed: Bool { scale > 1 }
+  var isUsed: Bool { scale > 1 && unet.configuration.guidanceChannels == nil }
 
   /// The guided output for the latents [B, C, h, w], in the shape of the latents.
   ///
@@ -22,7 +23,7 @@ struct ClassifierFreeGuidance {
     let n = latents.size(0)
     let t = try Tensor([Float(timestep)]).to(device: latents.device)
     let positive = try conditional.map { try $0.expanded(n) }
-    guard isUsed else { return try unet(latents, timesteps: t, context: positive) }
+    guard isUsed else { return try unet(latents, timesteps: t, context: positive, guidance: scale) }
     let negative = try unconditional.map { try $0.expanded(n) }
     let both = try unet(
       .concatenated([latents, latents], 0), timesteps: t, context: Self.joined(negative, positive))

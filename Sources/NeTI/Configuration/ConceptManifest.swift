@@ -88,6 +88,7 @@ public struct ConceptManifest: Sendable {
     "model.pretrained_model_name_or_path": "one model serves all lines: give `model`",
     "precision": "one model serves all lines: give `precision`",
     "optim.mixed_precision": "one model serves all lines: give `precision`",
+    "model.clip_skip": "one model serves all lines: give `clip-skip`",
   ]
 
   /// A value of a line; an object has no place in one.
