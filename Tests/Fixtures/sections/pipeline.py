@@ -39,6 +39,8 @@ def make(out: Path):
         ROOT / "Models/mini-sd", dtype=torch.float32, safety_checker=None, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     config = dict(pipe.scheduler.config)
+    # Its clip_skip asks for the norm where transformers 4 had it.
+    object.__setattr__(pipe.text_encoder, "text_model", getattr(pipe.text_encoder, "text_model", pipe.text_encoder))
     tensors = {}
     for name, (scheduler, steps, guidance, seeds, negative, size) in CASES.items():
         pipe.scheduler = SCHEDULERS[scheduler].from_config({**config, **CHANGES.get(name, {})})
