@@ -220,8 +220,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
 
   @Test("The levels of a spread fall where its timesteps repeat")
   func repeatedTimesteps() throws {
-    let c = try configured(#"{"use_karras_sigmas": true}"#)
-    let scheduler = try makeScheduler(.dpm, c, steps: 50)
+    let scheduler = try makeScheduler(.dpm, SchedulerGolden.load().configuration("karras"), steps: 50)
     #expect(Set(scheduler.timesteps).count < 50)
     #expect(try states(scheduler).last?.doubles().allSatisfy(\.isFinite) == true)
   }
