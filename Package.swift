@@ -33,6 +33,7 @@ let package = Package(
   products: [
     .executable(name: "neti", targets: ["CLI"]),
     .library(name: "NeTI", targets: ["NeTI"]),
+    .library(name: "Evaluation", targets: ["Evaluation"]),
     .library(name: "Diffusion", targets: ["Diffusion"]),
     .library(name: "Files", targets: ["Files"]),
     .library(name: "Torch", targets: ["Torch"]),
@@ -57,7 +58,7 @@ let package = Package(
     ),
     .target(name: "Torch", dependencies: ["CTorch"], swiftSettings: strict),
 
-    // Pictures: the system's codecs, and what sets and draws text.
+    // Images: the system's codecs, and what sets and draws text.
     .systemLibrary(
       name: "CTurboJPEG", pkgConfig: "libturbojpeg",
       providers: [.apt(["libturbojpeg0-dev"]), .brew(["jpeg-turbo"])]),
@@ -85,10 +86,14 @@ let package = Package(
       name: "NeTI",
       dependencies: ["Torch", "Files", "Diffusion", "Imaging", .product(name: "Yams", package: "Yams")],
       swiftSettings: strict),
+    // Figures for concepts: CLIP, the paper's measurement, its report.
+    .target(
+      name: "Evaluation", dependencies: ["Torch", "Files", "Imaging", "Diffusion", "NeTI"],
+      swiftSettings: strict),
     .executableTarget(
       name: "CLI",
       dependencies: [
-        "NeTI", "Diffusion", "Imaging", "Files", "Torch",
+        "Evaluation", "NeTI", "Diffusion", "Imaging", "Files", "Torch",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ] + (isDistributed ? ["TorchDistributed"] : []),
       swiftSettings: strict + (isDistributed ? [.define("NETI_DISTRIBUTED")] : [])),
@@ -129,6 +134,10 @@ let package = Package(
       name: "DiffusionTests", dependencies: ["Diffusion", "Files", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "NeTITests", dependencies: ["NeTI", "Files", "Imaging", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "EvaluationTests",
+      dependencies: ["Evaluation", "NeTI", "Diffusion", "Files", "Imaging", "Torch", "TestSupport"],
+      swiftSettings: strict),
     .testTarget(
       name: "CLITests",
       dependencies: ["CLI", "NeTI", "Diffusion", "Imaging", "Files", "Torch", "TestSupport"],

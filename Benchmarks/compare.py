@@ -13,7 +13,7 @@ import argparse, json, os, statistics, subprocess, sys, time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ENCODE, DECODE = "VAE encoding, one picture", "VAE decoding, one picture"
+ENCODE, DECODE = "VAE encoding, one image", "VAE decoding, one image"
 TEXT, TEXT_BACK = "text encoder, forward", "text encoder, backward"
 UNET, UNET_BACK = "U-Net, forward", "U-Net, backward"
 CONDITIONING, DENOISING = "conditioning of a prompt, per timestep", "denoising step, both branches"

@@ -31,8 +31,8 @@ def main(model: str, files: list[str]) -> int:
         good = len(ids) == 1 and torch.equal(row.float(), vector.reshape(-1).float())
         print(f"{Path(file).name}: {token or name} is token {ids}, its row {'equals' if good else 'is NOT'} the vector")
         failures += not good
-    picture = pipe(f"a photo of a {token or name}", num_inference_steps=2, output_type="np").images
-    print(f"drew a picture of {picture.shape[1]}×{picture.shape[2]}")
+    image = pipe(f"a photo of a {token or name}", num_inference_steps=2, output_type="np").images
+    print(f"generated an image of {image.shape[1]}×{image.shape[2]}")
     return 1 if failures else 0
 
 

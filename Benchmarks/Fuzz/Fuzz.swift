@@ -78,7 +78,8 @@ struct Fuzz: ParsableCommand {
     _ target: FuzzTarget, _ data: Data, _ folder: URL, _ tally: inout Tally, _ what: String
   ) {
     tally.problems += 1
-    let file = folder.appending(path: "problem-\(tally.problems)-\(target.file)")
+    let name = folder.appending(path: target.file).lastPathComponent
+    let file = folder.appending(path: "problem-\(tally.problems)-\(name)")
     print("\(target.name): \(file.path) \(what)")
     try? data.write(to: file)
   }

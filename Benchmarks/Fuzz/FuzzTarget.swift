@@ -18,8 +18,8 @@ struct FuzzTarget {
 
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
-    try weights(folder) + authors(folder) + embeddings(folder) + configurations() + runs(folder) + tokenizer()
-      + images()
+    try weights(folder) + shards(folder) + authors(folder) + embeddings(folder) + configurations()
+      + runs(folder) + tokenizer() + images()
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -48,6 +48,23 @@ struct FuzzTarget {
     return try Data(contentsOf: url)
   }
 
+  private static func shards(_ folder: URL) throws -> [FuzzTarget] {
+    let root = folder.appending(path: "model")
+    for component in ["scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
+      try FileManager.default.createDirectory(
+        at: root.appending(path: component), withIntermediateDirectories: true)
+    }
+    let model = try ModelFolder(root.path)
+    let index =
+      #"{"metadata": {"total_size": 9}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#
+    return [
+      FuzzTarget(
+        name: "index of shards", originals: [Data(index.utf8)],
+        file: "model/unet/diffusion_pytorch_model.safetensors.index.json"
+      ) { _ in _ = try model.weightFiles(.unet) }
+    ]
+  }
+
   private static func authors(_ folder: URL) throws -> [FuzzTarget] {
     let mapper = try Data(
       contentsOf: Fixtures.repository.appending(path: "Tests/Fixtures/authors/nope/mapper-steps-2.pt"))
@@ -60,7 +77,7 @@ struct FuzzTarget {
     return [
       FuzzTarget(
         name: "pickle", originals: [Data(try archive.contents("mapper-steps-2/data.pkl"))], file: "data.pkl"
-      ) { _ = try Unpickler.value($0) },
+      ) { _ = try Unpickler.value($0, classes: ["models.positional_encoding BasicEncoder"]) },
       FuzzTarget(
         name: "torch.save", originals: [try fixture("formats/views.pt")], file: views.lastPathComponent
       ) { _ in
@@ -152,6 +169,14 @@ struct FuzzTarget {
       FuzzTarget(name: "merges", originals: [files.merges], file: "merges.txt") {
         var damaged = files
         damaged.merges = $0
+        _ = try CLIPTokenizer(files: damaged)(text)
+      },
+      FuzzTarget(
+        name: "tokenizer.json", originals: [try fixture("tokenizer/json/tokenizer.json")],
+        file: "tokenizer.json"
+      ) {
+        var damaged = files
+        damaged.whole = $0
         _ = try CLIPTokenizer(files: damaged)(text)
       },
       FuzzTarget(name: "prompt", originals: [Data(text.utf8)], file: "prompt.txt") {

@@ -6,8 +6,9 @@ import Imaging
 import NeTI
 import Torch
 
-/// Does it learn? For every example concept: train on four images, hold out the fifth, and compare the
-/// denoising loss on it under the category's word, a single learned vector (ti) and neti.
+/// Does it learn? For every example concept: train on its five images, and compare the denoising loss on three
+/// others, in places that it was not learned in, under the category's word, a single learned vector (ti) and neti.
+/// Their captions name those places.
 ///
 /// Every finished training is one line of a JSON-lines file; a run that was interrupted goes on where it
 /// was. `--report` turns the lines into the table.
@@ -54,9 +55,17 @@ struct HeldOut: ParsableCommand {
       let examples = try TrainingImages(
         folder: URL(filePath: "Examples/\(name)"), side: base.resolution, crop: true
       ).examples
-      let heldOut = try HeldOutLoss(base, image: examples[examples.count - 1].image)
-      let seen = try examples.dropLast().map { try HeldOutLoss(base, image: $0.image, noises: 1) }
-      func mean(_ losses: [Double]) -> Double { losses.reduce(0, +) / Double(losses.count) }
+      let others = try TrainingImages(
+        folder: URL(filePath: "Examples/held-out/\(name)"), side: base.resolution, crop: true,
+        captionsFor: "<\(name)>"
+      ).examples
+      let heldOut = try others.map {
+        try HeldOutLoss(base, image: $0.image, prompt: $0.caption ?? HeldOutLoss.defaultPrompt, noises: 2)
+      }
+      let seen = try examples.map { try HeldOutLoss(base, image: $0.image, noises: 1) }
+      func mean(_ losses: [HeldOutLoss], _ loss: (HeldOutLoss) throws -> Double) rethrows -> Double {
+        try losses.map(loss).reduce(0, +) / Double(losses.count)
+      }
       func record(_ line: Line) throws {
         lines.append(line)
         try append(line)
@@ -67,8 +76,9 @@ struct HeldOut: ParsableCommand {
       if !lines.contains(where: { $0.concept == name && $0.kind == "word" }) {
         try record(
           Line(
-            concept: name, kind: "word", seed: 0, steps: 0, learningRate: 0, loss: heldOut(word: category),
-            seconds: 0, training: mean(try seen.map { try $0(word: category) })))
+            concept: name, kind: "word", seed: 0, steps: 0, learningRate: 0,
+            loss: mean(heldOut) { try $0(word: category) }, seconds: 0,
+            training: mean(seen) { try $0(word: category) }))
       }
       let trained = precision == "bf16" ? try StableDiffusion(folder, dtype: .bfloat16) : base
       for seed in 0..<seeds {
@@ -102,7 +112,7 @@ struct HeldOut: ParsableCommand {
           c.optim.maxTrainSteps = last
           c.log.saveSteps = 1_000_000
           let start = ContinuousClock.now
-          let trainer = try Trainer(model: trained, examples: examples.dropLast(), configuration: c)
+          let trainer = try Trainer(model: trained, examples: examples, configuration: c)
           let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { event in
             guard case .step(let s) = event, missing.contains(s.step) else { return }
             let time = (ContinuousClock.now - start).components
@@ -110,8 +120,9 @@ struct HeldOut: ParsableCommand {
             try record(
               Line(
                 concept: name, kind: representation, seed: seed, steps: s.step, learningRate: rate,
-                loss: heldOut(concept), seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18,
-                training: mean(try seen.map { try $0(concept) }),
+                loss: mean(heldOut) { try $0(concept) },
+                seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18,
+                training: mean(seen) { try $0(concept) },
                 precision: precision == "fp32" ? nil : precision))
           }
           if let keep {
@@ -193,7 +204,7 @@ struct HeldOut: ParsableCommand {
       }
       return rows + ["| **mean change** | | " + means.joined(separator: " | ") + " |"]
     }
-    return (change("held-out image", { $0.loss }) + [""] + change("images learned from", { $0.training }))
+    return (change("held-out images", { $0.loss }) + [""] + change("images learned from", { $0.training }))
       .joined(separator: "\n")
   }
 }

@@ -120,7 +120,7 @@ struct Stages {
 
 /// What is timed, as the table names it.
 enum Stage: String, Codable, CaseIterable {
-  case encode = "VAE encoding, one picture"
+  case encode = "VAE encoding, one image"
   case text = "text encoder, forward"
   case unet = "U-Net, forward"
   case unetBackward = "U-Net, backward"
@@ -128,7 +128,7 @@ enum Stage: String, Codable, CaseIterable {
   case optimizer = "optimiser"
   case conditioning = "conditioning of a prompt, per timestep"
   case denoising = "denoising step, both branches"
-  case decode = "VAE decoding, one picture"
+  case decode = "VAE decoding, one image"
 }
 
 /// Seconds between laps.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Diffusion
+import Evaluation
 import Files
 import Imaging
 import NeTI
@@ -8,6 +9,7 @@ import Torch
 extension TorchError: CommandFailure {}
 extension DiffusionError: CommandFailure {}
 extension ImagingError: CommandFailure {}
+extension EvaluationError: CommandFailure {}
 extension FileError: CommandFailure {}
 extension NeTIError: CommandFailure {
   var exitCode: ExitCode { isWrongUsage ? .validationFailure : .failure }

@@ -29,8 +29,15 @@ struct GenerationOptions: ParsableArguments {
       valueName: "name"))
   var scheduler: SchedulerKind?
 
-  @Option(help: ArgumentHelp("What the images should not show.", valueName: "text"))
+  @Option(
+    help: ArgumentHelp("What the images should not show; a concept may stand in it.", valueName: "text"))
   var negativePrompt: String = ""
+
+  @Flag(
+    help:
+      "Read (words:1.3), (words) and [words] in the prompts as weights, as AUTOMATIC1111's web UI does; they are words when left out."
+  )
+  var promptWeights = false
 
   @Option(help: ArgumentHelp("In pixels; the model's own when left out.", valueName: "pixels"))
   var width: Int?
@@ -49,6 +56,7 @@ struct GenerationOptions: ParsableArguments {
     if let steps, !(1...1000).contains(steps) {
       throw ValidationError("--steps \(steps): between 1 and 1000")
     }
+    try Self.check(prompts: [negativePrompt], "--negative-prompt")
     if let guidance, !(guidance.isFinite && guidance >= 0 && guidance <= 1000) {
       throw ValidationError("--guidance \(guidance): a number between 0 and 1000")
     }
@@ -92,9 +100,9 @@ struct GenerationOptions: ParsableArguments {
   }
 
   /// Refuses prompts that no model has room for.
-  static func check(prompts: [String]) throws {
+  static func check(prompts: [String], _ option: String = "--prompt") throws {
     if let bad = prompts.first(where: { $0.count > 10_000 }) {
-      throw ValidationError("--prompt: \(bad.count) characters; a prompt has at most 10000")
+      throw ValidationError("\(option): \(bad.count) characters; a prompt has at most 10000")
     }
   }
 
@@ -105,10 +113,12 @@ struct GenerationOptions: ParsableArguments {
   }
 
   /// An image's metadata, without anything of this machine.
-  static func metadata(_ s: GenerationSettings, model: StableDiffusion) -> [String: String] {
+  static func metadata(_ generation: Generation, model: StableDiffusion) -> [String: String] {
+    let s = generation.settings
     var all = [
       "model": model.folder.name, "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
       "guidance": String(s.guidance), "negative prompt": s.negativePrompt,
+      "prompt weights": generation.promptWeights ? "AUTOMATIC1111" : "",
       "software": "neti \(Neti.version)",
     ]
     if model.clipSkip != 1 { all["clip skip"] = String(model.clipSkip) }
@@ -135,12 +145,12 @@ struct ResultOptions: ParsableArguments {
   ) throws {
     if let told { note(told) }
     for line in generation.warnings { warn(line) }
-    let output = try ImageOutput(URL(filePath: output, directoryHint: .isDirectory))
+    let output = try ImageOutput(place(output, isFolder: true))
     let bar = ProgressBar("generating", total: generation.totalSteps)
     let images = try generation { bar.update($0.stepsDone) }
     try output.report(
       images,
-      metadata: GenerationOptions.metadata(generation.settings, model: model)
+      metadata: GenerationOptions.metadata(generation, model: model)
         .merging(metadata) { $1 },
       title: title, subtitle: subtitle, json: json)
   }

@@ -14,7 +14,7 @@ enum Installation {
   static func resource(_ path: String) throws -> URL {
     var candidates: [URL] = []
     if let folder = ProcessInfo.processInfo.environment["NETI_SHARE"], !folder.isEmpty {
-      candidates.append(URL(filePath: folder))
+      candidates.append(try place(folder))
     }
     if let executable = Bundle.main.executableURL?.resolvingSymlinksInPath() {
       candidates.append(

@@ -26,7 +26,10 @@ struct Neti: ParsableCommand {
       the diffusers layout, or the name of a model in the Hugging Face cache, to use Stable Diffusion.
       """,
     version: versionText,
-    subcommands: [Demo.self, Train.self, Generate.self, Mix.self, Decompose.self, Inspect.self, Convert.self])
+    subcommands: [
+      Demo.self, Train.self, Generate.self, Mix.self, Decompose.self, Evaluate.self, Inspect.self, Convert.self,
+      Export.self,
+    ])
 
   private static var versionText: String {
     "neti \(version), libtorch \(Runtime.version), devices: \(Device.available.map(\.description).joined(separator: ", "))"

@@ -10,7 +10,6 @@
 #include <optional>
 #include <sstream>
 #include <string>
-#include <vector>
 
 namespace neti {
 
@@ -81,34 +80,6 @@ int perform(const char *operation, std::initializer_list<ct_tensor> inputs, F bo
 }
 
 inline std::optional<at::Tensor> maybe(ct_tensor t) { return t ? std::optional<at::Tensor>(borrow(t)) : std::nullopt; }
-
-inline std::vector<at::Tensor> list(const ct_tensor *tensors, int n) {
-  std::vector<at::Tensor> r;
-  r.reserve(static_cast<size_t>(n));
-  for (int i = 0; i < n; i++) {
-    ct_tensor h = tensors[i];
-    r.push_back(h ? borrow(h) : at::Tensor());
-  }
-  return r;
-}
-
-// ---- the C interface's numbers as libtorch's types
-
-inline at::IntArrayRef shape(const int64_t *sizes, int rank) { return at::IntArrayRef(sizes, static_cast<size_t>(rank)); }
-
-inline at::TensorOptions options(int dtype, int device = CT_CPU, int index = 0) {
-  auto type = static_cast<c10::DeviceType>(device);
-  auto d = type == c10::DeviceType::CPU ? c10::Device(type) : c10::Device(type, static_cast<c10::DeviceIndex>(index));
-  return at::TensorOptions().dtype(static_cast<c10::ScalarType>(dtype)).device(d);
-}
-
-inline c10::MemoryFormat format(int f) {
-  switch (f) {
-  case CT_CHANNELS_LAST: return c10::MemoryFormat::ChannelsLast;
-  case CT_PRESERVE: return c10::MemoryFormat::Preserve;
-  default: return c10::MemoryFormat::Contiguous;
-  }
-}
 
 } // namespace neti
 

@@ -70,13 +70,45 @@
 
 using namespace neti;
 
-// Tensors out of nothing, memory and random numbers, and what is in them.
-
 struct ct_generator_s {
   at::Generator generator;
 };
 
+// ---- the C interface's arguments as libtorch's
+
+namespace {
+
+std::vector<at::Tensor> list(const ct_tensor *tensors, int n) {
+  std::vector<at::Tensor> r;
+  r.reserve(static_cast<size_t>(n));
+  for (int i = 0; i < n; i++) {
+    ct_tensor h = tensors[i];
+    r.push_back(h ? borrow(h) : at::Tensor());
+  }
+  return r;
+}
+
+at::IntArrayRef shape(const int64_t *sizes, int rank) { return at::IntArrayRef(sizes, static_cast<size_t>(rank)); }
+
+at::TensorOptions options(int dtype, int device = CT_CPU, int index = 0) {
+  auto type = static_cast<c10::DeviceType>(device);
+  auto d = type == c10::DeviceType::CPU ? c10::Device(type) : c10::Device(type, static_cast<c10::DeviceIndex>(index));
+  return at::TensorOptions().dtype(static_cast<c10::ScalarType>(dtype)).device(d);
+}
+
+c10::MemoryFormat format(int f) {
+  switch (f) {
+  case CT_CHANNELS_LAST: return c10::MemoryFormat::ChannelsLast;
+  case CT_PRESERVE: return c10::MemoryFormat::Preserve;
+  default: return c10::MemoryFormat::Contiguous;
+  }
+}
+
+} // namespace
+
 extern "C" {
+
+// ---- tensors out of nothing, and memory
 
 void ct_free(ct_tensor t) {
   if (t) c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim(reinterpret_cast<c10::TensorImpl *>(t));
@@ -153,11 +185,7 @@ int ct_copy_out(ct_tensor t, void *out, size_t bytes) {
   });
 }
 
-} // extern "C"
-
-// Moving, copying and shaping.
-
-extern "C" {
+// ---- moving, copying and shaping
 
 ct_tensor ct_to(ct_tensor t, int dtype, int device, int index, int memory_format, bool copy) {
   return make("to", {t}, [&] { return borrow(t).to(options(dtype, device, index), false, copy, format(memory_format)); });
@@ -233,11 +261,7 @@ ct_tensor ct_pad(ct_tensor t, const int64_t *amounts, int n, double value) {
   return make("pad", {t}, [&] { return at::constant_pad_nd(borrow(t), shape(amounts, n), value); });
 }
 
-} // extern "C"
-
-// Elementwise functions and reductions.
-
-extern "C" {
+// ---- elementwise functions and reductions
 
 // One operation a line.
 // clang-format off
@@ -314,11 +338,7 @@ ct_tensor ct_reduce(int operation, ct_tensor a, const int64_t *dims, int n, bool
   });
 }
 
-} // extern "C"
-
-// Layers that libtorch has as they are; those that differ for frozen weights are in frozen.cpp.
-
-extern "C" {
+// ---- layers that libtorch has as they are; those that differ for frozen weights are in frozen.cpp
 
 ct_tensor ct_matmul(ct_tensor a, ct_tensor b) {
   return make("matmul", {a, b}, [&] { return at::matmul(borrow(a), borrow(b)); });
@@ -336,11 +356,7 @@ ct_tensor ct_upsample_nearest(ct_tensor x, int64_t height, int64_t width) {
   return make("upsample_nearest", {x}, [&] { return at::upsample_nearest2d(borrow(x), {height, width}); });
 }
 
-} // extern "C"
-
-// Gradients, and the update of what is learned.
-
-extern "C" {
+// ---- gradients, and the update of what is learned
 
 bool ct_grad_enabled(void) { return at::GradMode::is_enabled(); }
 void ct_set_grad_enabled(bool on) { at::GradMode::set_enabled(on); }

@@ -112,7 +112,7 @@ void transform_inputs(const Image &in, const Tiles &tiles, int64_t first, int64_
   }
 }
 
-/// m[36][tiles first ..< last][width] to the channels channel ..< channel + width of the picture.
+/// m[36][tiles first ..< last][width] to the channels channel ..< channel + width of the image.
 FOR_EVERY_PROCESSOR
 void transform_outputs(const float *m, int64_t width, const float *bias, const Image &out, const Tiles &tiles, int64_t first,
                        int64_t last, int64_t channel) {

@@ -35,27 +35,33 @@ public struct ModelFolder: Sendable {
   public let name: String
 
   /// - Parameters:
-  ///   - model: a path, or a repository id.
+  ///   - model: a path, in which `~` and variables may stand, or a repository id.
   ///   - environment: where `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` and `HOME` are looked up.
   /// - Throws: `DiffusionError` that says where it looked and how to get the model.
   public init(
     _ model: String, environment: [String: String] = ProcessInfo.processInfo.environment
   ) throws {
+    (url, name) = try Self.locate(model, environment)
+    try checkLayout()
+  }
+
+  /// The folder that a path or a repository id means, and what it is called.
+  package static func locate(
+    _ model: String, _ environment: [String: String] = ProcessInfo.processInfo.environment
+  ) throws -> (url: URL, name: String) {
+    let model = try expandedPath(model, environment: environment)
     var isFolder: ObjCBool = false
     if !model.isEmpty, FileManager.default.fileExists(atPath: model, isDirectory: &isFolder) {
-      guard isFolder.boolValue else { throw Self.singleFile(model) }
-      url = URL(filePath: model, directoryHint: .isDirectory).standardizedFileURL
-      name = url.lastPathComponent
-    } else {
-      guard Self.isRepositoryID(model) else {
-        throw DiffusionError(
-          "model \(model.debugDescription): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
-        )
-      }
-      url = try HuggingFaceCache(environment).snapshot(of: model)
-      name = model
+      guard isFolder.boolValue else { throw singleFile(model) }
+      let url = URL(filePath: model, directoryHint: .isDirectory).standardizedFileURL
+      return (url, url.lastPathComponent)
     }
-    try checkLayout()
+    guard isRepositoryID(model) else {
+      throw DiffusionError(
+        "model \(model.debugDescription): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
+      )
+    }
+    return (try HuggingFaceCache(environment).snapshot(of: model), model)
   }
 
   /// The folder of one component.
@@ -64,6 +70,8 @@ public struct ModelFolder: Sendable {
   }
 
   /// A component's JSON configuration.
+  ///
+  /// - Throws: `FileError` that names the file and the key at fault.
   public func configuration<T: Decodable>(
     _ type: T.Type, _ component: Component, file: String = "config.json"
   ) throws -> T {
@@ -74,7 +82,8 @@ public struct ModelFolder: Sendable {
   ///
   /// The plain name is preferred to the variant `fp16`.
   ///
-  /// - Throws: `DiffusionError` that names what is there when no such file is.
+  /// - Throws: `DiffusionError` that names what is there when no such file is; that or `FileError` for a bad
+  ///   index.
   public func weightFiles(_ component: Component) throws -> [URL] {
     let folder = folder(component)
     let base = component.weightsName
@@ -176,12 +185,16 @@ private struct HuggingFaceCache {
   let folder: URL
 
   /// The rule of `huggingface_hub`: `HF_HUB_CACHE`, else `HF_HOME/hub`, else the user's cache.
-  init(_ environment: [String: String]) {
-    let set = { (name: String) in environment[name].flatMap { $0.isEmpty ? nil : URL(filePath: $0) } }
-    let home = set("HOME") ?? FileManager.default.homeDirectoryForCurrentUser
-    let cache = set("XDG_CACHE_HOME") ?? home.appending(path: ".cache")
-    let huggingFace = set("HF_HOME") ?? cache.appending(path: "huggingface")
-    folder = set("HF_HUB_CACHE") ?? set("HUGGINGFACE_HUB_CACHE") ?? huggingFace.appending(path: "hub")
+  /// Paths may have `~` and variables in them, as there.
+  init(_ environment: [String: String]) throws {
+    func set(_ name: String) throws -> URL? {
+      guard let path = environment[name], !path.isEmpty else { return nil }
+      return URL(filePath: try expandedPath(path, environment: environment))
+    }
+    let home = try set("HOME") ?? FileManager.default.homeDirectoryForCurrentUser
+    let cache = try set("XDG_CACHE_HOME") ?? home.appending(path: ".cache")
+    let huggingFace = try set("HF_HOME") ?? cache.appending(path: "huggingface")
+    folder = try set("HF_HUB_CACHE") ?? set("HUGGINGFACE_HUB_CACHE") ?? huggingFace.appending(path: "hub")
   }
 
   /// The folder of a repository's main revision, or of the only one there is.

@@ -55,7 +55,8 @@ public final class StableDiffusion {
   ///   - dtype: of all weights and of what the networks compute.
   ///   - clipSkip: which layer of the text encoder is used, counted from the last, which is 1; the final
   ///     LayerNorm follows it. As in A1111's program, the negative prompt is encoded alike.
-  /// - Throws: `DiffusionError` when a file is missing or broken, or the parts do not fit together.
+  /// - Throws: `FileError` or `DiffusionError` when a file is missing or broken; `DiffusionError` when the
+  ///   parts do not fit together.
   public init(
     _ folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu, clipSkip: Int = 1
   ) throws {

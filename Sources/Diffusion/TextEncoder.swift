@@ -1,3 +1,4 @@
+import Files
 public import Torch
 
 /// `text_encoder/config.json` of a CLIP text transformer.
@@ -44,7 +45,7 @@ public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
     vocabularySize = try c.decode(Int.self, forKey: .vocabularySize)
     let name = try c.decodeIfPresent(String.self, forKey: .activation) ?? Activation.quickGELU.rawValue
     guard let known = Activation(rawValue: name) else {
-      throw DiffusionError("“hidden_act” is \(name); quick_gelu and gelu are supported")
+      throw DiffusionError("“hidden_act” is \(quoted(name)); quick_gelu and gelu are supported")
     }
     activation = known
     layerNormEpsilon = try c.decodeIfPresent(Double.self, forKey: .layerNormEpsilon) ?? 1e-5
@@ -65,6 +66,9 @@ public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
     guard hiddenSize.isMultiple(of: heads) else {
       throw DiffusionError(
         "“hidden_size” \(hiddenSize) is no multiple of “num_attention_heads” \(heads)")
+    }
+    guard (0...1).contains(layerNormEpsilon) else {
+      throw DiffusionError("“layer_norm_eps” is \(layerNormEpsilon); it must be in 0…1")
     }
   }
 }
@@ -103,8 +107,8 @@ public final class CLIPTextEncoder {
   /// What the encoder computes in.
   private let dtype: DType
   private let positionEmbedding: Tensor
-  private let layers: [Layer]
-  private let lastNorm: Norm
+  private let layers: [CLIPLayer]
+  private let lastNorm: CLIPNorm
 
   /// - Parameter weights: named without the prefix `text_model.` (see `currentName`).
   /// - Throws: `DiffusionError` when a tensor is missing, misshapen or left over.
@@ -117,8 +121,11 @@ public final class CLIPTextEncoder {
     dtype = weights.dtype
     positionEmbedding = try embeddings.tensor(
       "position_embedding.weight", [c.maxPositions, c.hiddenSize])
-    layers = try (0..<c.layers).map { try Layer(c, weights / "encoder" / "layers" / $0) }
-    lastNorm = try Norm(c, weights / "final_layer_norm")
+    let shape = CLIPLayer.Shape(
+      hiddenSize: c.hiddenSize, intermediateSize: c.intermediateSize, heads: c.heads,
+      activation: c.activation, layerNormEpsilon: c.layerNormEpsilon)
+    layers = try (0..<c.layers).map { try CLIPLayer(shape, weights / "encoder" / "layers" / $0) }
+    lastNorm = try CLIPNorm(shape, weights / "final_layer_norm")
     // "CLIP skip": the configuration asks for fewer layers than the file has.
     (weights / "encoder" / "layers").leaveOutItems(from: c.layers)
     try weights.finish()
@@ -207,89 +214,5 @@ public final class CLIPTextEncoder {
     let shape = [queries.count, n]
     let mask = try rows.less(than: columns).choose(.full(shape, -.infinity), .zeros(shape))
     return try mask.unsqueezed(0).to(h.dtype, device: h.device)
-  }
-}
-
-extension CLIPTextEncoder {
-  private struct Norm {
-    let weight: Tensor
-    let bias: Tensor
-    let epsilon: Double
-
-    init(_ c: CLIPTextConfiguration, _ weights: Weights) throws {
-      weight = try weights.tensor("weight", [c.hiddenSize])
-      bias = try weights.tensor("bias", [c.hiddenSize])
-      epsilon = c.layerNormEpsilon
-    }
-
-    func callAsFunction(_ x: Tensor) throws -> Tensor { try x.layerNorm(weight, bias, eps: epsilon) }
-  }
-
-  private struct Projection {
-    let weight: Tensor
-    let bias: Tensor
-
-    init(_ inputs: Int, _ outputs: Int, _ weights: Weights) throws {
-      weight = try weights.tensor("weight", [outputs, inputs])
-      bias = try weights.tensor("bias", [outputs])
-    }
-
-    func callAsFunction(_ x: Tensor) throws -> Tensor { try x.linear(weight, bias) }
-  }
-
-  /// h + attention(LN(h)), then h + MLP(LN(h)).
-  private struct Layer {
-    let norm1: Norm
-    let norm2: Norm
-    let query: Projection
-    let key: Projection
-    let value: Projection
-    let output: Projection
-    let up: Projection
-    let down: Projection
-    let heads: Int
-    let activation: CLIPTextConfiguration.Activation
-
-    init(_ c: CLIPTextConfiguration, _ weights: Weights) throws {
-      let d = c.hiddenSize
-      let attention = weights / "self_attn"
-      norm1 = try Norm(c, weights / "layer_norm1")
-      norm2 = try Norm(c, weights / "layer_norm2")
-      query = try Projection(d, d, attention / "q_proj")
-      key = try Projection(d, d, attention / "k_proj")
-      value = try Projection(d, d, attention / "v_proj")
-      output = try Projection(d, d, attention / "out_proj")
-      up = try Projection(d, c.intermediateSize, weights / "mlp" / "fc1")
-      down = try Projection(c.intermediateSize, d, weights / "mlp" / "fc2")
-      heads = c.heads
-      activation = c.activation
-    }
-
-    func callAsFunction(
-      _ h: Tensor, mask: Tensor, before: (keys: Tensor, values: Tensor)?,
-      keep: (_ keys: Tensor, _ values: Tensor) -> Void
-    ) throws -> Tensor {
-      let x = try norm1(h)
-      let k = try split(key(x))
-      let v = try split(value(x))
-      keep(k, v)
-      let attended = try scaledDotProductAttention(
-        split(query(x)), join(before?.keys, k), join(before?.values, v), mask: mask)
-      let middle = try h + output(attended.transposed(1, 2).reshaped(h.shape))
-      let raised = try up(norm2(middle))
-      let activated = try activation == .gelu ? raised.gelu() : raised.quickGELU()
-      return try middle + down(activated)
-    }
-
-    /// [N, S, d] to [N, heads, S, d / heads].
-    private func split(_ x: Tensor) throws -> Tensor {
-      try x.reshaped([x.size(0), x.size(1), heads, -1]).transposed(1, 2)
-    }
-
-    private func join(_ before: Tensor?, _ own: Tensor) throws -> Tensor {
-      guard let before else { return own }
-      let shape = [own.size(0)] + before.shape.dropFirst()
-      return try .concatenated([before.expanded(shape), own], 2)
-    }
   }
 }

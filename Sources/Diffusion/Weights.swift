@@ -22,7 +22,7 @@ public struct Weights {
   ///   - rename: a name in the file to the name it is asked for by (current diffusers names); nil
   ///     drops the tensor, for what real files hold and no model uses (`position_ids`). Names come
   ///     without the `_orig_mod.` of compiled models.
-  /// - Throws: `DiffusionError` for a file that is missing or broken, or a name that occurs twice.
+  /// - Throws: `FileError` for a file that is missing or broken; `DiffusionError` for a name that occurs twice.
   public init(
     files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)? = nil
   ) throws {
@@ -58,7 +58,8 @@ public struct Weights {
   ///   - shape: what it must be.
   ///   - format: how a 4-dimensional tensor shall lie in memory; others are left as they are.
   ///   - asStored: leave the dtype as the file has it, and so on the CPU the tensor in the mapping.
-  /// - Throws: `DiffusionError` naming file and key when it is missing, misshapen or not floating.
+  /// - Throws: `DiffusionError` naming file and key when it is missing, misshapen or not floating;
+  ///   `FileError` or `TorchError` when it cannot be read or converted.
   public func tensor(
     _ name: String, _ shape: [Int], format: MemoryFormat = .preserve, asStored: Bool = false
   ) throws -> Tensor {

@@ -30,23 +30,10 @@ package final class AppendOnlyFile {
   package func append(_ data: Data) throws {
     let end = lseek(descriptor, 0, SEEK_END)
     guard end >= 0 else { throw systemError("cannot write \(name)") }
-    var done = 0
-    while done < data.count {
-      let n = data.withUnsafeBytes { bytes in
-        write(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done)
-      }
-      if n < 0 && errno == EINTR { continue }
-      guard n > 0 else {
-        let error = systemError("cannot write \(name)")
-        _ = ftruncate(descriptor, end)
-        throw error
-      }
-      done += n
+    let problem = writeAll(data, to: descriptor)
+    guard problem == 0 else {
+      _ = ftruncate(descriptor, end)
+      throw systemError("cannot write \(name)", problem)
     }
   }
-}
-
-/// What was attempted, and what the system said (`errno`).
-package func systemError(_ attempt: String) -> FileError {
-  FileError("\(attempt): \(String(cString: strerror(errno)))")
 }

@@ -30,33 +30,6 @@ public enum AtomicFile {
     flushFolder(of: url)
   }
 
-  /// Returns 0, or the system's error number.
-  private static func writeAll(_ data: Data, to descriptor: Int32) -> Int32 {
-    data.withUnsafeBytes { bytes in
-      var done = 0
-      while done < bytes.count {
-        let n = posixWrite(descriptor, UnsafeRawBufferPointer(rebasing: bytes[done...]))
-        if n < 0 {
-          if errno == EINTR { continue }
-          return errno
-        }
-        if n == 0 { return EIO }
-        done += n
-      }
-      return 0
-    }
-  }
-
-  private static func posixWrite(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int {
-    #if canImport(Glibc)
-      Glibc.write(descriptor, bytes.baseAddress, bytes.count)
-    #elseif canImport(Musl)
-      Musl.write(descriptor, bytes.baseAddress, bytes.count)
-    #else
-      Darwin.write(descriptor, bytes.baseAddress, bytes.count)
-    #endif
-  }
-
   /// Makes the rename itself durable. A file system that cannot is no reason to fail: the data is safe.
   private static func flushFolder(of url: URL) {
     let descriptor = open(url.deletingLastPathComponent().path, O_RDONLY | O_CLOEXEC)
@@ -66,6 +39,6 @@ public enum AtomicFile {
   }
 
   private static func failure(_ url: URL, _ code: Int32) -> FileError {
-    FileError("cannot write \(url.path): \(String(cString: strerror(code))); nothing was changed")
+    FileError("\(systemError("cannot write \(url.path)", code).message); nothing was changed")
   }
 }

@@ -1,8 +1,8 @@
 import CZlib
+package import Foundation
 
 #if canImport(CryptoKit)
   import CryptoKit
-  import Foundation
 #else
   import COpenSSL
 #endif
@@ -35,4 +35,25 @@ package enum SHA256 {
       }
     #endif
   }
+}
+
+/// A short hash of files' sizes and of pieces all over them: a model of gigabytes is told from its fine-tunes in a
+/// moment.
+package func fingerprint(of files: [URL]) throws -> String {
+  let (pieces, pieceSize) = (16, 1 << 16)
+  var bytes: [UInt8] = []
+  for url in files {
+    let file = try MappedFile(url)
+    let size = file.bytes.count
+    bytes += Array("\(size)\n".utf8)
+    guard size > pieces * pieceSize else {
+      bytes += file.bytes
+      continue
+    }
+    for i in 0..<pieces {
+      let first = (size - pieceSize) * i / (pieces - 1)
+      bytes += file.bytes[first..<first + pieceSize]
+    }
+  }
+  return String(SHA256.hexadecimal(bytes).prefix(16))
 }

@@ -19,10 +19,10 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
   package init(_ url: URL) throws {
     // Without O_NONBLOCK, opening a named pipe would wait for its writer.
     let descriptor = open(url.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { throw Self.failure(url, errno) }
+    guard descriptor >= 0 else { throw systemError("cannot read \(url.path)") }
     defer { close(descriptor) }
     var status = stat()
-    guard fstat(descriptor, &status) == 0 else { throw Self.failure(url, errno) }
+    guard fstat(descriptor, &status) == 0 else { throw systemError("cannot read \(url.path)") }
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw FileError("\(url.path) is not a file")
     }
@@ -32,7 +32,7 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
       return
     }
     guard let base = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED else {
-      throw Self.failure(url, errno)
+      throw systemError("cannot read \(url.path)")
     }
     bytes = UnsafeRawBufferPointer(start: base, count: size)
   }
@@ -50,9 +50,5 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
     let end = range.upperBound / page * page
     guard first < end else { return }
     madvise(UnsafeMutableRawPointer(mutating: base + first), end - first, MADV_DONTNEED)
-  }
-
-  private static func failure(_ url: URL, _ code: Int32) -> FileError {
-    FileError("cannot read \(url.path): \(String(cString: strerror(code)))")
   }
 }

@@ -64,15 +64,11 @@ extension Image {
   }
 }
 
-/// The colours of sheets and plots.
+/// The colours of sheets and charts.
 enum Palette {
   static let paper = Colour(251, 250, 247)
   static let ink = Colour(33, 37, 41)
   static let quiet = Colour(104, 110, 116)
   static let rule = Colour(222, 220, 214)
-  /// Apart also for most colour-blind readers.
-  static let series = [
-    Colour(31, 98, 165), Colour(213, 94, 0), Colour(0, 140, 105), Colour(176, 62, 130), Colour(120, 120, 120),
-    Colour(200, 150, 0),
-  ]
+  static let bar = Colour(31, 98, 165)
 }

@@ -114,20 +114,39 @@ extension Image {
     return isImage(head)
   }
 
+  /// An image from a file: as it shows on white, and where it is opaque.
+  public struct Loaded: Sendable {
+    public let image: Image
+    /// White where the image is opaque, black where it is transparent; nil where all of it is opaque.
+    public let opacity: Image?
+
+    func turned(_ orientation: Orientation) -> Loaded {
+      Loaded(image: image.turned(orientation), opacity: opacity?.turned(orientation))
+    }
+  }
+
   /// Reads a JPEG, PNG or WebP image of any colour type and bit depth as 8-bit RGB, as Pillow's
   /// `convert("RGB")` does; alpha is composited on white, 16-bit values keep their high byte, and the EXIF
-  /// orientation is applied. Colour profiles and gamma are ignored, as Pillow ignores them.
+  /// orientation is applied. Colour profiles and gamma are ignored, as Pillow ignores them. A JPEG of 100 to 220
+  /// megapixels is decoded at half its size.
   ///
   /// - Parameter name: what errors call the image.
   /// - Throws: `ImagingError` when it is no image, damaged, cut short, animated, or beyond `ImageLimits`.
   public static func decode(_ bytes: [UInt8], name: String) throws -> Image {
+    try decodeWithOpacity(bytes, name: name).image
+  }
+
+  private static func decodeWithOpacity(_ bytes: [UInt8], name: String) throws -> Loaded {
     guard bytes.count <= ImageLimits.fileBytes else { throw tooLarge(bytes.count, name) }
     switch format(bytes) {
-    case .jpeg: return try decodeJPEG(bytes, name)
+    case .jpeg: return Loaded(image: try decodeJPEG(bytes, name), opacity: nil)
     case .png: return try decodePNG(bytes, name)
     case .webp: return try decodeWebP(bytes, name)
     case nil:
-      throw ImagingError("\(name): not a JPEG, PNG or WebP image; convert it to one of these or remove it")
+      guard let kind = ForeignFile(bytes, ending: URL(filePath: name).pathExtension.lowercased()) else {
+        throw ImagingError("\(name): not a JPEG, PNG or WebP image; convert it to one of these or remove it")
+      }
+      throw ImagingError("\(name): not a JPEG, PNG or WebP image but \(kind.title); \(kind.remedy)")
     }
   }
 
@@ -138,12 +157,15 @@ extension Image {
   }
 
   /// Reads an image file (see `decode(_:name:)`). Errors name it by its path.
-  public static func load(_ url: URL) throws -> Image {
+  public static func load(_ url: URL) throws -> Image { try loadWithOpacity(url).image }
+
+  /// As `load(_:)`, with the image's transparency.
+  public static func loadWithOpacity(_ url: URL) throws -> Loaded {
     let data: Data
     do { data = try readFile(url, limit: ImageLimits.fileBytes) } catch let error as FileError {
       throw ImagingError(error.message)
     }
-    return try decode(data, name: url.path)
+    return try decodeWithOpacity([UInt8](data), name: url.path)
   }
 
   private static func tooLarge(_ bytes: Int, _ name: String) -> ImagingError {
@@ -155,7 +177,7 @@ extension Image {
   }
 
   /// RGB from RGBA whose colours are not multiplied by alpha: what shows on white, rounded to nearest.
-  static func onWhite(rgba: [UInt8], width: Int, height: Int) -> Image {
+  static func onWhite(rgba: [UInt8], width: Int, height: Int) -> Loaded {
     var rgb = [UInt8](repeating: 255, count: width * height * 3)
     for i in 0..<width * height {
       let alpha = Int(rgba[4 * i + 3])
@@ -163,6 +185,17 @@ extension Image {
         rgb[3 * i + c] = UInt8((Int(rgba[4 * i + c]) * alpha + 255 * (255 - alpha) + 127) / 255)
       }
     }
-    return Image(unchecked: width, height, rgb)
+    return Loaded(
+      image: Image(unchecked: width, height, rgb), opacity: opacity(width, height) { rgba[4 * $0 + 3] })
+  }
+
+  /// The opacity that a file gives each pixel, as an image; nil where all of it is opaque.
+  static func opacity(_ width: Int, _ height: Int, of pixel: (Int) -> UInt8) -> Image? {
+    guard (0..<width * height).contains(where: { pixel($0) < 255 }) else { return nil }
+    var grey = [UInt8](repeating: 0, count: width * height * 3)
+    for i in 0..<width * height {
+      for c in 0..<3 { grey[3 * i + c] = pixel(i) }
+    }
+    return Image(unchecked: width, height, grey)
   }
 }

@@ -5,7 +5,7 @@ extension Image {
   ///
   /// libpng is given only the chunks that make the pixels: with gAMA, cHRM or iCCP in the file it would convert
   /// colours, which Pillow does not, and text or profiles that inflate without end are never looked at.
-  static func decodePNG(_ bytes: [UInt8], _ name: String) throws -> Image {
+  static func decodePNG(_ bytes: [UInt8], _ name: String) throws -> Loaded {
     let (file, header) = try essentials(bytes, name)
     var image = png_image()
     image.version = UInt32(PNG_IMAGE_VERSION)
@@ -73,20 +73,20 @@ extension Image {
   /// At most 8 bits a channel.
   private static func readShallow(
     _ image: inout png_image, alpha: Bool, _ header: PNGHeader, _ name: String
-  ) throws -> Image {
+  ) throws -> Loaded {
     image.format = UInt32(PNG_FORMAT_FLAG_COLOR) | (alpha ? UInt32(PNG_FORMAT_FLAG_ALPHA) : 0)
     var out = [UInt8](repeating: 0, count: header.width * header.height * (alpha ? 4 : 3))
     guard png_image_finish_read(&image, nil, &out, 0, nil) != 0 else { throw damaged(image, name) }
     return alpha
       ? onWhite(rgba: out, width: header.width, height: header.height)
-      : Image(unchecked: header.width, header.height, out)
+      : Loaded(image: Image(unchecked: header.width, header.height, out), opacity: nil)
   }
 
   /// 16 bits a channel: libpng's "linear" format is the stored numbers, multiplied by alpha where there is one.
   /// What shows on white keeps its high byte.
   private static func readDeep(
     _ image: inout png_image, alpha: Bool, _ header: PNGHeader, _ name: String
-  ) throws -> Image {
+  ) throws -> Loaded {
     image.format =
       UInt32(PNG_FORMAT_FLAG_COLOR) | UInt32(PNG_FORMAT_FLAG_LINEAR)
       | (alpha ? UInt32(PNG_FORMAT_FLAG_ALPHA) : 0)
@@ -98,7 +98,10 @@ extension Image {
       let white = alpha ? 65535 - Int(deep[channels * i + 3]) : 0
       for c in 0..<3 { rgb[3 * i + c] = UInt8(min(Int(deep[channels * i + c]) + white, 65535) >> 8) }
     }
-    return Image(unchecked: header.width, header.height, rgb)
+    return Loaded(
+      image: Image(unchecked: header.width, header.height, rgb),
+      opacity: alpha
+        ? opacity(header.width, header.height) { UInt8(deep[channels * $0 + 3] >> 8) } : nil)
   }
 
   private static func damaged(_ image: png_image, _ name: String) -> ImagingError {

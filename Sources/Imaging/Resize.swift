@@ -74,7 +74,8 @@ extension Image {
     return cropped(x: (width - side) / 2, y: (height - side) / 2, side)
   }
 
-  private func cropped(x: Int, y: Int, _ side: Int) -> Image {
+  /// A square of `side` pixels, its upper left corner at (x, y); it lies in the image.
+  package func cropped(x: Int, y: Int, _ side: Int) -> Image {
     var out: [UInt8] = []
     out.reserveCapacity(side * side * 3)
     for line in y..<y + side {
@@ -86,22 +87,6 @@ extension Image {
 
   /// Mirrored left to right.
   public func flipped() -> Image { turned(Orientation(value: 2)) }
-
-  /// Each pixel as a square of `factor` × `factor`. Throws when the result is out of bounds.
-  public func enlarged(_ factor: Int) throws -> Image {
-    guard factor > 0, factor <= ImageLimits.side else {
-      throw ImagingError("enlarging: a factor of \(factor) makes no image; use 1 or more")
-    }
-    var image = try Image(width: width * factor, height: height * factor, colour: Colour(0, 0, 0))
-    for y in 0..<image.height {
-      for x in 0..<image.width {
-        let from = (y / factor * width + x / factor) * 3
-        let to = (y * image.width + x) * 3
-        for c in 0..<3 { image.pixels[to + c] = pixels[from + c] }
-      }
-    }
-    return image
-  }
 }
 
 /// For each output position of a one-dimensional resize: which inputs, and with what weights.
@@ -160,27 +145,4 @@ extension Image {
   }
 
   private static let scaled: [Float] = (0..<256).map { Float(Double($0) / 127.5 - 1) }
-
-  /// An image from a model's values, 3 × height × width, −1…1: as diffusers does it, x/2 + 1/2 is clamped to
-  /// 0…1, multiplied by 255 and rounded (halves to even). Throws when the number of values is wrong or one is not
-  /// a number.
-  public init(floats: [Float], width: Int, height: Int) throws {
-    let count = try Image.byteCount(width: width, height: height, name: "image")
-    guard floats.count == count else {
-      throw ImagingError("image: \(width)×\(height) RGB needs \(count) values, not \(floats.count)")
-    }
-    let area = width * height
-    var out = [UInt8](repeating: 0, count: count)
-    for i in 0..<area {
-      for c in 0..<3 {
-        let value = floats[c * area + i]
-        guard !value.isNaN else {
-          throw ImagingError("image: a value is not a number; the model's result overflowed, use fp32")
-        }
-        let unit = max(0, min(1, value / 2 + 0.5))
-        out[3 * i + c] = UInt8((unit * 255).rounded(.toNearestOrEven))
-      }
-    }
-    self.init(unchecked: width, height, out)
-  }
 }

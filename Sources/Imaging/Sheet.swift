@@ -23,21 +23,10 @@ public struct Sheet: Sendable {
     }
   }
 
-  /// How small images become visible.
-  public enum Enlargement: Sendable {
-    /// Bicubic.
-    case smooth
-    /// Each pixel a square.
-    case pixels
-  }
-
   public var title: String
   /// One or two small lines below the title.
   public var subtitle: String
   public var sections: [Section]
-  public var enlargement = Enlargement.smooth
-  /// The side of a cell in pixels. `nil`: the smallest image's longer side times 1 to 4, within 96…256.
-  public var cell: Int?
 
   public init(title: String, subtitle: String = "", sections: [Section]) {
     self.title = title
@@ -45,8 +34,9 @@ public struct Sheet: Sendable {
     self.sections = sections
   }
 
-  /// Draws the sheet. Throws when there is no image on it, `cell` is not in 8…4096, or it is larger than
-  /// `ImageLimits` allow.
+  /// Draws the sheet.
+  ///
+  /// - Throws: `ImagingError` when there is no image on it, or it is larger than `ImageLimits` allow.
   public func draw() throws -> Image {
     let layout = try Layout(self)
     var page = try Image(width: layout.width, height: layout.height, colour: Palette.paper)
@@ -95,7 +85,6 @@ public struct Sheet: Sendable {
   /// The image as large as fits in a square of `side`, in its proportions.
   private func fitted(_ image: Image, _ side: Int) throws -> Image {
     let longer = max(image.width, image.height)
-    if enlargement == .pixels, longer < side { return try image.enlarged(side / longer) }
     return try image.resized(
       width: max(1, image.width * side / longer), height: max(1, image.height * side / longer))
   }
@@ -132,6 +121,7 @@ private struct Layout {
     }
   }
 
+  /// The side of a cell: the smallest image's longer side times 1 to 4, within 96…256.
   let cell: Int
   /// Left edge of the first column.
   let left: Int
@@ -147,10 +137,7 @@ private struct Layout {
     guard let smallest = sides.min() else {
       throw ImagingError("sheet \"\(sheet.title)\": no image to draw; give at least one")
     }
-    let side = sheet.cell ?? min(max(smallest * min(max(192 / smallest, 1), 4), 96), 256)
-    guard 8...4096 ~= side else {
-      throw ImagingError("sheet \"\(sheet.title)\": cells of \(side) pixels; use 8 to 4096")
-    }
+    let side = min(max(smallest * min(max(192 / smallest, 1), 4), 96), 256)
     cell = side
 
     let labels = sheet.sections.map { section in

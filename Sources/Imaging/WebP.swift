@@ -2,7 +2,7 @@ import CWebP
 
 extension Image {
   /// WebP by libwebp: lossy and lossless, with and without alpha. Animations are refused.
-  static func decodeWebP(_ bytes: [UInt8], _ name: String) throws -> Image {
+  static func decodeWebP(_ bytes: [UInt8], _ name: String) throws -> Loaded {
     let damaged = ImagingError("\(name): the WebP data is cut short or damaged; replace the file")
     var features = WebPBitstreamFeatures()
     guard WebPGetFeatures(bytes, bytes.count, &features) == VP8_STATUS_OK else { throw damaged }
@@ -12,20 +12,20 @@ extension Image {
     let (width, height) = (Int(features.width), Int(features.height))
     let count = try byteCount(width: width, height: height, name: name)
 
-    let image: Image
+    let loaded: Loaded
     if features.has_alpha != 0 {
       var rgba = [UInt8](repeating: 0, count: count / 3 * 4)
       let size = rgba.count
       guard WebPDecodeRGBAInto(bytes, bytes.count, &rgba, size, Int32(width * 4)) != nil else {
         throw damaged
       }
-      image = onWhite(rgba: rgba, width: width, height: height)
+      loaded = onWhite(rgba: rgba, width: width, height: height)
     } else {
       var rgb = [UInt8](repeating: 0, count: count)
       guard WebPDecodeRGBInto(bytes, bytes.count, &rgb, count, Int32(width * 3)) != nil else { throw damaged }
-      image = Image(unchecked: width, height, rgb)
+      loaded = Loaded(image: Image(unchecked: width, height, rgb), opacity: nil)
     }
-    return image.turned(webPOrientation(bytes))
+    return loaded.turned(webPOrientation(bytes))
   }
 
   /// The orientation in the container's `EXIF` chunk, if there is one.

@@ -1,4 +1,5 @@
 import Foundation
+import Imaging
 import TestSupport
 import Testing
 
@@ -15,13 +16,86 @@ struct BadPromptTests {
       ["“a photo of a cat”", "no {}", "exactly once"], code: 64)
     try place.expectFailure(
       Workplace.generate("{} on {}", Self.withConcept), ["{} 2 times", "exactly once"], code: 64)
-    try place.expectFailure(Workplace.generate("a {toy}", Self.withConcept), ["{}"], code: 64)
-    try place.expectFailure(Workplace.generate("a {}"), ["no concept was given", "--concept"], code: 64)
+    try place.expectFailure(Workplace.generate("a {toy}", Self.withConcept), ["no {}"], code: 64)
+    try place.expectFailure(
+      Workplace.generate("a {}"), ["no concept was given", "--concept FILE", "{{}}"], code: 64)
     try place.expectFailure(
       Workplace.generate("a {}", ["--truncation", "8"]), ["--truncation needs a --concept"], code: 64)
     try place.expectFailure(
       Workplace.generate("a {}", Self.withConcept + Self.withConcept), ["two concepts", "name=FILE"], code: 64
     )
+  }
+
+  @Test("the negative prompt gets the checks of prompts")
+  func negative() throws {
+    let place = try Workplace()
+    try place.concept()
+    func negative(_ text: String) -> [String] { Self.withConcept + ["--negative-prompt", text] }
+    for (text, words) in [
+      ("{} {}", ["the negative prompt “{} {}” has {} 2 times"]),
+      (String(repeating: "x", count: 10_001), ["--negative-prompt: 10001 characters"]),
+    ] {
+      try place.expectFailure(Workplace.generate("a {}", negative(text)), words, code: 64)
+    }
+    try place.expectFailure(
+      Workplace.generate("a cat", ["--negative-prompt", "{}"]), ["negative prompt “{}”", "--concept FILE"],
+      code: 64)
+    try place.expectFailure(
+      Workplace.generate("a {}", negative(String(repeating: "ugly ", count: 40) + "{}")),
+      ["the negative prompt", "too long", "32 tokens"])
+    let long = try place.run(Workplace.generate("a {}", negative(String(repeating: "ugly ", count: 40))))
+    #expect(long.code == 0 && long.error.contains("warning: the negative prompt is longer"), "\(long.error)")
+  }
+
+  @Test("a concept in the negative prompt only, for every command that generates")
+  func negativeConcept() throws {
+    let place = try Workplace()
+    try place.concept()
+    let file = "concept.safetensors"
+    let more = ["--prompt", "a cat", "--negative-prompt", "<toy>", "--threads", "1", "--output", "out"]
+    for command in [
+      ["generate", "--concept", file], ["mix", "--geometry", file, "--appearance", file],
+      ["decompose", "--concept", file, "--count", "1"],
+    ] {
+      let result = try place.run(command + more + ["--steps", "1"])
+      #expect(result.code == 0 && !result.error.contains("warning"), "\(result.error)")
+    }
+  }
+
+  @Test("braces, weights and other programs' syntax get one warning each, which names the option")
+  func warnings() throws {
+    let place = try Workplace()
+    try place.concept()
+    for (prompt, more, words) in [
+      ("a {red|blue} mug", [], ["“{red|blue}”", "names no concept"]),
+      ("({}:1.3) on a beach", Self.withConcept, ["“({}:1.3)”", "--prompt-weights reads it"]),
+      ("a mug", ["--negative-prompt", "(ugly:1.4)"], ["“(ugly:1.4)”", "--prompt-weights"]),
+      ("embedding:toy", [], ["“embedding:toy”", "--concept FILE"]),
+      ("a mug", ["--negative-prompt", "ugly", "--guidance", "1"], ["no effect: --guidance is 1.0"]),
+    ] {
+      let result = try place.run(Workplace.generate(prompt, more))
+      let lines = result.error.split(separator: "\n").filter { $0.hasPrefix("warning: ") }
+      #expect(result.code == 0 && lines.count == 1, "\(result.error)")
+      #expect(words.allSatisfy { lines.first?.contains($0) == true }, "\(result.error)")
+    }
+  }
+
+  @Test("weights change the image, which says that they were read")
+  func weights() throws {
+    let place = try Workplace()
+    func generated(_ more: [String]) throws -> (text: String, file: URL) {
+      let result = try place.run(Workplace.generate("a (red:1.8) mug", ["--json"] + more))
+      let report = try #require(
+        JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
+      let images = try #require(report["images"] as? [[String: Any]])
+      let metadata = try #require(report["metadata"] as? [String: String])
+      return (metadata["prompt weights"] ?? "", place.path(try #require(images[0]["file"] as? String)))
+    }
+    let (plain, weighted) = try (generated([]), generated(["--prompt-weights"]))
+    #expect(plain.text.isEmpty && weighted.text == "AUTOMATIC1111")
+    #expect(try Data(contentsOf: weighted.file).range(of: Data("prompt weights".utf8)) != nil)
+    let pixels = try [plain, weighted].map { try Image.load($0.file).pixels }
+    #expect(pixels[0] != pixels[1])
   }
 
   @Test("the concept's own token may stand for {}")

@@ -41,7 +41,7 @@ struct EndToEndTests {
     #expect(report.images.map(\.seed) == [0, 1])
     for entry in report.images {
       let image = try Image.load(place.path(entry.file))
-      #expect(image.width == 64 && Set(image.pixels).count > 20)
+      #expect(image.width == 128 && Set(image.pixels).count > 20)
     }
     #expect(FileManager.default.fileExists(atPath: place.path(report.sheet).path))
 
@@ -49,7 +49,7 @@ struct EndToEndTests {
     #expect(concept.about.steps == 60)
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let fifth = try TrainingImages.prepare(
-      Image.load(Fixtures.examples.appending(path: "stripes/5.jpg")), side: 64, crop: true)
+      Image.load(Fixtures.examples.appending(path: "stripes/5.jpg")), side: 128, crop: true)
     let loss = try HeldOutLoss(model, image: fifth)
     let (learned, word) = try (loss(concept), loss(word: "monster"))
     #expect(

@@ -15,8 +15,8 @@ struct SeveralConceptsTests {
     try place.concept()
     let prompt = "a photo of {toy} next to {mug}"
     for (more, width, layout) in [
-      ([], 104, "side-by-side"), (["--layout", "free"], 64, "free"),
-      (["--layout", "side-by-side", "--width", "64"], 64, "side-by-side"),
+      ([], 208, "side-by-side"), (["--layout", "free"], 128, "free"),
+      (["--layout", "side-by-side", "--width", "128"], 128, "side-by-side"),
     ] {
       let result = try place.run(
         Workplace.generate(prompt, Self.named("toy", "mug") + ["--json"] + more))
@@ -27,7 +27,7 @@ struct SeveralConceptsTests {
       let images = try #require(report["images"] as? [[String: Any]])
       let file = try #require(images.first?["file"] as? String)
       let image = try Image.load(place.path(file))
-      #expect((image.width, image.height) == (width, 64))
+      #expect((image.width, image.height) == (width, 128))
     }
     let help = try place.run(["generate", "--help"])
     #expect(help.output.contains("--concept mug=FILE --prompt '{toy} by {mug}'"))
@@ -39,7 +39,7 @@ struct SeveralConceptsTests {
     let place = try Workplace()
     try place.concept()
     for (prompts, names, words) in [
-      (["{toy} and {mug}"], ["toy"], ["“{toy} and {mug}”", "{mug}", "no concept of that name", "{toy}"]),
+      (["{} and {toy}"], ["toy"], ["“{} and {toy}”", "no concept of that name", "there is {toy}"]),
       (["{toy}"], ["toy", "mug"], ["“{toy}”", "no {mug}", "exactly once"]),
       (["{toy} and {mug}", "a {mug}"], ["toy", "mug"], ["“a {mug}”", "no {toy}"]),
       (["{toy}, {mug} and {toy}"], ["toy", "mug"], ["{toy} 2 times"]),
@@ -76,11 +76,11 @@ struct SeveralConceptsTests {
       ("{toy} {mug}", both + ["--layout", "stacked"], ["stacked", "side-by-side", "free"]),
       (
         "{toy} {mug}", both + ["--width", "20"],
-        ["20 pixels", "2 concepts side by side", "--width of 24 or more"]
+        ["20 pixels", "2 concepts side by side", "--width of 48 or more"]
       ),
       (
         "{a} {b} {c} {d} {e}", Self.named("a", "b", "c", "d", "e") + ["--width", "48"],
-        ["48 pixels", "5 concepts side by side", "56 or more"]
+        ["48 pixels", "5 concepts side by side", "112 or more"]
       ),
     ] {
       try place.expectFailure(Workplace.generate(prompt, arguments), words, code: 64)

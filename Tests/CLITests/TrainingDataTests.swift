@@ -6,14 +6,15 @@ import Testing
 
 @Suite("neti train, the data it is given", .serialized)
 struct TrainingDataTests {
-  /// A folder to work in, with two images in `images`, that is removed at the end.
-  private final class Place {
-    let url: URL
+  /// A folder to work in, with two images in `images`.
+  private struct Place {
+    private let scratch: Scratch
+    var url: URL { scratch.folder }
     var images: URL { url.appending(path: "images") }
     var masks: URL { url.appending(path: "masks") }
 
     init() throws {
-      url = FileManager.default.temporaryDirectory.appending(path: "neti-test-\(UUID().uuidString)")
+      scratch = try Scratch()
       for folder in [images, masks] {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
       }
@@ -22,8 +23,6 @@ struct TrainingDataTests {
           at: Fixtures.examples.appending(path: "spotty/\(name)"), to: images.appending(path: name))
       }
     }
-
-    deinit { try? FileManager.default.removeItem(at: url) }
 
     func caption(_ name: String, _ text: String) throws {
       try Data(text.utf8).write(to: images.appending(path: name))

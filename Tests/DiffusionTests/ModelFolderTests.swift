@@ -1,4 +1,5 @@
 import Diffusion
+import Files
 import Foundation
 import TestSupport
 import Testing
@@ -116,6 +117,29 @@ import Testing
     #expect(try model.weightFiles(.unet).map(\.lastPathComponent) == ["1.safetensors", "2.safetensors"])
     try Data(#"{"weight_map": {"a": "../../x.safetensors"}}"#.utf8).write(to: index)
     #expect(message { _ = try model.weightFiles(.unet) }.contains("x.safetensors"))
+  }
+
+  @Test("5,000 damaged indexes of shards are read or refused, and lead to no other folder")
+  func mutatedIndex() throws {
+    let scratch = try Scratch()
+    let model = try ModelFolder(scratch.linkMiniSD("m").path)
+    let unet = model.folder(.unet)
+    try FileManager.default.removeItem(at: unet.appending(path: "diffusion_pytorch_model.safetensors"))
+    let index = unet.appending(path: "diffusion_pytorch_model.safetensors.index.json")
+    let good = """
+      {"metadata": {"total_size": 7432}, "weight_map": {"conv_in.weight": "model-00001-of-00002.safetensors",
+        "conv_in.bias": "model-00001-of-00002.safetensors", "conv_out.bias": "model-00002-of-00002.safetensors"}}
+      """
+    var read = 0
+    for data in Mutations(of: Data(good.utf8), count: 5000, seed: 8) {
+      try data.write(to: index)
+      do {
+        let files = try model.weightFiles(.unet)
+        read += 1
+        for file in files { #expect(file.path == unet.path + "/" + file.lastPathComponent) }
+      } catch is any DescribedError {}
+    }
+    #expect(read > 100 && read < 5000)
   }
 
   @Test("Only pickles, a dangling link, nothing at all: each is said")

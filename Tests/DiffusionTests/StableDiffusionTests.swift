@@ -22,7 +22,7 @@ enum Scheme: String, CaseIterable {
   private func outputs(_ model: StableDiffusion) throws -> [Tensor] {
     let text = try model.encode("a photo of a red robot")
     let random = try RandomSource(seed: 3)
-    let latents = try random.normal([1, 4, 8, 8])
+    let latents = try random.normal([1, model.unet.configuration.inChannels, 8, 8])
     let noise = try withoutGradients {
       try model.unet(latents, timesteps: Tensor([500 as Float]), context: [CrossAttentionContext(text)])
     }
@@ -145,11 +145,11 @@ enum Scheme: String, CaseIterable {
   @Test("What the model says of itself")
   func properties() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    #expect(model.vaeFactor == 4)
-    #expect(model.resolution == 64)
+    #expect(model.vaeFactor == 8)
+    #expect(model.resolution == 128)
     #expect(model.hiddenSize == 128)
     #expect(model.predictionType == .epsilon)
-    #expect(abs(model.scalingFactor - 0.397) < 1e-3)
+    #expect(abs(model.scalingFactor - 0.365) < 1e-3)
   }
 
   @Test("The identity is the same in every dtype, and changes with the token table alone")
@@ -173,8 +173,8 @@ enum Scheme: String, CaseIterable {
   func longerTable() throws {
     let scratch = try Scratch()
     let folder = try scratch.linkMiniSD("mini-sd")
-    try edit("text_encoder/config.json", "\"vocab_size\": 811", "\"vocab_size\": 816", folder)
-    #expect(message(folder) { _ = try $0.textEncoder }.contains("has shape [811, 128], expected [816, 128]"))
+    try edit("text_encoder/config.json", "\"vocab_size\": 927", "\"vocab_size\": 932", folder)
+    #expect(message(folder) { _ = try $0.textEncoder }.contains("has shape [927, 128], expected [932, 128]"))
     try rewrite(folder, .textEncoder) { name, tensor in
       guard name.hasSuffix("token_embedding.weight") else { return (name, tensor) }
       return (name, try .concatenated([tensor, tensor.sliced(0, 0..<5)], 0))
@@ -183,7 +183,7 @@ enum Scheme: String, CaseIterable {
     let plain = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     #expect(try longer.baseIdentity == plain.baseIdentity)
     #expect(try relativeError(longer.encode("a red robot"), plain.encode("a red robot")) == 0)
-    #expect(longer.tokenizer.vocabularySize == 811)
+    #expect(longer.tokenizer.vocabularySize == 927)
   }
 
   @Test("Fewer layers than the file has: the rest is left out, and what no layer has is still refused")
@@ -253,12 +253,12 @@ enum Scheme: String, CaseIterable {
         "unet/config.json", "\"cross_attention_dim\": 128", "\"cross_attention_dim\": 64",
         "cross_attention_dim"
       ),
-      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": 9", "in_channels"),
-      ("unet/config.json", "\"in_channels\": 4", "\"in_channels\": \"4\"", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 8", "\"in_channels\": 9", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 8", "\"in_channels\": \"4\"", "in_channels"),
       ("unet/config.json", "\"DownBlock2D\"", "\"NoBlock2D\"", "NoBlock2D"),
       ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),
       ("vae/config.json", "{", "[", "vae/config.json"),
-      ("text_encoder/config.json", "\"vocab_size\": 811", "\"vocab_size\": 810", "knows 811 tokens"),
+      ("text_encoder/config.json", "\"vocab_size\": 927", "\"vocab_size\": 926", "knows 927 tokens"),
       ("text_encoder/config.json", "\"hidden_act\": \"quick_gelu\"", "\"hidden_act\": 1", "hidden_act"),
       ("scheduler/scheduler_config.json", "0.012", "\"much\"", "beta_end"),
     ])

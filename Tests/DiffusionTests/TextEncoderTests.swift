@@ -115,6 +115,7 @@ import Torch
       ("\"vocab_size\": 30", "\"vocab_size\": 9223372036854775807", "vocab_size"),
       ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": -2", "num_hidden_layers"),
       ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", "hidden_act"),
+      ("\"layer_norm_eps\": 0.001", "\"layer_norm_eps\": -1", "layer_norm_eps"),
       ("\"max_position_embeddings\": 9,", "", "max_position_embeddings"),
     ])
   func badConfiguration(old: String, new: String, key: String) throws {
@@ -126,6 +127,24 @@ import Torch
     }
     #expect(error?.message.contains(key) == true)
     #expect(error?.message.contains("text_encoder/config.json") == true)
+  }
+
+  @Test("5,000 damaged configurations are read or refused, and no encoder of theirs is too large")
+  func mutations() throws {
+    var read = 0
+    for data in Mutations(
+      of: try Data(contentsOf: Fixtures.url("text_encoder/gelu.json")), count: 5000, seed: 3)
+    {
+      do {
+        let c = try JSONFile.decode(CLIPTextConfiguration.self, from: data, name: "x")
+        read += 1
+        #expect((1...16_384).contains(c.hiddenSize) && (1...256).contains(c.layers))
+        #expect(c.hiddenSize.isMultiple(of: c.heads) && (0...1).contains(c.layerNormEpsilon))
+      } catch let error as any DescribedError {
+        #expect(!error.message.contains("\n"))
+      }
+    }
+    #expect(read > 0 && read < 5000)
   }
 }
 

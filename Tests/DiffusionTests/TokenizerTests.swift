@@ -123,20 +123,19 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     #expect(long.ids.count == 32)
     #expect(long.count == 32)
     #expect(long.ids.last == tokenizer.eosToken)
-    #expect(long.isTruncated)
     #expect(long.truncatedText == "and a red dog <toy>")
     #expect(long.positions(of: toy) == [4])
 
     let short = tokenizer("<toy> and <toy>")
     #expect(short.count == 5)
-    #expect(!short.isTruncated)
+    #expect(short.truncated.isEmpty && short.truncatedText.isEmpty)
     #expect(short.positions(of: toy) == [1, 3])
     // Padding is EOS, too, and does not count.
     #expect(short.positions(of: tokenizer.eosToken) == [4])
 
     let endless = tokenizer(String(repeating: " ", count: CLIPTokenizer.maximumTextLength) + "cat")
     #expect(endless.count == 2)
-    #expect(endless.isTruncated)
+    #expect(endless.truncatedText == " …")
   }
 
   @Test("Decoding gives the text back, lower-cased and without accents")
@@ -176,17 +175,17 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
   @Test("Tokens that a folder has added keep their ids")
   func addedByTheFolder() throws {
     var files = try TokenizerFiles(folder: miniSD)
-    files.addedTokens = Data(#"{"<a>": 811, "<b>": 812}"#.utf8)
+    files.addedTokens = Data(#"{"<a>": 927, "<b>": 928}"#.utf8)
     var tokenizer = try CLIPTokenizer(files: files)
-    #expect(tokenizer.vocabularySize == 813)
-    #expect(tokenizer.encode("<b><a>") == [812, 811])
-    #expect(try tokenizer.add("<c>") == 813)
+    #expect(tokenizer.vocabularySize == 929)
+    #expect(tokenizer.encode("<b><a>") == [928, 927])
+    #expect(try tokenizer.add("<c>") == 929)
 
     files.addedTokens = nil
     files.configuration = Data(
-      #"{"added_tokens_decoder": {"811": {"content": "<a>", "lstrip": false}, "809": "<|startoftext|>"}}"#
+      #"{"added_tokens_decoder": {"927": {"content": "<a>", "lstrip": false}, "925": "<|startoftext|>"}}"#
         .utf8)
-    #expect(try CLIPTokenizer(files: files).encode("<a>") == [811])
+    #expect(try CLIPTokenizer(files: files).encode("<a>") == [927])
   }
 
   // MARK: Files
@@ -206,7 +205,7 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     files.specialTokens = nil
     let plain = try CLIPTokenizer(files: files, maxLength: 128)
     #expect(plain.modelMaxLength == 128)
-    #expect((plain.bosToken, plain.eosToken, plain.padToken) == (809, 810, 810))
+    #expect((plain.bosToken, plain.eosToken, plain.padToken) == (925, 926, 926))
     #expect(try CLIPTokenizer(folder: miniSD, maxLength: 16).modelMaxLength == 16)
   }
 
@@ -222,7 +221,7 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
       (\.configuration, #"{"added_tokens_decoder": {"-1": "y"}}"#, "has the id -1"),
       (\.specialTokens, #"{"eos_token": "<nowhere>"}"#, "the eos_token “<nowhere>” is missing"),
       (\.addedTokens, #"{"<a>": 900}"#, "does not follow"),
-      (\.addedTokens, #"{"": 811}"#, "is empty"),
+      (\.addedTokens, #"{"": 927}"#, "is empty"),
       (\.addedTokens, #"[1]"#, "added_tokens.json"),
     ]
   }
@@ -316,29 +315,32 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     }
   }
 
+  /// 1 when the files make a tokenizer, 0 when they are refused.
+  private func attempt(_ files: TokenizerFiles) -> Int {
+    do {
+      return try CLIPTokenizer(files: files)("A photo of <toy>, it’s a café 中文 😀<|endoftext|>").ids.isEmpty
+        ? 0 : 1
+    } catch let error as any DescribedError {
+      #expect(!error.message.isEmpty)
+    } catch {
+      Issue.record("an error without words: \(error)")
+    }
+    return 0
+  }
+
   @Test("5,000 damaged tokenizer files are read or refused, never a crash")
   func mutatedFiles() throws {
     let files = try TokenizerFiles(folder: miniSD)
-    let text = "A photo of <toy>, it’s a café 中文 😀<|endoftext|>"
     var read = 0
-    func attempt(_ files: TokenizerFiles) {
-      do {
-        read += try CLIPTokenizer(files: files)(text).ids.isEmpty ? 0 : 1
-      } catch let error as any DescribedError {
-        #expect(!error.message.isEmpty)
-      } catch {
-        Issue.record("an error without words: \(error)")
-      }
-    }
     var damaged = files
     for data in Mutations(of: files.vocabulary, count: 1000, seed: 1) {
       damaged.vocabulary = data
-      attempt(damaged)
+      read += attempt(damaged)
     }
     damaged = files
     for data in Mutations(of: files.merges, count: 1500, seed: 2) {
       damaged.merges = data
-      attempt(damaged)
+      read += attempt(damaged)
     }
     damaged = files
     // A small vocabulary, as it is read anew each time.
@@ -346,19 +348,42 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     let small = damaged
     for data in Mutations(of: files.configuration ?? Data(), count: 1000, seed: 3) {
       damaged.configuration = data
-      attempt(damaged)
+      read += attempt(damaged)
     }
     damaged = small
     for data in Mutations(of: files.specialTokens ?? Data(), count: 1000, seed: 4) {
       damaged.specialTokens = data
-      attempt(damaged)
+      read += attempt(damaged)
     }
     damaged = small
     for data in Mutations(of: Data(#"{"<a>": 3, "<toy>": 4}"#.utf8), count: 500, seed: 5) {
       damaged.addedTokens = data
-      attempt(damaged)
+      read += attempt(damaged)
     }
     #expect(read > 100)
+  }
+
+  @Test("5,000 damaged versions of tokenizer.json are read or refused, never a crash")
+  func mutatedWhole() throws {
+    var files = try TokenizerFiles(folder: miniSD)
+    let small = #"""
+      {"added_tokens": [{"id": 4, "content": "<|startoftext|>"}, {"id": 5, "content": "<|endoftext|>"},
+        {"id": 6, "content": "<toy>", "special": true}],
+       "model": {"type": "BPE", "end_of_word_suffix": "</w>",
+        "vocab": {"a": 0, "f</w>": 1, "c": 2, "ca": 3, "<|startoftext|>": 4, "<|endoftext|>": 5},
+        "merges": ["c a", ["ca", "f"]]}}
+      """#
+    let real = try Data(contentsOf: Fixtures.url("tokenizer/json/tokenizer.json"))
+    var read = 0
+    for original in [Data(small.utf8), real] {
+      files.whole = original
+      #expect(attempt(files) == 1)
+      for data in Mutations(of: original, count: 2500, seed: 7) {
+        files.whole = data
+        read += attempt(files)
+      }
+    }
+    #expect(read > 100 && read < 4900)
   }
 
   @Test("5,000 damaged texts are encoded within the vocabulary")

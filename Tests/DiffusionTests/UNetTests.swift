@@ -70,7 +70,7 @@ import Torch
   func miniSD() throws {
     let (unet, layers) = try Golden.miniUNet()
     let random = try RandomSource(seed: 40)
-    let latents = try random.normal([2, 4, 16, 16])
+    let latents = try random.normal([2, 8, 16, 16])
     let d = unet.configuration.crossAttentionDim
     let contexts = try random.normal([layers, 2, 2, 8, d])
     let output = try withoutGradients {

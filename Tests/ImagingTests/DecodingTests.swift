@@ -49,6 +49,28 @@ import Testing
     #expect(folder?.contains("not a file") == true)
   }
 
+  @Test func transparencyIsReadBesideTheColours() throws {
+    // Transparent in part, as Pillow's alpha channel says it.
+    for file in ["rgba8.png", "rgba16.png", "grey-alpha8.png", "palette8-trns.png", "lossless-alpha.webp"] {
+      let loaded = try Image.loadWithOpacity(Fixtures.url("imaging/\(file)"))
+      let opacity = try #require(loaded.opacity, "\(file)")
+      #expect(opacity.width == loaded.image.width && opacity.height == loaded.image.height)
+      // Where nothing is opaque, white shows.
+      for i in stride(from: 0, to: opacity.pixels.count, by: 3) {
+        #expect(opacity.pixels[i] == opacity.pixels[i + 1] && opacity.pixels[i] == opacity.pixels[i + 2])
+        if opacity.pixels[i] == 0 {
+          #expect(loaded.image.pixels[i..<i + 3].allSatisfy { $0 >= 254 }, "\(file)")
+        }
+      }
+      #expect(try Image.load(Fixtures.url("imaging/\(file)")) == loaded.image)
+    }
+    let opacity = try Image.loadWithOpacity(Fixtures.url("imaging/lossless-alpha.webp")).opacity
+    for x in 0..<37 { #expect(opacity?[x, 3]?.green == UInt8(x * 7 % 256)) }
+    for file in ["rgb8.png", "rgb444.jpg", "lossless.webp"] {
+      #expect(try Image.loadWithOpacity(Fixtures.url("imaging/\(file)")).opacity == nil, "\(file)")
+    }
+  }
+
   @Test func anAnimationIsRefused() throws {
     let bytes = try Golden.bytes("animated.webp")
     let text = message {

@@ -124,7 +124,7 @@ import Testing
     #expect(time < .seconds(20))
   }
 
-  @Test func textIsCutAtTheEdgesOfAImage() throws {
+  @Test func textIsCutAtTheEdgesOfAnImage() throws {
     let text = Text("cut", .title, width: 300)
     let places = [(-10_000, 0), (0, -10_000), (10_000, 5), (-text.width / 2, -text.height / 2), (15, 15)]
     for (x, y) in places {
@@ -179,8 +179,8 @@ import Testing
       let sheet = Sheet(
         title: "猫", subtitle: "кот", sections: [.init(heading: "<b>", columns: ["a"], rows: [row])])
       let page = try sheet.draw()
-      let plot = try Plot(title: "x", xLabel: "y", yLabel: "z", series: [.init("", y: [1, 2])]).draw()
-      #expect(page.height > 0 && plot.height > 0)
+      let chart = try BarChart(title: "x", xLabel: "y", yLabel: "z", values: [1, 2]).draw()
+      #expect(page.height > 0 && chart.height > 0)
     }
   }
 }

@@ -7,8 +7,6 @@ import Testing
 import Torch
 
 extension Fixtures {
-  /// A file among the checkpoints of NeTI's authors.
-
   /// The mapper files, by what is special about them.
   static let authorsMappers = [
     "default": "default/mapper-steps-5.pt", "nobypass": "nobypass/mapper-steps-2.pt",

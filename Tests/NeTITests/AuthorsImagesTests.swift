@@ -63,12 +63,11 @@ struct AuthorsImagesTests {
   func image() throws {
     let golden = try JSONDecoder().decode(
       Golden.self, from: Data(contentsOf: Fixtures.url("neti/pictures.json")))
-    let folder = FileManager.default.temporaryDirectory.appending(path: "neti-tests-\(UUID().uuidString)")
-    defer { try? FileManager.default.removeItem(at: folder) }
-    try Self.makeModel(folder, golden)
+    let scratch = try Scratch()
+    try Self.makeModel(scratch.folder, golden)
     let concept = try Concept.open(
       Fixtures.repository.appending(path: "Tests/Fixtures/authors/default/mapper-steps-5.pt"))
-    let model = try StableDiffusion(ModelFolder(folder.path))
+    let model = try StableDiffusion(ModelFolder(scratch.folder.path))
     var request = ConceptGenerator.Request(prompts: [golden.prompt])
     request.seeds = [golden.seed]
     request.steps = golden.steps

@@ -10,7 +10,7 @@ import Torch
 @Suite("Several concepts in one prompt")
 struct SeveralConceptsTests {
   /// The mappers of the fixture (Tests/Fixtures/sections/several.py): drawn, not stored.
-  private static func mapper(seed: UInt64, norm: Double) throws -> NeTIMapper {
+  static func mapper(seed: UInt64, norm: Double) throws -> NeTIMapper {
     let random = try RandomSource(seed: seed)
     var tensors: [String: Tensor] = [:]
     let frequencies = try random.normal([16, 2]) * Tensor([0.03, 2])
@@ -110,7 +110,7 @@ struct SeveralConceptsTests {
     let f = try ConceptFactory()
     let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
     let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}")[0].image
-    #expect((d.width, d.height) == (104, 64))
+    #expect((d.width, d.height) == (208, 128))
     for (concepts, prompt) in [
       ([("b", b), ("a", a)], "{a} or {b}"), ([("a", b), ("b", a)], "{b} with {a}"),
     ] {
@@ -124,7 +124,7 @@ struct SeveralConceptsTests {
     let f = try ConceptFactory()
     let (a, b) = (try f.neti(seed: 1), try f.vectors(.ti, word: "mug"))
     let d = try drawn(f, [("a", a), ("b", b)], "{a} and {b}") { $0.layout = .free }[0].image
-    #expect((d.width, d.height) == (64, 64))
+    #expect((d.width, d.height) == (128, 128))
     // A vector that stands where its word would is that word.
     let word = try drawn(f, [("", a)], "{} and mug")[0].image
     #expect(distance(d.pixels, word.pixels) <= imageTolerance)
@@ -136,9 +136,9 @@ struct SeveralConceptsTests {
     let c = try f.neti(seed: 1)
     let pair = [("a", c), ("b", c)]
     #expect(throws: NeTIError.self) { try drawn(f, pair, "{a} {b}") { $0.width = 20 } }
-    #expect(try drawn(f, pair, "{a} {b}") { $0.width = 24 }[0].image.width == 24)
+    #expect(try drawn(f, pair, "{a} {b}") { $0.width = 48 }[0].image.width == 48)
     let many = pair + [("c", c), ("d", c)]
-    #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].image.width == 184)
+    #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].image.width == 368)
     let other = try Concept.open(
       Fixtures.repository.appending(path: "Tests/Fixtures/authors/default/mapper-steps-5.pt"))
     #expect {

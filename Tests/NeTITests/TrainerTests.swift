@@ -32,24 +32,17 @@ struct TrainerTests {
       model: model, examples: examples(model.resolution), configuration: c, resuming: resuming)
   }
 
-  private func folder() throws -> URL {
-    let url = FileManager.default.temporaryDirectory.appending(path: "neti-tests-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-    return url
-  }
-
   private func bytes(_ c: Concept) throws -> [[Float]] {
     try c.representation.parameters.map { try $0.tensor.detached().floats() }
   }
 
   @Test("is the same for a seed, and resumed at any checkpoint gives exactly the uninterrupted concept")
   func resume() throws {
-    let folder = try folder()
-    defer { try? FileManager.default.removeItem(at: folder) }
+    let scratch = try Scratch()
     var c = try Self.configuration(steps: 5)
     c.log.saveSteps = 1
     let save: (Int, Data) throws -> URL = { step, data in
-      let url = folder.appending(path: "\(step).safetensors")
+      let url = scratch.file("\(step).safetensors")
       try AtomicFile.write(data, to: url)
       return url
     }
@@ -58,10 +51,10 @@ struct TrainerTests {
     #expect(losses.count == 5)
     #expect(whole.about.steps == 5)
     for step in [1, 3] {
-      let checkpoint = try Checkpoint(contentsOf: folder.appending(path: "\(step).safetensors"))
+      let checkpoint = try Checkpoint(contentsOf: scratch.file("\(step).safetensors"))
       #expect(checkpoint.concept.about.steps == step)
       var again: [Double] = []
-      let resumed = try Self.trainer(c, resuming: checkpoint).run(save: { _, _ in folder }) {
+      let resumed = try Self.trainer(c, resuming: checkpoint).run(save: { _, _ in scratch.folder }) {
         if case .step(let s) = $0 { again.append(s.loss) }
       }
       #expect(again == Array(losses[step...]))
@@ -71,13 +64,12 @@ struct TrainerTests {
 
   @Test("stops when asked, with a checkpoint of the last completed step that another thread can write, too")
   func stop() throws {
-    let folder = try folder()
-    defer { try? FileManager.default.removeItem(at: folder) }
+    let scratch = try Scratch()
     let trainer = try Self.trainer(Self.configuration(steps: 50))
     var saved: [Int] = []
     let concept = try trainer.run(save: { step, data in
       saved.append(step)
-      let url = folder.appending(path: "\(step).safetensors")
+      let url = scratch.file("\(step).safetensors")
       try AtomicFile.write(data, to: url)
       return url
     }) { if case .step(let s) = $0, s.step == 2 { trainer.commands.requestStop() } }
@@ -99,26 +91,28 @@ struct TrainerTests {
     split.latentPositionsPerPass = 1
     let apart = try split.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
     for (a, b) in zip(merged.representation.parameters, apart.representation.parameters) {
-      #expect(try relativeError(a.tensor.detached(), b.tensor.detached()) < 1e-3, "\(a.name)")
+      // Of the tensor as a whole: Adam's first steps turn a gradient that is only rounding into a whole step.
+      let (x, y) = (try a.tensor.detached(), try b.tensor.detached())
+      let error = try ((x - y) * (x - y)).mean().item() / (y * y).mean().item()
+      #expect(error.squareRoot() < 1e-3, "\(a.name): \(error.squareRoot())")
     }
     #expect(try bytes(merged) != bytes(Self.trainer(one).concept))
   }
 
   @Test("stops at a loss that is not finite, says why, and keeps the last good step")
   func nonFinite() throws {
-    let folder = try folder()
-    defer { try? FileManager.default.removeItem(at: folder) }
+    let scratch = try Scratch()
     let trainer = try Self.trainer(Self.configuration(steps: 50, representation: "ti", rate: 1e18))
     var saved: [Int: Data] = [:]
     let error = #expect(throws: NeTIError.self) {
       try trainer.run(save: { step, data in
         saved[step] = data
-        return folder
+        return scratch.folder
       }) { _ in }
     }
     #expect(error?.message.contains("smaller learning rate") == true)
     let last = try #require(saved.keys.max())
-    let url = folder.appending(path: "last.safetensors")
+    let url = scratch.file("last.safetensors")
     try saved[last]?.write(to: url)
     _ = try Checkpoint(contentsOf: url)
   }
@@ -213,13 +207,13 @@ struct TrainerTests {
     for i in words.indices { words[i].caption = "a photo of <spotty> on a beach" }
     #expect(try Self.losses(c, words) == captioned)
     var grey = plain
-    for i in grey.indices { grey[i].mask = try Image(width: 64, height: 64, colour: Colour(100, 100, 100)) }
+    for i in grey.indices { grey[i].mask = try Image(width: 128, height: 128, colour: Colour(100, 100, 100)) }
     for (a, b) in zip(try Self.losses(c, grey), losses) { #expect(abs(a - b) / b < 1e-3) }
     // The left half alone weighs differently from the right half alone; and the mean of both is near the whole.
     func half(_ left: Bool) throws -> [Double] {
       var examples = plain
-      let row = (0..<64).flatMap { x in [UInt8](repeating: (x < 32) == left ? 255 : 0, count: 3) }
-      let mask = try Image(width: 64, height: 64, pixels: (0..<64).flatMap { _ in row })
+      let row = (0..<128).flatMap { x in [UInt8](repeating: (x < 64) == left ? 255 : 0, count: 3) }
+      let mask = try Image(width: 128, height: 128, pixels: (0..<128).flatMap { _ in row })
       for i in examples.indices { examples[i].mask = mask }
       return try Self.losses(c, examples)
     }
@@ -250,16 +244,15 @@ struct TrainerTests {
     var request = ConceptGenerator.Request(prompts: ["a photo of {}"])
     request.steps = 2
     let drawn = try ConceptGenerator(model, concepts: [.init(concept)])(request)
-    #expect(drawn.count == 1 && drawn[0].image.width == 64)
+    #expect(drawn.count == 1 && drawn[0].image.width == 128)
   }
 
   private static func changed(_ c: RunConfiguration, _ key: String, _ value: String) throws
     -> RunConfiguration
   {
-    let folder = FileManager.default.temporaryDirectory.appending(path: "neti-\(UUID().uuidString).yaml")
-    defer { try? FileManager.default.removeItem(at: folder) }
-    try Data(c.resolvedYAML().utf8).write(to: folder)
-    return try RunConfiguration.load(yaml: folder, overrides: [(key, value)]).configuration
+    let scratch = try Scratch()
+    let file = try scratch.file(Data(c.resolvedYAML().utf8), "config.yaml")
+    return try RunConfiguration.load(yaml: file, overrides: [(key, value)]).configuration
   }
 
   @Test("draws with xti exactly what ti draws when all vectors are equal")

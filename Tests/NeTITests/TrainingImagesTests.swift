@@ -38,8 +38,8 @@ struct TrainingImagesTests {
       for url in [images, masks] {
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
       }
-      for name in ["1.png", "2.png"] {
-        try write(try halves(Colour(200, 30, 30), Colour(30, 30, 200)), to: images.appending(path: name))
+      for (name, red) in [("1.png", UInt8(190)), ("2.png", 200)] {
+        try write(try halves(Colour(red, 30, 30), Colour(30, 30, 200)), to: images.appending(path: name))
       }
     }
 
@@ -66,15 +66,150 @@ struct TrainingImagesTests {
     try files.caption("2.txt", "<toy> in the snow")
     #expect(try files.load().examples[1].caption == "<toy> in the snow")
     #expect(try files.load(captions: false).examples.allSatisfy { $0.caption == nil })
-    for wrong in ["a photo of a toy", "", "{} and {}", "<toy> by <toy>"] {
+    for wrong in [
+      "a photo of a toy", "{} and {}", "<toy> by <toy>", "[name] and {}", "a [name], [filewords]",
+    ] {
       try files.caption("2.txt", wrong)
       let e = #expect(throws: NeTIError.self) { try files.load() }
-      #expect(e?.message.contains("2.txt") == true && e?.message.contains("<toy>") == true)
+      #expect(
+        e?.message.contains("2.txt") == true && e?.message.contains("`data.use_captions false`") == true)
+      #expect(e?.message.contains(wrong.contains("[filewords]") ? "[filewords]" : "<toy>") == true)
     }
-    try Data([0xFF, 0xFE, 0x00]).write(to: files.images.appending(path: "2.txt"))
-    #expect(throws: NeTIError.self) { try files.load() }
     try files.caption("2.txt", String(repeating: "x", count: 20_000))
-    #expect(throws: FileError.self) { try files.load() }
+    #expect(throws: NeTIError.self) { try files.load() }
+  }
+
+  @Test("have captions in the encodings that editors write, or are told how to save them")
+  func encodings() throws {
+    let files = try Files()
+    func load(_ bytes: [UInt8]) throws -> TrainingImages {
+      try Data(bytes).write(to: files.images.appending(path: "1.txt"))
+      return try files.load()
+    }
+    let text = "a photo of {}, café"
+    let units = Array(text.utf16)
+    let little = units.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }
+    let big = units.flatMap { [UInt8($0 >> 8), UInt8($0 & 255)] }
+    for bytes in [
+      Array(text.utf8), [0xEF, 0xBB, 0xBF] + Array((text + "\r\n").utf8), [0xFF, 0xFE] + little,
+      [0xFE, 0xFF] + big,
+    ] {
+      let loaded = try load(bytes)
+      #expect(loaded.examples[0].caption == text && loaded.warnings.isEmpty)
+    }
+    func error(_ bytes: [UInt8]) -> String { (refusal { try load(bytes) })?.message ?? "" }
+    let windows = error(Array("my friend".utf8) + [0x92] + Array("s {}".utf8))
+    #expect(windows.contains("byte 92 after “my friend”") && windows.contains("iconv"), "\(windows)")
+    #expect(error(little).contains("without a byte-order mark"))
+    #expect(error([0xFF, 0xFE, 0x61]).contains("damaged UTF-16"))
+  }
+
+  @Test("take webui's [name] for the concept, and built-in sentences for an empty caption, and say so")
+  func templates() throws {
+    let files = try Files()
+    try files.caption("1.txt", "a photo of [name]")
+    try files.caption("2.txt", " \n\n")
+    let loaded = try files.load()
+    #expect(loaded.examples.map(\.caption) == ["a photo of {}", nil])
+    #expect(loaded.warnings.count == 1 && loaded.warnings[0].contains("2.txt is empty"))
+  }
+
+  @Test("find captions by any ending and Unicode form; two for one image and wrong ones are all named")
+  func captionNames() throws {
+    let files = try Files()
+    let image = try Self.halves(Self.white, Colour(9, 9, 200))
+    try files.write(image, to: files.images.appending(path: "cafe\u{301}.png"))
+    try files.caption("caf\u{E9}.TXT", "{} in a café")
+    try files.caption("1.Caption", "{} one")
+    try files.caption("2.png.txt", "{} two")
+    try files.caption("readme.txt", "nothing")
+    let loaded = try files.load()
+    #expect(loaded.examples.map(\.caption) == ["{} one", "{} two", "{} in a café"])
+    #expect(loaded.warnings.count == 1 && loaded.warnings[0].contains("left out readme.txt"))
+    #expect(try files.load(captions: false).warnings.isEmpty)
+
+    try files.caption("1.txt", "{} one, again")
+    try files.caption("2.png.txt", "two")
+    let error = (refusal { try files.load() })?.message ?? ""
+    #expect(error.contains("captions for the same image") && error.contains("not right either: 2.png.txt"))
+  }
+
+  @Test("have masks beside them by their names, and never learn these")
+  func masksBeside() throws {
+    for name in ["1-masklabel", "1_mask", "1-Mask", "1.mask", "mask_1", "1_matte"] {
+      let files = try Files()
+      try files.write(Self.halves(Self.white, Self.black), to: files.images.appending(path: "\(name).png"))
+      let loaded = try files.load()
+      #expect(loaded.examples.map(\.name) == ["1.png", "2.png"], "\(name)")
+      #expect(loaded.examples[0].mask?[0, 0] == Self.white && loaded.examples[1].mask == nil)
+      #expect(loaded.summary == "2 images (1 with a mask, as \(name).png beside it)")
+      #expect(loaded.warnings.isEmpty)
+      // The same in a folder of masks.
+      try FileManager.default.moveItem(
+        at: files.images.appending(path: "\(name).png"), to: files.masks.appending(path: "\(name).png"))
+      #expect(try files.load(masks: true).examples[0].mask?[0, 0] == Self.white)
+      // Of each image one.
+      try files.write(
+        Self.halves(Self.white, Self.black), to: files.images.appending(path: "1-masklabel.png"))
+      #expect((refusal { try files.load(masks: true) })?.message.contains("same image") == true)
+    }
+  }
+
+  @Test("that look like masks are learned with a warning; OneTrainer's masks of no image are left out")
+  func suspects() throws {
+    let files = try Files()
+    let mask = try Self.halves(Self.white, Self.black)
+    try files.write(mask, to: files.images.appending(path: "3.png"))
+    try files.write(Self.halves(Colour(9, 99, 9), Self.black), to: files.images.appending(path: "mask7.png"))
+    try files.write(mask, to: files.images.appending(path: "9-masklabel.png"))
+    try files.write(mask, to: files.images.appending(path: "1-condlabel.png"))
+    let loaded = try files.load()
+    #expect(loaded.examples.map(\.name) == ["1.png", "2.png", "3.png", "mask7.png"])
+    let text = loaded.warnings.joined(separator: "\n")
+    #expect(text.contains("left out 1-condlabel.png, 9-masklabel.png, masks"), "\(text)")
+    #expect(text.contains("3.png, mask7.png: learned as an image, and looks like a mask"), "\(text)")
+  }
+
+  @Test("that are transparent in part say how that becomes their mask, or have it")
+  func transparency() throws {
+    let files = try Files()
+    let source = Fixtures.url("imaging/lossless-alpha.webp")
+    try FileManager.default.copyItem(at: source, to: files.images.appending(path: "3.webp"))
+    let plain = try files.load()
+    #expect(plain.examples.allSatisfy { $0.mask == nil })
+    #expect(
+      plain.warnings.count { $0.contains("3.webp: transparent in part") && $0.contains("alpha_mask") } == 1)
+    func load() throws -> TrainingImages {
+      try TrainingImages(folder: files.images, side: 16, crop: true, alphaMask: true)
+    }
+    let masked = try load()
+    #expect(!masked.warnings.contains { $0.contains("transparent") })
+    #expect(masked.examples[0].mask == nil && masked.examples[1].mask == nil)
+    // Its opacity rises by 7 a column, from 0.
+    let mask = try #require(masked.examples[2].mask)
+    #expect(mask[0, 5].map { $0.red < 50 } == true && mask[15, 5].map { $0.red > 180 } == true)
+    // A mask of its own is the one that counts.
+    let white = try Image(width: 37, height: 29, colour: Self.white)
+    try files.write(white, to: files.images.appending(path: "3_mask.png"))
+    #expect(try load().examples[2].mask?[0, 5] == Self.white)
+    try FileManager.default.removeItem(at: files.images.appending(path: "3.webp"))
+    try FileManager.default.removeItem(at: files.images.appending(path: "3_mask.png"))
+    #expect(try load().warnings.contains { $0.contains("alpha_mask has no effect here") })
+  }
+
+  @Test("that are there twice, by content or by name, are told of")
+  func twice() throws {
+    let files = try Files()
+    let other = try Self.halves(Colour(1, 200, 3), Self.white)
+    try files.write(other, to: files.images.appending(path: "1.webp"))
+    try FileManager.default.createSymbolicLink(
+      at: files.images.appending(path: "3.jpg"), withDestinationURL: files.images.appending(path: "1.webp"))
+    let loaded = try files.load()
+    #expect(loaded.examples.count == 4)
+    let text = loaded.warnings.joined(separator: "\n")
+    #expect(text.contains("1.png and 1.webp: one name"), "\(text)")
+    #expect(
+      text.contains("1.webp and 3.jpg") && text.contains("the same image, which counts twice"), "\(text)")
   }
 
   @Test("have the masks of their names, cropped and resized with them")
@@ -115,6 +250,10 @@ struct TrainingImagesTests {
     #expect(throws: NeTIError.self) {
       try TrainingImages(folder: files.images, side: 16, crop: true, masks: files.images)
     }
+    try files.write(good, to: files.images.appending(path: "1_mask.png"))
+    #expect(
+      try TrainingImages(folder: files.images, side: 16, crop: true, masks: files.images).examples[0].mask
+        != nil)
   }
 }
 

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import io
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -198,10 +197,7 @@ class SetupTests(unittest.TestCase):
         self.assertEqual(self.run_setup("--force")[0], 0)
         self.assertEqual((self.root / ".libtorch/version").read_text(), "2.15.0+cpu\n")
 
-    def test_the_versions_in_the_library_are_the_same(self):
-        source = (SCRIPT.parent.parent / "Sources/Torch/Device.swift").read_text()
-        inside = re.search(r"testedVersions = \[(.*?)\]", source).group(1)
-        self.assertEqual(tuple(re.findall(r'"(.*?)"', inside)), setup.TESTED)
+    def test_the_oldest_version_is_the_first_of_those_tested(self):
         self.assertEqual(setup.OLDEST, tuple(map(int, setup.TESTED[0].split(".")[:2])))
 
     def for_cards(self, version="2.15.0"):

@@ -62,7 +62,9 @@ struct Convert: ParsableCommand {
   var model: String?
 
   func validate() throws {
-    if !output.hasSuffix("/"), !isFolder(output), !output.hasSuffix(".safetensors") {
+    if !output.hasSuffix("/"), !isFolder((try? place(output).path) ?? output),
+      !output.hasSuffix(".safetensors")
+    {
       throw ValidationError(
         "\(output): name a .safetensors file, or a folder ending in / for the authors' format; pickles (.pt, .bin) are read, not written"
       )
@@ -89,11 +91,11 @@ struct Convert: ParsableCommand {
   func run() throws {
     let options = try ModelOptions.parse(model.map { ["--model", $0] } ?? [])
     var concept = try Concept.open(
-      URL(filePath: input), token: token, category: category,
+      place(input), token: token, category: category,
       base: { try options.open(options.folder()).baseIdentity })
     if let token { concept.about.token = token }
     if wanted == .authors { return try writeAuthors(concept) }
-    let url = URL(filePath: output)
+    let url = try place(output)
     guard !FileManager.default.fileExists(atPath: url.path) else {
       throw NeTIError("\(output) exists already; choose another name or remove it")
     }
@@ -108,7 +110,7 @@ struct Convert: ParsableCommand {
   }
 
   private func writeAuthors(_ concept: Concept) throws {
-    let folder = URL(filePath: output, directoryHint: .isDirectory)
+    let folder = try place(output, isFolder: true)
     let authors = try concept.authorsCheckpoint()
     try authors.checkSizes()
     let made = try ImageOutput(folder).folder

@@ -73,13 +73,14 @@ struct Decompose: ParsableCommand {
   }
 
   func run() throws {
-    let file = URL(filePath: concept)
+    let file = try place(concept)
     let concept = try Concept.open(file)
     let folder = try model.folder()
     let base = try model.open(folder, usualClipSkip: concept.about.clipSkip)
     var request = Decomposition.Request(prompts: prompt, columns: try columns())
     request.truncation = truncation
     request.category = category
+    request.promptWeights = generation.promptWeights
     let (settings, told) = try generation.settings(for: base)
     request.settings = settings
     let decomposition = try Decomposition(base, concept)

@@ -25,8 +25,8 @@ struct Demo: ParsableCommand {
 
   /// What the demo generates.
   static let prompts = [
-    "a photo of a {}", "a photo of a {} on a beach", "a photo of a {} in the snow", "pixel art of a {}",
-    "a pencil drawing of a {}",
+    "a photo of a {} in the snow", "a photo of a {} on the moon", "a watercolor painting of a {}",
+    "a pencil drawing of a {}", "an app icon of a {}",
   ]
   static let seeds: [UInt64] = [0, 1, 2, 3]
 
@@ -72,7 +72,7 @@ struct Demo: ParsableCommand {
     let training = try TrainingImages(
       folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let output = try ImageOutput(folder.appending(path: "images", directoryHint: .isDirectory))
-    let metadata = GenerationOptions.metadata(generation.settings, model: model)
+    let metadata = GenerationOptions.metadata(generation, model: model)
       .merging(["concept": concept.about.token]) { $1 }
     for image in generated { _ = try output.write(image, metadata: metadata) }
     let sheet = try ImageOutput(folder).write(
@@ -103,7 +103,7 @@ struct Demo: ParsableCommand {
 
   /// A folder that no earlier demo used.
   private func freeFolder() throws -> URL {
-    if let output { return URL(filePath: output, directoryHint: .isDirectory) }
+    if let output { return try place(output, isFolder: true) }
     let base = "outputs/demo-\(example)"
     var path = base
     var n = 2

@@ -25,7 +25,7 @@ struct Generate: ParsableCommand {
 
       --layout free gives the model the whole prompt at once, and small models then show one of them.
 
-      Without --concept the base model follows the prompt by itself.
+      Without --concept the base model follows the prompt by itself. {{ and }} are plain braces.
       """)
 
   @Option(
@@ -71,6 +71,7 @@ struct Generate: ParsableCommand {
     let base = try model.open(folder, usualClipSkip: Self.clipSkip(concepts.map(\.concept)))
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
+    request.promptWeights = generation.promptWeights
     let (settings, told) = try generation.settings(for: base)
     request.settings = settings
     request.truncations = truncation?.values ?? [nil]
@@ -95,14 +96,16 @@ struct Generate: ParsableCommand {
 
   /// FILE or name=FILE.
   static func readConcept(_ argument: String) throws -> ConceptGenerator.Named {
-    if !FileManager.default.fileExists(atPath: argument), let equals = argument.firstIndex(of: "=") {
+    if !FileManager.default.fileExists(atPath: try place(argument).path),
+      let equals = argument.firstIndex(of: "=")
+    {
       let name = String(argument[..<equals])
       guard !name.isEmpty, name.allSatisfy({ $0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" }) else {
         throw ValidationError("--concept \(argument): a concept's name is made of letters, digits, - and _")
       }
       return .init(
-        name: name, try Concept.open(URL(filePath: String(argument[argument.index(after: equals)...]))))
+        name: name, try Concept.open(place(String(argument[argument.index(after: equals)...]))))
     }
-    return .init(try Concept.open(URL(filePath: argument)))
+    return .init(try Concept.open(place(argument)))
   }
 }

@@ -30,18 +30,17 @@ struct Inspect: ParsableCommand {
   func run() throws {
     // So little is computed that waking other threads takes longer.
     try Runtime.setThreads(1)
-    let concept = try Concept.open(URL(filePath: file))
+    let concept = try Concept.open(place(file))
     let importance = try concept.representation.unitImportance()
     if let plot {
       guard let importance else {
         throw NeTIError("a \(concept.representation.kind.rawValue) concept has no hidden units to plot")
       }
-      let image = try Plot(
+      let image = try BarChart(
         title: "\(concept.about.token): contribution of each hidden unit",
-        xLabel: "unit, in the order of nested dropout", yLabel: "norm",
-        series: [.init("contribution", y: importance, style: .bars)]
+        xLabel: "unit, in the order of nested dropout", yLabel: "norm", values: importance
       ).draw()
-      try AtomicFile.write(Data(image.png()), to: URL(filePath: plot))
+      try AtomicFile.write(Data(image.png()), to: place(plot))
     }
     let a = concept.about
     let r = concept.representation

@@ -65,7 +65,7 @@ struct Mix: ParsableCommand {
   }
 
   func run() throws {
-    let (g, a) = (URL(filePath: geometry), URL(filePath: appearance))
+    let (g, a) = (try place(geometry), try place(appearance))
     let (geometry, appearance) = (try Concept.open(g), try Concept.open(a))
     let folder = try model.folder()
     let base = try model.open(folder, usualClipSkip: Generate.clipSkip([geometry, appearance]))
@@ -79,6 +79,7 @@ struct Mix: ParsableCommand {
     request.parents = parents
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
+    request.promptWeights = generation.promptWeights
     let (settings, told) = try generation.settings(for: base)
     request.settings = settings
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)

@@ -17,8 +17,8 @@ struct Train: ParsableCommand {
         neti train --output toy-run --resume
 
       A text file beside an image (1.jpg, 1.txt) is its caption: a sentence with {} where the concept \
-      stands, in the place of the built-in sentences. With --masks, the loss counts where an image of the \
-      same name in that folder is bright. See docs/training-data.md.
+      stands, in the place of the built-in sentences. With a mask (1-masklabel.png beside it, or of the same \
+      name in --masks), the loss counts where that is bright. See docs/training-data.md.
 
       A configuration in the structure of the NeTI authors' train.yaml is read with --config_path; any of \
       its keys can be set on the command line, such as --optim.max_train_steps 500.
@@ -236,7 +236,7 @@ struct Train: ParsableCommand {
 
   /// The settings of the run in a folder; nil where there is none.
   private static func earlierRun(in output: String) throws -> RunConfiguration? {
-    let folder = URL(filePath: output, directoryHint: .isDirectory)
+    let folder = try place(output, isFolder: true)
     return RunFolder.holdsRun(folder) ? try RunFolder.configuration(of: folder) : nil
   }
 
@@ -270,7 +270,7 @@ struct Train: ParsableCommand {
     if model.precision == .tf32 { set("optim.allow_tf32", "true") }
     if !validationPrompt.isEmpty { set("eval.validation_prompts", try Self.list(validationPrompt)) }
     if let output {
-      let url = URL(filePath: output, directoryHint: .isDirectory).standardizedFileURL
+      let url = try place(output, isFolder: true).standardizedFileURL
       set("log.exp_dir", url.deletingLastPathComponent().path)
       set("log.exp_name", url.lastPathComponent)
     }
@@ -284,7 +284,7 @@ struct Train: ParsableCommand {
       defaults += [("log.exp_dir", "outputs"), ("log.exp_name", name.isEmpty ? "concept" : name)]
     }
     return try RunConfiguration.load(
-      yaml: configPath.map { URL(filePath: $0) }, defaults: defaults, overrides: flags,
+      yaml: configPath.map { try place($0) }, defaults: defaults, overrides: flags,
       modelDefaults: modelDefaults)
   }
 
@@ -304,16 +304,16 @@ struct Train: ParsableCommand {
 
   /// Learns this process's part of a manifest.
   private func learn(_ path: String) throws {
-    let file = URL(filePath: path)
+    let file = try place(path)
     let manifest = try ConceptManifest(contentsOf: file)
     let stem = file.deletingPathExtension().lastPathComponent
-    let folder = URL(filePath: output ?? "outputs/\(stem)", directoryHint: .isDirectory).standardizedFileURL
+    let folder = try place(output ?? "outputs/\(stem)", isFolder: true).standardizedFileURL
     var flags = try flags()
     flags.removeAll { $0.key.hasPrefix("log.exp_") }
     let defaults = defaults(flags)
     try ManifestSession.run(manifest, shard: part(), model: model) { entry in
       try manifest.configuration(
-        of: entry, output: folder, yaml: configPath.map { URL(filePath: $0) }, defaults: defaults,
+        of: entry, output: folder, yaml: configPath.map { try place($0) }, defaults: defaults,
         overrides: flags, modelDefaults: modelDefaults)
     }
   }

@@ -8,7 +8,11 @@ struct ClassifierFreeGuidance {
   /// w; at 1 and below the unconditional branch has no effect and is left out.
   let scale: Double
 
-  var isUsed: Bool { scale > 1 && unet.configuration.guidanceChannels == nil }
+  var isUsed: Bool { Self.isUsed(scale, unet.configuration) }
+
+  static func isUsed(_ scale: Double, _ unet: UNetConfiguration) -> Bool {
+    scale > 1 && unet.guidanceChannels == nil
+  }
 
   /// The guided output for the latents [B, C, h, w], in the shape of the latents.
   ///

@@ -26,7 +26,8 @@ public struct Conditioning {
 /// computes it:
 ///
 ///     for step in denoising {
-///       let latents = try step()  // [B, C, h, w]
+///       try step()
+///       show(try denoising.latents)  // [B, C, h, w]
 ///     }
 ///
 /// Every image of the batch has its own generator, seeded with its own seed, and its own scheduler: an image
@@ -36,7 +37,7 @@ public final class Denoising: Sequence {
   public let timesteps: [Double]
   private let guidance: ClassifierFreeGuidance
   private let conditioning: Conditioning
-  private let unconditional: [CrossAttentionContext]
+  private let unconditional: Conditioning?
   private var images: [Image]
   /// Steps that were taken.
   private var done = 0
@@ -53,11 +54,11 @@ public final class Denoising: Sequence {
   /// - Parameters:
   ///   - scheduler: at its start; every image gets a copy.
   ///   - size: of the latents.
-  ///   - unconditional: as a region's contexts; not looked at without guidance.
+  ///   - unconditional: of the whole image; nil without guidance.
   init(
     _ guidance: ClassifierFreeGuidance, _ scheduler: any Scheduler, seeds: [UInt64],
     size: (height: Int, width: Int), device: Device, conditioning: Conditioning,
-    unconditional: [CrossAttentionContext]
+    unconditional: Conditioning?
   ) throws {
     self.guidance = guidance
     self.conditioning = conditioning
@@ -118,8 +119,9 @@ public final class Denoising: Sequence {
 
   /// The guided output of all regions, blended where they overlap, in fp32.
   private func prediction(_ input: Tensor, at index: Int) throws -> Tensor {
+    let negative = try unconditional.map { try Self.contexts($0, index) } ?? []
     func guided(_ part: Tensor, _ contexts: [CrossAttentionContext]) throws -> Tensor {
-      try guidance(part, timestep: timesteps[index], contexts, unconditional: unconditional).to(.float32)
+      try guidance(part, timestep: timesteps[index], contexts, unconditional: negative).to(.float32)
     }
     let regions = try conditioning.regions(index)
     if regions.count == 1, regions[0].place == nil { return try guided(input, regions[0].contexts) }
@@ -139,6 +141,19 @@ public final class Denoising: Sequence {
   }
 }
 
+extension Denoising {
+  /// What guidance leads away from: the same in all regions.
+  fileprivate static func contexts(_ unconditional: Conditioning, _ index: Int) throws
+    -> [CrossAttentionContext]
+  {
+    let regions = try unconditional.regions(index)
+    guard regions.count == 1, regions[0].place == nil else {
+      throw DiffusionError("denoising: the unconditional branch must be of the whole image, not of regions")
+    }
+    return regions[0].contexts
+  }
+}
+
 /// A denoising step that is to be taken, by calling it.
 public struct DenoisingStep {
   /// From 0.
@@ -146,12 +161,6 @@ public struct DenoisingStep {
   public let timestep: Double
   fileprivate let denoising: Denoising
 
-  /// Takes the step; each once, in order.
-  ///
-  /// - Returns: the latents that it leaves, [B, C, h, w] in fp32.
-  @discardableResult
-  public func callAsFunction() throws -> Tensor {
-    try denoising.take(index)
-    return try denoising.latents
-  }
+  /// Takes the step; each once, in order. What it leaves is in `Denoising.latents`.
+  public func callAsFunction() throws { try denoising.take(index) }
 }

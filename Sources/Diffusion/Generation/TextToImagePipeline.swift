@@ -8,7 +8,10 @@ public import Torch
 /// Whoever wants every latent, for a preview, takes the steps himself:
 ///
 ///     let denoising = try pipeline.denoising(seeds: [0], conditioning)
-///     for step in denoising { show(try step()) }
+///     for step in denoising {
+///       try step()
+///       show(try denoising.latents)
+///     }
 ///     let images = try pipeline.decode(denoising)
 public final class TextToImagePipeline {
   /// Latent positions that are denoised as one batch: small images are faster together.
@@ -20,7 +23,7 @@ public final class TextToImagePipeline {
   public let size: (height: Int, width: Int)
   /// At its start; every image gets a copy.
   private let scheduler: any Scheduler
-  private var encodedNegative: [CrossAttentionContext]?
+  private var encodedNegative: Conditioning?
 
   /// - Throws: `DiffusionError` when the model cannot generate with these settings.
   public init(_ model: StableDiffusion, _ settings: GenerationSettings) throws {
@@ -45,12 +48,20 @@ public final class TextToImagePipeline {
     }
   }
 
+  /// Whether guidance has an effect.
+  public var isGuided: Bool { ClassifierFreeGuidance.isUsed(settings.guidance, model.unetConfiguration) }
+
   /// The denoising of one image for each of `seeds`, together.
-  public func denoising(seeds: [UInt64], _ conditioning: Conditioning) throws -> Denoising {
-    let guidance = ClassifierFreeGuidance(unet: try model.unet, scale: settings.guidance)
-    return try Denoising(
-      guidance, scheduler, seeds: seeds, size: size, device: model.device, conditioning: conditioning,
-      unconditional: guidance.isUsed ? unconditional() : [])
+  ///
+  /// - Parameter unconditional: what guidance leads away from, in one region; the settings' negative prompt, as it
+  ///   is written, when nil.
+  public func denoising(
+    seeds: [UInt64], _ conditioning: Conditioning, unconditional: Conditioning? = nil
+  ) throws -> Denoising {
+    try Denoising(
+      ClassifierFreeGuidance(unet: model.unet, scale: settings.guidance), scheduler, seeds: seeds, size: size,
+      device: model.device, conditioning: conditioning,
+      unconditional: isGuided ? unconditional ?? negativePrompt() : nil)
   }
 
   /// The images that a denoising ended with.
@@ -60,14 +71,17 @@ public final class TextToImagePipeline {
 
   /// One image for each seed of the settings.
   ///
-  /// - Parameter progress: called before each step; throws to stop.
+  /// - Parameters:
+  ///   - unconditional: as for `denoising`.
+  ///   - progress: called before each step; throws to stop.
   public func callAsFunction(
-    _ conditioning: Conditioning, progress: (GenerationProgress) throws -> Void = { _ in }
+    _ conditioning: Conditioning, unconditional: Conditioning? = nil,
+    progress: (GenerationProgress) throws -> Void = { _ in }
   ) throws -> [DecodedImage] {
     let total = timesteps.count * settings.seeds.count
     var done = 0
     return try batches.flatMap { seeds in
-      let denoising = try denoising(seeds: seeds, conditioning)
+      let denoising = try denoising(seeds: seeds, conditioning, unconditional: unconditional)
       for step in denoising {
         try progress(GenerationProgress(stepsDone: done, stepsTotal: total))
         try step()
@@ -77,10 +91,10 @@ public final class TextToImagePipeline {
     }
   }
 
-  /// The negative prompt's contexts, encoded when they are first needed.
-  private func unconditional() throws -> [CrossAttentionContext] {
+  /// The negative prompt, encoded when it is first needed.
+  private func negativePrompt() throws -> Conditioning {
     if let encodedNegative { return encodedNegative }
-    let made = [CrossAttentionContext(try model.encode(settings.negativePrompt))]
+    let made = Conditioning(try model.encode(settings.negativePrompt))
     encodedNegative = made
     return made
   }

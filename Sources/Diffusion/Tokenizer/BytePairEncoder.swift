@@ -1,5 +1,3 @@
-import Foundation
-
 /// Byte-level byte-pair encoding: a word's bytes are joined pair by pair, the pair that comes first in
 /// the list of merges first, until no listed pair is left.
 ///
@@ -24,8 +22,7 @@ struct BytePairEncoder: Sendable {
   private let unknown: Int
 
   /// - Parameter unknown: the id that stands for symbols outside the vocabulary.
-  /// - Throws: `DiffusionError` that names `file` and the line at fault.
-  init(vocabulary: [String: Int], merges data: Data, unknown: Int, file: String) throws {
+  init(vocabulary: [String: Int], merges pairs: [SymbolPair], unknown: Int) {
     vocabularyCount = vocabulary.count
     self.unknown = unknown
     var others: [String: Int] = [:]
@@ -37,25 +34,9 @@ struct BytePairEncoder: Sendable {
     }
     inner = ByteAlphabet.scalars.map { symbol(String($0)) }
     last = ByteAlphabet.scalars.map { symbol(String($0) + Self.endOfWord) }
-    for (rank, line) in try Self.lines(data, file: file).enumerated() where !line.isEmpty {
-      guard line.count == 2 else {
-        throw DiffusionError("\(file): line \(rank + 2) is not two symbols with a space between them")
-      }
-      let pair = Self.key(symbol(line[0]), symbol(line[1]))
-      merges[pair] = Merge(rank: rank, result: symbol(line[0] + line[1]))
-    }
-  }
-
-  /// The symbols of each line after the first, which holds a version.
-  private static func lines(_ data: Data, file: String) throws -> [[String]] {
-    guard let text = String(data: data, encoding: .utf8) else {
-      throw DiffusionError("\(file): not UTF-8 text")
-    }
-    let isBlank = { (byte: UInt8) in byte == 0x20 || (0x09...0x0D).contains(byte) }
-    let lines = text.utf8.drop(while: isBlank)
-      .split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-    return lines.dropFirst().prefix(maximumMerges).map { line in
-      line.split(whereSeparator: isBlank).map { String(Substring($0)) }
+    for (rank, pair) in pairs.enumerated() {
+      merges[Self.key(symbol(pair.left), symbol(pair.right))] = Merge(
+        rank: rank, result: symbol(pair.left + pair.right))
     }
   }
 

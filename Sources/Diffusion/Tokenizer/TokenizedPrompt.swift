@@ -6,11 +6,8 @@ public struct TokenizedPrompt: Sendable, Equatable {
   public let count: Int
   /// Ids for which there was no room.
   public let truncated: [Int]
-  /// What `truncated` says, for a warning.
+  /// What was cut off, for a warning; empty when nothing was.
   public let truncatedText: String
-
-  /// Whether something was cut off.
-  public var isTruncated: Bool { !truncated.isEmpty || !truncatedText.isEmpty }
 
   /// Where `id` stands in `ids`, padding aside.
   public func positions(of id: Int) -> [Int] {

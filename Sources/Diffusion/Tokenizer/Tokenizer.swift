@@ -38,34 +38,34 @@ public struct CLIPTokenizer: Sendable {
   private let encoder: BytePairEncoder
 
   /// Reads a `tokenizer/` folder of the diffusers layout: `vocab.json`, `merges.txt` and, where they
-  /// are there, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
+  /// are there, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`; or
+  /// `tokenizer.json` where one of the first two is missing.
   ///
   /// - Parameter maxLength: the text encoder's number of positions; it bounds `modelMaxLength`, and is
   ///   taken where the folder names no sensible length.
-  /// - Throws: `DiffusionError` that names the file and what is wrong in it.
+  /// - Throws: `FileError` or `DiffusionError` that names the file and what is wrong in it.
   public init(folder: URL, maxLength: Int? = nil) throws {
     try self.init(files: TokenizerFiles(folder: folder), maxLength: maxLength)
   }
 
   /// The same from the bytes of the files.
   package init(files: TokenizerFiles, maxLength: Int? = nil) throws {
-    let file = { (name: String) in "\(files.name)/\(name)" }
     var configuration = TokenizerConfiguration()
     if let data = files.configuration {
       configuration = try JSONFile.decode(
-        TokenizerConfiguration.self, from: data, name: file("tokenizer_config.json"))
+        TokenizerConfiguration.self, from: data, name: files.path("tokenizer_config.json"))
     }
     if let data = files.specialTokens {
       configuration = configuration.overridden(
         by: try JSONFile.decode(
-          TokenizerConfiguration.self, from: data, name: file("special_tokens_map.json")))
+          TokenizerConfiguration.self, from: data, name: files.path("special_tokens_map.json")))
     }
-    var vocabulary = try JSONFile.decode(
-      [String: Int].self, from: files.vocabulary, name: file("vocab.json"))
-    let symbols = try Self.texts(vocabulary, file: file("vocab.json"))
-    var texts = symbols
+    let symbols = try files.symbols()
+    var vocabulary = symbols.vocabulary
+    var texts = try Self.texts(vocabulary, file: symbols.file)
+    let symbolCount = texts.count
     var literals = LiteralTokens()
-    for (text, id) in try Self.addedTokens(files, configuration) {
+    for (text, id) in try Self.addedTokens(files, symbols, configuration) {
       if vocabulary[text] == nil, id == texts.count {
         vocabulary[text] = id
         texts.append(text)
@@ -75,13 +75,13 @@ public struct CLIPTokenizer: Sendable {
           "\(files.name): the added token \(quoted(text)) has the id \(id), which does not follow the "
             + "vocabulary's; expected \(vocabulary[text] ?? texts.count)")
       }
-      if id >= symbols.count { literals.insert(text, id: id) }
+      if id >= symbolCount { literals.insert(text, id: id) }
     }
     let special = { (token: TokenizerConfiguration.Token?, usual: String, key: String) throws -> Int in
       let text = token?.text ?? usual
       guard let id = vocabulary[text], !text.isEmpty else {
         throw DiffusionError(
-          "\(file("vocab.json")): the \(key) \(quoted(text)) is missing; does the folder belong together?")
+          "\(symbols.file): the \(key) \(quoted(text)) is missing; does the folder belong together?")
       }
       literals.insert(text, id: id)
       return id
@@ -91,9 +91,8 @@ public struct CLIPTokenizer: Sendable {
     padToken = try special(configuration.pad_token, "<|endoftext|>", "pad_token")
     let unknown = try special(configuration.unk_token, "<|endoftext|>", "unk_token")
     modelMaxLength = try Self.length(
-      configuration.model_max_length, maxLength, file: file("tokenizer_config.json"))
-    encoder = try BytePairEncoder(
-      vocabulary: vocabulary, merges: files.merges, unknown: unknown, file: file("merges.txt"))
+      configuration.model_max_length, maxLength, file: files.path("tokenizer_config.json"))
+    encoder = BytePairEncoder(vocabulary: vocabulary, merges: symbols.merges, unknown: unknown)
     vocabularySize = texts.count
     self.vocabulary = vocabulary
     self.texts = texts
@@ -159,15 +158,19 @@ public struct CLIPTokenizer: Sendable {
 
   /// A prompt as the text encoder takes it: BOS, the text's ids, EOS, padding, `modelMaxLength` in all.
   public func callAsFunction(_ text: String) -> TokenizedPrompt {
-    let ids = encode(text)
+    framed(encode(text), goesOn: !text.unicodeScalars.dropFirst(Self.maximumTextLength).isEmpty)
+  }
+
+  /// The same of ids that were encoded.
+  ///
+  /// - Parameter goesOn: whether the text is longer than what was encoded.
+  public func framed(_ ids: [Int], goesOn: Bool = false) -> TokenizedPrompt {
     let kept = ids.prefix(modelMaxLength - 2)
     let dropped = Array(ids.dropFirst(kept.count))
     let body = [bosToken] + kept + [eosToken]
-    let rest = text.unicodeScalars.dropFirst(Self.maximumTextLength)
     return TokenizedPrompt(
       ids: body + Array(repeating: padToken, count: modelMaxLength - body.count),
-      count: body.count, truncated: dropped,
-      truncatedText: decode(dropped) + (rest.isEmpty ? "" : " …"))
+      count: body.count, truncated: dropped, truncatedText: decode(dropped) + (goesOn ? " …" : ""))
   }
 
   /// The text of ids, as far as it can be known: lower-cased, words apart, without BOS, EOS and padding.
@@ -212,18 +215,16 @@ public struct CLIPTokenizer: Sendable {
     return texts.compactMap { $0 }
   }
 
-  /// The tokens of `added_tokens.json` and of the configuration, by id.
+  /// The tokens that the files add and those of the configuration, by id.
   private static func addedTokens(
-    _ files: TokenizerFiles, _ configuration: TokenizerConfiguration
+    _ files: TokenizerFiles, _ symbols: TokenizerSymbols, _ configuration: TokenizerConfiguration
   ) throws -> [(String, Int)] {
-    var added: [String: Int] = [:]
-    if let data = files.addedTokens {
-      added = try JSONFile.decode([String: Int].self, from: data, name: "\(files.name)/added_tokens.json")
-    }
+    var added = symbols.addedTokens
     for (key, token) in configuration.added_tokens_decoder ?? [:] {
       guard let id = Int(key) else {
         throw DiffusionError(
-          "\(files.name)/tokenizer_config.json: “added_tokens_decoder” has the key \(quoted(key)), not an id")
+          "\(files.path("tokenizer_config.json")): “added_tokens_decoder” has the key \(quoted(key)), "
+            + "not an id")
       }
       added[token.text] = id
     }

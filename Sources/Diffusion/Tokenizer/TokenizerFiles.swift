@@ -6,44 +6,104 @@ package struct TokenizerFiles: Sendable {
   /// The folder's name, for errors.
   package var name: String
   /// `vocab.json`: a symbol's text and its id.
-  package var vocabulary: Data
+  package var vocabulary = Data()
   /// `merges.txt`: a version, then a pair of symbols on each line.
-  package var merges: Data
+  package var merges = Data()
+  /// `added_tokens.json`, where there is one: tokens beyond the vocabulary and their ids.
+  package var addedTokens: Data?
+  /// `tokenizer.json`, where it takes the place of these three.
+  package var whole: Data?
   /// `tokenizer_config.json`, where there is one.
   package var configuration: Data?
   /// `special_tokens_map.json`, where there is one; it overrides the configuration.
   package var specialTokens: Data?
-  /// `added_tokens.json`, where there is one: tokens beyond the vocabulary and their ids.
-  package var addedTokens: Data?
 
   /// Reads the files; where the folder has only `tokenizer.json`, as transformers 5 saves it, vocabulary,
-  /// merges and added tokens are taken from there.
+  /// merges and added tokens are in there.
   ///
-  /// - Throws: `FileError` when a file is missing, too large or not readable; `DiffusionError` when
-  ///   `tokenizer.json` is not CLIP's.
+  /// - Throws: `FileError` when a file is missing, too large or not readable.
   package init(folder: URL) throws {
     name = folder.lastPathComponent
-    let optional = { (file: String) -> Data? in
-      let url = folder.appending(path: file)
-      return FileManager.default.fileExists(atPath: url.path) ? try JSONFile.read(url) : nil
+    let exists = { (file: String) in
+      FileManager.default.fileExists(atPath: folder.appending(path: file).path)
     }
-    configuration = try optional("tokenizer_config.json")
-    specialTokens = try optional("special_tokens_map.json")
-    let apart = ["vocab.json", "merges.txt"].map { folder.appending(path: $0) }
-    let whole = folder.appending(path: "tokenizer.json")
-    let exists = { (url: URL) in FileManager.default.fileExists(atPath: url.path) }
-    guard !apart.allSatisfy(exists), exists(whole) else {
-      vocabulary = try JSONFile.read(apart[0])
-      merges = try JSONFile.read(apart[1])
-      addedTokens = try optional("added_tokens.json")
+    let read = { (file: String) in try JSONFile.read(folder.appending(path: file)) }
+    configuration = exists("tokenizer_config.json") ? try read("tokenizer_config.json") : nil
+    specialTokens = exists("special_tokens_map.json") ? try read("special_tokens_map.json") : nil
+    if exists("tokenizer.json"), !exists("vocab.json") || !exists("merges.txt") {
+      whole = try read("tokenizer.json")
       return
     }
-    let file = try JSONFile.decode(TokenizerJSON.self, from: whole)
-    let encoder = JSONEncoder()
-    vocabulary = try encoder.encode(file.vocabulary)
-    merges = Data(("#version\n" + file.merges.joined(separator: "\n")).utf8)
-    addedTokens = try encoder.encode(file.addedTokens)
+    vocabulary = try read("vocab.json")
+    merges = try read("merges.txt")
+    addedTokens = exists("added_tokens.json") ? try read("added_tokens.json") : nil
   }
+
+  /// The name of a file of the folder, for errors.
+  func path(_ file: String) -> String { "\(name)/\(file)" }
+
+  /// What the files say about symbols, in either layout.
+  ///
+  /// - Throws: `FileError` or `DiffusionError` that names the file and what is wrong in it.
+  func symbols() throws -> TokenizerSymbols {
+    if let whole {
+      let file = path("tokenizer.json")
+      let json = try JSONFile.decode(TokenizerJSON.self, from: whole, name: file)
+      return TokenizerSymbols(
+        vocabulary: json.vocabulary, merges: json.merges, addedTokens: json.addedTokens, file: file)
+    }
+    let ids = { (data: Data, file: String) in
+      try JSONFile.decode([String: Int].self, from: data, name: path(file))
+    }
+    return TokenizerSymbols(
+      vocabulary: try ids(vocabulary, "vocab.json"),
+      merges: try SymbolPair.list(merges, file: path("merges.txt")),
+      addedTokens: try addedTokens.map { try ids($0, "added_tokens.json") } ?? [:], file: path("vocab.json"))
+  }
+}
+
+/// A vocabulary and the order in which its symbols are joined.
+struct TokenizerSymbols {
+  /// A symbol's text and its id.
+  var vocabulary: [String: Int]
+  /// The first is joined first.
+  var merges: [SymbolPair]
+  /// Tokens beyond the vocabulary and their ids.
+  var addedTokens: [String: Int]
+  /// Where the vocabulary is from, for errors.
+  var file: String
+}
+
+/// Two symbols that are joined.
+struct SymbolPair: Sendable {
+  let left: String
+  let right: String
+
+  /// Two symbols with blanks between them; nil when the line has not two.
+  init?(_ line: some Sequence<UInt8>) {
+    let parts = Array(line).split(whereSeparator: Self.isBlank)
+    guard parts.count == 2 else { return nil }
+    left = String(decoding: parts[0], as: UTF8.self)
+    right = String(decoding: parts[1], as: UTF8.self)
+  }
+
+  /// The pairs of `merges.txt`: one on each line after the first, which holds a version.
+  static func list(_ data: Data, file: String) throws -> [SymbolPair] {
+    guard let text = String(data: data, encoding: .utf8) else {
+      throw DiffusionError("\(file): not UTF-8 text")
+    }
+    let lines = text.utf8.drop(while: isBlank)
+      .split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    return try lines.dropFirst().prefix(BytePairEncoder.maximumMerges).enumerated().compactMap { i, line in
+      guard !line.allSatisfy(isBlank) else { return nil }
+      guard let pair = SymbolPair(line) else {
+        throw DiffusionError("\(file): line \(i + 2) is not two symbols with a space between them")
+      }
+      return pair
+    }
+  }
+
+  private static func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
 }
 
 /// `tokenizer.json` of the library tokenizers: everything in one file.
@@ -51,8 +111,7 @@ package struct TokenizerFiles: Sendable {
 /// Only what CLIP's two files hold is taken; normalisation and splitting are CLIP's own, whatever it says.
 private struct TokenizerJSON: Decodable {
   let vocabulary: [String: Int]
-  /// As the lines of `merges.txt`.
-  let merges: [String]
+  let merges: [SymbolPair]
   let addedTokens: [String: Int]
 
   private enum Key: String, CodingKey {
@@ -69,18 +128,20 @@ private struct TokenizerJSON: Decodable {
 
   /// Two symbols: a pair, or a line with a space between them as older versions write it.
   private struct Merge: Decodable {
-    let line: String
+    let pair: SymbolPair
 
     init(from decoder: any Decoder) throws {
       let container = try decoder.singleValueContainer()
-      if let line = try? container.decode(String.self) {
-        self.line = line
+      let line: String
+      if let text = try? container.decode(String.self) {
+        line = text
       } else {
         line = try container.decode([String].self).joined(separator: " ")
       }
       guard line.split(separator: " ", omittingEmptySubsequences: false).count == 2,
-        !line.contains(where: \.isNewline)
+        !line.contains(where: \.isNewline), let pair = SymbolPair(line.utf8)
       else { throw DiffusionError("“model.merges” has \(quoted(line)), which is no pair of symbols") }
+      self.pair = pair
     }
   }
 
@@ -98,7 +159,7 @@ private struct TokenizerJSON: Decodable {
           + "CLIP's tokenizer is byte-pair encoding with the suffix \(BytePairEncoder.endOfWord)")
     }
     vocabulary = model.vocab
-    merges = model.merges.map(\.line)
+    merges = model.merges.prefix(BytePairEncoder.maximumMerges).map(\.pair)
     let added = try container.decodeIfPresent([Added].self, forKey: .addedTokens) ?? []
     addedTokens = Dictionary(added.map { ($0.content, $0.id) }, uniquingKeysWith: { $1 })
   }

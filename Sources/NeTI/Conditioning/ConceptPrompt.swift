@@ -2,26 +2,45 @@ public import Diffusion
 
 /// A prompt in which concepts stand: `{}` for the only one, `{name}` for one of several.
 ///
-/// The concept's own token (`<toy>`) may be written instead of `{}`.
+/// The concept's own token (`<toy>`) may be written instead of `{}`; see `PromptText`.
 public struct ConceptPrompt: Sendable, Equatable {
   /// The text as it was written.
   public let text: String
   /// The tokens, padded to the model's length.
   public let ids: [Int]
-  /// Where each concept's placeholder stands, in the order of the concepts.
+  /// The concepts that stand in it, by their indices.
+  public let concepts: [Int]
+  /// Where each of them stands.
   public let positions: [Int]
+  /// How much each position counts, as `PromptWeights` says it; nil where all count alike.
+  public let weights: [Float]?
   /// What did not fit into the model's length and was cut off; empty when all of it fits.
   public let cutOff: String
+  /// What it is, for messages.
+  let kind: String
+  let oddities: PromptOddities
 
+  /// A prompt of ids, in which the first concepts stand at `positions`.
   public init(text: String, ids: [Int], positions: [Int], cutOff: String) {
+    self.init(text: text, ids: ids, concepts: Array(positions.indices), positions: positions, cutOff: cutOff)
+  }
+
+  init(
+    text: String, ids: [Int], concepts: [Int], positions: [Int], weights: [Float]? = nil, cutOff: String,
+    kind: String = "prompt", oddities: PromptOddities = .init()
+  ) {
     self.text = text
     self.ids = ids
+    self.concepts = concepts
     self.positions = positions
+    self.weights = weights
     self.cutOff = cutOff
+    self.kind = kind
+    self.oddities = oddities
   }
 }
 
-/// Puts placeholders for some concepts into a tokenizer, and makes prompts with them.
+/// Makes prompts with some concepts in them.
 public struct ConceptPrompter: Sendable {
   /// A concept as prompts know it.
   public struct Name: Sendable {
@@ -38,37 +57,66 @@ public struct ConceptPrompter: Sendable {
 
   private let tokenizer: CLIPTokenizer
   private let names: [Name]
-  private let placeholders: [(text: String, id: Int)]
-
-  /// A concept's own prompt, where several stand side by side.
-  struct Part {
-    /// Index of the concept.
-    let concept: Int
-    /// With this concept's placeholder only.
-    let prompt: ConceptPrompt
-  }
 
   /// Throws when two concepts have one name.
   public init(_ tokenizer: CLIPTokenizer, _ names: [Name]) throws {
-    var tokenizer = tokenizer
-    var placeholders: [(String, Int)] = []
-    for (i, n) in names.enumerated() {
-      if names[..<i].contains(where: { $0.name == n.name }) {
-        throw NeTIError(
-          wrongUsage: "two concepts are called “\(n.name)”; give each a name of its own: `concept name=FILE`")
-      }
-      // The row of the placeholder is overwritten, so its spelling matters to nobody but the scanner.
-      let text = "<|neti-placeholder-\(i)|>"
-      placeholders.append((text, try tokenizer.add(text)))
+    for (i, n) in names.enumerated() where names[..<i].contains(where: { $0.name == n.name }) {
+      throw NeTIError(
+        wrongUsage: "two concepts are called “\(n.name)”; give each a name of its own: `concept name=FILE`")
     }
     self.tokenizer = tokenizer
     self.names = names
-    self.placeholders = placeholders
   }
 
   /// Tokenises `text`; every concept must stand in it exactly once.
-  public func callAsFunction(_ text: String) throws -> ConceptPrompt {
-    try tokenized(substituted(text), names.indices, in: text)
+  ///
+  /// - Parameters:
+  ///   - kind: what the text is, for messages.
+  ///   - weighted: whether it has AUTOMATIC1111's weights (`PromptWeights`).
+  public func callAsFunction(_ text: String, kind: String = "prompt", weighted: Bool = false) throws
+    -> ConceptPrompt
+  {
+    try prompt(PromptText(text, names, kind: kind, weighted: weighted), showing: Array(names.indices))
+  }
+
+  /// What a request says: its prompts, and what its images should not show.
+  struct Words {
+    let prompts: [PromptText]
+    /// The concepts that stand in every prompt.
+    let shown: [Int]
+    let negativeText: PromptText
+    let negative: ConceptPrompt
+  }
+
+  /// Reads the texts of a request. A concept may stand in the negative prompt; one that stands there need not stand
+  /// in the prompts, but when it stands in one of them it must in all.
+  func words(_ prompts: [String], negative: String, weighted: Bool) throws -> Words {
+    let negative = try PromptText(negative, names, kind: "negative prompt", weighted: weighted)
+    let prompts = try prompts.map { try PromptText($0, names, weighted: weighted) }
+    let shown = names.indices.filter { c in
+      negative.count(of: c) == 0 || prompts.contains { $0.count(of: c) > 0 }
+    }
+    return try Words(
+      prompts: prompts, shown: shown, negativeText: negative,
+      negative: prompt(negative, showing: names.indices.filter { negative.count(of: $0) > 0 }))
+  }
+
+  /// Tokenises a text in which each of `concepts` must stand exactly once.
+  func prompt(_ text: PromptText, showing concepts: [Int]) throws -> ConceptPrompt {
+    try require(concepts, in: text)
+    return try tokenized(text, concepts)
+  }
+
+  /// Refuses a text in which one of `concepts` does not stand exactly once.
+  private func require(_ concepts: [Int], in text: PromptText) throws {
+    for c in concepts where text.count(of: c) != 1 {
+      let (braces, count) = (names[c].braces, text.count(of: c))
+      throw NeTIError(
+        wrongUsage:
+          "the \(text.kind) “\(text.written)” has \(count == 0 ? "no \(braces)" : "\(braces) \(count) times"); "
+          + "write \(braces) exactly once, where the concept belongs, as in “a photo of \(braces) on a beach”"
+      )
+    }
   }
 
   /// A prompt for each concept by itself, in the order in which they stand in `text`.
@@ -76,75 +124,67 @@ public struct ConceptPrompter: Sendable {
   /// What stands before the first concept and after the last belongs to all; what joins them is left
   /// out. “a photo of {toy} next to {mug} in the snow” has the parts “a photo of {toy} in the snow” and
   /// “a photo of {mug} in the snow”.
-  func parts(_ text: String) throws -> [Part] {
-    let whole = try substituted(text)
-    let found = placeholders.indices.compactMap { c in
-      whole.firstRange(of: placeholders[c].text).map { (concept: c, range: $0) }
-    }.sorted { $0.range.lowerBound < $1.range.lowerBound }
-    guard let first = found.first, let last = found.last else { return [] }
-    let (before, after) = (whole[..<first.range.lowerBound], whole[last.range.upperBound...])
-    return try found.map {
-      let own = before + placeholders[$0.concept].text + after
-      return Part(concept: $0.concept, prompt: try tokenized(String(own), [$0.concept], in: text))
+  func parts(_ text: PromptText, showing concepts: [Int]) throws -> [ConceptPrompt] {
+    try require(concepts, in: text)
+    let places = text.pieces.indices.filter {
+      if case .concept = text.pieces[$0].content { true } else { false }
+    }
+    guard let first = places.first, let last = places.last else { return [] }
+    return try zip(places, text.concepts).map { place, concept in
+      var own = text
+      own.pieces = text.pieces[..<first] + [text.pieces[place]] + text.pieces[(last + 1)...]
+      return try tokenized(own, [concept])
     }
   }
 
-  /// - Parameters:
-  ///   - substituted: with the placeholders' own spelling.
-  ///   - concepts: those that stand in it.
-  ///   - text: what the user wrote.
-  private func tokenized(_ substituted: String, _ concepts: some Sequence<Int>, in text: String) throws
-    -> ConceptPrompt
-  {
-    let tokenized = tokenizer(substituted)
+  /// Each piece is cut into tokens by itself.
+  private func tokenized(_ text: PromptText, _ concepts: [Int]) throws -> ConceptPrompt {
+    var ids: [Int] = []
+    var weights: [Float] = []
+    var places: [Int: Int] = [:]
+    for piece in text.pieces {
+      let start = ids.count
+      switch piece.content {
+      case .text(let words): ids += tokenizer.encode(words)
+      case .concept(let c):
+        places[c] = start
+        // The row of the placeholder is overwritten, so its id matters to nobody.
+        ids.append(tokenizer.vocabularySize)
+      }
+      weights += Array(repeating: Float(piece.weight), count: ids.count - start)
+    }
+    let framed = tokenizer.framed(ids)
+    let kept = framed.count - 2
     let positions = try concepts.map { c in
-      guard let at = tokenized.ids.firstIndex(of: placeholders[c].id) else {
+      guard let place = places[c], place < kept else {
         throw NeTIError(
-          "the prompt “\(text)” is too long: \(Self.braces(names[c])) lies beyond the model's "
+          "the \(text.kind) “\(text.written)” is too long: \(names[c].braces) lies beyond the model's "
             + "\(tokenizer.modelMaxLength) tokens and would be cut off; put it nearer to the start")
       }
-      return at
+      return place + 1
     }
+    let all = [1] + weights.prefix(kept) + Array(repeating: 1, count: framed.ids.count - kept - 1)
     return ConceptPrompt(
-      text: text, ids: tokenized.ids, positions: positions,
-      cutOff: tokenizer.decode(tokenized.truncated))
+      text: text.written, ids: framed.ids, concepts: concepts, positions: positions,
+      weights: all.allSatisfy { $0 == 1 } ? nil : all, cutOff: framed.truncatedText, kind: text.kind,
+      oddities: text.oddities)
   }
-
-  private func substituted(_ text: String) throws -> String {
-    var result = text
-    for (n, p) in zip(names, placeholders) {
-      let braces = Self.braces(n)
-      if !result.contains(braces), !n.token.isEmpty {
-        result = result.replacing(n.token, with: braces)
-      }
-      let count = result.ranges(of: braces).count
-      guard count == 1 else {
-        throw NeTIError(
-          wrongUsage:
-            "the prompt “\(text)” has \(count == 0 ? "no \(braces)" : "\(braces) \(count) times"); "
-            + "write \(braces) exactly once, where the concept belongs, as in “a photo of \(braces) on a beach”"
-        )
-      }
-      result = result.replacing(braces, with: p.text)
-    }
-    if let open = result.firstIndex(of: "{"), let close = result[open...].firstIndex(of: "}") {
-      let unknown = result[open...close]
-      let known = names.map { Self.braces($0) }.joined(separator: ", ")
-      throw NeTIError(
-        wrongUsage:
-          "the prompt “\(text)” has \(unknown), but no concept \(known.isEmpty ? "" : "of that name ")was given"
-          + (known.isEmpty ? "; give one with `concept FILE`" : "; there is \(known)"))
-    }
-    return result
-  }
-
-  private static func braces(_ n: Name) -> String { "{\(n.name)}" }
 }
 
 extension ConceptPrompt {
+  /// Lines for whoever wrote some prompts: what was cut off, and what is read in another way than was perhaps meant.
+  static func warnings(_ prompts: [ConceptPrompt], modelMaxLength: Int) -> [String] {
+    var lines: [String] = []
+    // The parts of a prompt may lose the same words.
+    for line in prompts.compactMap({ $0.cutOffWarning(modelMaxLength) }) where !lines.contains(line) {
+      lines.append(line)
+    }
+    return lines + PromptOddities(prompts.map(\.oddities)).lines("in a prompt", canWeigh: true)
+  }
+
   /// A line for a prompt that does not fit into the model's length.
-  func cutOffWarning(modelMaxLength: Int) -> String? {
+  func cutOffWarning(_ modelMaxLength: Int) -> String? {
     cutOff.isEmpty
-      ? nil : "the prompt is longer than the model's \(modelMaxLength) tokens; “\(cutOff)” was cut off"
+      ? nil : "the \(kind) is longer than the model's \(modelMaxLength) tokens; “\(cutOff)” was cut off"
   }
 }

@@ -38,7 +38,9 @@ public struct ConditioningTable {
       let keep = conditioner.concepts.indices.map { c in
         (0..<layers).flatMap { _ in part.map { c < $0.keep.count ? $0.keep[c] : nil } }
       }
-      let pairs = try withoutGradients { try conditioner([prompt], samples: samples, keep: keep) }
+      let pairs = try withoutGradients {
+        try conditioner([prompt], samples: samples, keep: keep).map { try $0.weighted(prompt.weights) }
+      }
       for i in samples.indices {
         steps.append(
           try pairs.map {

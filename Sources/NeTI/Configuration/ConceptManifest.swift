@@ -31,7 +31,9 @@ public struct ConceptManifest: Sendable {
   public let name: String
   public let entries: [Entry]
 
-  /// Reads a manifest. Throws a `NeTIError` that names the file and the line.
+  /// Reads a manifest.
+  ///
+  /// - Throws: a `NeTIError` that names the file and the line; `FileError` when it cannot be read.
   public init(contentsOf url: URL) throws {
     try self.init(
       readFile(url, limit: Self.largestSize), name: url.lastPathComponent,
@@ -41,6 +43,13 @@ public struct ConceptManifest: Sendable {
   /// The same for bytes in memory; `folder` is where paths start.
   public init(_ data: Data, name: String, folder: URL) throws {
     self.name = name
+    var data = data
+    // Windows' editors save so; the lines of other encodings are refused by their numbers.
+    if data.starts(with: [0xFF, 0xFE]) || data.starts(with: [0xFE, 0xFF]) {
+      do { data = Data(try decodedText(data, name: name).utf8) } catch let e as FileError {
+        throw NeTIError(e.message)
+      }
+    }
     var entries: [Entry] = []
     var lineOfName: [String: Int] = [:]
     let lines = data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
@@ -102,7 +111,9 @@ public struct ConceptManifest: Sendable {
   }
 
   private static func entry(_ data: Data, line: Int, in folder: URL) throws -> Entry {
-    guard let text = String(data: data, encoding: .utf8) else { throw NeTIError("not UTF-8 text") }
+    guard let text = String(data: data, encoding: .utf8) else {
+      throw NeTIError("not UTF-8 text; save the file as UTF-8")
+    }
     guard text.trimmingPrefix("\u{FEFF}").drop(while: \.isWhitespace).first == "{" else {
       throw NeTIError("expected a JSON object on each line, such as \(example)")
     }
@@ -145,20 +156,30 @@ public struct ConceptManifest: Sendable {
     return Entry(line: line, name: try runName(values[outputKey], settings), settings: settings)
   }
 
-  /// An absolute path for one that starts at the manifest and does not leave its folder.
+  /// An absolute path for one that starts at the manifest, or with `~` or a variable, and does not leave its folder.
   private static func path(_ value: ConfigurationValue, _ key: String, in folder: URL) throws
     -> ConfigurationValue
   {
     // What is not text is refused by its key.
     guard case .text(let text) = value else { return value }
-    let parts = text.split(separator: "/", omittingEmptySubsequences: true)
+    var inner = text
+    if text.hasPrefix("~") || text.contains("$"),
+      !FileManager.default.fileExists(atPath: folder.appending(path: text).path)
+    {
+      do { inner = try expandedPath(text) } catch let e as FileError {
+        throw NeTIError("\(key) \(e.message)")
+      }
+      let start = folder.standardizedFileURL.path + "/"
+      if inner.hasPrefix(start) { inner.removeFirst(start.count) }
+    }
+    let parts = inner.split(separator: "/", omittingEmptySubsequences: true)
     var depth = 0
     for part in parts where depth >= 0 { depth += part == ".." ? -1 : part == "." ? 0 : 1 }
-    guard !text.hasPrefix("/"), !text.hasPrefix("~"), depth >= 0, !text.contains("\0") else {
+    guard !inner.hasPrefix("/"), !inner.hasPrefix("~"), depth >= 0, !inner.contains("\0") else {
       throw NeTIError(
         "\(key) \(quoted(text)) leads out of the manifest's folder; paths start there and stay inside")
     }
-    return .text(text.isEmpty ? "" : folder.appending(path: text).standardizedFileURL.path)
+    return .text(inner.isEmpty ? "" : folder.appending(path: inner).standardizedFileURL.path)
   }
 
   /// The name that `output` gives, else what is a letter or a number in the token.
@@ -209,7 +230,8 @@ extension ConceptManifest {
   /// - Parameters:
   ///   - defaults: what counts where neither says otherwise, before the model's defaults.
   ///   - overrides: of the command line, for every entry; see `RunConfiguration.load`.
-  /// - Throws: a `NeTIError` that names file and line, also when there is no folder of images.
+  /// - Throws: a `NeTIError` that names file and line, also when there is no folder of images; `FileError`
+  ///   when `yaml` cannot be read.
   public func configuration(
     of entry: Entry, output: URL, yaml: URL? = nil, defaults: [(key: String, value: String)] = [],
     overrides: [(key: String, value: String)] = [],

@@ -27,9 +27,8 @@ enum ConfigurationYAML {
     guard data.count <= largestSize else {
       throw NeTIError("\(name) is larger than the \(largestSize) bytes that a configuration can have")
     }
-    guard let text = String(data: data, encoding: .utf8) else {
-      throw NeTIError("\(name) is not UTF-8 text")
-    }
+    let text: String
+    do { text = try decodedText(data, name: name) } catch let e as FileError { throw NeTIError(e.message) }
     return try withLargeStack(bytes: stackSize) { try entries(text, name: name) }
   }
 

@@ -25,7 +25,7 @@ extension RunConfiguration {
   ///   - overrides: dotted names with values as on the command line (“optim.seed”, “3”); lists and
   ///     quoted texts as YAML. Later ones win.
   ///   - modelDefaults: looks up those of the base model that file and flags ask for.
-  /// - Throws: a `NeTIError` that names file and line, or the flag.
+  /// - Throws: a `NeTIError` that names file and line, or the flag; `FileError` when `yaml` cannot be read.
   public static func load(
     yaml: URL? = nil, defaults: [(key: String, value: String)] = [], entry: ConceptManifest.Entry? = nil,
     overrides: [(key: String, value: String)] = [],
@@ -40,6 +40,9 @@ extension RunConfiguration {
     assignments += try defaults.map { ($0.key, try value(of: $0), "`" + $0.key + "`") }
     assignments += entry?.settings.map { ($0.name, $0.value, $0.written) } ?? []
     assignments += try overrides.map { ($0.key, try value(of: $0), "`" + $0.key + "`") }
+    assignments = try assignments.map {
+      ($0.name, try expanded($0.value, of: $0.name, at: $0.place), $0.place)
+    }
 
     var asked = RunConfiguration()
     for a in assignments { try asked.set(a.name, a.value, at: a.place) }
@@ -60,7 +63,10 @@ extension RunConfiguration {
   /// The model's defaults have had their say when the run began.
   public func resumed(overrides: [(key: String, value: String)]) throws -> LoadedConfiguration {
     var result = self
-    for o in overrides { try result.set(o.key, Self.value(of: o), at: "`" + o.key + "`") }
+    for o in overrides {
+      let place = "`" + o.key + "`"
+      try result.set(o.key, Self.expanded(Self.value(of: o), of: o.key, at: place), at: place)
+    }
     let named = Set(overrides.map(\.key))
     // Seeds of another number of images count from 0 again.
     if named.contains("eval.num_validation_images"), !named.contains("eval.validation_seeds") {
@@ -99,6 +105,22 @@ extension RunConfiguration {
       return one.isNull ? .null : .list([one])
     }
     return try ConfigurationYAML.value(override.value, name: "`" + override.key + "`")
+  }
+
+  /// A path with its `~` and variables put in; other values as they are.
+  private static func expanded(
+    _ value: ConfigurationValue, of name: String, at place: String
+  ) throws -> ConfigurationValue {
+    guard settingsByName[name]?.isPath == true else { return value }
+    do {
+      switch value {
+      case .text(let path): return .text(try expandedPath(path))
+      case .word(let path): return value.isNull ? value : .word(try expandedPath(path))
+      default: return value
+      }
+    } catch let e as FileError {
+      throw NeTIError("\(place): \(e.message)")
+    }
   }
 
   /// Settles what follows from other keys.

@@ -1,4 +1,5 @@
 import Diffusion
+import Files
 import Foundation
 
 extension RunConfiguration {
@@ -42,6 +43,7 @@ extension RunConfiguration {
     Setting(
       "data.masks_dir", \.data.masksDir, .clean("is empty: leave it out to train without masks"),
       inTheirs: .absent, isPath: true, short: "masks"),
+    Setting("data.alpha_mask", \.data.alphaMask, inTheirs: .absent),
 
     Setting(
       "model.pretrained_model_name_or_path", \.model.pretrainedModelNameOrPath,
@@ -71,7 +73,9 @@ extension RunConfiguration {
     Setting(
       "model.clip_skip", \.model.clipSkip, .between(1...StableDiffusion.largestClipSkip), inTheirs: .absent),
 
-    Setting("eval.validation_prompts", \.eval.validationPrompts, .prompt, effect: .run),
+    Setting("eval.validation_prompts", \.eval.validationPrompts, effect: .run),
+    Setting(
+      "eval.prompt_weights", \.eval.promptWeights, effect: .run, inTheirs: .absent, noEffect: .onValidation),
     Setting(
       "eval.num_validation_images", \.eval.numValidationImages, .between(1...10_000), effect: .run,
       noEffect: .onValidation),
@@ -121,6 +125,15 @@ extension RunConfiguration {
   /// Checks every value. Throws one line that names the key, its value and what it may be.
   public func validate() throws {
     for setting in Self.settings { try setting.check(self) }
+    for prompt in eval.validationPrompts {
+      let text = try PromptText(
+        prompt, [.init(token: data.placeholderToken)], kind: "eval.validation_prompts",
+        weighted: eval.promptWeights)
+      guard text.count(of: 0) == 1 else {
+        throw NeTIError(
+          "eval.validation_prompts: \(quoted(prompt)) must have {} once, where the concept goes")
+      }
+    }
     if let seeds = eval.validationSeeds, seeds.count != eval.numValidationImages {
       throw NeTIError(
         "eval.validation_seeds has \(seeds.count) seeds for eval.num_validation_images \(eval.numValidationImages)"

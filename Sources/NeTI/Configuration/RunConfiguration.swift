@@ -47,10 +47,12 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var resolution: Int?
     /// Whether images are cropped to their middle square; else they are squashed into one.
     public var centerCrop = false
-    /// Ours: whether the `.txt` file beside an image replaces the templates for it.
+    /// Ours: whether the text file beside an image replaces the templates for it.
     public var useCaptions = true
     /// Ours: a folder with masks, named as their images; the loss counts where they are bright.
     public var masksDir: String?
+    /// Ours: whether the loss counts only where an image without a mask is opaque.
+    public var alphaMask = false
   }
 
   /// What is learned: a thing or a style.
@@ -95,11 +97,13 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
 
   /// `eval`: images generated while training.
   public struct Validation: Sendable, Equatable {
-    /// Prompts with `{}` for the concept; none generates nothing.
+    /// Prompts with `{}` or the token for the concept; none generates nothing.
     public var validationPrompts = [
       "A photo of a {}", "A photo of a {} on a beach", "App icon of {}",
       "A painting of {} in the style of Monet",
     ]
+    /// Ours: whether the prompts have AUTOMATIC1111's weights.
+    public var promptWeights = false
     /// Images of each prompt.
     public var numValidationImages = 4
     /// The seed of each image; nil counts from 0. Without the key, and for another number of

@@ -207,14 +207,6 @@ extension SettingCheck where Value == String {
     }
   }
 
-  static var prompt: Self {
-    Self { name, prompt in
-      guard prompt.components(separatedBy: Templates.placeholder).count == 2 else {
-        throw NeTIError("\(name): \(quoted(prompt)) must have {} once, where the concept goes")
-      }
-    }
-  }
-
   /// Something, and nothing that a terminal or a path trips over.
   private static func isClean(_ text: String) -> Bool {
     !text.isEmpty && text.utf8.count <= 4096

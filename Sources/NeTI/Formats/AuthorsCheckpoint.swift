@@ -44,7 +44,9 @@ public struct AuthorsCheckpoint {
   }
 
   /// Reads the mapper file at `url` and, beside it or at `embeddings`, the file with the placeholder's
-  /// row. Throws `NeTIError` that names the file and what is wrong with it.
+  /// row.
+  ///
+  /// - Throws: `FileError` or `NeTIError` that names the file and what is wrong with it.
   public init(_ url: URL, embeddings: URL? = nil) throws {
     let mapper = try TorchFile(url, classes: Self.classes)
     (settings, tensors, layers) = try Self.naming(url) { try Self.readMapper(mapper) }

@@ -38,7 +38,7 @@ public struct CommunityEmbedding {
 
   /// Reads a file of any of the formats, told apart by what is in it.
   ///
-  /// Throws `NeTIError` that names the file and what is wrong with it.
+  /// - Throws: `FileError` or `NeTIError` that names the file and what is wrong with it.
   public init(contentsOf url: URL) throws {
     if try TorchFile.isOne(url) {
       try self.init(TorchFile(url, classes: Self.classes))

@@ -5,7 +5,8 @@ import Torch
 ///
 /// At each denoising step every cross-attention layer gets the embedding for that step's t. The
 /// conditioning is computed once per prompt, for all steps and truncations; seeds share it. Several
-/// concepts in one prompt have a layout.
+/// concepts in one prompt have a layout. A concept may stand in the negative prompt: guidance then leads away
+/// from it, in the whole image, and the truncation is that of the prompts where it stands there, too.
 ///
 /// ```swift
 /// let concept = try Concept.open(URL(filePath: "toy.safetensors"))
@@ -34,6 +35,8 @@ public struct ConceptGenerator: ImageGenerator {
     public var truncations: [Int?] = [nil]
     /// How several concepts share an image; one has it all.
     public var layout = ConceptLayout.sideBySide
+    /// Whether prompts and negative prompt have AUTOMATIC1111's weights (`PromptText`).
+    public var promptWeights = false
     public var settings = GenerationSettings()
 
     public init(prompts: [String]) { self.prompts = prompts }
@@ -75,72 +78,72 @@ public struct ConceptGenerator: ImageGenerator {
   }
 
   public func prepare(_ request: Request) throws -> Generation {
-    let texts = try request.prompts.map { ($0, try prompts($0, request.layout)) }
-    let pipeline = try TextToImagePipeline(model, settings(request))
-    for k in request.truncations {
-      guard k == nil || !concepts.isEmpty else {
-        throw NeTIError("a truncation needs a concept: give one with `concept`")
-      }
-      for c in concepts { try c.concept.checkTruncation(k) }
-    }
+    let words = try prompter.words(
+      request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
+    let texts = try words.prompts.map { ($0.written, try parts($0, words.shown, request.layout)) }
+    let pipeline = try TextToImagePipeline(model, settings(request, concepts: words.shown.count))
+    try checkTruncations(request.truncations, of: words.shown)
     let places: [Region.Place?] =
-      try request.layout.hasRegions(concepts.count)
-      ? Region.Place.row(concepts.count, width: pipeline.size.width) : [nil]
+      try request.layout.hasRegions(words.shown.count)
+      ? Region.Place.row(words.shown.count, width: pipeline.size.width) : [nil]
+    // What stands in the negative prompt only has no dial.
+    func tables(_ prompt: ConceptPrompt) throws -> [ConditioningTable] {
+      try self.tables(
+        prompt, timesteps: pipeline.timesteps,
+        truncations: request.truncations.map { k in prompt.concepts.map { words.shown.contains($0) ? k : nil }
+        })
+    }
     return Generation(
       pipeline, variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
-      warnings: try warnings(texts.flatMap(\.1)),
+      promptWeights: request.promptWeights, warnings: try warnings(texts.flatMap(\.1) + [words.negative]),
       prompts: texts.map { text, parts in
         Generation.Prompt(text: text) {
           // For each region, a table for each truncation.
-          let regions = try parts.map {
-            try tables($0, timesteps: pipeline.timesteps, truncations: request.truncations)
-          }
+          let regions = try parts.map(tables)
           return request.truncations.indices.map { variant in
             Conditioning { step in zip(places, regions).map { Region($1[variant][step], place: $0) } }
           }
         }
-      })
+      },
+      negative: { try tables(words.negative).map { table in Conditioning(contexts: { table[$0] }) } })
   }
 
-  /// Prompts that are cut off, fine-tuned bases.
-  private func warnings(_ parts: [Prompt]) throws -> [String] {
-    var lines = try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
-    for part in parts {
-      // The parts of a prompt may lose the same words.
-      if let line = part.prompt.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength),
-        lines.last != line
-      {
-        lines.append(line)
+  private func checkTruncations(_ truncations: [Int?], of shown: [Int]) throws {
+    for k in truncations {
+      guard k == nil || !shown.isEmpty else {
+        throw NeTIError("a truncation needs a concept in the prompt: give one with `concept`")
       }
+      for c in shown { try concepts[c].concept.checkTruncation(k) }
     }
-    return lines
   }
 
-  /// A prompt and the concepts that stand in it.
-  private typealias Prompt = (concepts: [Int], prompt: ConceptPrompt)
+  /// Prompts that are cut off or perhaps meant otherwise, fine-tuned bases.
+  private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
+    try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
+      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+  }
 
   /// What the regions of an image show, from left to right: one prompt where there is one region.
-  private func prompts(_ text: String, _ layout: ConceptLayout) throws -> [Prompt] {
-    guard layout.hasRegions(concepts.count) else { return [(Array(concepts.indices), try prompter(text))] }
-    return try prompter.parts(text).map { ([$0.concept], $0.prompt) }
+  private func parts(_ text: PromptText, _ shown: [Int], _ layout: ConceptLayout) throws -> [ConceptPrompt] {
+    try layout.hasRegions(shown.count)
+      ? prompter.parts(text, showing: shown) : [prompter.prompt(text, showing: shown)]
   }
 
-  private func tables(_ prompt: Prompt, timesteps: [Double], truncations: [Int?]) throws
+  /// - Parameter truncations: for each table, those of the prompt's concepts.
+  private func tables(_ prompt: ConceptPrompt, timesteps: [Double], truncations: [[Int?]]) throws
     -> [ConditioningTable]
   {
     let conditioner = try SpaceTimeConditioner(
       model.textEncoder, concepts: prompt.concepts.map { concepts[$0].concept.representation },
       layerCount: model.baseIdentity.layers.count)
-    return try ConditioningTable.tables(
-      conditioner, prompt.prompt, timesteps: timesteps,
-      truncations: truncations.map { k in prompt.concepts.map { _ in k } })
+    return try ConditioningTable.tables(conditioner, prompt, timesteps: timesteps, truncations: truncations)
   }
 
   /// The request's settings, at the layout's width.
-  private func settings(_ request: Request) throws -> GenerationSettings {
+  private func settings(_ request: Request, concepts: Int) throws -> GenerationSettings {
     var settings = request.settings
     settings.width = try request.layout.width(
-      settings.width, concepts: concepts.count, resolution: model.resolution, vaeFactor: model.vaeFactor)
+      settings.width, concepts: concepts, resolution: model.resolution, vaeFactor: model.vaeFactor)
     return settings
   }
 }

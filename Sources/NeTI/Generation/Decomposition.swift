@@ -22,6 +22,8 @@ public struct Decomposition: ImageGenerator {
     public var truncation: Int?
     /// The word that stands where the concept does not; the concept's own category when nil.
     public var category: String?
+    /// Whether prompts and negative prompt have AUTOMATIC1111's weights (`PromptText`).
+    public var promptWeights = false
     public var settings = GenerationSettings()
 
     public init(prompts: [String], columns: [Variant]) {
@@ -64,7 +66,9 @@ public struct Decomposition: ImageGenerator {
 
   /// Refuses columns that run backwards, windows that overlap or hold no denoising step.
   public func prepare(_ request: Request) throws -> Generation {
-    let prompts = try request.prompts.map { try prompter($0) }
+    let words = try prompter.words(
+      request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
+    let prompts = try words.prompts.map { ($0, try prompter.prompt($0, showing: words.shown)) }
     try concept.checkTruncation(request.truncation)
     let areFrozen = request.columns.allSatisfy(\.isFrozen)
     let category = areFrozen ? "" : try category(request)
@@ -77,31 +81,38 @@ public struct Decomposition: ImageGenerator {
         "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more `steps`"
       )
     }
-    let conditioner = try SpaceTimeConditioner(
-      model.textEncoder, concepts: [concept.representation], layerCount: model.baseIdentity.layers.count)
+    func conditionings(_ text: PromptText, _ prompt: ConceptPrompt) throws -> [Conditioning] {
+      let word = areFrozen ? nil : text.replacingConcepts(with: category)
+      return try self.conditionings(
+        request, prompt, word: word.map { try prompter.prompt($0, showing: []) }, timesteps: times)
+    }
     return Generation(
-      pipeline, variants: request.variants, warnings: try warnings(request, prompts),
-      prompts: prompts.map { prompt in
-        Generation.Prompt(text: prompt.text) {
-          let word = areFrozen ? nil : try model.encode(withWord(prompt.text, category))
-          return try conditionings(request, conditioner, prompt, word: word, timesteps: times)
-        }
-      })
+      pipeline, variants: request.variants, promptWeights: request.promptWeights,
+      warnings: try warnings(request, prompts.map(\.1) + [words.negative]),
+      prompts: prompts.map { text, prompt in
+        Generation.Prompt(text: prompt.text) { try conditionings(text, prompt) }
+      },
+      negative: { try conditionings(words.negativeText, words.negative) })
   }
 
-  /// One for each variant. `word` is the prompt with the category in the concept's place, encoded; nil where
-  /// no variant needs it.
+  /// One for each variant. `word` is the prompt with the category in the concept's place; nil where no variant
+  /// needs it.
   private func conditionings(
-    _ request: Request, _ conditioner: SpaceTimeConditioner, _ prompt: ConceptPrompt, word: Tensor?,
-    timesteps: [Double]
+    _ request: Request, _ prompt: ConceptPrompt, word: ConceptPrompt?, timesteps: [Double]
   ) throws -> [Conditioning] {
     // One table: the denoising steps, and after them the frozen columns.
     let frozen = request.columns.compactMap { c -> Double? in
       if case .frozen(let t) = c { Double(t) } else { nil }
     }
-    let table = try ConditioningTable(
-      conditioner, prompt, timesteps: timesteps + frozen, truncations: [request.truncation])
-    let word = word.map { [CrossAttentionContext($0)] }
+    func table(_ prompt: ConceptPrompt) throws -> ConditioningTable {
+      try ConditioningTable(
+        SpaceTimeConditioner(
+          model.textEncoder, concepts: prompt.concepts.map { _ in concept.representation },
+          layerCount: model.baseIdentity.layers.count),
+        prompt, timesteps: timesteps + frozen, truncations: [request.truncation])
+    }
+    let word = try word.map(table)
+    let table = try table(prompt)
     var column = timesteps.count
     return request.variants.map { variant in
       if variant.isFrozen {
@@ -110,14 +121,14 @@ public struct Decomposition: ImageGenerator {
         return Conditioning(contexts: { _ in contexts })
       }
       return Conditioning(contexts: { i in
-        variant.holdsConcept(at: timesteps[i]) ? table[i] : word ?? table[i]
+        variant.holdsConcept(at: timesteps[i]) ? table[i] : (word ?? table)[i]
       })
     }
   }
 
   private func warnings(_ request: Request, _ prompts: [ConceptPrompt]) throws -> [String] {
     var lines = try [concept.check(against: model.baseIdentity)].compactMap { $0 }
-    lines += prompts.compactMap { $0.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength) }
+    lines += ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
     if !concept.representation.dependsOnTime, request.columns.contains(where: \.isFrozen) {
       lines.append(
         "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same image"
@@ -156,12 +167,6 @@ public struct Decomposition: ImageGenerator {
       }
       previous = range
     }
-  }
-
-  /// The prompt with the category's word in the concept's place.
-  private func withWord(_ text: String, _ word: String) -> String {
-    text.contains("{}")
-      ? text.replacing("{}", with: word) : text.replacing(concept.about.token, with: word)
   }
 
   private func category(_ request: Request) throws -> String {

@@ -20,7 +20,10 @@ public struct Generation {
   public let variants: [Variant]
   public let settings: GenerationSettings
   private let pipeline: TextToImagePipeline
+  /// Whether weights in the prompts were read as such.
+  public let promptWeights: Bool
   private let prompts: [Prompt]
+  private let negative: () throws -> [Conditioning]
 
   /// A prompt, and what makes the conditioning of its variants when its turn comes; it is kept no longer, and
   /// all seeds share it.
@@ -29,12 +32,24 @@ public struct Generation {
     let conditionings: () throws -> [Conditioning]
   }
 
-  init(_ pipeline: TextToImagePipeline, variants: [Variant], warnings: [String], prompts: [Prompt]) {
+  /// - Parameter negative: makes what the variants' guidance leads away from, one for all prompts; not called
+  ///   without guidance.
+  init(
+    _ pipeline: TextToImagePipeline, variants: [Variant], promptWeights: Bool, warnings: [String],
+    prompts: [Prompt], negative: @escaping () throws -> [Conditioning]
+  ) {
     self.pipeline = pipeline
     settings = pipeline.settings
     self.variants = variants
-    self.warnings = warnings
+    self.promptWeights = promptWeights
     self.prompts = prompts
+    self.negative = negative
+    let isIgnored = !pipeline.isGuided && !settings.negativePrompt.isEmpty
+    self.warnings =
+      warnings
+      + (isIgnored
+        ? ["the negative prompt has no effect: `guidance` is \(settings.guidance), and must be more than 1"]
+        : [])
   }
 
   /// Denoising steps over all images, as progress counts them.
@@ -52,10 +67,12 @@ public struct Generation {
     try withoutGradients {
       var images: [GeneratedImage] = []
       let stepsPerVariant = settings.seeds.count * pipeline.timesteps.count
+      let negatives = try pipeline.isGuided ? negative() : []
       for prompt in prompts {
-        for (variant, conditioning) in zip(variants, try prompt.conditionings()) {
+        for (i, conditioning) in try prompt.conditionings().enumerated() {
+          let variant = variants[i]
           let done = images.count / settings.seeds.count * stepsPerVariant
-          let decoded = try pipeline(conditioning) {
+          let decoded = try pipeline(conditioning, unconditional: pipeline.isGuided ? negatives[i] : nil) {
             try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
           }
           for (seed, d) in zip(settings.seeds, decoded) {

@@ -26,6 +26,8 @@ public struct StyleMixing: ImageGenerator {
     /// Hidden units to keep of each concept; nil keeps all.
     public var geometryTruncation: Int?
     public var appearanceTruncation: Int?
+    /// Whether prompts and negative prompt have AUTOMATIC1111's weights (`PromptText`).
+    public var promptWeights = false
     public var settings = GenerationSettings()
 
     public init(prompts: [String], geometryLayers: Set<Int>) {
@@ -55,7 +57,9 @@ public struct StyleMixing: ImageGenerator {
   }
 
   public func prepare(_ request: Request) throws -> Generation {
-    let prompts = try request.prompts.map { try prompter($0) }
+    let words = try prompter.words(
+      request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
+    let prompts = try words.prompts.map { try prompter.prompt($0, showing: words.shown) }
     let pipeline = try TextToImagePipeline(model, request.settings)
     try geometry.checkTruncation(request.geometryTruncation)
     try appearance.checkTruncation(request.appearanceTruncation)
@@ -64,37 +68,47 @@ public struct StyleMixing: ImageGenerator {
       throw NeTIError(
         "the geometry's layers are \(request.geometryLayers.sorted()); this model has 0…\(layerCount - 1)")
     }
-    let encoder = try model.textEncoder
-    func table(_ c: Concept, _ prompt: ConceptPrompt, keep: Int?) throws -> ConditioningTable {
-      try ConditioningTable(
-        SpaceTimeConditioner(encoder, concepts: [c.representation], layerCount: layerCount), prompt,
-        timesteps: pipeline.timesteps, truncations: [keep])
+    func conditionings(_ prompt: ConceptPrompt) throws -> [Conditioning] {
+      try self.conditionings(request, prompt, timesteps: pipeline.timesteps, layerCount: layerCount)
     }
     return Generation(
-      pipeline, variants: request.variants, warnings: try warnings(prompts),
+      pipeline, variants: request.variants, promptWeights: request.promptWeights,
+      warnings: try warnings(prompts + [words.negative]),
       prompts: prompts.map { prompt in
-        Generation.Prompt(text: prompt.text) {
-          let g = try table(geometry, prompt, keep: request.geometryTruncation)
-          let a = try table(appearance, prompt, keep: request.appearanceTruncation)
-          return request.variants.map { variant in
-            switch variant {
-            case .mixed(let start):
-              Conditioning(contexts: { i in
-                let mixes = pipeline.timesteps[i] <= Double(start)
-                return (0..<layerCount).map { l in
-                  (mixes && !request.geometryLayers.contains(l) ? a : g)[i, layer: l]
-                }
-              })
-            case .appearance: Conditioning(contexts: { a[$0] })
-            default: Conditioning(contexts: { g[$0] })
-            }
+        Generation.Prompt(text: prompt.text) { try conditionings(prompt) }
+      },
+      negative: { try conditionings(words.negative) })
+  }
+
+  /// One for each variant.
+  private func conditionings(
+    _ request: Request, _ prompt: ConceptPrompt, timesteps: [Double], layerCount: Int
+  ) throws -> [Conditioning] {
+    func table(_ c: Concept, keep: Int?) throws -> ConditioningTable {
+      try ConditioningTable(
+        SpaceTimeConditioner(
+          model.textEncoder, concepts: prompt.concepts.map { _ in c.representation }, layerCount: layerCount),
+        prompt, timesteps: timesteps, truncations: [keep])
+    }
+    let g = try table(geometry, keep: request.geometryTruncation)
+    let a = try table(appearance, keep: request.appearanceTruncation)
+    return request.variants.map { variant in
+      switch variant {
+      case .mixed(let start):
+        Conditioning(contexts: { i in
+          let mixes = timesteps[i] <= Double(start)
+          return (0..<layerCount).map { l in
+            (mixes && !request.geometryLayers.contains(l) ? a : g)[i, layer: l]
           }
-        }
-      })
+        })
+      case .appearance: Conditioning(contexts: { a[$0] })
+      default: Conditioning(contexts: { g[$0] })
+      }
+    }
   }
 
   private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
     try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
-      + prompts.compactMap { $0.cutOffWarning(modelMaxLength: model.tokenizer.modelMaxLength) }
+      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
   }
 }

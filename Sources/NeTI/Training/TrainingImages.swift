@@ -6,18 +6,17 @@ public import Imaging
 /// The images of a concept, prepared as training takes them, with their captions and masks.
 ///
 /// RGB with transparency on white, turned as their EXIF says; centre-cropped to a square, or squashed
-/// as the authors' code does; resized bicubically, as Pillow does it. A caption is the `.txt` file
-/// beside an image; a mask is the image of the same name in another folder, cropped and resized with
-/// its image.
+/// as the authors' code does; resized bicubically, as Pillow does it. A caption is the `.txt` or `.caption` file
+/// beside an image (`CaptionFiles`); a mask is an image named after it, beside it or in another folder
+/// (`MaskFiles`), or its own opacity, cropped and resized with it.
 public struct TrainingImages: Sendable {
   /// Beyond this many the run would not see each of them often enough to matter.
   public static let maximumCount = 1000
-  /// A caption is a sentence.
-  static let maximumCaptionBytes = 16_384
 
   public let examples: [TrainingExample]
-  /// Files that were left out, one line each.
+  /// What was left out, or is used in another way than its owner may think, one line each.
   public let warnings: [String]
+  private let firstMaskBeside: String?
 
   public var images: [Image] { examples.map(\.image) }
 
@@ -30,7 +29,7 @@ public struct TrainingImages: Sendable {
       folder: URL(filePath: data.trainDataDir, directoryHint: .isDirectory), side: side,
       crop: data.centerCrop,
       captionsFor: data.useCaptions ? data.placeholderToken : nil,
-      masks: data.masksDir.map { URL(filePath: $0, directoryHint: .isDirectory) })
+      masks: data.masksDir.map { URL(filePath: $0, directoryHint: .isDirectory) }, alphaMask: data.alphaMask)
   }
 
   /// - Parameters:
@@ -38,39 +37,44 @@ public struct TrainingImages: Sendable {
   ///   - crop: cut a centred square first, instead of squashing.
   ///   - token: read captions, in which this or `{}` stands for the concept; nil leaves them alone.
   ///   - masks: the folder of masks.
+  ///   - alphaMask: whether the opacity of an image without a mask is its mask.
   /// - Throws: as above.
-  public init(folder: URL, side: Int, crop: Bool, captionsFor token: String? = nil, masks: URL? = nil) throws
-  {
-    let list = try ImageFolder.list(folder)
-    guard list.images.count <= Self.maximumCount else {
+  public init(
+    folder: URL, side: Int, crop: Bool, captionsFor token: String? = nil, masks: URL? = nil,
+    alphaMask: Bool = false
+  ) throws {
+    let list = try ImageFolder.list(folder, except: masks)
+    var masks = try MaskFiles(list.images, in: folder, masks: masks)
+    guard masks.images.count <= Self.maximumCount else {
       throw NeTIError(
-        "\(folder.lastPathComponent) holds \(list.images.count) images, more than \(Self.maximumCount); 3 to 6 are usual"
+        "\(folder.lastPathComponent) holds \(masks.images.count) images, more than \(Self.maximumCount); 3 to 6 are usual"
       )
     }
-    var warnings = list.warnings
-    let masks = try masks.map { try MaskFolder($0, images: folder, list.images) }
-    warnings += masks?.warnings ?? []
+    let captions = try token.map {
+      try CaptionFiles(list.texts, of: masks.images, in: folder, token: $0)
+    }
+    var unread: [String] = []
+    var findings = ImageFindings()
     var examples: [TrainingExample] = []
-    for url in list.images {
-      let image: Image
-      do { image = try Image.load(url) } catch let e as ImagingError {
-        warnings.append("left out: \(e.message)")
+    for url in masks.images {
+      let loaded: Image.Loaded
+      do { loaded = try Image.loadWithOpacity(url) } catch let e as ImagingError {
+        unread.append("left out: \(e.message)")
         continue
       }
+      let given = try masks.mask(of: url, loaded.image)
+      let opacity = alphaMask && given == nil ? loaded.opacity.map { ($0, url.lastPathComponent) } : nil
+      let image = try Self.prepare(loaded.image, side: side, crop: crop)
       examples.append(
         TrainingExample(
-          name: url.lastPathComponent, try Self.prepare(image, side: side, crop: crop),
-          caption: try token.flatMap { try Self.caption(beside: url, token: $0) },
-          mask: try masks?.mask(of: url, image).map { mask, file in
-            let prepared = try Self.prepare(mask, side: side, crop: crop)
-            guard prepared.pixels.contains(where: { $0 > 0 }) else {
-              throw NeTIError(
-                "the mask \(file.lastPathComponent) is black in all of the image, so that nothing would be learned from it"
-              )
-            }
-            return prepared
-          }))
+          name: url.lastPathComponent, image, caption: captions?[url],
+          mask: try (given ?? opacity).map { try Self.prepare(mask: $0, called: $1, side: side, crop: crop) })
+      )
+      findings.look(at: url, loaded, image, isMasked: given != nil)
     }
+    let warnings =
+      list.warnings + masks.warnings + (captions?.warnings ?? []) + unread
+      + findings.warnings(folder, alphaMask: alphaMask)
     guard !examples.isEmpty else {
       throw NeTIError(
         ([
@@ -80,14 +84,17 @@ public struct TrainingImages: Sendable {
     }
     self.examples = examples
     self.warnings = warnings
+    firstMaskBeside = masks.firstBeside
   }
 
   /// What there is, in a few words: “5 images (3 with a caption)”.
   public var summary: String {
     let captions = examples.count { $0.caption != nil }
     let masks = examples.count { $0.mask != nil }
+    let beside = firstMaskBeside.map { ", as \($0) beside it" } ?? ""
     let more =
-      (captions > 0 ? ["\(captions) with a caption"] : []) + (masks > 0 ? ["\(masks) with a mask"] : [])
+      (captions > 0 ? ["\(captions) with a caption"] : [])
+      + (masks > 0 ? ["\(masks) with a mask\(beside)"] : [])
     return "\(examples.count) image\(examples.count == 1 ? "" : "s")"
       + (more.isEmpty ? "" : " (\(more.joined(separator: ", ")))")
   }
@@ -97,64 +104,58 @@ public struct TrainingImages: Sendable {
     try (crop ? image.centreSquare() : image).resized(width: side, height: side)
   }
 
-  /// The text beside an image with its white space evened out; nil where there is none.
-  private static func caption(beside image: URL, token: String) throws -> String? {
-    let url = image.deletingPathExtension().appendingPathExtension("txt")
-    guard FileManager.default.fileExists(atPath: url.path) else { return nil }
-    guard let text = String(data: try readFile(url, limit: maximumCaptionBytes), encoding: .utf8) else {
-      throw NeTIError("\(url.path) is not UTF-8 text, as a caption is")
-    }
-    let caption = text.trimmingPrefix("\u{FEFF}").split(whereSeparator: \.isWhitespace).joined(separator: " ")
-    let placeholder = caption.contains(Templates.placeholder) ? Templates.placeholder : token
-    guard !placeholder.isEmpty, caption.ranges(of: placeholder).count == 1 else {
+  private static func prepare(mask: Image, called name: String, side: Int, crop: Bool) throws -> Image {
+    let prepared = try prepare(mask, side: side, crop: crop)
+    guard prepared.pixels.contains(where: { $0 > 0 }) else {
       throw NeTIError(
-        "\(url.path): a caption has the concept in it once, as {} or \(token), and this is \(quoted(caption)); "
-          + "correct it, or ignore captions with `data.use_captions false`")
+        "the mask \(name) is black in all of the image, so that nothing would be learned from it")
     }
-    return caption
+    return prepared
   }
 }
 
-/// A folder of masks, by the names of the images that they belong to.
-private struct MaskFolder {
-  private let files: [String: URL]
-  let warnings: [String]
+/// What the images themselves tell that their owner may not know.
+private struct ImageFindings {
+  private var (transparent, suspect): ([String], [String]) = ([], [])
+  private var isAnyTransparent = false
+  private var (twice, sameName): ([String], [String]) = ([], [])
+  private var nameOfPixels: [String: String] = [:]
+  private var nameOfStem: [String: String] = [:]
 
-  /// Throws when the folder cannot be read, or holds a mask that belongs to no image or two for one.
-  init(_ folder: URL, images: URL, _ list: [URL]) throws {
-    guard folder.standardizedFileURL.path != images.standardizedFileURL.path else {
-      throw NeTIError("\(folder.path) is the folder of the images; put the masks into one of their own")
+  /// - Parameter image: as it is learned.
+  mutating func look(at url: URL, _ loaded: Image.Loaded, _ image: Image, isMasked: Bool) {
+    let name = url.lastPathComponent
+    if loaded.opacity != nil {
+      isAnyTransparent = true
+      if !isMasked { transparent.append(name) }
     }
-    let masks = try ImageFolder.list(folder)
-    var files: [String: URL] = [:]
-    let stems = Set(list.map(Self.stem))
-    for url in masks.images {
-      guard stems.contains(Self.stem(url)) else {
-        throw NeTIError(
-          "the mask \(url.path) belongs to no image: there is no \(Self.stem(url)).jpg, .png or .webp in \(images.lastPathComponent)"
-        )
-      }
-      if let other = files.updateValue(url, forKey: Self.stem(url)) {
-        throw NeTIError(
-          "\(other.lastPathComponent) and \(url.lastPathComponent) in \(folder.path) are masks for the same image; remove one"
-        )
-      }
+    if MaskFiles.isSuspect(url, loaded.image) { suspect.append(name) }
+    let other = nameOfStem.updateValue(name, forKey: url.stem)
+    if let same = nameOfPixels.updateValue(name, forKey: SHA256.hexadecimal(image.pixels)) {
+      twice.append("\(same) and \(name)")
+    } else if let other {
+      sameName.append("\(other) and \(name)")
     }
-    self.files = files
-    warnings = masks.warnings
   }
 
-  /// The mask for the image in a file; nil when it has none. Throws when their sizes differ.
-  func mask(of url: URL, _ image: Image) throws -> (Image, URL)? {
-    guard let file = files[Self.stem(url)] else { return nil }
-    let mask = try Image.load(file)
-    guard mask.width == image.width, mask.height == image.height else {
-      throw NeTIError(
-        "the mask \(file.path) is \(mask.width)×\(mask.height), and its image \(url.lastPathComponent) "
-          + "\(image.width)×\(image.height); make them the same size")
+  func warnings(_ folder: URL, alphaMask: Bool) -> [String] {
+    var lines: [String] = []
+    func add(_ names: [String], _ text: (String) -> String) {
+      if !names.isEmpty { lines.append("\(folder.path): " + text(ImageFolder.listed(names))) }
     }
-    return (mask, file)
+    add(suspect) {
+      "\($0): learned as an image, and looks like a mask; masks go into a folder of their own, named with `masks`"
+    }
+    add(twice) { "\($0): the same image, which counts twice; remove one" }
+    add(sameName) { "\($0): one name, and both are learned; remove one if they show the same" }
+    if !alphaMask {
+      add(transparent) {
+        "\($0): transparent in part, and learned on white; `data.alpha_mask true` has the loss count only where "
+          + "images are opaque"
+      }
+    } else if !isAnyTransparent {
+      lines.append("data.alpha_mask has no effect here: no image is transparent")
+    }
+    return lines
   }
-
-  private static func stem(_ url: URL) -> String { url.deletingPathExtension().lastPathComponent }
 }

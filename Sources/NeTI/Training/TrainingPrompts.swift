@@ -7,7 +7,7 @@ struct TrainingPrompts {
   let sentences: [ConceptPrompt]
   let templateCount: Int
   let category: CategoryToken
-  /// One line for each caption that the model reads only a part of.
+  /// Lines on captions that the model reads only a part of, or in another way than was perhaps meant.
   let notices: [String]
 
   /// Per image, its caption's index in `sentences`, if it has one.
@@ -19,22 +19,17 @@ struct TrainingPrompts {
     let prompter = try ConceptPrompter(tokenizer, [.init(token: data.placeholderToken)])
     var sentences = try data.learnableProperty.templates.map { try prompter($0) }
     templateCount = sentences.count
-    var notices: [String] = []
+    var read: [ConceptPrompt] = []
     captions = try examples.map { example in
       guard let caption = example.caption else { return nil }
-      let sentence: ConceptPrompt
-      do { sentence = try prompter(caption) } catch let e as NeTIError {
-        throw NeTIError("the caption of \(example.name): \(e.message)")
-      }
-      if !sentence.cutOff.isEmpty {
-        notices.append(
-          "the caption of \(example.name) is longer than the model reads; “\(sentence.cutOff)” was cut off")
-      }
-      sentences.append(sentence)
-      return sentences.count - 1
+      read.append(try prompter(caption, kind: "caption of \(example.name)"))
+      return sentences.count + read.count - 1
     }
+    sentences += read
+    notices =
+      read.compactMap { $0.cutOffWarning(tokenizer.modelMaxLength) }
+      + PromptOddities(read.map(\.oddities)).lines("in a caption", canWeigh: false)
     self.sentences = sentences
-    self.notices = notices
     var known = tokenizer
     _ = try known.add(data.placeholderToken)
     category = try CategoryToken(data.superCategoryToken, tokenizer)

@@ -81,6 +81,17 @@ def conditioning(text, ids, position, y):
     return ln(h), ln(g)
 
 
+def latents(n):
+    """The first images of an example, encoded."""
+    import numpy as np
+    from diffusers import AutoencoderKL
+    from PIL import Image
+    vae = AutoencoderKL.from_pretrained(MINI / "vae", torch_dtype=torch.float32).eval()
+    images = [Image.open(MINI.parents[1] / f"Examples/ginger/{i + 1}.jpg").convert("RGB").resize((128, 128)) for i in range(n)]
+    pixels = torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) / 127.5 - 1 for i in images])
+    with torch.no_grad(): return (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor).contiguous()
+
+
 def gradients(out):
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
@@ -103,12 +114,12 @@ def gradients(out):
     q = dict(p, frequencies=w)
     # ids are free: only the placeholder's place matters, its row is overwritten.
     ids = torch.randint(0, 808, (n, 32), generator=g)
-    ids[:, 0] = 809
+    ids[:, 0] = 925
     position = torch.tensor([5, 2, 9, 5])
     t = torch.tensor([3, 250, 611, 999])
     keep = torch.where(torch.rand(L, n, generator=g) < 0.5, torch.randint(0, 128, (L, n), generator=g), 128)
-    clean = torch.randn(n, 4, 16, 16, generator=g)
-    noise = torch.randn(n, 4, 16, 16, generator=g)
+    clean = latents(n)  # of real images: noise in their place would make gradients that rounding decides
+    noise = torch.randn(n, 8, 16, 16, generator=g)
     from diffusers import DDPMScheduler
     noisy = DDPMScheduler.from_pretrained(MINI / "scheduler").add_noise(clean, noise, t)
     norm = 0.45
@@ -149,8 +160,8 @@ def pictures(out):
                        cross_attention_dim=768, attention_head_dim=4, norm_num_groups=8)
     vae_config = dict(in_channels=3, out_channels=3, latent_channels=4, layers_per_block=1, block_out_channels=[8, 16], sample_size=16,
                       down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, norm_num_groups=4, scaling_factor=0.18215)
-    text_config = dict(hidden_size=768, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=811, max_position_embeddings=32,
-                       hidden_act="quick_gelu", layer_norm_eps=1e-5, projection_dim=768, bos_token_id=809, eos_token_id=810, pad_token_id=810)
+    text_config = dict(hidden_size=768, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=927, max_position_embeddings=32,
+                       hidden_act="quick_gelu", layer_norm_eps=1e-5, projection_dim=768, bos_token_id=925, eos_token_id=926, pad_token_id=926)
     scheduler_config = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, steps_offset=1,
                             final_sigmas_type="sigma_min", _class_name="DPMSolverMultistepScheduler")
     unet, vae = UNet2DConditionModel(**unet_config).eval(), AutoencoderKL(**vae_config).eval()

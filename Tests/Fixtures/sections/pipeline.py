@@ -22,7 +22,7 @@ CASES = {
     "ddpm20": ("ddpm", 20, 5.0, [7], None, None),
     "no_guidance": ("dpm", 10, 1.0, [7], None, None),
     "negative_batch": ("dpm", 10, 5.0, [7, 123456789], "a blue cat in the snow", None),
-    "wide": ("dpm", 10, 5.0, [7], None, (104, 72)),
+    "wide": ("dpm", 10, 5.0, [7], None, (208, 144)),
     "euler_a10": ("euler-a", 10, 5.0, [7, 8], None, None),
     "sde10": ("dpm", 10, 5.0, [7, 8], None, None),
     "karras10": ("euler", 10, 5.0, [7], None, None),

@@ -83,7 +83,7 @@ def make(out: Path):
         negative = text(empty).last_hidden_state
         scheduler = DPMSolverMultistepScheduler.from_pretrained(MINI / "scheduler")
         scheduler.set_timesteps(8)
-        x = torch.randn(1, 4, 16, total, generator=torch.Generator().manual_seed(5))
+        x = torch.randn(1, unet.config.in_channels, 16, total, generator=torch.Generator().manual_seed(5))
         for t in scheduler.timesteps:
             blended = torch.zeros_like(x)
             for c, row in parts.items():

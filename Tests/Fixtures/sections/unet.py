@@ -111,7 +111,7 @@ def make(out: Path):
     model = UNet2DConditionModel.from_pretrained(ROOT / "Models/mini-sd/unet", torch_dtype=torch.float32).eval()
     layers = paths["mini_sd"] = cross_attention_layers(model)
     g = torch.Generator().manual_seed(40)  # the test draws the same
-    latents = torch.randn((2, 4, 16, 16), generator=g)
+    latents = torch.randn((2, 8, 16, 16), generator=g)
     contexts = torch.randn((len(layers), 2, 2, 8, model.config.cross_attention_dim), generator=g)
     with torch.no_grad():
         output = run(model, layers, latents, torch.tensor([41.0, 760.0]), contexts)

@@ -48,8 +48,8 @@ def make(out: Path):
         (out / f"{name}.json").write_text(json.dumps(c, indent=1))
     model = AutoencoderKL.from_pretrained(ROOT / "Models/mini-sd/vae", torch_dtype=torch.float32).eval()
     g = torch.Generator().manual_seed(70)  # the test draws the same
-    images = torch.rand((2, 3, 64, 64), generator=g) * 2 - 1
-    latents = torch.randn((1, 4, 16, 16), generator=g)
+    images = torch.rand((2, 3, 128, 128), generator=g) * 2 - 1
+    latents = torch.randn((1, 8, 16, 16), generator=g)
     with torch.no_grad():
         posterior = model.encode(images).latent_dist
         decoded = model.decode(latents).sample

@@ -10,12 +10,12 @@ public import Foundation
 #endif
 
 /// A lock on a folder for as long as the object lives; the system frees it when the process dies.
-final class FolderLock {
+package final class FolderLock {
   static let fileName = ".lock"
   private let descriptor: Int32
 
   /// Throws when another process has it. Where the file system knows no locks, there is none.
-  init(_ folder: URL) throws {
+  package init(_ folder: URL) throws {
     let path = folder.appending(path: Self.fileName).path
     descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw systemError("cannot write into \(folder.path)") }

@@ -13,9 +13,9 @@ struct RunContent {
   init(_ configuration: RunConfiguration, _ examples: [TrainingExample], _ model: StableDiffusion) throws {
     hashes = [Self.examples: TrainingExample.fingerprint(examples)]
     let weights = try [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) }
-    hashes[Self.model] = try Self.fingerprint(weights)
+    hashes[Self.model] = try fingerprint(of: weights)
     if let path = configuration.model.mapperCheckpointPath, FileManager.default.fileExists(atPath: path) {
-      hashes[Self.start] = try Self.fingerprint([URL(filePath: path)])
+      hashes[Self.start] = try fingerprint(of: [URL(filePath: path)])
     }
   }
 
@@ -56,28 +56,5 @@ struct RunContent {
         throw NeTIError("\(refusal), or begin a new run in another `output`")
       }
     }
-  }
-
-  private static let pieces = 16
-  private static let pieceSize = 1 << 16
-
-  /// A short hash of files' sizes and of pieces all over them: a model of gigabytes is told from its fine-tunes
-  /// in a moment.
-  private static func fingerprint(_ files: [URL]) throws -> String {
-    var bytes: [UInt8] = []
-    for url in files {
-      let file = try MappedFile(url)
-      let size = file.bytes.count
-      bytes += Array("\(size)\n".utf8)
-      guard size > pieces * pieceSize else {
-        bytes += file.bytes
-        continue
-      }
-      for i in 0..<pieces {
-        let first = (size - pieceSize) * i / (pieces - 1)
-        bytes += file.bytes[first..<first + pieceSize]
-      }
-    }
-    return String(SHA256.hexadecimal(bytes).prefix(16))
   }
 }

@@ -86,6 +86,7 @@ public final class TrainingRun {
     request.steps = eval.numDenoisingSteps
     request.guidance = eval.guidanceScale
     request.scheduler = try ModelDefaults.load(model.folder)?.scheduler ?? request.scheduler
+    request.promptWeights = eval.promptWeights
     func works(_ kind: SchedulerKind) -> Bool {
       (try? makeScheduler(kind, model.schedulerConfiguration, steps: request.steps)) != nil
     }
@@ -97,7 +98,9 @@ public final class TrainingRun {
       request.scheduler = other
     }
     do {
-      try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request).warnings.forEach(notice)
+      for line in try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request).warnings {
+        notice(line.replacing("`prompt-weights`", with: "`eval.prompt_weights true`"))
+      }
     } catch let e as any DescribedError {
       throw NeTIError(
         "validation images cannot be generated: \(e); `eval.validation_prompts []` trains without them")
@@ -153,8 +156,10 @@ public final class TrainingRun {
       var files: [String] = []
       for (i, p) in images.enumerated() {
         let name = "step-\(step)-\(i)-seed-\(p.seed).png"
+        let weights = configuration.eval.promptWeights ? [("prompt weights", "AUTOMATIC1111")] : []
         let data = Data(
-          try p.image.png(text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))]))
+          try p.image.png(
+            text: [("prompt", p.prompt), ("seed", String(p.seed)), ("step", String(step))] + weights))
         try optional("a validation image is not written", warn) {
           try AtomicFile.write(data, to: folder.samplesFolder.appending(path: name))
           files.append(name)

@@ -1,0 +1,1 @@
+../diffusers/neti_concept.py

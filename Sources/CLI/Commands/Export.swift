@@ -1,0 +1,118 @@
+import ArgumentParser
+import Diffusion
+import Files
+import Foundation
+import NeTI
+
+/// `neti export`: a concept, and what another program needs to draw it, in one folder.
+struct Export: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Put a concept and what another program needs to draw it into one folder.",
+    discussion: """
+      Whoever gets the folder needs nothing of neti. The concept keeps everything that it has: time, layers, \
+      bypass and truncation.
+
+        neti export toy-run/concept.safetensors --for diffusers
+        neti export toy-run/concept.safetensors --for comfyui --output neti-toy
+
+      README.md in the folder says how to use it.
+      """)
+
+  enum Program: String, CaseIterable, ExpressibleByArgument {
+    case diffusers, comfyui
+  }
+
+  @Argument(help: ArgumentHelp("A concept or checkpoint.", valueName: "concept"))
+  var concept: String
+
+  @Option(
+    name: .customLong("for"),
+    help: ArgumentHelp(
+      "The program: \(Program.allCases.map(\.rawValue).joined(separator: " or ")).", valueName: "program"))
+  var program: Program
+
+  @Option(
+    help: ArgumentHelp(
+      "A new folder; the concept's name and the program's when left out.", valueName: "folder"))
+  var output: String?
+
+  func run() throws {
+    let concept = try Concept.open(URL(filePath: concept))
+    let name = Self.fileName(concept.about.token)
+    let folder = URL(filePath: output ?? "\(name)-\(program.rawValue)", directoryHint: .isDirectory)
+    guard !FileManager.default.fileExists(atPath: folder.path) else {
+      throw NeTIError(
+        "\(folder.relativePath) exists already; choose another folder with `output`, or remove it")
+    }
+    let partial = folder.deletingLastPathComponent().appending(path: ".neti-\(UUID().uuidString)")
+    do {
+      try FileManager.default.createDirectory(at: partial, withIntermediateDirectories: true)
+      try write(concept, name: name, to: partial)
+      try FileManager.default.moveItem(at: partial, to: folder)
+    } catch let error as any CommandFailure {
+      try? FileManager.default.removeItem(at: partial)
+      throw error
+    } catch {
+      try? FileManager.default.removeItem(at: partial)
+      throw NeTIError(
+        "\(folder.relativePath): the folder cannot be made; check the path and its permissions, or choose another "
+          + "with `output`")
+    }
+    tell(folder.relativePath)
+  }
+
+  private func write(_ concept: Concept, name: String, to folder: URL) throws {
+    let source = try Installation.resource("Integrations/\(program.rawValue)")
+    for file in try FileManager.default.contentsOfDirectory(at: source, includingPropertiesForKeys: nil)
+    where ["py", "toml"].contains(file.pathExtension) && file.lastPathComponent != "check.py" {
+      // Through its data: a link becomes a file.
+      try AtomicFile.write(Data(contentsOf: file), to: folder.appending(path: file.lastPathComponent))
+    }
+    let license = try Installation.resource("LICENSE")
+    try AtomicFile.write(Data(contentsOf: license), to: folder.appending(path: "LICENSE"))
+    var place = folder
+    if program == .comfyui {
+      place = folder.appending(path: "concepts")
+      try FileManager.default.createDirectory(at: place, withIntermediateDirectories: false)
+    }
+    try concept.write(to: place.appending(path: "\(name).safetensors"))
+    try AtomicFile.write(
+      Data(readme(concept.about, name: name).utf8), to: folder.appending(path: "README.md"))
+  }
+
+  private func readme(_ about: Concept.About, name: String) -> String {
+    let skip = about.clipSkip
+    let title =
+      "The concept \(about.token.escaped) for \(about.base.name.escaped), made with neti (Apache-2.0)."
+    switch program {
+    case .diffusers:
+      return """
+        \(title)
+        Install: pip install .
+        Use: from neti_diffusers import NeTIConcepts; concepts = NeTIConcepts(pipe); concepts.load(\
+        "\(name).safetensors", token="<\(name)>", truncation=None)
+        Draw: pipe("a photo of <\(name)> on a beach"\(skip == 1 ? "" : ", clip_skip=\(skip - 1)")).images[0]
+        A truncation of 1 to 128 follows the prompt more (small) or the training images (large).
+
+        """
+    case .comfyui:
+      return """
+        \(title)
+        Install: put this folder into ComfyUI's custom_nodes, and start ComfyUI anew.
+        Use: Load NeTI Concept (\(name).safetensors), NeTI Prompt between checkpoint and KSampler: its MODEL and \
+        CONDITIONING go to the KSampler.
+        Draw: write \(about.token.escaped) in the text where the concept belongs.\(
+          skip == 1 ? "" : " CLIP Set Last Layer goes before NeTI Prompt, with \(-skip).")
+        NeTI Truncation, 1 to 128, follows the prompt more (small) or the training images (large).
+
+        """
+    }
+  }
+
+  /// A token as the name of a file: its ASCII letters and digits.
+  private static func fileName(_ token: String) -> String {
+    let words = token.split { !($0.isASCII && ($0.isLetter || $0.isNumber)) }
+    let name = words.joined(separator: "-").prefix(60)
+    return name.isEmpty ? "concept" : String(name)
+  }
+}

@@ -1,0 +1,179 @@
+public import Diffusion
+import Files
+public import Foundation
+import Imaging
+public import NeTI
+import Torch
+
+/// The paper's measurement: images of concepts under many prompts, compared with images of the thing and with the
+/// prompts, in CLIP's space.
+///
+/// What is done is kept, image by image (`EvaluationResults`): the same evaluation goes on where it was, and several
+/// processes can share it.
+public final class Evaluation {
+  public let subjects: [EvaluationSubject]
+  public let prompts: [String]
+  public let seeds: [UInt64]
+  /// Of the concepts that can be truncated; all is always measured.
+  public let truncations: [Int]
+  public let settings: EvaluationProtocol
+  public let output: URL
+  /// Lines that the user should read before waiting.
+  public private(set) var warnings: [String] = []
+  private let model: StableDiffusion
+  private let generationSettings: GenerationSettings
+  private let scorer: SimilarityScorer
+
+  /// Checks everything; nothing large is computed yet.
+  ///
+  /// - Parameters:
+  ///   - settings: of the images; its seeds are those of each prompt.
+  ///   - output: the folder of results.
+  /// - Throws: one line that says which concept, prompt or file is not right.
+  public init(
+    _ model: StableDiffusion, _ clip: CLIP, subjects: [EvaluationSubject], prompts: EvaluationPrompts?,
+    settings: GenerationSettings, truncations: [Int], output: URL
+  ) throws {
+    try EvaluationSubject.checkOneBase(subjects)
+    self.model = model
+    self.subjects = subjects
+    self.prompts = try (prompts ?? clip.ownPrompts() ?? .paper).texts
+    self.truncations = truncations
+    self.output = output
+    seeds = settings.seeds
+    generationSettings = settings
+    self.settings = try EvaluationProtocol(model, clip, settings)
+    scorer = SimilarityScorer(clip)
+    for subject in subjects {
+      let generation = try generation(subject, self.prompts, seeds: seeds, self.truncations(of: subject))
+      for line in generation.warnings + subject.references.warnings where !warnings.contains(line) {
+        warnings.append(line)
+      }
+    }
+    // Before any image is generated.
+    for subject in subjects { _ = try contents(of: subject) }
+  }
+
+  /// The truncations of a subject: all of it, and those asked for where its units have an order.
+  func truncations(of subject: EvaluationSubject) -> [Int?] {
+    [nil] + (subject.concept?.representation.truncationWidth == nil ? [] : truncations)
+  }
+
+  /// What images a subject needs, in the order in which they are generated.
+  func keys(of subject: EvaluationSubject) -> [ImageScore.Key] {
+    prompts.flatMap { prompt in
+      truncations(of: subject).flatMap { k in seeds.map { .init(prompt: prompt, seed: $0, truncation: k) } }
+    }
+  }
+
+  /// What was measured of a subject until now.
+  func contents(of subject: EvaluationSubject) throws -> EvaluationResults.Contents {
+    try EvaluationResults.read(folder(of: subject), header(subject)) ?? .init()
+  }
+
+  func folder(of subject: EvaluationSubject) -> URL {
+    output.appending(path: "concepts/\(subject.folderName)", directoryHint: .isDirectory)
+  }
+
+  private func header(_ s: EvaluationSubject) -> EvaluationResults.Header {
+    .init(
+      settings: settings, token: s.token, category: s.category, method: s.method, steps: s.steps,
+      concept: s.identity, trained: s.references.trainedIdentity, heldOut: s.references.heldOutIdentity)
+  }
+
+  /// Images that are still to be generated for a subject.
+  public func imagesLeft(_ subject: EvaluationSubject) throws -> Int {
+    let done = try contents(of: subject).images
+    return keys(of: subject).count { done[$0] == nil }
+  }
+
+  // MARK: Work
+
+  /// Generates and measures what is left of a subject.
+  ///
+  /// - Parameter progress: gets the images that were finished in this call, with fractions; throws to stop.
+  /// - Throws: `RunFolderInUse` when another process works on it.
+  public func run(_ subject: EvaluationSubject, progress: (Double) throws -> Void) throws {
+    let results = try EvaluationResults(folder(of: subject), header(subject))
+    var done = 0
+    for prompt in prompts {
+      for k in truncations(of: subject) {
+        let missing = seeds.filter {
+          results.contents.images[.init(prompt: prompt, seed: $0, truncation: k)] == nil
+        }
+        for batch in try batches(missing) {
+          let generation = try generation(subject, [prompt], seeds: batch, [k])
+          let images = try generation {
+            try progress(Double(done) + Double($0.stepsDone) / Double($0.stepsTotal) * Double(batch.count))
+          }
+          let scores = try scorer.scores(
+            images.map(\.image), of: prompt, category: subject.category, subject.references)
+          for (image, scores) in zip(images, scores) {
+            try keep(image.image, scores, .init(prompt: prompt, seed: image.seed, truncation: k), in: results)
+          }
+          done += batch.count
+        }
+      }
+    }
+    if results.contents.heldOut == nil, !subject.references.heldOut.isEmpty {
+      try results.add(heldOutScore(subject))
+    }
+  }
+
+  /// Seeds that are generated at once: as many as fit into a batch, and at least two, which share their conditioning.
+  private func batches(_ seeds: [UInt64]) throws -> [[UInt64]] {
+    guard !seeds.isEmpty else { return [] }
+    var settings = generationSettings
+    settings.seeds = seeds
+    let count = max(2, try TextToImagePipeline(model, settings).batches.map(\.count).max() ?? 1)
+    return stride(from: 0, to: seeds.count, by: count).map { Array(seeds[$0..<min($0 + count, seeds.count)]) }
+  }
+
+  /// A generation as `neti generate` makes it.
+  private func generation(
+    _ subject: EvaluationSubject, _ prompts: [String], seeds: [UInt64], _ truncations: [Int?]
+  ) throws -> Generation {
+    var request = ConceptGenerator.Request(
+      prompts: subject.concept == nil
+        ? prompts.map { EvaluationPrompts.text($0, with: subject.category) } : prompts)
+    request.settings = generationSettings
+    request.settings.seeds = seeds
+    request.truncations = truncations
+    return try ConceptGenerator(model, concepts: subject.concept.map { [.init($0)] } ?? []).prepare(request)
+  }
+
+  /// Writes an image, then its line.
+  private func keep(
+    _ image: Image, _ scores: SimilarityScorer.Scores, _ key: ImageScore.Key, in results: EvaluationResults
+  ) throws {
+    let number = (prompts.firstIndex(of: key.prompt) ?? 0) + 1
+    let hash = SHA256.hexadecimal(Array(key.prompt.utf8)).prefix(6)
+    let file = "p\(number)-\(hash)\(key.truncation.map { "-t\($0)" } ?? "")-s\(key.seed).png"
+    try AtomicFile.write(
+      Data(
+        image.png(text: [
+          ("prompt", key.prompt), ("seed", "\(key.seed)"),
+          ("truncation", key.truncation.map(String.init) ?? "all"),
+        ])), to: results.folder.appending(path: file))
+    try results.add(
+      ImageScore(
+        key: key, trained: scores.trained, heldOut: scores.heldOut, category: scores.category,
+        omitted: scores.omitted, file: file))
+  }
+
+  /// Noises per timestep of the held-out loss.
+  private static let noises = 2
+
+  private func heldOutScore(_ subject: EvaluationSubject) throws -> HeldOutScore {
+    let losses = try subject.references.heldOut.map { image in
+      let loss = try HeldOutLoss(
+        model, image: TrainingImages.prepare(image, side: model.resolution, crop: true), noises: Self.noises)
+      let word = try loss(word: subject.category)
+      return (own: try subject.concept.map { try loss($0) } ?? word, word: word)
+    }
+    let n = Double(losses.count)
+    return HeldOutScore(
+      loss: losses.map(\.own).reduce(0, +) / n, wordLoss: losses.map(\.word).reduce(0, +) / n,
+      ceiling: try scorer.ceiling(subject.references))
+  }
+}

@@ -1,0 +1,62 @@
+import Files
+public import Foundation
+public import Imaging
+
+/// Images of the thing itself, which generated ones are compared with.
+public struct ReferenceImages: Sendable {
+  /// Those that were trained on. What papers compare with; it rewards whoever copies their background.
+  public let trained: [Image]
+  /// Those that were not.
+  public let heldOut: [Image]
+  /// Files that were left out, one line each.
+  public let warnings: [String]
+  /// What they are, told by their bytes; nil where there are none.
+  let trainedIdentity: String?
+  let heldOutIdentity: String?
+
+  /// More would take long to compare, and nobody has them.
+  static let maximumCount = 1000
+
+  /// - Parameters:
+  ///   - trained: the folder of the images that were trained on.
+  ///   - heldOut: the folder of those that were not.
+  /// - Throws: when both are nil, or a folder has no image that can be read.
+  public init(trained: URL?, heldOut: URL?) throws {
+    var warnings: [String] = []
+    func read(_ folder: URL?) throws -> (images: [Image], identity: String?) {
+      guard let folder else { return ([], nil) }
+      let list = try ImageFolder.list(folder)
+      guard list.images.count <= Self.maximumCount else {
+        throw EvaluationError(
+          "\(folder.path) holds more than \(Self.maximumCount) images; a few are compared with")
+      }
+      warnings += list.warnings
+      return (try list.images.map { try Image.load($0) }, try fingerprint(of: list.images))
+    }
+    (self.trained, trainedIdentity) = try read(trained)
+    (self.heldOut, heldOutIdentity) = try read(heldOut)
+    self.warnings = warnings
+  }
+
+  /// Where the images of one of several concepts are: in the folder of `folder` that is called as the concept, or in
+  /// `folder` itself, where it is for one concept.
+  ///
+  /// - Throws: when several concepts would have the same images.
+  public static func folder(_ folder: URL, of token: String, isOnly: Bool) throws -> URL {
+    let bare = token.trimmingCharacters(in: CharacterSet(charactersIn: "<>*"))
+    for name in [bare, token.filter { $0.isLetter || $0.isNumber }]
+    where !name.isEmpty && !name.hasPrefix(".") && !name.contains("/") {
+      let inner = folder.appending(path: name, directoryHint: .isDirectory)
+      var isFolder: ObjCBool = false
+      if FileManager.default.fileExists(atPath: inner.path, isDirectory: &isFolder), isFolder.boolValue {
+        return inner
+      }
+    }
+    guard isOnly else {
+      throw EvaluationError(
+        "\(folder.path): there is no folder \(quoted(bare)) in it; where several concepts are evaluated, the images of "
+          + "each are in a folder of its name")
+    }
+    return folder
+  }
+}

@@ -1,0 +1,164 @@
+import Diffusion
+import Foundation
+import Imaging
+import NeTI
+import TestSupport
+import Testing
+import Torch
+
+@Suite("neti evaluate")
+struct EvaluateTests {
+  /// Concepts of mini-sd as training starts from them: <ginger> and <spotty>, by neti and ti.
+  private func concepts(_ place: Workplace) throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    var settings = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
+    settings.targetNorm = 0.4
+    for (name, category, row) in [("ginger", "cat", 300), ("spotty", "monster", 310)] {
+      let vector = try model.textEncoder.tokenEmbedding.selected(0, row).to(.float32)
+      for representation in [
+        try NeTIMapper(settings, keys: RandomKeys(seed: 1)) as any ConceptRepresentation,
+        try TextualInversion(vectors: vector.reshaped([1, -1]), layerCount: 16),
+      ] {
+        try Concept(
+          representation,
+          about: .init(
+            token: "<\(name)>", category: category, base: model.baseIdentity, steps: 10, training: ""),
+          placeholder: .zeros([128])
+        ).write(to: place.path("\(name)-\(representation.kind.rawValue).safetensors"))
+      }
+    }
+    try place.file("a photo of a {}\na {} on a beach\n", "prompts.txt")
+  }
+
+  private static let four = ["ginger-neti", "ginger-ti", "spotty-neti", "spotty-ti"].flatMap {
+    ["--concept", "\($0).safetensors"]
+  }
+  private static func evaluate(_ more: [String] = []) -> [String] {
+    ["evaluate", "--prompts", "prompts.txt", "--steps", "1", "--threads", "1", "--output", "out"] + more
+  }
+  private static let examples = ["--references", Fixtures.examples.path, "--images", Fixtures.examples.path]
+
+  private func lines(_ place: Workplace) throws -> [String] {
+    let folder = place.path("out/concepts")
+    return try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter {
+      $0.hasSuffix("results.jsonl")
+    }
+    .sorted().flatMap { name in
+      try String(contentsOf: folder.appending(path: name), encoding: .utf8).split(separator: "\n").map(
+        String.init)
+    }
+  }
+
+  @Test(
+    "two concepts by two methods and the baseline give a report, tables and figures, the same again at once")
+  func report() throws {
+    let place = try Workplace()
+    try concepts(place)
+    let arguments = Self.evaluate(
+      Self.four + Self.examples + ["--seeds", "2", "--truncation", "8,64", "--baseline", "--json"])
+    let result = try place.run(arguments)
+    #expect(result.code == 0, "\(result.error)")
+    struct Figure: Decodable { let mean: Double, low: Double?, high: Double? }
+    struct Method: Decodable { let method: String, similarity: [String: Figure] }
+    struct Report: Decodable { let methods: [Method], images_done: Int, images_wanted: Int }
+    let report = try JSONDecoder().decode(Report.self, from: Data(result.output.utf8))
+    #expect(report.methods.map(\.method) == ["word", "neti", "ti"])
+    // Two concepts: the word 4 images, neti 12 and ti 4.
+    #expect(report.images_done == 40 && report.images_wanted == 40)
+    for m in report.methods {
+      for metric in ["image_trained", "image_held_out", "text_category", "text_omitted"] {
+        let f = try #require(m.similarity[metric])
+        #expect(abs(f.mean) < 1 && f.low ?? 2 <= f.mean && f.high ?? -2 >= f.mean)
+      }
+    }
+    let page = try String(contentsOf: place.path("out/report.html"), encoding: .utf8)
+    for words in [
+      "different papers do not compare", "data:image/png;base64,", "<svg", "Truncation", "&lt;ginger&gt;",
+    ] {
+      #expect(page.contains(words), "\(words)")
+    }
+    #expect(!page.contains("<script") && !page.contains("http:") && !page.contains(place.folder.path))
+    let csv = try String(contentsOf: place.path("out/images.csv"), encoding: .utf8)
+    #expect(csv.split(whereSeparator: \.isNewline).count == 41)
+
+    let first = try lines(place)
+    let again = try place.run(arguments)
+    #expect(again.code == 0 && again.output == result.output)
+    #expect(try lines(place) == first)
+    #expect(try String(contentsOf: place.path("out/report.html"), encoding: .utf8) == page)
+  }
+
+  @Test("killed and started again, it has each image once, with the figures of a run that was not killed")
+  func killed() throws {
+    let place = try Workplace()
+    try concepts(place)
+    let arguments = Self.evaluate(Self.four + Self.examples + ["--seeds", "9"])
+    let tool = try CommandLineTool.start(arguments, in: place.folder)
+    place.wait(tool) { (try? lines(place).count) ?? 0 > 12 }
+    tool.send(SIGKILL)
+    #expect(tool.wait().killed)
+    let result = try place.run(arguments)
+    #expect(result.code == 0, "\(result.error)")
+    let found = try lines(place)
+    // Four heads, four held-out scores, and 2 prompts × 9 seeds of each.
+    #expect(found.count == 4 + 4 + 4 * 18)
+    #expect(Set(found).count == found.count)
+    let other = try Workplace()
+    try concepts(other)
+    #expect(try other.run(arguments).output == result.output)
+  }
+
+  @Test("several processes share the concepts, by themselves or by --shard")
+  func shared() throws {
+    let place = try Workplace()
+    try concepts(place)
+    let arguments = Self.evaluate(Self.four + Self.examples + ["--seeds", "2"])
+    let tools = try (0..<3).map { _ in try CommandLineTool.start(arguments, in: place.folder) }
+    for tool in tools {
+      let result = tool.wait()
+      #expect(result.code == 0, "\(result.error)")
+    }
+    let found = try lines(place)
+    #expect(found.count == 4 + 4 + 4 * 4 && Set(found).count == found.count)
+
+    for part in ["1/2", "2/2"] {
+      let result = try place.run(arguments + ["--shard", part, "--output", "parts"])
+      #expect(result.code == 0, "\(result.error)")
+      #expect(result.output.contains("not finished") == (part == "1/2"), "\(result.output)")
+    }
+  }
+
+  @Test("bad input is one line that says what, and nothing is written")
+  func bad() throws {
+    let place = try Workplace()
+    try concepts(place)
+    let one = ["--concept", "ginger-neti.safetensors"]
+    try place.file("a photo of a {}\na photo\n", "bad.txt")
+    try place.expectFailure(
+      ["evaluate", "--prompts", "bad.txt", "--output", "out"] + one + Self.examples,
+      ["bad.txt, line 2", "no {}"])
+    try place.expectFailure(Self.evaluate(one), ["ginger-neti.safetensors", "--images", "--references"])
+    try place.expectFailure(
+      Self.evaluate(one + ["--concept", "spotty-ti.safetensors", "--references", place.folder.path]),
+      ["no folder “ginger”"])
+    try place.expectFailure(
+      Self.evaluate(one + one + Self.examples), ["given twice"], code: 64)
+    try place.expectFailure(
+      Self.evaluate(one + Self.examples + ["--clip", place.folder.path]), ["no CLIP", "config.json"])
+    let model = try place.run(Self.evaluate(one + Self.examples + ["--model", Fixtures.miniSD.path]))
+    #expect(model.code == 64 && model.error.contains("--model needs a --clip"), "\(model.error)")
+
+    var other = try Concept(contentsOf: place.path("spotty-ti.safetensors"))
+    other.about.base.name = "another"
+    other.about.base.tokenTableHash = String(repeating: "0", count: 64)
+    try other.write(to: place.path("other.safetensors"))
+    try place.expectFailure(
+      Self.evaluate(one + ["--concept", "other.safetensors"] + Self.examples),
+      ["two bases", "mini-sd", "another"])
+
+    #expect(try place.run(Self.evaluate(one + Self.examples + ["--seeds", "1"])).code == 0)
+    try place.expectFailure(
+      Self.evaluate(one + Self.examples + ["--seeds", "1", "--guidance", "5"]),
+      ["guidance 5.0 instead of 3.0"])
+  }
+}

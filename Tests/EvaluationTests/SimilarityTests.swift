@@ -1,0 +1,83 @@
+import Evaluation
+import Files
+import Foundation
+import Imaging
+import TestSupport
+import Testing
+import Torch
+
+@Suite struct SimilarityTests {
+  @Test("Image similarity is the mean over all pairs, text similarity the product with either text")
+  func scores() throws {
+    let clip = try CLIP(CLIPTests.miniCLIP.path)
+    let spotty = Fixtures.examples.appending(path: "spotty")
+    let ginger = Fixtures.examples.appending(path: "ginger")
+    let references = try ReferenceImages(trained: spotty, heldOut: ginger)
+    let generated = try ["jay/1.jpg", "spotty/2.jpg"].map {
+      try Image.load(Fixtures.examples.appending(path: $0))
+    }
+    let found = try SimilarityScorer(clip).scores(
+      generated, of: "a photo of a {} on a beach", category: "monster", references)
+
+    let images = try clip.embed(generated)
+    func pairs(_ others: [Image], _ row: Int) throws -> Double {
+      let one = try images.selected(0, row).floats()
+      let cosines = try others.map { other in
+        zip(one, try clip.embed([other]).floats()).reduce(0) { $0 + Double($1.0 * $1.1) }
+      }
+      return cosines.reduce(0, +) / Double(cosines.count)
+    }
+    for row in 0..<2 {
+      let scores = found[row]
+      #expect(try abs(#require(scores.trained) - pairs(references.trained, row)) < 1e-5)
+      #expect(try abs(#require(scores.heldOut) - pairs(references.heldOut, row)) < 1e-5)
+      for (value, text) in [
+        (scores.category, "a photo of a monster on a beach"), (scores.omitted, "a photo of a on a beach"),
+      ] {
+        let embedded = try clip.embed([text]).floats()
+        let product = zip(try images.selected(0, row).floats(), embedded).reduce(0) {
+          $0 + Double($1.0 * $1.1)
+        }
+        #expect(abs(value - product) < 1e-5)
+      }
+    }
+    // An image of the thing is more like it than that of another thing.
+    #expect(try #require(found[1].trained) > #require(found[0].trained) + 0.1)
+    let pairwise = try clip.embed(references.trained).matmul(clip.embed(references.heldOut).transposed(0, 1))
+    let (ceiling, mean) = (try SimilarityScorer(clip).ceiling(references), try pairwise.mean().item())
+    #expect(abs((ceiling ?? 9) - mean) < 1e-5)
+  }
+
+  @Test("Several concepts have folders of their names; one concept has the folder itself")
+  func folders() throws {
+    let examples = Fixtures.examples
+    #expect(try ReferenceImages.folder(examples, of: "<ginger>", isOnly: false).lastPathComponent == "ginger")
+    #expect(try ReferenceImages.folder(examples, of: "<other>", isOnly: true) == examples)
+    let error = refusal { try ReferenceImages.folder(examples, of: "<other>", isOnly: false) }
+    #expect(error?.message.contains("“other”") == true)
+    // A name does not lead out of the folder.
+    #expect(
+      refusal { try ReferenceImages.folder(examples, of: "<../ginger>", isOnly: false) } == nil
+        ? try ReferenceImages.folder(examples, of: "<../ginger>", isOnly: false).lastPathComponent == "ginger"
+        : true)
+  }
+
+  @Test("Prompts of a file: each with {} once")
+  func prompts() throws {
+    let scratch = try Scratch()
+    func read(_ text: String) throws -> [String] {
+      try EvaluationPrompts(contentsOf: scratch.file(Data(text.utf8), "prompts.txt")).texts
+    }
+    #expect(try read("\u{FEFF}a {}\r\n\n  a photo of {}  \n") == ["a {}", "a photo of {}"])
+    for (text, says) in [
+      ("a {}\na photo\n", "line 2: “a photo” has no {}"), ("{} and {}", "line 1"), ("\n\n", "no prompt"),
+      ("a {}\n\na {}\n", "line 3: “a {}” is line 1, too"),
+    ] {
+      let error = refusal { try read(text) }
+      #expect(error?.message.contains(says) == true, "\(String(describing: error))")
+    }
+    #expect(EvaluationPrompts.paper.texts.count == 15)
+    for prompt in EvaluationPrompts.paper.texts { #expect(prompt.ranges(of: "{}").count == 1) }
+    #expect(EvaluationPrompts.text("A photo of {} on a beach", with: "") == "A photo of on a beach")
+  }
+}

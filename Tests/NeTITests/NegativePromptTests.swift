@@ -1,0 +1,187 @@
+import Diffusion
+import Files
+import Foundation
+import Imaging
+import NeTI
+import TestSupport
+import Testing
+import Torch
+
+@Suite("Weights and negative prompts")
+struct NegativePromptTests {
+  private static let text = "a photo of a ({}:1.3) on a (beach:0.5)"
+
+  private func request(_ prompt: String, _ negative: String, guidance: Double = 3) -> ConceptGenerator.Request
+  {
+    var request = ConceptGenerator.Request(prompts: [prompt])
+    request.settings = ConceptFactory.settings
+    request.negativePrompt = negative
+    request.guidance = guidance
+    return request
+  }
+
+  @Test("weights give the formulas' sequences, of a prompt without a concept and of one with it")
+  func weights() throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let golden = try SafetensorsFile(Fixtures.url("words/weights.safetensors"))
+    let mapper = try SeveralConceptsTests.mapper(seed: 21, norm: 0.45)
+    func table(_ text: String, _ concepts: [NeTIMapper]) throws -> ConditioningTable {
+      let prompt = try ConceptPrompter(model.tokenizer, concepts.map { _ in .init(token: "<toy>") })(
+        text, weighted: true)
+      return try ConditioningTable(
+        SpaceTimeConditioner(model.textEncoder, concepts: concepts, layerCount: 16), prompt,
+        timesteps: [3, 611])
+    }
+    let plain = try table("a photo of a (red:1.4) mug, [blue] ((sky))", [])
+    #expect(try relativeError(plain[0, layer: 5].keys, golden.tensor("plain")) < 1e-5)
+    let own = try table(Self.text, [mapper])
+    for i in 0..<2 {
+      let row = i..<i + 1
+      #expect(try relativeError(own[i, layer: 7].keys, golden.tensor("keys").sliced(0, row)) < 1e-5)
+      #expect(try relativeError(own[i, layer: 7].values, golden.tensor("values").sliced(0, row)) < 1e-5)
+    }
+  }
+
+  @Test("a concept in the negative prompt gives the image that the formulas give over diffusers")
+  func golden() throws {
+    let f = try ConceptFactory()
+    let concept = Concept(
+      try SeveralConceptsTests.mapper(seed: 21, norm: 0.45), about: try f.about(),
+      placeholder: try .zeros([128]))
+    var request = request("a red robot on the moon", "a photo of a ({}:1.2) in the snow", guidance: 5)
+    request.promptWeights = true
+    request.steps = 8
+    request.seeds = [5]
+    let image = try ConceptGenerator(f.model, concepts: [.init(concept)])(request)[0].image
+    let golden = try SafetensorsFile(Fixtures.url("words/negative.safetensors")).tensor("picture")
+    let differences = zip(image.pixels, try golden.bytes()).map { abs(Int($0) - Int($1)) }
+    #expect(Double(differences.filter { $0 <= 2 }.count) / Double(differences.count) >= 0.995)
+    #expect(Double(differences.reduce(0, +)) / Double(differences.count) < 0.5)
+  }
+
+  /// With u = c the guided output u + w (c − u) is c.
+  @Test("where prompt and negative prompt are the same, guidance has no effect", arguments: [nil, 8])
+  func same(_ truncation: Int?) throws {
+    let f = try ConceptFactory()
+    let (text, other) = ("a (photo) of {} in the snow", "a (photo) of {} on a beach")
+    func check<G: ImageGenerator>(_ generator: G, _ request: (String, Double) -> G.Request) throws {
+      func images(_ negative: String, _ guidance: Double) throws -> [[UInt8]] {
+        try generator(request(negative, guidance)).map(\.image.pixels)
+      }
+      let plain = try images("", 1)
+      for (a, b) in zip(plain, try images(text, 6)) { #expect(distance(a, b) <= 2 * imageTolerance) }
+      for (a, b) in zip(plain, try images(other, 6)) { #expect(distance(a, b) > 20) }
+    }
+    func settings(_ negative: String, _ guidance: Double) -> GenerationSettings {
+      request(text, negative, guidance: guidance).settings
+    }
+    try check(ConceptGenerator(f.model, concepts: [.init(f.neti(seed: 1))])) {
+      var r = ConceptGenerator.Request(prompts: [text])
+      r.settings = settings($0, $1)
+      (r.truncations, r.promptWeights) = ([truncation], true)
+      return r
+    }
+    try check(StyleMixing(f.model, geometry: f.neti(seed: 1), appearance: f.neti(seed: 2))) {
+      var r = StyleMixing.Request(prompts: [text], geometryLayers: [6, 7, 8])
+      r.settings = settings($0, $1)
+      (r.parents, r.geometryTruncation, r.promptWeights) = (true, truncation, true)
+      return r
+    }
+    try check(Decomposition(f.model, f.neti(seed: 1))) {
+      var r = Decomposition.Request(prompts: [text], columns: [.frozen(700), .cumulative(500)])
+      r.settings = settings($0, $1)
+      (r.truncation, r.promptWeights) = (truncation, true)
+      return r
+    }
+  }
+
+  @Test("the category's word of a decomposition has the concept's weight")
+  func word() throws {
+    let f = try ConceptFactory()
+    let mug = try f.vectors(.ti, word: "mug")
+    var r = Decomposition.Request(prompts: ["a ({}:2) in {{red}} snow"], columns: [.cumulative(500)])
+    r.settings = ConceptFactory.settings
+    r.promptWeights = true
+    let images = try Decomposition(f.model, mug)(r).map(\.image.pixels)
+    // A vector that is the word's own row: with or without it, the image is the word's.
+    #expect(distance(images[0], images[1]) <= imageTolerance)
+    r.promptWeights = false
+    #expect(try distance(Decomposition(f.model, mug)(r)[0].image.pixels, images[0]) > 20)
+  }
+
+  @Test(
+    "a vector in the negative prompt that is a word's row leads away from the word; the dial turns the rest")
+  func embedding() throws {
+    let f = try ConceptFactory()
+    let concepts: [ConceptGenerator.Named] = [
+      .init(name: "a", try f.neti(seed: 1)), .init(name: "b", try f.neti(seed: 2)),
+      .init(name: "bad", try f.vectors(.ti, word: "mug")),
+    ]
+    var with = request("{a} by {b}", "a {bad} in the snow")
+    with.truncations = [8]
+    let image = try ConceptGenerator(f.model, concepts: concepts)(with)[0].image
+    #expect((image.width, image.height) == (208, 128))
+    var word = request("{a} by {b}", "a mug in the snow")
+    word.truncations = [8]
+    let same = try ConceptGenerator(f.model, concepts: Array(concepts.prefix(2)))(word)[0].image
+    #expect(distance(image.pixels, same.pixels) <= imageTolerance)
+  }
+
+  @Test("where a concept must stand, with a negative prompt")
+  func places() throws {
+    let f = try ConceptFactory()
+    let generator = try ConceptGenerator(f.model, concepts: [.init(f.neti(seed: 1))])
+    func prepared(_ prompts: [String], _ negative: String) throws -> Generation {
+      var r = request("", negative)
+      r.prompts = prompts
+      return try generator.prepare(r)
+    }
+    _ = try prepared(["a cat", "a mug"], "{}")
+    _ = try prepared(["a {}"], "<x>")
+    for (prompts, negative, line) in [
+      (["a {}", "a cat"], "{}", "“a cat” has no {}"), (["a cat"], "a cat", "“a cat” has no {}"),
+      (["a {}"], "{} {}", "negative prompt “{} {}” has {} 2 times"),
+      (["a {}"], String(repeating: "ugly ", count: 40) + "{}", "the negative prompt"),
+    ] {
+      #expect { try prepared(prompts, negative) } throws: { "\($0)".contains(line) }
+    }
+    var r = request("a cat", "{}")
+    r.truncations = [8]
+    #expect(throws: NeTIError.self) { try generator.prepare(r) }
+  }
+
+  @Test("what is read in another way than was perhaps meant gets one line for each kind")
+  func warnings() throws {
+    let f = try ConceptFactory()
+    let generator = try ConceptGenerator(f.model, concepts: [.init(f.neti(seed: 1))])
+    func lines(_ prompt: String, _ negative: String = "", guidance: Double = 3, weighted: Bool = false) throws
+      -> [String]
+    {
+      var r = request(prompt, negative, guidance: guidance)
+      r.promptWeights = weighted
+      return try generator.prepare(r).warnings
+    }
+    #expect(try lines("a {}, {{red}}", "ugly, bad: 1.3").isEmpty)
+    #expect(try lines(#"a ({}:1.3), \(x\)"#, "ugly", weighted: true).isEmpty)
+    for (prompt, negative, words) in [
+      ("a {} in {red|blue}", "{cozy}", ["“{red|blue}”, “{cozy}”", "names no concept", "{{"]),
+      ("a {} and <x>", "", ["“<x>”", "in braces"]),
+      ("a ({}:1.3)", "(ugly)", ["“({}:1.3)”, “(ugly)”", "`prompt-weights`"]),
+      ("a {} [blue]", "", ["“[blue]”", "`prompt-weights`"]),
+      (#"{} \(x\)"#, "", [#"“\(”"#, "`prompt-weights`"]),
+      ("a {}, <lora:soft:0.8>", "embedding:bad", ["“<lora:soft:0.8>”, “embedding:bad”", "`concept FILE`"]),
+      (
+        "a {}", String(repeating: "ugly ", count: 40),
+        ["the negative prompt is longer", "32 tokens", "cut off"]
+      ),
+      ("a {} AND a cat", "BREAK", ["“AND”, “BREAK”", "another program"]),
+    ] {
+      let found = try lines(prompt, negative)
+      #expect(found.count == 1 && words.allSatisfy { found[0].contains($0) }, "\(found)")
+    }
+    let left = try lines("a {}, <lora:soft:0.8> [cat:dog:0.5]", weighted: true)
+    #expect(left.count == 2 && left[0].contains("“[cat:dog:0.5]”") && left[1].contains("left out"), "\(left)")
+    let void = try lines("a {}", "ugly", guidance: 1)
+    #expect(void.count == 1 && void[0].contains("`guidance` is 1.0"), "\(void)")
+  }
+}
