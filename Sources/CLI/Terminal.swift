@@ -59,8 +59,9 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "clip-skip", "concept", "format", "guidance", "images", "layer", "masks", "model", "output",
-      "precision", "prompt-weights", "references", "resume", "scheduler", "steps", "timestep", "token", "width",
+      "category", "clip-skip", "concept", "format", "guidance", "images", "layer", "masks", "model",
+      "output", "precision", "prompt-weights", "references", "resume", "scheduler", "steps", "timestep",
+      "token", "width",
     ].contains(name)
   }
 
