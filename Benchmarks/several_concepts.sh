@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname -- "$0")/.."
 folder=${1:-several-concepts}
 
-for example in starmug:mug stripes:monster ginger:cat dotbot:robot; do
+for example in starmug:mug stripes:fish ginger:cat dotbot:robot; do
   name=${example%:*}
   [ -e "$folder/$name/concept.safetensors" ] ||
     ./neti train --images "Examples/$name" --token "<$name>" --category "${example#*:}" --output "$folder/$name" \
@@ -24,6 +24,6 @@ draw() { # first concept, second concept, name of the way, options
 
 for pair in starmug:stripes ginger:dotbot stripes:ginger; do
   draw "${pair%:*}" "${pair#*:}" free --layout free
-  draw "${pair%:*}" "${pair#*:}" free-wide --layout free --width 128
+  draw "${pair%:*}" "${pair#*:}" free-wide --layout free --width 256
   draw "${pair%:*}" "${pair#*:}" side-by-side --layout side-by-side
 done

@@ -23,8 +23,7 @@ struct EvaluationSubjects {
       let token = concept.about.token
       func folder(_ path: String?) throws -> URL? {
         try path.map {
-          try ReferenceImages.folder(
-            URL(filePath: $0, directoryHint: .isDirectory), of: token, isOnly: isOnly)
+          try ReferenceImages.folder(place($0, isFolder: true), of: token, isOnly: isOnly)
         }
       }
       let (trained, heldOut) = (try folder(images) ?? Self.trainedOn(file), try folder(references))
@@ -42,7 +41,9 @@ struct EvaluationSubjects {
 
   private static func read(_ argument: String) throws -> (method: String?, file: URL, concept: Concept) {
     var (method, path) = (String?.none, argument)
-    if !FileManager.default.fileExists(atPath: argument), let equals = argument.firstIndex(of: "=") {
+    if !FileManager.default.fileExists(atPath: try place(argument).path),
+      let equals = argument.firstIndex(of: "=")
+    {
       let name = argument[..<equals].trimmingCharacters(in: .whitespaces)
       guard (1...60).contains(name.count), name != EvaluationSubject.wordMethod else {
         throw NeTIError(
@@ -51,7 +52,7 @@ struct EvaluationSubjects {
       }
       (method, path) = (name, String(argument[argument.index(after: equals)...]))
     }
-    let file = URL(filePath: path)
+    let file = try place(path)
     return (method, file, try Concept.open(file))
   }
 

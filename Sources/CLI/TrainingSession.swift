@@ -154,7 +154,7 @@ enum TrainingSession {
         if s.step - first == 3, seconds.dropFirst().max() ?? 0 > 1 {
           let each = seconds.dropFirst().reduce(0, +) / 2
           note(
-            "\na step takes \(String(format: "%.1f", each)) s: about \(ProgressBar.clock(each * Double(total - s.step))) in all"
+            "\na step takes \(String(format: "%.1f", each)) s: about \(ProgressBar.clock(each * Double(total - s.step))) left"
           )
         }
         bar?.update(s.step, detail: "loss \(String(format: "%.4f", smoothed ?? s.loss))")

@@ -2,7 +2,7 @@ public import Diffusion
 import Files
 public import Foundation
 import Imaging
-public import NeTI
+import NeTI
 import Torch
 
 /// The paper's measurement: images of concepts under many prompts, compared with images of the thing and with the

@@ -21,6 +21,11 @@ struct WrittenPathTests {
       ("mix geometry", ["mix", "--prompt", "{}", "--geometry", path, "--appearance", "c.safetensors"]),
       ("mix appearance", ["mix", "--prompt", "{}", "--geometry", "c.safetensors", "--appearance", path]),
       ("decompose concept", ["decompose", "--prompt", "{}", "--concept", path]),
+      ("export file", ["export", path, "--for", "diffusers"]),
+      ("export output", ["export", "c.safetensors", "--for", "diffusers", "--output", path]),
+      ("evaluate concept", ["evaluate", "--concept", path, "--output", "out"]),
+      ("evaluate concept", ["evaluate", "--concept", "toy=\(path)", "--output", "out"]),
+      ("evaluate output", ["evaluate", "--images", "images", "--output", path] + concept),
       ("inspect file", ["inspect", path]), ("inspect plot", ["inspect", "c.safetensors", "--plot", path]),
       ("convert input", ["convert", path, "d.safetensors"]),
       ("convert output", ["convert", "c.safetensors", path + ".safetensors"]),
@@ -29,6 +34,12 @@ struct WrittenPathTests {
         "convert model", ["convert", Fixtures.url("community/xti.pt").path, "d.safetensors", "--model", path]
       ),
     ]
+    for option in ["images", "references", "prompts", "clip", "model"] {
+      let others =
+        (option == "images" ? [] : ["--images", "images"]) + (option == "model" ? ["--clip", "c"] : [])
+      lines.append(
+        ("evaluate \(option)", ["evaluate", "--\(option)", path, "--output", "out"] + others + concept))
+    }
     for (name, line) in [
       ("generate", Workplace.generate("a cat")), ("mix", mix),
       ("decompose", ["decompose", "--prompt", "{}"] + concept),

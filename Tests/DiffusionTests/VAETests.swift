@@ -138,7 +138,8 @@ import Torch
     #expect(try relativeError(vae.decodeInTiles(one), vae.decode(one)) < 1e-6)
     // Smooth latents, as images have: noise has no neighbourhood that a tile could share.
     let (height, width) = (side * 2 - 3, side + 5)
-    let large = try random.normal([1, vae.configuration.latentChannels, 5, 4]).upsampledNearest(height: height, width: width)
+    let large = try random.normal([1, vae.configuration.latentChannels, 5, 4]).upsampledNearest(
+      height: height, width: width)
     let (tiled, whole) = (try vae.decodeInTiles(large), try vae.decode(large))
     #expect(tiled.shape == [1, 3, height * vae.configuration.factor, width * vae.configuration.factor])
     #expect(try (tiled - whole).abs().mean().item() < 0.1)

@@ -197,7 +197,7 @@ struct TrainerTests {
   @Test("takes captions in the place of templates, and masks as weights of the loss")
   func captionsAndMasks() throws {
     let c = try Self.configuration(steps: 2)
-    let plain = try Self.examples(64)
+    let plain = try Self.examples(128)
     let losses = try Self.losses(c, plain)
     // A caption that is the template that would be drawn changes nothing: only the words count.
     var words = plain
@@ -220,7 +220,7 @@ struct TrainerTests {
     let (left, right) = (try half(true), try half(false))
     #expect(left[0] != right[0])
     #expect(abs((left[0] + right[0]) / 2 - losses[0]) / losses[0] < 1e-4)
-    words[0].caption = "{} and {another}"
+    words[0].caption = "{} and {}"
     let e = #expect(throws: NeTIError.self) { try Self.losses(c, words) }
     #expect(e?.message.contains("caption of") == true)
   }

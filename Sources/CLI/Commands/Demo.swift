@@ -8,7 +8,7 @@ import NeTI
 /// `neti demo`: everything at once on mini-sd.
 struct Demo: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Learn an example concept on mini-sd and generate a sheet of images, in about two minutes.",
+    abstract: "Learn an example concept on mini-sd and generate a sheet of images, in a few minutes.",
     discussion: "Each demo has a folder of its own; nothing is overwritten.")
 
   @Option(help: ArgumentHelp("Which example: a folder of images in Examples.", valueName: "name"))

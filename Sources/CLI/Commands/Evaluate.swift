@@ -135,9 +135,9 @@ struct Evaluate: ParsableCommand {
     return try Evaluation(
       base, CLIP(clip ?? Installation.resource("Models/mini-clip").path, device: base.device),
       subjects: words + subjects,
-      prompts: prompts.map { try EvaluationPrompts(contentsOf: URL(filePath: $0)) },
+      prompts: prompts.map { try EvaluationPrompts(contentsOf: place($0)) },
       settings: settings, truncations: Array(Set(truncation?.values ?? [])).sorted(),
-      output: URL(filePath: output, directoryHint: .isDirectory))
+      output: place(output, isFolder: true))
   }
 
   /// The category's word of each token, once.

@@ -22,8 +22,8 @@ struct Export: ParsableCommand {
     case diffusers, comfyui
   }
 
-  @Argument(help: ArgumentHelp("A concept or checkpoint.", valueName: "concept"))
-  var concept: String
+  @Argument(help: ArgumentHelp("A concept or checkpoint.", valueName: "file"))
+  var file: String
 
   @Option(
     name: .customLong("for"),
@@ -37,9 +37,9 @@ struct Export: ParsableCommand {
   var output: String?
 
   func run() throws {
-    let concept = try Concept.open(URL(filePath: concept))
+    let concept = try Concept.open(place(file))
     let name = Self.fileName(concept.about.token)
-    let folder = URL(filePath: output ?? "\(name)-\(program.rawValue)", directoryHint: .isDirectory)
+    let folder = try place(output ?? "\(name)-\(program.rawValue)", isFolder: true)
     guard !FileManager.default.fileExists(atPath: folder.path) else {
       throw NeTIError(
         "\(folder.relativePath) exists already; choose another folder with `output`, or remove it")

@@ -1,6 +1,6 @@
-public import Diffusion
+import Diffusion
 import Files
-public import Foundation
+import Foundation
 public import Imaging
 public import Torch
 

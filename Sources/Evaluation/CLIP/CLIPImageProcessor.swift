@@ -1,4 +1,4 @@
-public import Files
+import Files
 public import Imaging
 
 /// `preprocessor_config.json`: an image as CLIP's vision tower takes it, as transformers' `CLIPImageProcessor`

@@ -1,4 +1,4 @@
-public import Diffusion
+import Diffusion
 import Files
 public import Foundation
 public import Torch
