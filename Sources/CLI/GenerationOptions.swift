@@ -11,23 +11,7 @@ struct GenerationOptions: ParsableArguments {
       valueName: "list"))
   var seed = NumberList([0])
 
-  @Option(
-    help: ArgumentHelp(
-      "Denoising steps of each image; what suits the model when left out, 50 for Stable Diffusion.",
-      valueName: "number"))
-  var steps: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "How strongly the prompt leads (the scale of classifier-free guidance); what suits the model when left out, 7.5 for Stable Diffusion.",
-      valueName: "number"))
-  var guidance: Double?
-
-  @Option(
-    help: ArgumentHelp(
-      "How a denoising step is computed; what suits the model when left out, dpm++ for Stable Diffusion. lcm and tcd are for models that were distilled for them.",
-      valueName: "name"))
-  var scheduler: SchedulerKind?
+  @OptionGroup var sampling: SamplingOptions
 
   @Option(
     help: ArgumentHelp("What the images should not show; a concept may stand in it.", valueName: "text"))
@@ -53,13 +37,7 @@ struct GenerationOptions: ParsableArguments {
   var vaeTiling: Bool?
 
   func validate() throws {
-    if let steps, !(1...1000).contains(steps) {
-      throw ValidationError("--steps \(steps): between 1 and 1000")
-    }
     try Self.check(prompts: [negativePrompt], "--negative-prompt")
-    if let guidance, !(guidance.isFinite && guidance >= 0 && guidance <= 1000) {
-      throw ValidationError("--guidance \(guidance): a number between 0 and 1000")
-    }
     for (name, side) in [("width", width), ("height", height)] {
       if let side, !(1...StableDiffusion.maximumSide).contains(side) {
         throw ValidationError("--\(name) \(side): between 1 and \(StableDiffusion.maximumSide) pixels")
@@ -67,36 +45,15 @@ struct GenerationOptions: ParsableArguments {
     }
   }
 
-  /// Flags go before the model's defaults, which are told in one line: the `note`.
+  /// With a line to tell about the model's defaults, as `SamplingOptions` has it.
   func settings(for model: StableDiffusion) throws -> (settings: GenerationSettings, note: String?) {
-    let defaults = try ModelDefaults.load(model.folder)
-    var given: [String] = []
-    func choose<T>(_ flag: T?, _ name: String, _ own: T?, _ text: (T) -> String) -> T? {
-      if flag == nil, let own { given.append("--\(name) \(text(own))") }
-      return flag ?? own
-    }
-    var s = GenerationSettings()
+    var (s, note) = try sampling.settings(for: model)
     s.seeds = seed.values.map { UInt64($0) }
-    s.steps = choose(steps, "steps", defaults?.denoisingSteps) { "\($0)" } ?? s.steps
-    s.guidance = choose(guidance, "guidance", defaults?.guidance) { String(format: "%g", $0) } ?? s.guidance
-    s.scheduler = choose(scheduler, "scheduler", defaults?.scheduler, \.rawValue) ?? s.scheduler
     s.negativePrompt = negativePrompt
     s.width = width
     s.height = height
     s.vaeTiling = vaeTiling
-    if !given.isEmpty { return (s, "the model's defaults give " + given.joined(separator: ", ")) }
-    guard steps == nil, guidance == nil, Self.isLikeTurbo(model.schedulerConfiguration) else {
-      return (s, nil)
-    }
-    return (
-      s,
-      "\(model.folder.name) begins at the last timestep, as turbo models do; if it is one, add --steps 4 --guidance 1"
-    )
-  }
-
-  /// SD Turbo and the like have only this to be told by; v-prediction and rescaled βs ask for it as well.
-  private static func isLikeTurbo(_ c: SchedulerConfiguration) -> Bool {
-    c.timestepSpacing == .trailing && c.predictionType == .epsilon && !c.rescaleBetasZeroSNR
+    return (s, note)
   }
 
   /// Refuses prompts that no model has room for.
