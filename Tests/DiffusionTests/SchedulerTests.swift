@@ -13,9 +13,15 @@ private struct SchedulerGolden: Decodable {
     let steps: Int
     let variant: String
   }
+  /// A key of diffusers' classes with a value, and what it needs beside it, as JSON.
+  struct Probe: Decodable {
+    let key: String
+    let change: String
+  }
   /// The JSON of each variant.
   let variants: [String: String]
   let runs: [Run]
+  let probes: [Probe]
 
   static func load() throws -> SchedulerGolden {
     try JSONDecoder().decode(
@@ -75,6 +81,61 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       }
     }
     #expect(compared > 5500)
+  }
+
+  @Test(
+    "Every key of diffusers' classes acts as it does there, or is refused by its name with what works instead"
+  )
+  func everyKey() throws {
+    let golden = try SchedulerGolden.load()
+    let data = try SafetensorsFile(Fixtures.url("schedulers/schedulers.safetensors"))
+    let plain = try #require(golden.variants["plain"])
+    var (equal, refused) = (0, 0)
+    var beyond: Set<String> = []
+    for kind in SchedulerKind.allCases {
+      // The state after 8 steps; NaN where the class raises an error or gives no numbers.
+      let expected = try data.tensor("probes/\(kind.rawValue)")
+      try #require(expected.shape == [golden.probes.count, 6])
+      for (i, probe) in golden.probes.enumerated() {
+        let json = try merged(plain, probe.change)
+        let name = "\(kind.rawValue) \(probe.change)"
+        do {
+          let scheduler = try makeScheduler(kind, configured(json), steps: 8)
+          let last = try #require(try states(scheduler).last).reshaped([6])
+          let theirs = try expected.selected(0, i)
+          if try theirs.doubles().allSatisfy(\.isFinite) {
+            // Timesteps between whole ones are rounded otherwise there.
+            let isRounded = scheduler.timesteps.contains { $0 != $0.rounded() }
+            #expect(try relativeError(last, theirs) <= (isRounded ? 5e-4 : 1e-5), "\(name)")
+            equal += 1
+          } else {
+            #expect(try last.doubles().allSatisfy(\.isFinite), "\(name)")
+            beyond.insert("\(kind.rawValue) \(probe.key)")
+          }
+        } catch let error as any DescribedError {
+          let asked = try object(probe.change).keys
+          #expect(asked.contains { error.message.contains("“\($0)”") }, "\(name): \(error.message)")
+          if let works = error.message.firstMatch(of: /`scheduler ([a-z+-]+)` works$/)?.output.1 {
+            let other = try #require(SchedulerKind(rawValue: String(works)))
+            #expect(throws: Never.self) { try makeScheduler(other, configured(json), steps: 8) }
+          } else {
+            #expect(error.message.contains("supported: "), "\(name): \(error.message)")
+          }
+          refused += 1
+        }
+      }
+    }
+    #expect(equal > 450 && refused > 100, "\(equal), \(refused)")
+    #expect(beyond == ["dpm++ algorithm_type", "unipc solver_type"])
+  }
+
+  private func object(_ json: String) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any])
+  }
+
+  private func merged(_ json: String, _ change: String) throws -> String {
+    let all = try object(json).merging(object(change)) { $1 }
+    return String(decoding: try JSONSerialization.data(withJSONObject: all), as: UTF8.self)
   }
 
   @Test("Noisy latents, velocities and ᾱ of training equal diffusers'")
@@ -196,6 +257,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (.pndm, #"{"prediction_type": "sample"}"#, "which pndm cannot do; `scheduler dpm++` works"),
       (.eulerAncestral, #"{"prediction_type": "sample"}"#, "which euler-a cannot do"),
       (.unipc, #"{"predict_x0": false}"#, "“predict_x0” is false"),
+      (.unipc, #"{"shift_terminal": 0.1}"#, "“shift_terminal” is not null"),
       (.euler, #"{"timestep_type": "continuous"}"#, "“timestep_type” is “continuous” and not discrete"),
       (.lcm, #"{"original_inference_steps": 2000}"#, "“original_inference_steps” is 2000"),
       (.tcd, #"{"original_inference_steps": 5}"#, "choose a number in 1…5"),

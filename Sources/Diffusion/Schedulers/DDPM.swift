@@ -6,7 +6,7 @@ import Torch
 struct DDPM: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
-  private let alphas: [Double]
+  let alphas: [Double]
 
   init(_ c: SchedulerConfiguration, steps: Int) throws {
     alphas = try NoiseSchedule(c).alphasCumprod

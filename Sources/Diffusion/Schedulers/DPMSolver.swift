@@ -10,7 +10,7 @@ struct DPMSolver: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
   /// One for each timestep and the one to end at.
-  private let levels: [NoiseLevel]
+  let levels: [NoiseLevel]
   /// What the last steps integrated, the latest first: as many as the order needs.
   private var past: [Tensor] = []
   private var next = 0

@@ -8,7 +8,7 @@ struct Euler: Scheduler {
   let timesteps: [Double]
   let initialNoiseSigma: Double
   private let configuration: SchedulerConfiguration
-  private let sigmas: [Double]
+  let sigmas: [Double]
 
   init(_ c: SchedulerConfiguration, steps: Int) throws {
     let table = try SigmaTable(interpolating: c, steps: steps)

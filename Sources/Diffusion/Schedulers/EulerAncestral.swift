@@ -8,7 +8,7 @@ struct EulerAncestral: Scheduler {
   let timesteps: [Double]
   let initialNoiseSigma: Double
   private let configuration: SchedulerConfiguration
-  private let sigmas: [Double]
+  let sigmas: [Double]
 
   init(_ configuration: SchedulerConfiguration, steps: Int) throws {
     var c = configuration

@@ -7,7 +7,7 @@ import Torch
 struct LCM: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
-  private let alphas: [Double]
+  let alphas: [Double]
 
   init(_ configuration: SchedulerConfiguration, steps: Int) throws {
     let c = configuration.distilled

@@ -7,7 +7,7 @@ struct LMS: Scheduler {
   let timesteps: [Double]
   let initialNoiseSigma: Double
   private let configuration: SchedulerConfiguration
-  private let sigmas: [Double]
+  let sigmas: [Double]
   /// The latest first.
   private var derivatives: [Tensor] = []
 

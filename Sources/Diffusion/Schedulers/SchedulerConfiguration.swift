@@ -233,8 +233,10 @@ extension SchedulerConfiguration {
     finalSigmasType = try keys.choice("final_sigmas_type") ?? .zero
     try refuse(keys, "interpolation_type", "linear", [.euler], ["linear"])
     try refuse(keys, "timestep_type", "discrete", [.euler], ["discrete"])
-    for key in ["use_flow_sigmas", "use_dynamic_shifting"] where try keys.value(key, false) {
-      refuse("“\(key)” is true", [.dpm, .unipc])
+    if try keys.value("use_flow_sigmas", false) { refuse("“use_flow_sigmas” is true", [.dpm, .unipc]) }
+    if try keys.value("use_dynamic_shifting", false) { refuse("“use_dynamic_shifting” is true", [.unipc]) }
+    for key in ["shift_terminal", "solver_p"] where try keys.value(key, JSONValue.null) != .null {
+      refuse("“\(key)” is not null", [.unipc])
     }
   }
 

@@ -77,7 +77,7 @@ struct SigmaTable {
     guard sigmas.allSatisfy({ $0 > 0 && $0.isFinite }) else {
       throw DiffusionError(
         "scheduler_config.json: the βs leave nothing of the image, or no noise, at some timestep; "
-          + "`scheduler ddim` can do that")
+          + "`scheduler ddim` works")
     }
     return sigmas
   }

@@ -30,7 +30,8 @@ enum Timesteps {
   ) throws -> [Double] {
     try checkSteps(steps, c)
     guard end > 0 else {
-      throw DiffusionError("scheduler_config.json: “lambda_min_clipped” leaves no timestep")
+      throw DiffusionError(
+        "scheduler_config.json: “lambda_min_clipped” leaves no timestep; `scheduler ddim` works")
     }
     switch spacing {
     case .linspace:

@@ -9,7 +9,7 @@ struct UniPC: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
   /// One for each timestep and the one to end at.
-  private let levels: [NoiseLevel]
+  let levels: [NoiseLevel]
   /// What the last steps integrated, the latest first.
   private var past: [Tensor] = []
   /// The last step: where it started, and its order.

@@ -116,6 +116,57 @@ VARIANTS = [
     ("uncorrected", {"disable_corrector": [0, 1, 5]}, ["unipc"], [10]),
 ]
 
+V_TRAILING = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+# Every key of the classes with values that make a difference, beside what they need for it.
+PROBES = {
+    "num_train_timesteps": [{"num_train_timesteps": 500}],
+    "beta_start": [{"beta_start": 0.002}], "beta_end": [{"beta_end": 0.02}],
+    "beta_schedule": [{"beta_schedule": v} for v in ["linear", "squaredcos_cap_v2", "sigmoid", "laplace", "x"]],
+    "trained_betas": [{"num_train_timesteps": 100, "trained_betas": [0.001 + 0.0003 * i for i in range(100)]}],
+    "prediction_type": [{"prediction_type": v} for v in ["v_prediction", "sample", "flow_prediction", "x"]],
+    "timestep_spacing": [{"timestep_spacing": v} for v in ["linspace", "leading", "trailing", "x"]],
+    "steps_offset": [{"timestep_spacing": "leading", "steps_offset": 5}],
+    "rescale_betas_zero_snr": [{"rescale_betas_zero_snr": True, **V_TRAILING}],
+    "clip_sample": [{"clip_sample": True}], "clip_sample_range": [{"clip_sample": True, "clip_sample_range": 0.5}],
+    "thresholding": [{"thresholding": True}],
+    "dynamic_thresholding_ratio": [{**THRESHOLD, "dynamic_thresholding_ratio": 0.5}],
+    "sample_max_value": [{**THRESHOLD, "sample_max_value": 1.1}],
+    "set_alpha_to_one": [{"set_alpha_to_one": True}], "skip_prk_steps": [{"skip_prk_steps": False}],
+    "algorithm_type": [{"algorithm_type": v, **more} for v in
+                       ["dpmsolver", "sde-dpmsolver++", "sde-dpmsolver", "deis", "x"] for more in [{}, TO_MINIMUM]],
+    "solver_type": [{"solver_type": v} for v in ["midpoint", "heun", "logrho", "bh1", "bh2", "x"]],
+    "solver_order": [{"solver_order": v} for v in [1, 3, 4]] + [
+        {"algorithm_type": "sde-dpmsolver", **THIRD, **TO_MINIMUM}],
+    "lower_order_final": [{"lower_order_final": False, **TO_MINIMUM}],
+    "euler_at_final": [{"euler_at_final": True, "lower_order_final": False, **TO_MINIMUM}],
+    "final_sigmas_type": [{"final_sigmas_type": v} for v in ["sigma_min", "x"]],
+    "lambda_min_clipped": [{"lambda_min_clipped": -1.0}, {"lambda_min_clipped": 100.0}],
+    "variance_type": [{"variance_type": v} for v in
+                      ["fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"]],
+    "use_karras_sigmas": [{"use_karras_sigmas": True}], "use_exponential_sigmas": [{"use_exponential_sigmas": True}],
+    "use_beta_sigmas": [{"use_beta_sigmas": True}, {"use_beta_sigmas": True, "use_karras_sigmas": True}],
+    "use_lu_lambdas": [{"use_lu_lambdas": True}],
+    "sigma_min": [{"use_karras_sigmas": True, "sigma_min": 0.1}],
+    "sigma_max": [{"use_karras_sigmas": True, "sigma_max": 10.0}],
+    "use_flow_sigmas": [FLOW, {"use_flow_sigmas": True}], "flow_shift": [{**FLOW, "flow_shift": 3.0}],
+    "use_dynamic_shifting": [{"use_dynamic_shifting": True}],
+    "time_shift_type": [{**FLOW, "use_dynamic_shifting": True, "time_shift_type": "linear"}],
+    "shift_terminal": [{"shift_terminal": 0.1}], "solver_p": [{"solver_p": {"name": "ddim"}}],
+    "interpolation_type": [{"interpolation_type": "log_linear"}],
+    "timestep_type": [{"timestep_type": "continuous", "prediction_type": "v_prediction"}],
+    "predict_x0": [{"predict_x0": False}, {"predict_x0": False, **TO_MINIMUM}],
+    "disable_corrector": [{"disable_corrector": [0, 1]}],
+    "original_inference_steps": [{"original_inference_steps": 30}], "timestep_scaling": [{"timestep_scaling": 0.01}],
+}
+# What a class has among its keys and does not act on, in those probes.
+UNREAD = {
+    "dpm++": ["variance_type", "use_dynamic_shifting", "time_shift_type"], "unipc": ["time_shift_type"],
+    "lcm": ["set_alpha_to_one", "steps_offset", "timestep_spacing"],
+    "tcd": ["set_alpha_to_one", "steps_offset", "timestep_spacing", "timestep_scaling", "clip_sample",
+            "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value"],
+}
+
 
 def merged(change):
     config = {**MINI_SD, **change}
@@ -161,8 +212,33 @@ def noise():
     return tensors
 
 
+def probe(kind, change):
+    """The last state after 8 steps; NaN where the class raises an error or gives no numbers."""
+    try:
+        return run(kind, merged(change), 8)[1][-1]
+    except Exception:
+        return torch.full([6], math.nan)
+
+
+def probes():
+    """For each kind [probes, 6], and the changes. Every key of every class is among them, and does something."""
+    changes = [(key, change) for key, several in PROBES.items() for change in several]
+    tensors = {}
+    for kind, made in KINDS.items():
+        rows = {(key, i): probe(kind, change) for i, (key, change) in enumerate(changes)}
+        tensors[f"probes/{kind}"] = torch.stack(list(rows.values()))
+        for key in set(inspect.signature(made.__init__).parameters) - {"self"}:
+            without = [probe(kind, {k: v for k, v in change.items() if k != key}) for change in PROBES[key]]
+            acts = any(not torch.equal(a, b) for a, b in zip([r for (k, _), r in rows.items() if k == key], without)
+                       if not b.isnan().any())
+            assert acts != (key in UNREAD.get(kind, [])), (kind, key, acts)
+    return tensors, [{"key": key, "change": json.dumps(change)} for key, change in changes]
+
+
 def make(out: Path):
     tensors, runs = noise(), []
+    found, asked = probes()
+    tensors.update(found)
     for name, change, kinds, counts in VARIANTS:
         for kind in kinds:
             for steps in counts:
@@ -171,4 +247,4 @@ def make(out: Path):
                 runs.append({"key": key, "kind": kind, "steps": steps, "variant": name})
     variants = {name: json.dumps(merged(change)) for name, change, _, _ in VARIANTS}
     save_file(tensors, out / "schedulers.safetensors")
-    (out / "schedulers.json").write_text(json.dumps({"variants": variants, "runs": runs}, indent=0) + "\n")
+    (out / "schedulers.json").write_text(json.dumps({"variants": variants, "runs": runs, "probes": asked}, indent=0) + "\n")
