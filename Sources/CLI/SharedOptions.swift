@@ -36,6 +36,12 @@ struct ModelOptions: ParsableArguments {
       valueName: "name"))
   var precision: Precision = .fp32
 
+  @Option(
+    help: ArgumentHelp(
+      "Which layer of the text encoder is used, counted from the last; 2 for many anime models. What the concept was trained with when left out, else 1.",
+      valueName: "number"))
+  var clipSkip: Int?
+
   enum Precision: String, ExpressibleByArgument, CaseIterable {
     case fp32, bf16, tf32
     var dtype: DType { self == .bf16 ? .bfloat16 : .float32 }
@@ -52,6 +58,9 @@ struct ModelOptions: ParsableArguments {
     }
     if precision == .tf32, !device.hasPrefix("cuda") {
       throw ValidationError("--precision tf32: only CUDA knows it; add --device cuda, or choose fp32 or bf16")
+    }
+    if let clipSkip, !(1...StableDiffusion.largestClipSkip).contains(clipSkip) {
+      throw ValidationError("--clip-skip \(clipSkip): between 1 and \(StableDiffusion.largestClipSkip)")
     }
     if let threads, !(1...1024).contains(threads) {
       throw ValidationError("--threads \(threads): between 1 and 1024")
@@ -75,14 +84,17 @@ struct ModelOptions: ParsableArguments {
 
   /// Opens the model; nothing large is read before it is needed. What decides precision and LoRAs itself, as a
   /// run's configuration does, says which.
-  func open(_ folder: ModelFolder, in decided: Precision? = nil, with loras: [LoRAFile]? = nil) throws
-    -> StableDiffusion
-  {
+  ///
+  /// - Parameter usualClipSkip: where no flag says it.
+  func open(
+    _ folder: ModelFolder, in decided: Precision? = nil, with loras: [LoRAFile]? = nil, usualClipSkip: Int = 1
+  ) throws -> StableDiffusion {
     let loras = try (loras ?? given()).map { try $0.read() }
     let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
-    let base = try StableDiffusion(folder, dtype: precision.dtype, device: Device(device) ?? .cpu)
+    let base = try StableDiffusion(
+      folder, dtype: precision.dtype, device: Device(device) ?? .cpu, clipSkip: clipSkip ?? usualClipSkip)
     base.willLoad = { component, bytes in
       // What takes no noticeable time is not worth a line.
       guard bytes > 100 << 20 else { return }

@@ -36,12 +36,17 @@ public final class StableDiffusion {
   public let folder: ModelFolder
   public let dtype: DType
   public let device: Device
+  /// Which layer of the text encoder is used, counted from the last.
+  public let clipSkip: Int
   public let tokenizer: CLIPTokenizer
   public let textConfiguration: CLIPTextConfiguration
   public let unetConfiguration: UNetConfiguration
   public let vaeConfiguration: VAEConfiguration
   /// From the folder; may be changed, to generate as other versions of the reference do.
   public var schedulerConfiguration: SchedulerConfiguration
+
+  /// More layers than any text encoder has.
+  public static let largestClipSkip = 256
 
   /// Called before a network is loaded, with the size of its files in bytes.
   public var willLoad: (ModelFolder.Component, _ bytes: Int) -> Void = { _, _ in }
@@ -57,9 +62,13 @@ public final class StableDiffusion {
 
   /// - Parameters:
   ///   - dtype: of all weights and of what the networks compute.
+  ///   - clipSkip: which layer of the text encoder is used, counted from the last, which is 1; the final
+  ///     LayerNorm follows it. As in A1111's program, the negative prompt is encoded alike.
   /// - Throws: `FileError` or `DiffusionError` when a file is missing or broken; `DiffusionError` when the
   ///   parts do not fit together.
-  public init(_ folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+  public init(
+    _ folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu, clipSkip: Int = 1
+  ) throws {
     guard device.isAvailable else {
       let names = Device.available.map(\.description).joined(separator: ", ")
       throw DiffusionError("there is no device \(device) here; there is \(names)")
@@ -68,11 +77,18 @@ public final class StableDiffusion {
     self.folder = folder
     self.dtype = dtype
     self.device = device
-    textConfiguration = try folder.configuration(CLIPTextConfiguration.self, .textEncoder)
+    self.clipSkip = clipSkip
+    var text = try folder.configuration(CLIPTextConfiguration.self, .textEncoder)
+    guard (1...text.layers).contains(clipSkip) else {
+      throw DiffusionError(
+        "`clip-skip \(clipSkip)`: the text encoder has \(text.layers) layers; choose a number in 1…\(text.layers)"
+      )
+    }
+    text.layers -= clipSkip - 1
+    textConfiguration = text
     unetConfiguration = try folder.configuration(UNetConfiguration.self, .unet)
     vaeConfiguration = try folder.configuration(VAEConfiguration.self, .vae)
-    schedulerConfiguration = try folder.configuration(
-      SchedulerConfiguration.self, .scheduler, file: "scheduler_config.json")
+    schedulerConfiguration = try folder.schedulerConfiguration()
     tokenizer = try CLIPTokenizer(
       folder: folder.folder(.tokenizer), maxLength: textConfiguration.maxPositions)
     try checkConsistency()

@@ -21,6 +21,8 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
   public let guidance: Double
   public let width: Int
   public let height: Int
+  /// Left out where it is 1.
+  public let clipSkip: Int?
 
   /// - Throws: when the base's weights cannot be read.
   public init(_ model: StableDiffusion, _ clip: CLIP, _ settings: GenerationSettings) throws {
@@ -38,6 +40,7 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
     steps = settings.steps
     guidance = settings.guidance
     (width, height) = (size.width * model.vaeFactor, size.height * model.vaeFactor)
+    clipSkip = model.clipSkip == 1 ? nil : model.clipSkip
   }
 
   /// For tests and tables, in words.
@@ -45,8 +48,7 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
     [
       ("CLIP", "\(clip) (\(clipIdentity))"), ("base", "\(base) (\(baseIdentity))"),
       ("LoRAs", loras ?? "none"), ("precision", precision), ("scheduler", scheduler), ("steps", "\(steps)"),
-      ("guidance", "\(guidance)"),
-      ("size", "\(width)×\(height)"),
+      ("guidance", "\(guidance)"), ("size", "\(width)×\(height)"), ("clip skip", "\(clipSkip ?? 1)"),
     ]
   }
 

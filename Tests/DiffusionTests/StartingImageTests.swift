@@ -47,7 +47,9 @@ struct StartingImageTests {
     #expect(model.isInpainting == (kind == "mask9"))
     let file = try SafetensorsFile(Self.golden)
     let cases = file.entries.keys.filter { $0.hasPrefix(kind) }.sorted()
-    #expect(cases.count >= 9)
+    for scheduler in SchedulerKind.allCases {
+      #expect(cases.contains { $0.contains(" \(scheduler.rawValue) ") })
+    }
     for name in cases {
       let parts = name.split(separator: " ")
       let scheduler = try #require(SchedulerKind(rawValue: String(parts[1])))

@@ -77,11 +77,12 @@ struct Generate: ParsableCommand {
     let concepts = try concept.map(Self.readConcept)
     let photo = try photo.read()
     let folder = try model.folder()
-    let base = try model.open(folder)
+    let base = try model.open(folder, usualClipSkip: Self.clipSkip(concepts.map(\.concept)))
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
     request.promptWeights = generation.promptWeights
-    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    let (settings, told) = try generation.settings(for: base)
+    request.settings = settings
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout
     request.photo = photo
@@ -93,8 +94,14 @@ struct Generate: ParsableCommand {
     }
     if concepts.count > 1 { metadata["layout"] = request.layout.rawValue }
     try results.generate(
-      generator.prepare(request), on: base, metadata: metadata,
+      generator.prepare(request), on: base, told: told, metadata: metadata,
       title: concepts.map { $0.concept.about.token }.joined(separator: ", "))
+  }
+
+  /// What all the concepts were trained with; 1 where they differ.
+  static func clipSkip(_ concepts: [Concept]) -> Int {
+    let all = Set(concepts.map(\.about.clipSkip))
+    return all.count == 1 ? all.first ?? 1 : 1
   }
 
   /// FILE or name=FILE.

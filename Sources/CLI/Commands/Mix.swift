@@ -71,7 +71,7 @@ struct Mix: ParsableCommand {
     let (geometry, appearance) = (try Concept.open(g), try Concept.open(a))
     let photo = try photo.read()
     let folder = try model.folder()
-    let base = try model.open(folder)
+    let base = try model.open(folder, usualClipSkip: Generate.clipSkip([geometry, appearance]))
     let names = LayerNames(base.unetConfiguration)
     let kept = try names.indices(
       layers.split(separator: ",", omittingEmptySubsequences: false).map {
@@ -83,11 +83,12 @@ struct Mix: ParsableCommand {
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
     request.promptWeights = generation.promptWeights
-    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    let (settings, told) = try generation.settings(for: base)
+    request.settings = settings
     request.photo = photo
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try results.generate(
-      mixing.prepare(request), on: base,
+      mixing.prepare(request), on: base, told: told,
       metadata: self.photo.metadata(photo).merging([
         "geometry": geometry.about.token, "geometry file": g.lastPathComponent,
         "appearance": appearance.about.token, "appearance file": a.lastPathComponent,

@@ -63,7 +63,7 @@ public final class TextToImagePipeline {
   }
 
   /// Whether guidance has an effect.
-  public var isGuided: Bool { ClassifierFreeGuidance.isUsed(settings.guidance) }
+  public var isGuided: Bool { ClassifierFreeGuidance.isUsed(settings.guidance, model.unetConfiguration) }
 
   /// The denoising of one image for each of `seeds`, together.
   ///

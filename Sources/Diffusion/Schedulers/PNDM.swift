@@ -7,7 +7,7 @@ import Torch
 struct PNDM: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
-  private let alphas: [Double]
+  let alphas: [Double]
   private let finalAlpha: Double
   private let stride: Int
   /// Runge-Kutta steps come in fours.

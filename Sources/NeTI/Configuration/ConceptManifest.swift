@@ -98,6 +98,7 @@ public struct ConceptManifest: Sendable {
     "model.loras": "one model serves all lines: give `lora`",
     "precision": "one model serves all lines: give `precision`",
     "optim.mixed_precision": "one model serves all lines: give `precision`",
+    "model.clip_skip": "one model serves all lines: give `clip-skip`",
   ]
 
   /// A value of a line; an object has no place in one.

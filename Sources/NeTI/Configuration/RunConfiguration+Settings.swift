@@ -1,3 +1,4 @@
+import Diffusion
 import Files
 import Foundation
 
@@ -70,6 +71,8 @@ extension RunConfiguration {
     Setting(
       "model.representation", \.model.representation, inTheirs: .absent, short: "representation",
       noEffect: .onRepresentation),
+    Setting(
+      "model.clip_skip", \.model.clipSkip, .between(1...StableDiffusion.largestClipSkip), inTheirs: .absent),
 
     Setting("eval.validation_prompts", \.eval.validationPrompts, effect: .run),
     Setting(

@@ -87,6 +87,8 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var loras: [String] = []
     /// Ours: what a concept is made of.
     public var representation = RepresentationKind.neti
+    /// Ours: which layer of the text encoder is used, counted from the last.
+    public var clipSkip = 1
   }
 
   /// Standard deviations of the positional encoding's frequencies, for time and for layer.

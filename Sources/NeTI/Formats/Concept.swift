@@ -35,6 +35,11 @@ public struct Concept {
       self.steps = steps
       self.training = training
     }
+
+    /// Which layer of the text encoder it was trained with, counted from the last.
+    public var clipSkip: Int {
+      (try? RunConfiguration(resolvedYAML: training, name: "training"))?.model.clipSkip ?? 1
+    }
   }
 
   public init(_ representation: any ConceptRepresentation, about: About, placeholder: Tensor) {

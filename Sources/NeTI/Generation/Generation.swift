@@ -48,12 +48,18 @@ public struct Generation {
     self.promptWeights = promptWeights
     self.prompts = prompts
     self.negative = negative
-    let isIgnored = !pipeline.isGuided && !settings.negativePrompt.isEmpty
     self.warnings =
-      warnings + (photo?.warnings(pipeline) ?? [])
-      + (isIgnored
-        ? ["the negative prompt has no effect: `guidance` is \(settings.guidance), and must be more than 1"]
-        : [])
+      warnings + (photo?.warnings(pipeline) ?? []) + [Self.unusedNegative(pipeline)].compactMap(\.self)
+  }
+
+  /// Why the negative prompt has no effect, if so.
+  private static func unusedNegative(_ pipeline: TextToImagePipeline) -> String? {
+    guard !pipeline.isGuided, !pipeline.settings.negativePrompt.isEmpty else { return nil }
+    let reason =
+      pipeline.model.unetConfiguration.guidanceChannels == nil
+      ? "`guidance` is \(pipeline.settings.guidance), and must be more than 1"
+      : "\(pipeline.model.folder.name) was distilled with guidance, and takes no negative prompt"
+    return "the negative prompt has no effect: \(reason)"
   }
 
   /// Denoising steps over all images, as progress counts them.

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import (AutoencoderKL, DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
-                       EulerDiscreteScheduler, PNDMScheduler, StableDiffusionImg2ImgPipeline,
-                       StableDiffusionInpaintPipeline, UNet2DConditionModel)
+                       EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler, LMSDiscreteScheduler,
+                       PNDMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline, TCDScheduler,
+                       UNet2DConditionModel, UniPCMultistepScheduler)
 from PIL import Image
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[3]
 PROMPT, NEGATIVE = "a photo of a red robot on the moon", "a blue cat in the snow"
 SCHEDULERS = {"dpm++": DPMSolverMultistepScheduler, "ddim": DDIMScheduler, "pndm": PNDMScheduler,
-              "euler": EulerDiscreteScheduler, "ddpm": DDPMScheduler}
+              "euler": EulerDiscreteScheduler, "ddpm": DDPMScheduler, "euler-a": EulerAncestralDiscreteScheduler,
+              "lms": LMSDiscreteScheduler, "unipc": UniPCMultistepScheduler, "lcm": LCMScheduler, "tcd": TCDScheduler}
 STEPS, GUIDANCE = 7, 3.0
 CONFIGURATION = dict(
     _class_name="UNet2DConditionModel", sample_size=16, out_channels=4, layers_per_block=1, block_out_channels=[8, 12],
@@ -74,6 +76,8 @@ def make(out: Path):
                 "unet": model, "vae": vae, "scheduler": SCHEDULERS[scheduler].from_config(base.scheduler.config)})
             pipe.set_progress_bar_config(disable=True)
             more = {} if kind == "image" else dict(mask_image=Image.fromarray(mask), height=24, width=32)
+            if scheduler == "tcd":
+                more["eta"] = 0.3  # its own default, which the pipelines' 0 replaces
             latents = pipe([PROMPT] * len(seeds), image=Image.fromarray(photo), negative_prompt=[NEGATIVE] * len(seeds),
                            strength=strength, num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="latent",
                            generator=[torch.Generator("cpu").manual_seed(s) for s in seeds], **more).images
