@@ -51,7 +51,7 @@ import Testing
     #expect(xti.optim.scaleLr && xti.optim.learningRate == 1e-3)
   }
 
-  @Test func `mini-sd has defaults, a folder without the file has none, and its first name is read, too`()
+  @Test func `mini-sd has defaults, a folder without the file has none, its first name is read, not both`()
     throws
   {
     #expect(try ModelDefaults.load(fromModelFolder: Fixtures.miniSD)?.guidance == 3)
@@ -63,6 +63,9 @@ import Testing
     let error = #expect(throws: NeTIError.self) { try ModelDefaults.load(fromModelFolder: scratch.folder) }
     #expect(error?.message.hasPrefix("recipe.json") == true)
     try Data(#"{"guidance": 5}"#.utf8).write(to: scratch.file("model_defaults.json"))
+    let two = #expect(throws: NeTIError.self) { try ModelDefaults.load(fromModelFolder: scratch.folder) }
+    #expect(two?.message.contains("recipe.json is the earlier name of model_defaults.json, and both") == true)
+    try FileManager.default.removeItem(at: scratch.file("recipe.json"))
     #expect(try ModelDefaults.load(fromModelFolder: scratch.folder)?.guidance == 5)
   }
 

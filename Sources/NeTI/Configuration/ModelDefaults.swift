@@ -86,12 +86,16 @@ public struct ModelDefaults: Sendable, Equatable {
 
   /// The defaults in a model's folder; nil where there are none.
   public static func load(fromModelFolder folder: URL) throws -> ModelDefaults? {
-    for name in [fileName, earlierFileName] {
-      let url = folder.appending(path: name)
-      guard FileManager.default.fileExists(atPath: url.path) else { continue }
-      return try ModelDefaults(json: readFile(url, limit: largestSize), name: name)
+    let names = [fileName, earlierFileName].filter {
+      FileManager.default.fileExists(atPath: folder.appending(path: $0).path)
     }
-    return nil
+    guard let name = names.first else { return nil }
+    guard names.count == 1 else {
+      throw NeTIError(
+        "\(folder.lastPathComponent): \(earlierFileName) is the earlier name of \(fileName), and both are there; "
+          + "remove the one that does not count")
+    }
+    return try ModelDefaults(json: readFile(folder.appending(path: name), limit: largestSize), name: name)
   }
 
   /// Reads the file's JSON. Throws a `NeTIError` that names the file and the key.
