@@ -3,7 +3,7 @@ public import Torch
 
 /// `text_encoder/config.json` of a CLIP text transformer.
 public struct CLIPTextConfiguration: Decodable, Sendable, Equatable {
-  public let layers: Int
+  public internal(set) var layers: Int
   /// The longest sequence, 77 in Stable Diffusion.
   public let maxPositions: Int
   public let vocabularySize: Int

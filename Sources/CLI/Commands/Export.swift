@@ -83,6 +83,7 @@ struct Export: ParsableCommand {
   private func readme(_ concept: Concept, name: String) -> String {
     let about = concept.about
     let width = concept.representation.truncationWidth
+    let skip = about.clipSkip
     let title =
       "The concept \(about.token.escaped) for \(about.base.name.escaped), made with neti (Apache-2.0)."
     switch program {
@@ -92,7 +93,7 @@ struct Export: ParsableCommand {
         Install: pip install .
         Use: from neti_diffusers import NeTIConcepts; concepts = NeTIConcepts(pipe); concepts.load(\
         "\(name).safetensors", token="<\(name)>"\(width == nil ? "" : ", truncation=None"))
-        Draw: pipe("a photo of <\(name)> on a beach").images[0]
+        Draw: pipe("a photo of <\(name)> on a beach"\(skip == 1 ? "" : ", clip_skip=\(skip - 1)")).images[0]
 
         """ + dial("A truncation of", width)
     case .comfyui:
@@ -101,7 +102,8 @@ struct Export: ParsableCommand {
         Install: put this folder into ComfyUI's custom_nodes, and start ComfyUI anew.
         Use: Load NeTI Concept (\(name).safetensors), NeTI Prompt between checkpoint and KSampler: its MODEL and \
         CONDITIONING go to the KSampler.
-        Draw: write \(about.token.escaped) in the text where the concept belongs.
+        Draw: write \(about.token.escaped) in the text where the concept belongs.\(
+          skip == 1 ? "" : " CLIP Set Last Layer goes before NeTI Prompt, with \(-skip).")
 
         """ + dial("NeTI Truncation,", width)
     }
