@@ -199,7 +199,7 @@ struct Train: ParsableCommand {
 
       done: \(concept). Now try
 
-        \(neti) generate --concept \(concept.shellQuoted) --prompt 'a photo of {} on a beach' --seed 0-3
+        \(neti) generate --concept \(concept.shellQuoted) --prompt 'a photo of a {} on a beach' --seed 0-3
         \(neti) inspect \(concept.shellQuoted)
       """)
   }

@@ -10,7 +10,7 @@ import Torch
 ///
 /// ```swift
 /// let concept = try Concept.open(URL(filePath: "toy.safetensors"))
-/// var request = ConceptGenerator.Request(prompts: ["a photo of {} on a beach"])
+/// var request = ConceptGenerator.Request(prompts: ["a photo of a {} on a beach"])
 /// request.seeds = [0, 1]
 /// request.truncations = [nil, 16]
 /// let images = try ConceptGenerator(model, concepts: [.init(concept)])(request)
