@@ -135,7 +135,7 @@ public final class Evaluation {
   ) throws -> Generation {
     var request = ConceptGenerator.Request(
       prompts: subject.concept == nil
-        ? prompts.map { EvaluationPrompts.text($0, with: subject.category) } : prompts)
+        ? prompts.map { EvaluationPrompts.prompt($0, with: subject.category) } : prompts)
     request.settings = generationSettings
     request.settings.seeds = seeds
     request.truncations = truncations

@@ -93,11 +93,16 @@ import Torch
     #expect(try read("\u{FEFF}a {}\r\n\n  a photo of {}  \n") == ["a {}", "a photo of {}"])
     for (text, says) in [
       ("a {}\na photo\n", "line 2: “a photo” has no {}"), ("{} and {}", "line 1"), ("\n\n", "no prompt"),
+      ("a {{}}", "has no {}"), ("a {{{}}} {}", "{} 2 times"),
       ("a {}\n\na {}\n", "line 3: “a {}” is line 1, too"),
     ] {
       let error = refusal { try read(text) }
       #expect(error?.message.contains(says) == true, "\(String(describing: error))")
     }
+    #expect(try read("{{}} {}\n") == ["{{}} {}"])
+    #expect(EvaluationPrompts.text("{{}} by {{{}}}", with: "cat") == "{} by {cat}")
+    let utf16 = try scratch.file(Data([0xFF, 0xFE] + "a {}".utf8.flatMap { [$0, 0] }), "utf16.txt")
+    #expect(try EvaluationPrompts(contentsOf: utf16).texts == ["a {}"])
     #expect(EvaluationPrompts.paper.texts.count == 15)
     for prompt in EvaluationPrompts.paper.texts { #expect(prompt.ranges(of: "{}").count == 1) }
     #expect(EvaluationPrompts.text("A photo of {} on a beach", with: "") == "A photo of on a beach")
