@@ -52,7 +52,9 @@ struct Convert: ParsableCommand {
     help: ArgumentHelp("What the concept is called; when left out, what the file says.", valueName: "token"))
   var token: String?
 
-  @Option(help: ArgumentHelp("The kind of thing that a concept shows; when left out, what the file says.", valueName: "word"))
+  @Option(
+    help: ArgumentHelp(
+      "The kind of thing that a concept shows; when left out, what the file says.", valueName: "word"))
   var category: String = ""
 
   @Option(
