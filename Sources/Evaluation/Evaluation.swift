@@ -135,7 +135,7 @@ public final class Evaluation {
   ) throws -> Generation {
     var request = ConceptGenerator.Request(
       prompts: subject.concept == nil
-        ? prompts.map { EvaluationPrompts.text($0, with: subject.category) } : prompts)
+        ? prompts.map { EvaluationPrompts.prompt($0, with: subject.category) } : prompts)
     request.settings = generationSettings
     request.settings.seeds = seeds
     request.truncations = truncations
@@ -165,7 +165,8 @@ public final class Evaluation {
   private static let noises = 2
 
   private func heldOutScore(_ subject: EvaluationSubject) throws -> HeldOutScore {
-    let losses = try subject.references.heldOut.map { image in
+    let losses = try subject.references.heldOut.map { file in
+      let image = try Image.load(file)
       let loss = try HeldOutLoss(
         model, image: TrainingImages.prepare(image, side: model.resolution, crop: true), noises: Self.noises)
       let word = try loss(word: subject.category)
