@@ -84,7 +84,7 @@ public struct ConceptGenerator: ImageGenerator {
       request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
     let texts = try words.prompts.map { ($0.written, try parts($0, words.shown, request.layout)) }
     let pipeline = try TextToImagePipeline(model, settings(request, concepts: words.shown.count))
-    try checkTruncations(request.truncations, of: words.shown)
+    for k in request.truncations { try words.checkTruncation(k, of: concepts.map(\.concept)) }
     let places: [Region.Place?] =
       try request.layout.hasRegions(words.shown.count)
       ? Region.Place.row(words.shown.count, width: pipeline.size.width) : [nil]
@@ -92,7 +92,8 @@ public struct ConceptGenerator: ImageGenerator {
     func tables(_ prompt: ConceptPrompt) throws -> [ConditioningTable] {
       try self.tables(
         prompt, timesteps: pipeline.timesteps,
-        truncations: request.truncations.map { k in prompt.concepts.map { words.shown.contains($0) ? k : nil }
+        truncations: request.truncations.map { k in
+          prompt.concepts.map { words.shown.contains($0) ? k : nil }
         })
     }
     return Generation(
@@ -109,15 +110,6 @@ public struct ConceptGenerator: ImageGenerator {
         }
       },
       negative: { try tables(words.negative).map { table in Conditioning(contexts: { table[$0] }) } })
-  }
-
-  private func checkTruncations(_ truncations: [Int?], of shown: [Int]) throws {
-    for k in truncations {
-      guard k == nil || !shown.isEmpty else {
-        throw NeTIError("a truncation needs a concept in the prompt: give one with `concept`")
-      }
-      for c in shown { try concepts[c].concept.checkTruncation(k) }
-    }
   }
 
   /// Prompts that are cut off or perhaps meant otherwise, fine-tuned bases.

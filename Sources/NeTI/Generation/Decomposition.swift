@@ -69,7 +69,7 @@ public struct Decomposition: ImageGenerator {
     let words = try prompter.words(
       request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
     let prompts = try words.prompts.map { ($0, try prompter.prompt($0, showing: words.shown)) }
-    try concept.checkTruncation(request.truncation)
+    try words.checkTruncation(request.truncation, of: [concept])
     let areFrozen = request.columns.allSatisfy(\.isFrozen)
     let category = areFrozen ? "" : try category(request)
     try Self.check(request.columns)

@@ -65,8 +65,8 @@ public struct StyleMixing: ImageGenerator {
     var settings = request.settings
     settings.start = try request.photo?.start(model)
     let pipeline = try TextToImagePipeline(model, settings)
-    try geometry.checkTruncation(request.geometryTruncation)
-    try appearance.checkTruncation(request.appearanceTruncation)
+    try words.checkTruncation(request.geometryTruncation, of: [geometry])
+    try words.checkTruncation(request.appearanceTruncation, of: [appearance])
     let layerCount = try model.baseIdentity.layers.count
     guard request.geometryLayers.allSatisfy((0..<layerCount).contains) else {
       throw NeTIError(
