@@ -240,6 +240,7 @@ struct NegativePromptTests {
         ["the negative prompt is longer", "32 tokens", "cut off"]
       ),
       ("a {} AND a cat", "BREAK", ["“AND”, “BREAK”", "another program"]),
+      ("a {} [a|b] [b|c] [c|d] [d|e]", "", ["“[a|b]”, “[b|c]”, “[c|d]” …", "another program"]),
     ] {
       let found = try lines(prompt, negative)
       #expect(found.count == 1 && words.allSatisfy { found[0].contains($0) }, "\(found)")

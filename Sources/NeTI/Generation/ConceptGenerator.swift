@@ -80,6 +80,11 @@ public struct ConceptGenerator: ImageGenerator {
   }
 
   public func prepare(_ request: Request) throws -> Generation {
+    try prepare(request, .init(weighing: "prompt-weights", embedding: "concept FILE"))
+  }
+
+  /// The same with other remedies for what prompts say in another way than was perhaps meant.
+  package func prepare(_ request: Request, _ remedies: PromptRemedies) throws -> Generation {
     let words = try prompter.words(
       request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
     let texts = try words.prompts.map { ($0.written, try parts($0, words.shown, request.layout)) }
@@ -99,7 +104,8 @@ public struct ConceptGenerator: ImageGenerator {
     return Generation(
       pipeline, into: request.photo,
       variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
-      promptWeights: request.promptWeights, warnings: try warnings(texts.flatMap(\.1) + [words.negative]),
+      promptWeights: request.promptWeights,
+      warnings: try warnings(texts.flatMap(\.1) + [words.negative], remedies),
       prompts: texts.map { text, parts in
         Generation.Prompt(text: text) {
           // For each region, a table for each truncation.
@@ -113,9 +119,9 @@ public struct ConceptGenerator: ImageGenerator {
   }
 
   /// Prompts that are cut off or perhaps meant otherwise, fine-tuned bases.
-  private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
+  private func warnings(_ prompts: [ConceptPrompt], _ remedies: PromptRemedies) throws -> [String] {
     try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
-      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength, remedies)
   }
 
   /// What the regions of an image show, from left to right: one prompt where there is one region.

@@ -128,7 +128,9 @@ public struct Decomposition: ImageGenerator {
 
   private func warnings(_ request: Request, _ prompts: [ConceptPrompt]) throws -> [String] {
     var lines = try [concept.check(against: model.baseIdentity)].compactMap { $0 }
-    lines += ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+    lines += ConceptPrompt.warnings(
+      prompts, modelMaxLength: model.tokenizer.modelMaxLength,
+      .init(weighing: "prompt-weights", embedding: "concept FILE"))
     if !concept.representation.dependsOnTime, request.columns.contains(where: \.isFrozen) {
       lines.append(
         "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same image"

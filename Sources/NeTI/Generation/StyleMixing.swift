@@ -113,6 +113,7 @@ public struct StyleMixing: ImageGenerator {
 
   private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
     try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
-      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+      + ConceptPrompt.warnings(
+        prompts, modelMaxLength: model.tokenizer.modelMaxLength, .init(weighing: "prompt-weights"))
   }
 }
