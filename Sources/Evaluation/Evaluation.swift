@@ -34,6 +34,7 @@ public final class Evaluation {
     _ model: StableDiffusion, _ clip: CLIP, subjects: [EvaluationSubject], prompts: EvaluationPrompts?,
     settings: GenerationSettings, truncations: [Int], output: URL
   ) throws {
+    try model.requireTextToImage()
     try EvaluationSubject.checkOneBase(subjects)
     self.model = model
     self.subjects = subjects

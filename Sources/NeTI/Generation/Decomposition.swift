@@ -56,8 +56,9 @@ public struct Decomposition: ImageGenerator {
   private let concept: Concept
   private let prompter: ConceptPrompter
 
-  /// Throws when the concept does not fit the model.
+  /// Throws when the concept does not fit the model, or the model is for inpainting.
   public init(_ model: StableDiffusion, _ concept: Concept) throws {
+    try model.requireTextToImage()
     self.model = model
     self.concept = concept
     _ = try concept.check(against: model.baseIdentity)
