@@ -34,6 +34,7 @@ public final class Evaluation {
     _ model: StableDiffusion, _ clip: CLIP, subjects: [EvaluationSubject], prompts: EvaluationPrompts?,
     settings: GenerationSettings, truncations: [Int], output: URL
   ) throws {
+    try model.requireTextToImage()
     try EvaluationSubject.checkOneBase(subjects)
     self.model = model
     self.subjects = subjects
@@ -139,7 +140,8 @@ public final class Evaluation {
     request.settings = generationSettings
     request.settings.seeds = seeds
     request.truncations = truncations
-    return try ConceptGenerator(model, concepts: subject.concept.map { [.init($0)] } ?? []).prepare(request)
+    let concepts = subject.concept.map { [ConceptGenerator.Named($0)] } ?? []
+    return try ConceptGenerator(model, concepts: concepts).prepare(request, .init(embedding: "concept FILE"))
   }
 
   /// Writes an image, then its line.

@@ -52,4 +52,21 @@ struct UsageTests {
       #expect(r.code == 64 && r.error.contains(words), "\(r.error)")
     }
   }
+
+  @Test("the script of a check out says that a build failed, and leaves nothing of it")
+  func failedBuild() throws {
+    let place = try Workplace()
+    try FileManager.default.copyItem(
+      at: Fixtures.repository.appending(path: "neti"), to: place.path("neti"))
+    try place.file("", "scripts/setup.py")
+    let swift = try place.file("#!/bin/sh\nexit 1\n", "bin/swift").path
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: swift)
+    let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
+    let r = try RunningTool(
+      URL(filePath: "/bin/sh"), ["neti", "--version"], in: place.folder,
+      environment: ["PATH": "\(place.path("bin").path):\(path)"]
+    ).wait()
+    #expect(r.code == 1 && r.error.contains("neti: the build failed"), "\(r.error)")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path(".build").path).isEmpty)
+  }
 }
