@@ -28,11 +28,12 @@ public final class Evaluation {
   ///
   /// - Parameters:
   ///   - settings: of the images; its seeds are those of each prompt.
+  ///   - precision: what the model computes in, for the results.
   ///   - output: the folder of results.
   /// - Throws: one line that says which concept, prompt or file is not right.
   public init(
     _ model: StableDiffusion, _ clip: CLIP, subjects: [EvaluationSubject], prompts: EvaluationPrompts?,
-    settings: GenerationSettings, truncations: [Int], output: URL
+    settings: GenerationSettings, precision: String, truncations: [Int], output: URL
   ) throws {
     try model.requireTextToImage()
     try EvaluationSubject.checkOneBase(subjects)
@@ -43,8 +44,11 @@ public final class Evaluation {
     self.output = output
     seeds = settings.seeds
     generationSettings = settings
-    self.settings = try EvaluationProtocol(model, clip, settings)
+    self.settings = try EvaluationProtocol(model, clip, settings, precision: precision)
     scorer = SimilarityScorer(clip)
+    if !truncations.isEmpty, subjects.allSatisfy({ $0.concept?.representation.truncationWidth == nil }) {
+      warnings.append("`truncation` has no effect: none of these concepts has an order of units")
+    }
     for subject in subjects {
       let generation = try generation(subject, self.prompts, seeds: seeds, self.truncations(of: subject))
       for line in generation.warnings + subject.references.warnings where !warnings.contains(line) {
@@ -57,7 +61,8 @@ public final class Evaluation {
 
   /// The truncations of a subject: all of it, and those asked for where its units have an order.
   func truncations(of subject: EvaluationSubject) -> [Int?] {
-    [nil] + (subject.concept?.representation.truncationWidth == nil ? [] : truncations)
+    guard let width = subject.concept?.representation.truncationWidth else { return [nil] }
+    return [nil] + truncations.filter { $0 != width }
   }
 
   /// What images a subject needs, in the order in which they are generated.

@@ -76,8 +76,8 @@ import Testing
     let file = scratch.file("results.jsonl")
     let text = try String(contentsOf: file, encoding: .utf8)
     for (old, new, says) in [
-      ("\"evaluation\":1", "\"evaluation\":2", "another version (2, this is 1)"),
-      ("\"evaluation\":1", "\"step\":1", "no results of an evaluation"),
+      ("\"evaluation\":2", "\"evaluation\":1", "another version (1, this is 2)"),
+      ("\"evaluation\":2", "\"step\":1", "no results of an evaluation"),
       ("\"file\":\"p-s0.png\"", "\"file\":\"../x.png\"", "line 2: “file”"),
       ("\"category\":0.25", "\"category\":\"high\"", "line 2"),
     ] {
