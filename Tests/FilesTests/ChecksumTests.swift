@@ -6,7 +6,8 @@ import Testing
 @Suite("A file's fingerprint")
 struct FingerprintTests {
   @Test(
-    "tells one byte in a file of megabytes, and 1/4096 of a larger one", arguments: [1 << 20, (1 << 26) + 4099])
+    "tells one byte in a file of megabytes, and 1/4096 of a larger one",
+    arguments: [1 << 20, (1 << 26) + 4099])
   func changes(size: Int) throws {
     let scratch = try Scratch()
     let file = scratch.file("weights")
