@@ -1,5 +1,6 @@
 public import Diffusion
 import Files
+import Foundation
 import NeTI
 
 /// What a figure depends on beside the concept: only figures with the same of all this compare.
