@@ -59,8 +59,8 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "concept", "format", "guidance", "images", "layer", "masks", "model", "output", "precision",
-      "prompt-weights", "references", "resume", "steps", "timestep", "token", "width",
+      "category", "concept", "folder", "format", "guidance", "host", "images", "layer", "masks", "model",
+      "output", "password-file", "port", "precision", "prompt-weights", "references", "resume", "steps", "timestep", "token", "width",
     ].contains(name)
   }
 
