@@ -60,7 +60,8 @@ extension String {
     }
     return [
       "category", "concept", "folder", "format", "guidance", "host", "images", "layer", "masks", "model",
-      "output", "password-file", "port", "precision", "prompt-weights", "references", "resume", "steps", "timestep", "token", "width",
+      "output", "password-file", "port", "precision", "prompt-weights", "references", "resume", "steps",
+      "timestep", "token", "width",
     ].contains(name)
   }
 

@@ -50,7 +50,9 @@ extension Studio {
     guard try editable(id).pictures.contains(where: { $0.number == number }) else {
       throw StudioError("this picture is not there any more", .notFound)
     }
-    guard caption.count <= 500 else { throw StudioError("a caption is one sentence; this has \(caption.count) letters") }
+    guard caption.count <= 500 else {
+      throw StudioError("a caption is one sentence; this has \(caption.count) letters")
+    }
     if !caption.isEmpty { try facts.check(caption: caption) }
     try PictureFolder(library.place(of: id)).write(caption: caption, of: number)
     try library.change(id) { concept in
@@ -100,7 +102,9 @@ extension Studio {
 
   /// The folder of a concept's run.
   func run(of id: ID) throws -> URL {
-    guard let plan = try library.concept(id).plan else { throw StudioError("nothing is learned yet", .notFound) }
+    guard let plan = try library.concept(id).plan else {
+      throw StudioError("nothing is learned yet", .notFound)
+    }
     return library.place(of: id).appending(path: plan.name, directoryHint: .isDirectory)
   }
 }

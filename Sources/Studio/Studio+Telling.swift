@@ -20,7 +20,8 @@ extension Studio {
       model: facts.name, side: facts.side, memory: facts.memory,
       examples: settings.examples.map { .init(name: $0.name, kind: $0.kind) },
       steps: Dictionary(uniqueKeysWithValues: qualities), guidance: facts.defaults?.guidance ?? 7.5,
-      denoisingSteps: facts.defaults?.denoisingSteps ?? 25, schedulers: SchedulerKind.allCases.map(\.rawValue),
+      denoisingSteps: facts.defaults?.denoisingSteps ?? 25,
+      schedulers: SchedulerKind.allCases.map(\.rawValue),
       width: NeTIMapper.hiddenWidth, mostPictureBytes: PictureFolder.mostBytes)
   }
 
@@ -38,10 +39,13 @@ extension Studio {
     init(_ concept: StudioConcept, _ progress: StudioConcept.Progress, _ studio: Studio) {
       (id, title, kind) = (concept.id, concept.title, concept.kind)
       (name, steps) = (concept.plan?.name, concept.plan?.steps)
-      pictures = concept.pictures.map { .init(number: $0.number, name: $0.name, caption: $0.caption, note: $0.note) }
+      pictures = concept.pictures.map {
+        .init(number: $0.number, name: $0.name, caption: $0.caption, note: $0.note)
+      }
       self.progress = progress
       fits = concept.plan.map { $0.base == studio.facts.base } ?? true
-      commandLine = concept.plan?.commandLine(studio.settings.command, in: studio.library.place(of: concept.id))
+      commandLine = concept.plan?.commandLine(
+        studio.settings.command, in: studio.library.place(of: concept.id))
     }
   }
 

@@ -1,8 +1,7 @@
 import Diffusion
 import Foundation
-import TestSupport
-
 import Studio
+import TestSupport
 
 #if canImport(Glibc)
   import Glibc
@@ -17,6 +16,8 @@ final class Client {
   private let descriptor: Int32
 
   init(port: UInt16) throws {
+    // What the server does not want to hear is no reason to end.
+    signal(SIGPIPE, SIG_IGN)
     #if canImport(Glibc)
       descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     #else
@@ -67,6 +68,18 @@ final class Client {
       data += piece.prefix(n)
     }
     return Response(data)
+  }
+
+  /// What comes until it holds `text`, or the server closes.
+  func receive(until text: String) -> String {
+    var data = Data()
+    var piece = [UInt8](repeating: 0, count: 65536)
+    while !String(decoding: data, as: UTF8.self).contains(text) {
+      let n = read(descriptor, &piece, piece.count)
+      guard n > 0 else { break }
+      data += piece.prefix(n)
+    }
+    return String(decoding: data, as: UTF8.self)
   }
 
   struct Response {
@@ -134,6 +147,34 @@ final class TestStudio {
 
   func ask(_ method: String, _ path: String, json: String) throws -> Client.Response {
     try ask(method, path, Data(json.utf8))
+  }
+
+  /// The page's view of the concepts, as its events tell it.
+  func concepts() throws -> [ConceptView] {
+    let client = try Client(port: port)
+    client.send("GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nCookie: \(cookie)\r\n\r\n")
+    let text = client.receive(until: "event: images")
+    let line = text.components(separatedBy: "\n").first { $0.hasPrefix("data: [") } ?? "data: []"
+    return try JSONDecoder().decode([ConceptView].self, from: Data(line.dropFirst("data: ".count).utf8))
+  }
+
+  struct ConceptView: Decodable {
+    struct Picture: Decodable { let number: Int, caption: String, note: String? }
+    struct Progress: Decodable { let state: String, step: Int, previews: [Int], problem: String? }
+    let id: String, title: String, kind: String, name: String?, commandLine: String?
+    let pictures: [Picture], progress: Progress
+  }
+
+  /// Waits until a concept has a state, for some minutes at most.
+  func wait(for state: String, of id: String) throws -> ConceptView? {
+    let end = ContinuousClock.now + .seconds(300)
+    while ContinuousClock.now < end {
+      if let found = try concepts().first(where: { $0.id == id }), found.progress.state == state {
+        return found
+      }
+      Thread.sleep(forTimeInterval: 0.2)
+    }
+    return nil
   }
 
   /// How many concepts its folder has.

@@ -3,10 +3,13 @@ import NeTI
 /// The settings that the words of a command line mean; enough of it for tests, the command does it whole.
 func configuration(of words: [String]) throws -> RunConfiguration {
   let names = [
-    "images": "data.train_data_dir", "token": "data.placeholder_token", "category": "data.super_category_token",
+    "images": "data.train_data_dir", "token": "data.placeholder_token",
+    "category": "data.super_category_token",
     "steps": "optim.max_train_steps", "seed": "optim.seed", "validate-every": "eval.validation_steps",
   ]
-  var overrides: [(key: String, value: String)] = [("data.center_crop", "true"), ("eval.validation_prompts", "[]")]
+  var overrides: [(key: String, value: String)] = [
+    ("data.center_crop", "true"), ("eval.validation_prompts", "[]"),
+  ]
   var rest = words.dropFirst()[...]
   while let word = rest.popFirst() {
     let option = String(word.dropFirst(2))

@@ -1,8 +1,8 @@
+import Files
 import Foundation
+import Studio
 import TestSupport
 import Testing
-
-import Studio
 
 /// Who is let in, and what strangers get.
 @Suite("The studio's gate")
@@ -12,7 +12,9 @@ struct GateTests {
     let studio = try TestStudio()
     #expect(try studio.ask("GET", "/", headers: ["Cookie": ""]).status == 401)
     #expect(try studio.ask("GET", "/?token=wrong", headers: ["Cookie": ""]).status == 401)
-    #expect(try studio.ask("GET", "/api/studio", headers: ["Cookie": "neti-studio-\(studio.port)=guess"]).status == 401)
+    #expect(
+      try studio.ask("GET", "/api/studio", headers: ["Cookie": "neti-studio-\(studio.port)=guess"]).status
+        == 401)
     // The token opens the page only; everything else wants the cookie.
     let token = studio.studio.address.split(separator: "?")[1]
     #expect(try studio.ask("GET", "/api/studio?\(token)", headers: ["Cookie": ""]).status == 401)
@@ -27,14 +29,16 @@ struct GateTests {
   @Test(
     "answers only to its own name",
     arguments: [
-      "evil.example:PORT", "127.0.0.1.evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "192.168.0.1:PORT", "0.0.0.0:PORT",
+      "evil.example:PORT", "127.0.0.1.evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "192.168.0.1:PORT",
+      "0.0.0.0:PORT",
       "evil.example", "",
     ])
   func foreignHost(_ host: String) throws {
     let studio = try TestStudio()
     let name = host.replacing("PORT", with: String(studio.port))
     #expect(try studio.ask("GET", "/", headers: ["Host": name, "Origin": ""]).status == 421)
-    #expect(try studio.ask("GET", "/", headers: ["Host": "localhost:\(studio.port)", "Origin": ""]).status == 200)
+    #expect(
+      try studio.ask("GET", "/", headers: ["Host": "localhost:\(studio.port)", "Origin": ""]).status == 200)
   }
 
   @Test("does nothing for another site's page, even with the cookie")
@@ -52,7 +56,9 @@ struct GateTests {
     // What a form can send is no JSON.
     #expect(try create(["Content-Type": "text/plain"]) == 415)
     #expect(try create(["Content-Type": "application/x-www-form-urlencoded"]) == 415)
-    #expect(try studio.ask("GET", "/api/studio", headers: ["Sec-Fetch-Site": "cross-site", "Origin": ""]).status == 403)
+    #expect(
+      try studio.ask("GET", "/api/studio", headers: ["Sec-Fetch-Site": "cross-site", "Origin": ""]).status
+        == 403)
     #expect(studio.conceptCount == 0)
     #expect(try create([:]) == 200)
     #expect(studio.conceptCount == 1)
@@ -61,7 +67,10 @@ struct GateTests {
   @Test("has a strict policy on every response, and a page that keeps it")
   func policy() throws {
     let studio = try TestStudio()
-    for response in [try studio.ask("GET", "/"), try studio.ask("GET", "/nothing"), try studio.ask("GET", "/", headers: ["Cookie": ""])] {
+    for response in [
+      try studio.ask("GET", "/"), try studio.ask("GET", "/nothing"),
+      try studio.ask("GET", "/", headers: ["Cookie": ""]),
+    ] {
       let policy = try #require(response.header("Content-Security-Policy"))
       #expect(policy.hasPrefix("default-src 'none'; script-src 'self'; style-src 'self';"))
       #expect(!policy.contains("unsafe"))
@@ -90,8 +99,11 @@ struct GateTests {
     #expect(try studio.ask("GET", "/api/studio", headers: stranger).status == 401)
     #expect(try studio.ask("POST", "/login", Data("password=guess".utf8), headers: stranger).status == 401)
     // A name that points here is not the studio's, whatever the password.
-    let named = ["Cookie": "", "Host": "evil.example:\(studio.port)", "Origin": "http://evil.example:\(studio.port)"]
-    #expect(try studio.ask("POST", "/login", Data("password=open+%2B+sesame".utf8), headers: named).status == 421)
+    let named = [
+      "Cookie": "", "Host": "evil.example:\(studio.port)", "Origin": "http://evil.example:\(studio.port)",
+    ]
+    #expect(
+      try studio.ask("POST", "/login", Data("password=open+%2B+sesame".utf8), headers: named).status == 421)
     let entry = try studio.ask("POST", "/login", Data("password=open+%2B+sesame".utf8), headers: stranger)
     #expect(entry.status == 303)
     let cookie = entry.header("Set-Cookie")?.split(separator: ";").first.map(String.init) ?? ""

@@ -1,8 +1,8 @@
+import Files
 import Foundation
+import Studio
 import TestSupport
 import Testing
-
-import Studio
 
 #if canImport(Glibc)
   import Glibc
@@ -16,7 +16,8 @@ struct ServerTests {
     arguments: [
       "/page/../../../etc/passwd", "/page/%2e%2e/%2e%2e/etc/passwd", "/page/..%2f..%2fetc%2fpasswd",
       "/page//etc/passwd", "//etc/passwd", "/api/images/..", "/api/images/%2e%2e", "/api/images/a/../b",
-      "/api/concepts/../images", "/api/concepts/a%00b/pictures/1", "/api/concepts/ABC/file", "/api/images/concepts",
+      "/api/concepts/../images", "/api/concepts/a%00b/pictures/1", "/api/concepts/ABC/file",
+      "/api/images/concepts",
       "/api/concepts/ID/pictures/..", "/api/concepts/ID/pictures/99", "/api/concepts/ID/previews/1/1",
       "/api/concepts/ID/pictures/99999999999999999999",
     ])
@@ -31,9 +32,12 @@ struct ServerTests {
   @Test(
     "refuses what is no plain request, and goes on",
     arguments: [
-      ("\r\n\r\n", 400), ("GET\r\n\r\n", 400), ("GET / HTTP/2.0\r\n\r\n", 400), ("get / HTTP/1.1\r\n\r\n", 400),
-      ("GET http://evil.example/ HTTP/1.1\r\nHost: HOST\r\n\r\n", 400), ("GET / HTTP/1.1\r\nHost\r\n\r\n", 400),
-      ("GET / HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n", 400), ("GET / HTTP/1.1\r\n folded: x\r\n\r\n", 400),
+      ("\r\n\r\n", 400), ("GET\r\n\r\n", 400), ("GET / HTTP/2.0\r\n\r\n", 400),
+      ("get / HTTP/1.1\r\n\r\n", 400),
+      ("GET http://evil.example/ HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+      ("GET / HTTP/1.1\r\nHost\r\n\r\n", 400),
+      ("GET / HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n", 400),
+      ("GET / HTTP/1.1\r\n folded: x\r\n\r\n", 400),
       ("GET / HTTP/1.1\r\nBad Name: x\r\n\r\n", 400), ("GET /?a=1&a=2 HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
       ("GET /?%zz HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
       ("POST / HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
@@ -53,7 +57,9 @@ struct ServerTests {
     let client = try Client(port: studio.port)
     client.send("GET / HTTP/1.1\r\n")
     var sent = 0
-    while sent < 4 << 20, client.send("X-\(sent): " + String(repeating: "a", count: 1000) + "\r\n") { sent += 1000 }
+    while sent < 4 << 20, client.send("X-\(sent): " + String(repeating: "a", count: 1000) + "\r\n") {
+      sent += 1000
+    }
     #expect(sent < 4 << 20, "the head was read without end")
 
     let id = try studio.example()
@@ -75,7 +81,8 @@ struct ServerTests {
     let short = try Client(port: studio.port)
     short.send(
       "POST /api/concepts HTTP/1.1\r\nHost: 127.0.0.1:\(studio.port)\r\nCookie: \(studio.cookie)\r\n"
-        + "Origin: http://127.0.0.1:\(studio.port)\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{")
+        + "Origin: http://127.0.0.1:\(studio.port)\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+    )
     #expect(try studio.ask("GET", "/").status == 200)
   }
 
@@ -85,7 +92,9 @@ struct ServerTests {
     let id = try studio.example()
     let path = "/api/concepts/\(id)/pictures?name=x.jpg"
     let form = Data("--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"../../x\"\r\n\r\n".utf8)
-    #expect(try studio.ask("POST", path, form, headers: ["Content-Type": "multipart/form-data; boundary=b"]).status == 415)
+    #expect(
+      try studio.ask("POST", path, form, headers: ["Content-Type": "multipart/form-data; boundary=b"]).status
+        == 415)
     #expect(try studio.ask("POST", path, Data("<svg onload=alert(1)>".utf8)).status == 422)
     let jpeg = try Data(contentsOf: Fixtures.examples.appending(path: "starmug/1.jpg"))
     for mutation in Mutations(of: jpeg, count: 60, seed: 15) {
@@ -118,9 +127,7 @@ struct ServerTests {
   func manyConnections() throws {
     let studio = try TestStudio()
     // Both ends are in this process; those that are given up make room for others.
-    var limit = rlimit()
-    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    let held = max(64, min(10_000, Int(min(limit.rlim_cur, 100_000)) - 400))
+    let held = max(64, min(10_000, sysconf(Int32(_SC_OPEN_MAX)) - 400))
     var clients: [Client] = []
     for n in 0..<10_000 {
       let client = try Client(port: studio.port)
@@ -136,7 +143,8 @@ struct ServerTests {
   func taken() throws {
     let studio = try TestStudio()
     let port = refusal { try TestStudio { $0.port = studio.port } }
-    #expect(port?.message == "port \(studio.port) is taken, perhaps by another studio; choose another with `port`")
+    #expect(
+      port?.message == "port \(studio.port) is taken, perhaps by another studio; choose another with `port`")
     let folder = studio.scratch.folder.appending(path: "studio")
     let other = refusal { try TestStudio { $0.folder = folder } }
     #expect(other?.message.hasPrefix("another studio uses \(folder.path)") == true)

@@ -21,13 +21,17 @@ struct StudioCommand: ParsableCommand {
         neti studio --host 0.0.0.0 --password-file secret.txt
       """)
 
-  @Option(help: ArgumentHelp("Where the studio keeps its things; the user's data directory when left out.", valueName: "folder"))
+  @Option(
+    help: ArgumentHelp(
+      "Where the studio keeps its things; the user's data directory when left out.", valueName: "folder"))
   var folder: String?
 
   @Option(help: ArgumentHelp("0 takes any that is free.", valueName: "number"))
   var port: UInt16 = 6384
 
-  @Option(help: ArgumentHelp("The address to listen on. Others than 127.0.0.1 need --password-file.", valueName: "address"))
+  @Option(
+    help: ArgumentHelp(
+      "The address to listen on. Others than 127.0.0.1 need --password-file.", valueName: "address"))
   var host: String = "127.0.0.1"
 
   @Option(help: ArgumentHelp("Its first line is the password that the page asks for.", valueName: "file"))
@@ -48,7 +52,9 @@ struct StudioCommand: ParsableCommand {
     let studio = try Studio(model.open(model.folder()), settings) { warn($0) }
     let signals = Signals { code in
       studio.shutDown {
-        note("\nthe studio is closed; what was being learned is saved")
+        note(
+          "\nthe studio is closed; what was being learned is saved, and the page goes on with it the next time"
+        )
         _exit(code)
       }
     }
@@ -81,7 +87,8 @@ struct StudioCommand: ParsableCommand {
     return try names.filter { $0.hasSuffix(".json") }.map { file in
       let name = String(file.dropLast(".json".count))
       let about = try JSONFile.decode(ExampleDescription.self, from: folder.appending(path: file))
-      return .init(name: name, kind: about.category, folder: folder.appending(path: name, directoryHint: .isDirectory))
+      return .init(
+        name: name, kind: about.category, folder: folder.appending(path: name, directoryHint: .isDirectory))
     }
   }
 }

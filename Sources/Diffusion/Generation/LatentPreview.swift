@@ -68,7 +68,9 @@ public struct LatentPreview: Sendable {
     for k in 0..<n {
       let pivot = (k..<n).max { abs(m[$0][k]) < abs(m[$1][k]) } ?? k
       m.swapAt(k, pivot)
-      guard abs(m[k][k]) > 1e-9 else { throw DiffusionError("these images are too plain to fit a preview to") }
+      guard abs(m[k][k]) > 1e-9 else {
+        throw DiffusionError("these images are too plain to fit a preview to")
+      }
       for i in 0..<n where i != k {
         let factor = m[i][k] / m[k][k]
         for j in k...n { m[i][j] -= factor * m[k][j] }

@@ -32,7 +32,9 @@ final class ConceptLibrary: @unchecked Sendable {
   }
 
   /// The folder of a concept.
-  func place(of id: ID) -> URL { folder.concepts.appending(path: id.description, directoryHint: .isDirectory) }
+  func place(of id: ID) -> URL {
+    folder.concepts.appending(path: id.description, directoryHint: .isDirectory)
+  }
 
   // MARK: Asking
 
@@ -121,6 +123,7 @@ final class ConceptLibrary: @unchecked Sendable {
   }
 
   private func write(_ concept: StudioConcept) throws {
-    try AtomicFile.write(HTTPResponse.encoded(concept), to: place(of: concept.id).appending(path: "concept.json"))
+    try AtomicFile.write(
+      HTTPResponse.encoded(concept), to: place(of: concept.id).appending(path: "concept.json"))
   }
 }

@@ -26,7 +26,8 @@ enum RunProgress {
   static func preview(step: Int, index: Int, run: URL) throws -> URL {
     let folder = run.appending(path: "samples", directoryHint: .isDirectory)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    guard let name = names.first(where: { $0.hasPrefix("step-\(step)-\(index)-seed-") && $0.hasSuffix(".png") })
+    guard
+      let name = names.first(where: { $0.hasPrefix("step-\(step)-\(index)-seed-") && $0.hasSuffix(".png") })
     else { throw StudioError("there is no such picture", .notFound) }
     return folder.appending(path: name)
   }

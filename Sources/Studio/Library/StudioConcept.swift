@@ -80,6 +80,7 @@ struct StudioConcept: Codable, Sendable {
   static func slug(_ title: String) -> String {
     let plain = title.lowercased().folding(options: .diacriticInsensitive, locale: nil)
     let words = plain.split { !($0.isASCII && ($0.isLetter || $0.isNumber)) }
-    return String(words.joined(separator: "-").prefix(40)).trimmingCharacters(in: CharacterSet(charactersIn: "-"))
+    return String(words.joined(separator: "-").prefix(40)).trimmingCharacters(
+      in: CharacterSet(charactersIn: "-"))
   }
 }

@@ -23,7 +23,11 @@ struct StudioFolder: @unchecked Sendable {
   init(_ url: URL) throws {
     self.url = url
     let files = FileManager.default
-    do { try files.createDirectory(at: url, withIntermediateDirectories: true) } catch {
+    // Pictures are nobody else's business.
+    let mine: [FileAttributeKey: Any] = [.posixPermissions: 0o700]
+    do {
+      try files.createDirectory(at: url, withIntermediateDirectories: true, attributes: mine)
+    } catch {
       throw FileError(
         "\(url.path): the folder cannot be made; check its permissions, or choose another with `folder`")
     }

@@ -17,8 +17,8 @@ function currentConcept(id) {
 }
 
 export function learnView(main, [id]) {
-  // A page that is opened anew goes on with what is going on.
-  const busy = studio.work.learning ?? studio.concepts.find((c) => c.progress.state === 'pictures')?.id
+  // A page that is opened anew shows what is not finished.
+  const busy = studio.work.learning ?? studio.concepts.find((c) => c.progress.state !== 'learned')?.id
   const current = currentConcept(id === 'new' ? undefined : id ?? busy)
   const pictures = picturesSection(current, (name) => attempt(async () => {
     current.id = (await ask('POST', 'concepts', { example: name })).id
@@ -29,7 +29,6 @@ export function learnView(main, [id]) {
   main.append(progress.section, pictures.section, plan.section)
   return watch(() => {
     const c = concept(current.id)
-    if (!current.id && studio.work.learning && !id) location.hash = '#learn/' + studio.work.learning
     for (const part of [pictures, plan, progress]) part.update(c)
   })
 }

@@ -33,19 +33,21 @@ function sentence(text) {
   return line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? '' : '.')
 }
 
-/** The first news, then all that follow. */
+/** Waits for the first news of all parts; the others follow by themselves. */
 export async function listen() {
   studio.about = await ask('GET', 'studio')
   const source = new EventSource('/api/events')
   const lost = document.getElementById('connection')
-  for (const part of ['concepts', 'images', 'work']) {
+  const first = ['concepts', 'images', 'work'].map((part) => new Promise((resolve) => {
     source.addEventListener(part, (event) => {
       studio[part] = JSON.parse(event.data)
       for (const listener of listeners) listener()
+      resolve()
     })
-  }
+  }))
   source.onopen = () => { lost.hidden = true }
   source.onerror = () => { lost.hidden = false }
+  await Promise.all(first)
 }
 
 export const concept = (id) => studio.concepts.find((c) => c.id === id)

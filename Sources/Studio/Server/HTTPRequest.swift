@@ -118,7 +118,8 @@ struct Exchange {
 
   /// The body as JSON of a type. Only JSON: what a form of another page can send is none.
   func json<T: Decodable>(_ type: T.Type) throws -> T {
-    let kind = request.headers["content-type"]?.split(separator: ";").first?.trimmingCharacters(in: .whitespaces)
+    let kind = request.headers["content-type"]?.split(separator: ";").first?.trimmingCharacters(
+      in: .whitespaces)
     guard kind?.lowercased() == "application/json" else {
       throw StudioError("this wants application/json", .unsupportedMedia)
     }

@@ -46,7 +46,7 @@ final class HTTPServer: @unchecked Sendable {
     _ = fcntl(listener, F_SETFD, FD_CLOEXEC)
     guard address.withPointer({ bind(listener, $0, $1) }) == 0, listen(listener, 128) == 0 else {
       let code = errno
-      _ = shutdown(listener, Int32(SHUT_RDWR))
+      close(listener)
       switch code {
       case EADDRINUSE:
         throw FileError("port \(port) is taken, perhaps by another studio; choose another with `port`")

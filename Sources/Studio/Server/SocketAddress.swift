@@ -71,6 +71,8 @@ struct SocketAddress {
     }
     guard failed == 0 else { throw systemError("cannot ask for the port") }
     // The port stands at the same place for both families.
-    return withUnsafeBytes(of: storage) { UInt16(bigEndian: $0.loadUnaligned(fromByteOffset: 2, as: UInt16.self)) }
+    return withUnsafeBytes(of: storage) {
+      UInt16(bigEndian: $0.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
+    }
   }
 }

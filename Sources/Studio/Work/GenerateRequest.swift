@@ -19,7 +19,9 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
 
   /// Throws one line for the first value that is out of bounds.
   func check() throws {
-    guard !prompt.allSatisfy(\.isWhitespace) else { throw StudioError("the prompt is empty: say what to show") }
+    guard !prompt.allSatisfy(\.isWhitespace) else {
+      throw StudioError("the prompt is empty: say what to show")
+    }
     for text in [prompt, negative ?? ""] where text.count > Self.longestPrompt {
       throw StudioError("the prompt has \(text.count) letters; at most \(Self.longestPrompt) are read")
     }
@@ -43,7 +45,9 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
 
   /// The names in braces that the texts have.
   var names: Set<String> {
-    Set([prompt, negative ?? ""].flatMap { $0.matches(of: /\{([a-z0-9-]{1,60})\}/).map { String($0.output.1) } })
+    Set(
+      [prompt, negative ?? ""].flatMap { $0.matches(of: /\{([a-z0-9-]{1,60})\}/).map { String($0.output.1) } }
+    )
   }
 
   /// A request of the library, with `{}` for `name` where that is the only concept.

@@ -45,7 +45,9 @@ struct LearnRequest: Decodable, Sendable {
   ///   - modelWords: options that name the model.
   func words(name: String, folder: String, usualSteps: Int, modelWords: [String]) throws -> [String] {
     let kind = try StudioConcept.checked(kind, what: "the kind", longest: 40)
-    guard !kind.hasPrefix("-") else { throw StudioError("the kind \(quoted(kind)) must be a word such as cat") }
+    guard !kind.hasPrefix("-") else {
+      throw StudioError("the kind \(quoted(kind)) must be a word such as cat")
+    }
     let steps = try self.steps(usualSteps)
     let seed = seed ?? 0
     guard (0...Self.largestSeed).contains(seed) else {
@@ -78,7 +80,9 @@ struct LearnRequest: Decodable, Sendable {
 /// Words as a line that a shell reads.
 func shellLine(_ words: [String]) -> String {
   words.map { word in
-    let isPlain = !word.isEmpty && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0)) }
+    let isPlain =
+      !word.isEmpty
+      && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0)) }
     return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
   }.joined(separator: " ")
 }

@@ -80,7 +80,8 @@ extension Workshop {
   private func concepts(of request: GenerateRequest) throws -> [(name: String, concept: Concept)] {
     let names = request.names
     return try library.all.filter { concept, progress in
-      concept.plan.map { names.contains($0.name) && $0.base == facts.base } ?? false && progress.state == .learned
+      concept.plan.map { names.contains($0.name) && $0.base == facts.base } ?? false
+        && progress.state == .learned
     }.map { concept, _ in
       (concept.plan?.name ?? "", try Concept(contentsOf: library.file(of: concept.id)))
     }

@@ -143,7 +143,9 @@ final class Workshop: @unchecked Sendable {
         state.toGenerate.removeAll()
         state.generating?.requestStop()
       }
-      if let same = (state.toGenerate + [state.generating].compactMap { $0 }).first(where: { $0.request == request }),
+      if let same = (state.toGenerate + [state.generating].compactMap { $0 }).first(where: {
+        $0.request == request
+      }),
         !same.isStopping
       {
         return same.id
