@@ -71,19 +71,19 @@ final class Workshop: @unchecked Sendable {
 
   /// Waits for something to do; what is quick comes first.
   private func next() -> Task {
-    let task = locked { state -> Task in
-      while true {
-        if let job = Self.takeGeneration(&state) { return .generate(job) }
-        if !state.toLearn.isEmpty {
-          let job = LearnJob(id: state.toLearn.removeFirst())
-          state.learning = job
-          return .learn(job)
-        }
-        condition.wait()
+    defer { changes.mark(.work) }
+    condition.lock()
+    defer { condition.unlock() }
+    while true {
+      if let job = Self.takeGeneration(&state) { return .generate(job) }
+      if !state.toLearn.isEmpty {
+        let job = LearnJob(id: state.toLearn.removeFirst())
+        state.learning = job
+        return .learn(job)
       }
+      // Nothing of the state is held on to: others change it meanwhile.
+      condition.wait()
     }
-    changes.mark(.work)
-    return task
   }
 
   private static func takeGeneration(_ state: inout State) -> GenerateJob? {
