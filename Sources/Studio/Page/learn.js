@@ -181,7 +181,8 @@ function lossChart(current) {
   const element = h('details', {}, h('summary', {}, 'The loss'), svg,
     h('p', { class: 'quiet' }, 'How far the model is from the pictures, step by step, smoothed. It jumps; what counts is that it falls.'))
   let shown
-  async function draw(c) {
+  async function draw() {
+    const c = concept(current.id)
     const losses = await ask('GET', `concepts/${c.id}/losses`)
     let mean = losses[0]
     const smooth = losses.map((loss) => { mean = 0.9 * mean + 0.1 * Number(loss); return mean })
@@ -190,14 +191,14 @@ function lossChart(current) {
       `${i ? 'L' : 'M'}${(100 * i / Math.max(1, c.steps - 1)).toFixed(2)} ${(38 - 36 * (v - low) / (high - low || 1)).toFixed(2)}`).join(''))
     svg.setAttribute('aria-label', `The loss after ${losses.length} steps is ${mean?.toFixed(4) ?? 'not known'}`)
   }
-  element.addEventListener('toggle', () => { shown = undefined })
+  element.addEventListener('toggle', () => { if (element.open) attempt(draw) })
   return {
     element,
     update: (c, step) => {
       const name = `${c.id} ${Math.floor(step / 5)}`
       if (!element.open || shown === name) return
       shown = name
-      draw(c).catch(() => {})
+      attempt(draw)
     },
   }
 }
