@@ -26,7 +26,15 @@ public struct Weights {
   public init(
     files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)? = nil
   ) throws {
+    try self.init(files: files, dtype: dtype, device: device, rename: rename, changes: WeightChanges())
+  }
+
+  /// The same, with changes that are merged into the tensors as they are read.
+  init(
+    files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)?, changes: WeightChanges
+  ) throws {
     store = try Store(files: files, dtype: dtype, device: device, rename: rename)
+    store.changes = changes
     path = ""
   }
 
@@ -52,6 +60,9 @@ public struct Weights {
     store.places[full(name)].flatMap { $0.file.entries[$0.name]?.shape }
   }
 
+  /// The shape of every tensor, by its name from the top; counts as no use.
+  var shapes: [String: [Int]] { store.places.compactMapValues { $0.file.entries[$0.name]?.shape } }
+
   /// The tensor `name` under the path, in the wanted dtype and on the wanted device.
   ///
   /// - Parameters:
@@ -76,7 +87,7 @@ public struct Weights {
       throw DiffusionError("\(file): tensor “\(place.name)” is \(entry.dtype), not a floating type")
     }
     store.unused.remove(key)
-    let stored = try place.file.tensor(place.name)
+    let stored = try store.changes.applied(to: place.file.tensor(place.name), key)
     let layout = shape.count == 4 ? format : .preserve
     let dtype = asStored ? stored.dtype : store.dtype
     let converted = try stored.to(dtype, device: store.device, format: layout)
@@ -134,6 +145,7 @@ extension Weights {
     let title: String
     let places: [String: Place]
     var unused: Set<String>
+    var changes = WeightChanges()
 
     init(files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)?) throws {
       guard let first = files.first else { throw DiffusionError("a model without weight files") }

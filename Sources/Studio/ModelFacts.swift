@@ -18,12 +18,12 @@ struct ModelFacts: Sendable {
   init(_ model: StableDiffusion) throws {
     name = model.folder.name
     side = model.resolution
-    defaults = try ModelDefaults.load(fromModelFolder: model.folder.url)
+    defaults = try ModelDefaults.load(model.folder)
     tokenizer = model.tokenizer
     let identity = try model.baseIdentity
-    base = String(
-      SHA256.hexadecimal(Array((identity.layers + [identity.tokenTableHash]).joined(separator: "\n").utf8))
-        .prefix(16))
+    let what =
+      identity.layers + [identity.tokenTableHash, String(model.clipSkip)] + model.loras.map(\.description)
+    base = String(SHA256.hexadecimal(Array(what.joined(separator: "\n").utf8)).prefix(16))
     var c = RunConfiguration()
     if let batch = defaults?.trainBatchSize { c.optim.trainBatchSize = batch }
     memory = try? MemoryEstimate.text(

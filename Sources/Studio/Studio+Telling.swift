@@ -10,7 +10,7 @@ extension Studio {
     let model: String, side: Int, memory: String?, examples: [Example]
     /// For each quality, its steps.
     let steps: [String: Int]
-    let guidance: Double, denoisingSteps: Int, schedulers: [String], width: Int
+    let guidance: Double, denoisingSteps: Int, scheduler: String, schedulers: [String], width: Int
     let mostPictureBytes: Int
   }
 
@@ -21,6 +21,7 @@ extension Studio {
       examples: settings.examples.map { .init(name: $0.name, kind: $0.kind) },
       steps: Dictionary(uniqueKeysWithValues: qualities), guidance: facts.defaults?.guidance ?? 7.5,
       denoisingSteps: facts.defaults?.denoisingSteps ?? 25,
+      scheduler: (facts.defaults?.scheduler ?? .dpm).rawValue,
       schedulers: SchedulerKind.allCases.map(\.rawValue),
       width: NeTIMapper.hiddenWidth, mostPictureBytes: PictureFolder.mostBytes)
   }

@@ -42,12 +42,12 @@ struct StudioCommand: ParsableCommand {
   func run() throws {
     var settings = StudioSettings(
       configuration: { words in try Train.configuration(ofWords: words) },
-      metadata: { GenerationOptions.metadata($0, model: $1.folder.name) })
+      metadata: { GenerationOptions.metadata($0, model: $1) })
     settings.folder = try folder.map { try place($0, isFolder: true) }
     (settings.host, settings.port) = (host, port)
     settings.password = try passwordFile.map { try StudioSettings.password(from: place($0)) }
     settings.command = Installation.command
-    settings.modelWords = modelWords
+    settings.modelWords = try modelWords()
     settings.examples = try Self.examples()
     let studio = try Studio(model.open(model.folder()), settings) { warn($0) }
     let signals = Signals { code in
@@ -69,9 +69,14 @@ struct StudioCommand: ParsableCommand {
   }
 
   /// The options of the model, as `train` takes them.
-  private var modelWords: [String] {
+  private func modelWords() throws -> [String] {
     var words: [String] = []
-    if let name = model.model { words += ["--model", name] }
+    if let name = model.model {
+      let path = try place(name).path
+      words += ["--model", FileManager.default.fileExists(atPath: path) ? path : name]
+    }
+    for file in model.lora { words += ["--lora", try "\(place(file.path).path):\(file.weight)"] }
+    if let skip = model.clipSkip { words += ["--clip-skip", String(skip)] }
     if model.device != "cpu" { words += ["--device", model.device] }
     if let threads = model.threads { words += ["--threads", String(threads)] }
     if model.precision != .fp32 { words += ["--precision", model.precision.rawValue] }

@@ -1,4 +1,4 @@
-import Diffusion
+public import Diffusion
 import Files
 public import Foundation
 
@@ -25,9 +25,10 @@ public struct ModelDefaults: Sendable, Equatable {
   public var maxTrainSteps: Int?
   public var trainBatchSize: Int?
   public var gradientAccumulationSteps: Int?
-  /// Guidance and denoising steps of images.
+  /// Guidance, denoising steps and scheduler of images.
   public var guidance: Double?
   public var denoisingSteps: Int?
+  public var scheduler: SchedulerKind?
   /// How it was measured, for people.
   public var note: String?
 
@@ -68,17 +69,33 @@ public struct ModelDefaults: Sendable, Equatable {
       setting: "optim.gradient_accumulation_steps"),
     Key("guidance", \.guidance, setting: "eval.guidance_scale"),
     Key("num_denoising_steps", \.denoisingSteps, setting: "eval.num_denoising_steps"),
-    Key("note", \.note),
+    Key("scheduler", \.scheduler), Key("note", \.note),
   ]
+
+  /// What suits a model: what its file says, and else what its configurations do, when it was distilled to
+  /// few steps. nil where neither says anything.
+  public static func load(_ folder: ModelFolder) throws -> ModelDefaults? {
+    let measured = try load(fromModelFolder: folder.url)
+    guard let distilled = try folder.distillation() else { return measured }
+    var defaults = measured ?? ModelDefaults()
+    defaults.scheduler = defaults.scheduler ?? distilled.scheduler
+    defaults.denoisingSteps = defaults.denoisingSteps ?? distilled.steps
+    defaults.guidance = defaults.guidance ?? distilled.guidance
+    return defaults
+  }
 
   /// The defaults in a model's folder; nil where there are none.
   public static func load(fromModelFolder folder: URL) throws -> ModelDefaults? {
-    for name in [fileName, earlierFileName] {
-      let url = folder.appending(path: name)
-      guard FileManager.default.fileExists(atPath: url.path) else { continue }
-      return try ModelDefaults(json: readFile(url, limit: largestSize), name: name)
+    let names = [fileName, earlierFileName].filter {
+      FileManager.default.fileExists(atPath: folder.appending(path: $0).path)
     }
-    return nil
+    guard let name = names.first else { return nil }
+    guard names.count == 1 else {
+      throw NeTIError(
+        "\(folder.lastPathComponent): \(earlierFileName) is the earlier name of \(fileName), and both are there; "
+          + "remove the one that does not count")
+    }
+    return try ModelDefaults(json: readFile(folder.appending(path: name), limit: largestSize), name: name)
   }
 
   /// Reads the file's JSON. Throws a `NeTIError` that names the file and the key.

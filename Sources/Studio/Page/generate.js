@@ -86,7 +86,7 @@ function controlsSection() {
     count.value = kept.count
     steps.value = kept.steps ?? about.denoisingSteps
     guidance.value = kept.guidance ?? about.guidance
-    scheduler.value = kept.scheduler ?? about.schedulers[0]
+    scheduler.value = kept.scheduler ?? about.scheduler
     dial.value = kept.truncation ?? about.width
     labels()
   }

@@ -60,7 +60,8 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
     request.seeds = seeds.map { UInt64($0) }
     request.steps = steps ?? usual?.denoisingSteps ?? 25
     request.guidance = guidance ?? usual?.guidance ?? 7.5
-    if let kind = scheduler.flatMap(SchedulerKind.init(rawValue:)) { request.scheduler = kind }
+    let kind = scheduler.flatMap(SchedulerKind.init(rawValue:))
+    request.scheduler = kind ?? usual?.scheduler ?? request.scheduler
     return request
   }
 }
