@@ -90,10 +90,18 @@ let package = Package(
     .target(
       name: "Evaluation", dependencies: ["Torch", "Files", "Imaging", "Diffusion", "NeTI"],
       swiftSettings: strict),
+    // The page of `neti studio` and what serves it; the page's files become a part of the program.
+    .target(
+      name: "Studio", dependencies: ["Torch", "Files", "Imaging", "Diffusion", "NeTI"],
+      resources: [
+        "index.html", "style.css", "app.js", "dom.js", "studio.js", "pictures.js", "learn.js", "generate.js",
+        "concepts.js",
+      ].map { .embedInCode("Page/\($0)") },
+      swiftSettings: strict),
     .executableTarget(
       name: "CLI",
       dependencies: [
-        "Evaluation", "NeTI", "Diffusion", "Imaging", "Files", "Torch",
+        "Studio", "Evaluation", "NeTI", "Diffusion", "Imaging", "Files", "Torch",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ] + (isDistributed ? ["TorchDistributed"] : []),
       swiftSettings: strict + (isDistributed ? [.define("NETI_DISTRIBUTED")] : [])),
@@ -137,6 +145,9 @@ let package = Package(
     .testTarget(
       name: "EvaluationTests",
       dependencies: ["Evaluation", "NeTI", "Diffusion", "Files", "Imaging", "Torch", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "StudioTests", dependencies: ["Studio", "NeTI", "Diffusion", "Imaging", "Files", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "CLITests",

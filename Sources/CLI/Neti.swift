@@ -27,7 +27,8 @@ struct Neti: ParsableCommand {
       """,
     version: versionText,
     subcommands: [
-      Demo.self, Train.self, Generate.self, Mix.self, Decompose.self, Evaluate.self, Inspect.self,
+      Demo.self, StudioCommand.self, Train.self, Generate.self, Mix.self, Decompose.self, Evaluate.self,
+      Inspect.self,
       Convert.self,
       Export.self,
     ])

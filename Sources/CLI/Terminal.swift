@@ -59,9 +59,10 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "clip-skip", "concept", "format", "guidance", "image", "images", "layer", "layout", "lora",
-      "mask", "masks", "model", "output", "precision", "prompt-weights", "references", "resume", "scheduler",
-      "steps", "strength", "timestep", "token", "width",
+      "category", "clip-skip", "concept", "folder", "format", "guidance", "host", "image", "images", "layer",
+      "layout", "lora", "mask", "masks", "model", "output", "password-file", "port", "precision",
+      "prompt-weights", "references", "resume", "scheduler", "steps", "strength", "timestep", "token",
+      "width",
     ].contains(name)
   }
 

@@ -204,6 +204,18 @@ struct Train: ParsableCommand {
       """)
   }
 
+  /// The settings that a command line asks for which begins with `train`.
+  static func configuration(ofWords words: [String]) throws -> RunConfiguration {
+    do {
+      guard let command = try Neti.parseAsRoot(words) as? Train else {
+        throw NeTIError("this is no command line of `train`")
+      }
+      return try command.configuration(processes: 1).configuration
+    } catch let e as any CommandFailure { throw e } catch {
+      throw NeTIError(Neti.message(for: error))
+    }
+  }
+
   /// Texts as a list that the configuration reads.
   private static func list(_ texts: [String]) throws -> String {
     String(decoding: try JSONEncoder().encode(texts), as: UTF8.self)

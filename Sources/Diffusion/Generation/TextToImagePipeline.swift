@@ -88,9 +88,11 @@ public final class TextToImagePipeline {
   /// - Parameters:
   ///   - unconditional: as for `denoising`.
   ///   - progress: called before each step; throws to stop.
+  ///   - watching: called after each step, to look at the latents that it left.
   public func callAsFunction(
     _ conditioning: Conditioning, unconditional: Conditioning? = nil,
-    progress: (GenerationProgress) throws -> Void = { _ in }
+    progress: (GenerationProgress) throws -> Void = { _ in },
+    watching: (Denoising) throws -> Void = { _ in }
   ) throws -> [DecodedImage] {
     let total = timesteps.count * settings.seeds.count
     var done = 0
@@ -99,6 +101,7 @@ public final class TextToImagePipeline {
       for step in denoising {
         try progress(GenerationProgress(stepsDone: done, stepsTotal: total))
         try step()
+        try watching(denoising)
         done += seeds.count
       }
       return try decode(denoising)

@@ -69,11 +69,14 @@ public struct Generation {
 
   /// Generates everything.
   ///
-  /// - Parameter progress: called before each step and at the end; throws to stop.
+  /// - Parameters:
+  ///   - progress: called before each step and at the end; throws to stop.
+  ///   - watching: called after each step, to look at the latents that it left.
   /// - Returns: for each prompt its variants, for each variant its seeds.
-  public func callAsFunction(progress: (GenerationProgress) throws -> Void = { _ in }) throws
-    -> [GeneratedImage]
-  {
+  public func callAsFunction(
+    progress: (GenerationProgress) throws -> Void = { _ in },
+    watching: (Denoising) throws -> Void = { _ in }
+  ) throws -> [GeneratedImage] {
     try withoutGradients {
       var images: [GeneratedImage] = []
       let stepsPerVariant = settings.seeds.count * pipeline.timesteps.count
@@ -82,9 +85,11 @@ public struct Generation {
         for (i, conditioning) in try prompt.conditionings().enumerated() {
           let variant = variants[i]
           let done = images.count / settings.seeds.count * stepsPerVariant
-          let decoded = try pipeline(conditioning, unconditional: pipeline.isGuided ? negatives[i] : nil) {
-            try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
-          }
+          let decoded = try pipeline(
+            conditioning, unconditional: pipeline.isGuided ? negatives[i] : nil,
+            progress: {
+              try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
+            }, watching: watching)
           for (seed, d) in zip(settings.seeds, decoded) {
             let made = try Image(width: d.width, height: d.height, pixels: d.rgb)
             let image = try photo?.with(made, feather: pipeline.model.vaeFactor) ?? made

@@ -1,0 +1,99 @@
+import ArgumentParser
+import Diffusion
+import Files
+import Foundation
+import NeTI
+import Studio
+
+/// `neti studio`: a page on which a concept is learned and played with.
+struct StudioCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "studio",
+    abstract: "Open a page on which to learn a concept from images and generate it, without a command line.",
+    discussion: """
+        neti studio
+
+      It prints an address to open in a browser on this machine. Everything that the page does is kept in \
+      --folder. Ctrl-C ends it; what is being learned is saved, and the page offers to go on the next time.
+
+      Others reach it only with --host, which wants a password for them; the connection is not encrypted:
+
+        neti studio --host 0.0.0.0 --password-file secret.txt
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the studio keeps its things; the user's data directory when left out.", valueName: "folder"))
+  var folder: String?
+
+  @Option(help: ArgumentHelp("0 takes any that is free.", valueName: "number"))
+  var port: UInt16 = 6384
+
+  @Option(
+    help: ArgumentHelp(
+      "The address to listen on. Others than 127.0.0.1 need --password-file.", valueName: "address"))
+  var host: String = "127.0.0.1"
+
+  @Option(help: ArgumentHelp("Its first line is the password that the page asks for.", valueName: "file"))
+  var passwordFile: String?
+
+  @OptionGroup var model: ModelOptions
+
+  func run() throws {
+    var settings = StudioSettings(
+      configuration: { words in try Train.configuration(ofWords: words) },
+      metadata: { GenerationOptions.metadata($0, model: $1) })
+    settings.folder = try folder.map { try place($0, isFolder: true) }
+    (settings.host, settings.port) = (host, port)
+    settings.password = try passwordFile.map { try StudioSettings.password(from: place($0)) }
+    settings.command = Installation.command
+    settings.modelWords = try modelWords()
+    settings.examples = try Self.examples()
+    let studio = try Studio(model.open(model.folder()), settings) { warn($0) }
+    let signals = Signals { code in
+      studio.shutDown {
+        note(
+          "\nthe studio is closed; what was being learned is saved, and the page goes on with it the next time"
+        )
+        _exit(code)
+      }
+    }
+    studio.start()
+    if !StudioSettings.isLoopback(host) {
+      warn("the connection is not encrypted: whoever can listen on the way can read the password")
+    }
+    tell("neti studio is open at\n\n  \(studio.address)\n")
+    fflush(nil)
+    note("Ctrl-C closes it.")
+    withExtendedLifetime(signals) { while true { sleep(1000) } }
+  }
+
+  /// The options of the model, as `train` takes them.
+  private func modelWords() throws -> [String] {
+    var words: [String] = []
+    if let name = model.model {
+      let path = try place(name).path
+      words += ["--model", FileManager.default.fileExists(atPath: path) ? path : name]
+    }
+    for file in model.lora { words += ["--lora", try "\(place(file.path).path):\(file.weight)"] }
+    if let skip = model.clipSkip { words += ["--clip-skip", String(skip)] }
+    if model.device != "cpu" { words += ["--device", model.device] }
+    if let threads = model.threads { words += ["--threads", String(threads)] }
+    if model.precision != .fp32 { words += ["--precision", model.precision.rawValue] }
+    return words
+  }
+
+  private struct ExampleDescription: Decodable { let category: String }
+
+  /// The folders in Examples that say what they show.
+  private static func examples() throws -> [StudioSettings.Example] {
+    let folder = try Installation.resource("Examples")
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+    return try names.filter { $0.hasSuffix(".json") }.map { file in
+      let name = String(file.dropLast(".json".count))
+      let about = try JSONFile.decode(ExampleDescription.self, from: folder.appending(path: file))
+      return .init(
+        name: name, kind: about.category, folder: folder.appending(path: name, directoryHint: .isDirectory))
+    }
+  }
+}

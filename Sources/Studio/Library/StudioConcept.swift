@@ -1,0 +1,86 @@
+import Foundation
+
+/// A concept as its person sees it: pictures at first, then what is learned from them.
+struct StudioConcept: Codable, Sendable {
+  let id: ID
+  let created: Date
+  /// What the person calls it.
+  var title: String
+  /// What kind of thing it is: “cat”.
+  var kind: String
+  var pictures: [Picture] = []
+  /// From when learning was asked for; the pictures then stay as they are.
+  var plan: Plan?
+
+  struct Picture: Codable, Sendable {
+    /// Its file's name: 1 for 1.jpg.
+    let number: Int
+    let ending: String
+    /// What the file was called that it is a copy of.
+    let name: String
+    /// Of the copy.
+    let width: Int
+    let height: Int
+    /// A sentence with {} in it; empty for none.
+    var caption = ""
+    /// What its person should know of it.
+    let note: String?
+  }
+
+  /// How it is learned.
+  struct Plan: Codable, Sendable {
+    /// What prompts call it, and its run's folder.
+    let name: String
+    let steps: Int
+    /// Tells the base model that it is learned on.
+    let base: String
+    /// What `neti` is asked to do, word by word; “{folder}” is the concept's folder.
+    let words: [String]
+  }
+
+  /// Where it stands.
+  enum State: String, Codable, Sendable {
+    /// Pictures are chosen.
+    case pictures
+    /// Others are learned first.
+    case waiting
+    case learning
+    /// Stopped before its last step, or interrupted: it can go on.
+    case stopped
+    case learned
+  }
+
+  /// What is known of its learning, beside what it is.
+  struct Progress: Sendable, Encodable {
+    var state = State.pictures
+    /// Steps that are done.
+    var step = 0
+    /// Steps with pictures of how it looked.
+    var previews: [Int] = []
+    /// Pictures of each of these steps.
+    var previewCount = 0
+    /// Why it stopped, where something failed.
+    var problem: String?
+  }
+
+  /// What a title or a kind may be.
+  static func checked(_ text: String, what: String, longest: Int) throws -> String {
+    let words = text.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+    guard !words.isEmpty else { throw StudioError("\(what) is missing") }
+    guard words.count <= longest else {
+      throw StudioError("\(what) has \(words.count) letters; at most \(longest) fit")
+    }
+    guard !words.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else {
+      throw StudioError("\(what) has signs in it that cannot be shown")
+    }
+    return words
+  }
+
+  /// A title as prompts and folders have it: small letters, digits and hyphens.
+  static func slug(_ title: String) -> String {
+    let plain = title.lowercased().folding(options: .diacriticInsensitive, locale: nil)
+    let words = plain.split { !($0.isASCII && ($0.isLetter || $0.isNumber)) }
+    return String(words.joined(separator: "-").prefix(40)).trimmingCharacters(
+      in: CharacterSet(charactersIn: "-"))
+  }
+}

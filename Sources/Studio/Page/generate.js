@@ -1,0 +1,164 @@
+// Prompts to images: chips for the concepts, the dial, what is forming, and all images so far.
+import { ask, concept, studio, usable, watch } from './studio.js'
+import { acceptDrops, attempt, h, list, setSource, setText, toast } from './dom.js'
+
+/** What was typed stays while the page is open. */
+const kept = { prompt: '', negative: '', seed: 0, count: 4, truncation: null, guidance: null, steps: null, scheduler: null }
+
+export function generateView(main, [id]) {
+  const wanted = concept(id)
+  if (wanted?.name && !kept.prompt.includes(`{${wanted.name}}`)) kept.prompt = `a photo of a {${wanted.name}} on a beach`
+  const controls = controlsSection()
+  const forming = formingSection()
+  const gallery = gallerySection(controls.restore)
+  main.append(controls.section, forming.section, gallery.section)
+  acceptDrops(main, (files) => attempt(async () => {
+    if (!files.length) return
+    controls.restore(await ask('POST', 'settings', files[0]))
+  }))
+  return watch(() => { for (const part of [controls, forming, gallery]) part.update() })
+}
+
+function controlsSection() {
+  const about = studio.about
+  const bind = (element, name, number) => {
+    element.addEventListener('input', () => { kept[name] = number ? Number(element.value) : element.value })
+    return element
+  }
+  const prompt = bind(h('textarea', { id: 'prompt', rows: 2, maxLength: 2000, placeholder: 'a photo of a cat on a beach' }), 'prompt')
+  const negative = bind(h('input', { maxLength: 2000, placeholder: 'blurred, dark' }), 'negative')
+  const seed = bind(h('input', { type: 'number', min: 0 }), 'seed', true)
+  const count = bind(h('input', { type: 'number', min: 1, max: 16 }), 'count', true)
+  const steps = bind(h('input', { type: 'number', min: 1, max: 200 }), 'steps', true)
+  const guidance = bind(h('input', { type: 'range', min: 1, max: 15, step: 0.5 }), 'guidance', true)
+  const scheduler = bind(h('select', {}, about.schedulers.map((s) => h('option', {}, s))), 'scheduler')
+  const dial = h('input', { type: 'range', id: 'dial', min: 1, max: about.width, step: 1 })
+  const dialText = h('span', {})
+  const guidanceText = h('span', {})
+  const chips = h('div', { class: 'row', role: 'group', 'aria-label': 'Concepts to put into the prompt' })
+  const noConcept = h('p', { class: 'quiet' }, 'Concepts that you learn appear here. Without one, the model follows the prompt by itself.')
+  const button = h('button', { class: 'main', id: 'generate' }, 'Generate')
+  const stop = h('button', { type: 'button', onclick: () => attempt(() => ask('POST', 'generations/stop')) }, 'Stop')
+  const problem = h('p', { class: 'warn', role: 'status' })
+
+  const hasConcept = () => usable().some((c) => prompt.value.includes(`{${c.name}}`))
+  const labels = () => {
+    kept.truncation = Number(dial.value) >= about.width ? null : Number(dial.value)
+    setText(dialText, kept.truncation === null ? 'The dial: all of the concept' : `The dial: ${dial.value} of ${about.width} parts of the concept`)
+    setText(guidanceText, `Guidance: the prompt leads with ${guidance.value}`)
+  }
+  dial.addEventListener('input', labels)
+  guidance.addEventListener('input', labels)
+  const start = (replace) => attempt(() => ask('POST', 'generations' + (replace ? '?replace=yes' : ''), {
+    prompt: prompt.value, negative: negative.value, guidance: Number(guidance.value), steps: Number(steps.value),
+    seeds: [...Array(Math.max(1, Math.min(16, Number(count.value) || 1))).keys()].map((i) => Number(seed.value || 0) + i),
+    truncation: hasConcept() ? kept.truncation : null, scheduler: scheduler.value,
+  }))
+  dial.addEventListener('change', () => { if (hasConcept()) start(true) })
+
+  const form = h('form', { onsubmit: (event) => { event.preventDefault(); start(false) } },
+    h('label', {}, h('span', {}, 'What the images show'), prompt), h('p', {}), chips, noConcept,
+    h('div', { class: 'fields' },
+      h('label', {}, dialText, dial), h('label', {}, h('span', {}, 'How many images'), count)),
+    h('details', {}, h('summary', {}, 'More'), h('div', { class: 'fields' },
+      h('label', {}, guidanceText, guidance), h('label', {}, h('span', {}, 'What they should not show'), negative),
+      h('label', {}, h('span', {}, 'Seed: the same gives the same image'), seed),
+      h('label', {}, h('span', {}, 'Denoising steps'), steps),
+      h('label', {}, h('span', {}, 'Scheduler'), scheduler))),
+    h('p', {}), h('div', { class: 'row' }, button, stop), problem)
+  const section = h('section', {}, h('h2', {}, 'Generate'), form)
+
+  function insert(name) {
+    const text = `{${name}}`
+    if (prompt.value.includes(text)) return prompt.focus()
+    const at = document.activeElement === prompt ? prompt.selectionStart : prompt.value.length
+    const before = prompt.value.slice(0, at)
+    prompt.value = before + (before && !before.endsWith(' ') ? ' ' : '') + text + prompt.value.slice(at)
+    kept.prompt = prompt.value
+    prompt.focus()
+  }
+
+  /** Fills the controls. */
+  function fill() {
+    prompt.value = kept.prompt
+    negative.value = kept.negative
+    seed.value = kept.seed
+    count.value = kept.count
+    steps.value = kept.steps ?? about.denoisingSteps
+    guidance.value = kept.guidance ?? about.guidance
+    scheduler.value = kept.scheduler ?? about.scheduler
+    dial.value = kept.truncation ?? about.width
+    labels()
+  }
+  fill()
+
+  /** Takes over what an image's file says. */
+  function restore(settings) {
+    if (!settings.prompt) return toast('This file does not say what made it: it is no image of neti.')
+    const names = (settings.names ?? '').split(' ').filter(Boolean)
+    const own = names.length === 1 ? names[0] : studio.concepts.find((c) => c.name && settings.concept === `<${c.name}>`)?.name
+    const named = (text) => own ? text.replaceAll('{}', `{${own}}`) : text
+    Object.assign(kept, {
+      prompt: named(settings.prompt), negative: named(settings['negative prompt'] ?? ''), seed: Number(settings.seed ?? 0), count: 1,
+      truncation: settings.truncation ? Number(settings.truncation) : null, guidance: Number(settings.guidance ?? about.guidance),
+      steps: Number(settings.steps ?? about.denoisingSteps), scheduler: settings.scheduler ?? null,
+    })
+    fill()
+    scrollTo({ top: 0 })
+    const isHere = !own || usable().some((c) => c.name === own)
+    toast(isHere ? 'The settings of this image are back.' : `The settings are back, but the concept ${own} is not here.`)
+  }
+
+  return {
+    section, restore,
+    update: () => {
+      list(chips, usable(), (c) => c.id, (c) => h('button', {
+        type: 'button', class: 'chip', title: `Put {${c.name}} into the prompt`, onclick: () => insert(c.name),
+      }, '+ ' + c.title), (chip, c) => setText(chip, '+ ' + c.title))
+      noConcept.hidden = usable().length > 0
+      dial.disabled = !usable().length
+      stop.disabled = !studio.work.generating && !studio.work.toGenerate
+      setText(problem, [studio.work.problem, ...studio.work.warnings].filter(Boolean).join(' '))
+    },
+  }
+}
+
+function formingSection() {
+  const line = h('p', { role: 'status' })
+  const bar = h('progress', { max: 1, value: 0, 'aria-label': 'Denoising steps that are done' })
+  const tiles = h('div', { class: 'tiles' })
+  const section = h('section', { id: 'forming' }, line, bar, tiles)
+  return {
+    section,
+    update: () => {
+      const { generateJob: job, prompt, toGenerate } = studio.work
+      section.hidden = !job
+      if (!job) return
+      setText(line, `“${prompt}”` + (toGenerate ? `, and ${toGenerate} more after it` : ''))
+      bar.value = job.total ? job.step / job.total : 0
+      list(tiles, job.previews.map((source, i) => ({ source, i })), (p) => p.i, () => h('div', { class: 'tile' },
+        h('img', { class: 'forming', alt: 'An image that is forming' })), (tile, p) => setSource(tile.querySelector('img'), p.source))
+    },
+  }
+}
+
+function gallerySection(restore) {
+  const tiles = h('div', { class: 'tiles large' })
+  const empty = h('p', { class: 'quiet' }, 'Images appear here. Drop one on this page to get its settings back.')
+  const section = h('section', {}, h('h2', {}, 'Images'), empty, tiles)
+  const describe = (s) => [`seed ${s.seed}`, s.truncation ? `dial ${s.truncation}` : null].filter(Boolean).join(', ')
+  return {
+    section,
+    update: () => {
+      empty.hidden = studio.images.length > 0
+      list(tiles, studio.images.slice(0, 200), (image) => image.id, ({ id, settings }) => h('div', { class: 'tile' },
+        h('a', { href: `/api/images/${id}`, target: '_blank', rel: 'noopener' },
+          h('img', { src: `/api/images/${id}`, alt: settings.prompt ?? 'An image', loading: 'lazy' })),
+        h('p', { class: 'quiet' }, `${settings.prompt} (${describe(settings)})`),
+        h('div', { class: 'row' },
+          h('button', { class: 'small', onclick: () => restore(settings) }, 'Settings'),
+          h('a', { class: 'button small', href: `/api/images/${id}`, download: `${id}.png` }, 'Save'),
+          h('button', { class: 'small', onclick: () => attempt(() => ask('DELETE', `images/${id}`)) }, 'Delete'))))
+    },
+  }
+}

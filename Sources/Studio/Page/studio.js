@@ -1,0 +1,62 @@
+// What the studio knows, as it tells it, and how it is asked.
+
+/** `about` stays; the others change with the studio's events. */
+export const studio = { about: null, concepts: [], images: [], work: { toLearn: [], warnings: [] } }
+
+const listeners = new Set()
+/** Calls `listener` now and after every change, until the function that comes back is called. */
+export function watch(listener) {
+  listeners.add(listener)
+  listener()
+  return () => listeners.delete(listener)
+}
+
+/** Asks the studio; an answer that is a refusal becomes an error with its line. */
+export async function ask(method, path, body) {
+  const options = { method }
+  if (body instanceof Blob) {
+    options.body = body
+    options.headers = { 'Content-Type': 'application/octet-stream' }
+  } else if (method !== 'GET') {
+    options.body = JSON.stringify(body ?? {})
+    options.headers = { 'Content-Type': 'application/json' }
+  }
+  let response
+  try { response = await fetch('/api/' + path, options) } catch { throw new Error('The studio does not answer.') }
+  if (!response.ok) throw new Error(sentence(await response.text()))
+  return response.json()
+}
+
+/** “the prompt is empty” → “The prompt is empty.” */
+function sentence(text) {
+  const line = text.trim()
+  return line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? '' : '.')
+}
+
+/** Waits for the first news of all parts; the others follow by themselves. */
+export async function listen() {
+  studio.about = await ask('GET', 'studio')
+  const source = new EventSource('/api/events')
+  const lost = document.getElementById('connection')
+  const first = ['concepts', 'images', 'work'].map((part) => new Promise((resolve) => {
+    source.addEventListener(part, (event) => {
+      studio[part] = JSON.parse(event.data)
+      for (const listener of listeners) listener()
+      resolve()
+    })
+  }))
+  source.onopen = () => { lost.hidden = true }
+  source.onerror = () => { lost.hidden = false }
+  await Promise.all(first)
+}
+
+export const concept = (id) => studio.concepts.find((c) => c.id === id)
+/** Concepts that can be generated with the studio's model. */
+export const usable = () => studio.concepts.filter((c) => c.progress.state === 'learned' && c.fits)
+
+/** A picture that stands for a concept: how it looked last, or its first picture. */
+export function face(c) {
+  const step = c.progress.previews.at(-1)
+  if (step !== undefined) return `/api/concepts/${c.id}/previews/${step}/0`
+  return c.pictures.length ? `/api/concepts/${c.id}/pictures/${c.pictures[0].number}` : null
+}

@@ -1,0 +1,143 @@
+import Files
+import Foundation
+
+/// Who may come in: decides every request before anything else looks at it.
+///
+/// The page's address carries a token that is new with each start. It is exchanged for a cookie that no script
+/// can read and no other site can send. Host and Origin are checked too: a foreign name that points here, or a
+/// form of another site, gets nowhere.
+struct Gate: Sendable {
+  /// Where the studio is reached, for the address that is shown.
+  let host: String
+  let port: UInt16
+  /// What stands in the page's address; empty where a password is asked for.
+  let token: String
+  private let session = Gate.secret()
+  private let password: String?
+
+  static let leastPassword = 8
+  /// How long a wrong password takes to be refused.
+  private static let penalty: UInt32 = 1
+  /// Wrong passwords are refused one after another, however many try.
+  private static let penaltyLock = NSLock()
+
+  /// - Parameter password: asked for instead of the token, on connections that others can make.
+  init(host: String, port: UInt16, password: String?) {
+    self.host = host
+    self.port = port
+    self.password = password
+    token = password == nil ? Self.secret() : ""
+  }
+
+  /// 256 random bits from the system.
+  static func secret() -> String {
+    var random = SystemRandomNumberGenerator()
+    return (0..<4).map { _ in
+      let digits = String(random.next() as UInt64, radix: 16)
+      return String(repeating: "0", count: 16 - digits.count) + digits
+    }.joined()
+  }
+
+  /// The address to open.
+  var address: String {
+    let name = host.contains(":") ? "[\(host)]" : host
+    return "http://\(name):\(port)/" + (token.isEmpty ? "" : "?token=\(token)")
+  }
+
+  /// Cookies do not know ports: two studios on one machine must not take each other's.
+  private var cookieName: String { "neti-studio-\(port)" }
+
+  /// The response that a request gets here; nil lets it in.
+  func response(to exchange: Exchange) throws -> HTTPResponse? {
+    let request = exchange.request
+    guard isOurs(host: request.headers["host"]) else {
+      throw StudioError("the studio does not answer to this name", .misdirected)
+    }
+    try checkOrigin(request)
+    if request.path == ["login"] { return try login(exchange) }
+    if let cookie = request.cookie(cookieName), Self.areEqual(cookie, session) {
+      exchange.connection.isTrusted = true
+      return request.query["token"] == nil ? nil : entry
+    }
+    if password == nil, request.method == "GET", request.path.isEmpty, let given = request.query["token"],
+      Self.areEqual(given, token)
+    {
+      return welcome
+    }
+    guard password != nil, request.method == "GET", request.path.isEmpty else {
+      throw StudioError(
+        "this page belongs to whoever started the studio: open the address that it printed", .unauthorized)
+    }
+    return HTTPResponse(.unauthorized, "text/html; charset=utf-8", Data(Self.loginPage.utf8))
+  }
+
+  /// Only names that nobody else can point here: an address, or this machine's own name for itself.
+  private func isOurs(host: String?) -> Bool {
+    guard let host, host.hasSuffix(":\(port)") || (port == 80 && !host.contains(":")) else { return false }
+    let name = host.hasSuffix(":\(port)") ? host.dropLast(":\(port)".count) : host[...]
+    if name.lowercased() == "localhost" { return true }
+    let bare = name.hasPrefix("[") && name.hasSuffix("]") ? String(name.dropFirst().dropLast()) : String(name)
+    return SocketAddress.isLoopback(self.host)
+      ? SocketAddress.isLoopback(bare) : SocketAddress.isAddress(bare)
+  }
+
+  /// What another site's page makes a browser send says so, and whatever changes something must say where it is
+  /// from.
+  private func checkOrigin(_ request: HTTPRequest) throws {
+    let isForeign: Bool
+    if let origin = request.headers["origin"] {
+      isForeign = origin != "http://" + (request.headers["host"] ?? "")
+    } else {
+      isForeign = request.method != "GET"
+    }
+    let site = request.headers["sec-fetch-site"] ?? "none"
+    // Following a link to the page from elsewhere is no harm.
+    let isLink = request.method == "GET" && request.path.isEmpty
+    guard !isForeign, isLink || ["same-origin", "none"].contains(site) else {
+      throw StudioError("another site's page may not ask for this", .forbidden)
+    }
+  }
+
+  /// To the page, without the token in its address.
+  private var entry: HTTPResponse {
+    var response = HTTPResponse.text(.seeOther, "")
+    response.headers.append(("Location", "/"))
+    return response
+  }
+
+  private var welcome: HTTPResponse {
+    var response = entry
+    response.headers.append(("Set-Cookie", "\(cookieName)=\(session); Path=/; HttpOnly; SameSite=Strict"))
+    return response
+  }
+
+  private func login(_ exchange: Exchange) throws -> HTTPResponse {
+    guard let password, exchange.request.method == "POST" else {
+      throw StudioError("there is nothing here", .notFound)
+    }
+    let body = String(decoding: try exchange.body(atMost: 4096), as: UTF8.self)
+    let given = body.hasPrefix("password=") ? body.dropFirst("password=".count) : ""
+    let text = given.replacing("+", with: " ").removingPercentEncoding ?? ""
+    guard Self.areEqual(text, password) else {
+      Self.penaltyLock.withLock { _ = sleep(Self.penalty) }
+      return HTTPResponse(.unauthorized, "text/html; charset=utf-8", Data(Self.loginPage.utf8))
+    }
+    return welcome
+  }
+
+  /// Compared without telling by its time how much of it is right.
+  private static func areEqual(_ a: String, _ b: String) -> Bool {
+    let (x, y) = (SHA256.hexadecimal(Array(a.utf8)), SHA256.hexadecimal(Array(b.utf8)))
+    return zip(x.utf8, y.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
+  }
+
+  private static let loginPage = """
+    <!DOCTYPE html>
+    <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+    <title>neti studio</title></head>
+    <body><form method="post" action="/login"><h1>neti studio</h1>
+    <p><label>Password <input type="password" name="password" autofocus></label> <button>Open</button></p>
+    </form></body></html>
+
+    """
+}

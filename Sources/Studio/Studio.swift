@@ -1,0 +1,78 @@
+public import Diffusion
+import Files
+import Foundation
+import NeTI
+
+/// A page on which a concept is learned and played with, and all that is behind it.
+///
+/// ```swift
+/// let studio = try Studio(model, settings) { print($0) }
+/// studio.start()
+/// print(studio.address)
+/// ```
+///
+/// It only listens to the trainer and asks: what is learned is what `neti train` learns.
+public final class Studio: Sendable {
+  let library: ConceptLibrary
+  let gallery: Gallery
+  let workshop: Workshop
+  let changes: Changes
+  let facts: ModelFacts
+  let settings: StudioSettings
+  private let gate: Gate
+  private let server: HTTPServer
+
+  /// Takes the folder and the port.
+  ///
+  /// - Parameters:
+  ///   - model: the base model; it is the studio's from now on.
+  ///   - notice: receives one line for each thing in the folder that cannot be read.
+  /// - Throws: one line when the port or the folder is taken, or the address is others' and has no password.
+  public init(_ model: sending StableDiffusion, _ settings: StudioSettings, notice: (String) -> Void) throws {
+    guard settings.password != nil || SocketAddress.isLoopback(settings.host) else {
+      throw FileError(
+        "others can reach \(settings.host): `password-file` must name a file with a password that they are asked for"
+      )
+    }
+    self.settings = settings
+    let folder = try StudioFolder(settings.folder ?? StudioFolder.standard())
+    changes = Changes()
+    facts = try ModelFacts(model)
+    library = ConceptLibrary(folder, changes: changes, notice: notice)
+    gallery = Gallery(folder.images, changes: changes)
+    workshop = Workshop(model, settings, facts: facts, library: library, gallery: gallery, changes: changes)
+    let door = Door()
+    server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
+    gate = Gate(host: settings.host, port: server.port, password: settings.password)
+    door.open(gate, routes: Routes(self))
+  }
+
+  /// What the server asks: it must have a port before there is an address to guard.
+  private final class Door: @unchecked Sendable {
+    // Set once, before the server starts.
+    private var gate: Gate?
+    private var routes: Routes?
+
+    func open(_ gate: Gate, routes: Routes) { (self.gate, self.routes) = (gate, routes) }
+
+    func answer(_ exchange: Exchange) throws -> HTTPResponse {
+      guard let gate, let routes else { throw StudioError("the studio is not open yet", .failed) }
+      return try gate.response(to: exchange) ?? routes(exchange)
+    }
+  }
+
+  /// The address to open in a browser.
+  public var address: String { gate.address }
+
+  /// Serves and works from now on, on threads of its own.
+  public func start() {
+    workshop.start()
+    server.start()
+  }
+
+  /// Saves what is being learned, within a moment; `end` then ends the process.
+  public func shutDown(_ end: () -> Void) {
+    guard let job = workshop.locked({ $0.learning }) else { return end() }
+    job.stopAtOnce(end)
+  }
+}

@@ -1,0 +1,67 @@
+import Diffusion
+import Files
+import Foundation
+import NeTI
+
+/// What the page asks to generate.
+struct GenerateRequest: Decodable, Sendable, Equatable {
+  let prompt: String
+  let negative: String?
+  let seeds: [Int]
+  let truncation: Int?
+  let guidance: Double?
+  let steps: Int?
+  let scheduler: String?
+
+  static let mostSeeds = 16
+  private static let longestPrompt = 2000
+  private static let mostSteps = 200
+
+  /// Throws one line for the first value that is out of bounds.
+  func check() throws {
+    guard !prompt.allSatisfy(\.isWhitespace) else {
+      throw StudioError("the prompt is empty: say what to show")
+    }
+    for text in [prompt, negative ?? ""] where text.count > Self.longestPrompt {
+      throw StudioError("the prompt has \(text.count) letters; at most \(Self.longestPrompt) are read")
+    }
+    guard (1...Self.mostSeeds).contains(seeds.count) else {
+      throw StudioError("\(seeds.count) seeds: from 1 to \(Self.mostSeeds)")
+    }
+    guard seeds.allSatisfy({ $0 >= 0 }) else { throw StudioError("a seed is a whole number from 0 on") }
+    if let steps, !(1...Self.mostSteps).contains(steps) {
+      throw StudioError("\(steps) steps: between 1 and \(Self.mostSteps)")
+    }
+    if let guidance, !(0...100).contains(guidance) {
+      throw StudioError("guidance \(guidance): between 0 and 100")
+    }
+    if let truncation, !(1...NeTIMapper.hiddenWidth).contains(truncation) {
+      throw StudioError("truncation \(truncation): between 1 and \(NeTIMapper.hiddenWidth)")
+    }
+    if let scheduler, SchedulerKind(rawValue: scheduler) == nil {
+      throw StudioError("there is no scheduler \(quoted(scheduler))")
+    }
+  }
+
+  /// The names in braces that the texts have.
+  var names: Set<String> {
+    Set(
+      [prompt, negative ?? ""].flatMap { $0.matches(of: /\{([a-z0-9-]{1,60})\}/).map { String($0.output.1) } }
+    )
+  }
+
+  /// A request of the library, with `{}` for `name` where that is the only concept.
+  ///
+  /// - Parameter usual: what suits the model.
+  func request(only name: String?, usual: ModelDefaults?) -> ConceptGenerator.Request {
+    func words(_ text: String) -> String { name.map { text.replacing("{\($0)}", with: "{}") } ?? text }
+    var request = ConceptGenerator.Request(prompts: [words(prompt)])
+    request.negativePrompt = words(negative ?? "")
+    request.seeds = seeds.map { UInt64($0) }
+    request.steps = steps ?? usual?.denoisingSteps ?? 25
+    request.guidance = guidance ?? usual?.guidance ?? 7.5
+    let kind = scheduler.flatMap(SchedulerKind.init(rawValue:))
+    request.scheduler = kind ?? usual?.scheduler ?? request.scheduler
+    return request
+  }
+}

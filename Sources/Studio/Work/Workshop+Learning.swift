@@ -1,0 +1,154 @@
+import Diffusion
+import Files
+import Foundation
+import NeTI
+
+/// A concept that is being learned.
+final class LearnJob: @unchecked Sendable {
+  let id: ID
+  let ended = DispatchSemaphore(value: 0)
+  private let lock = NSLock()
+  private var shown = Shown()
+  private var commands: TrainingCommands?
+  private var stop = false
+
+  /// What pages see of it.
+  struct Shown: Encodable, Sendable {
+    var step = 0
+    var total = 0
+    /// The mean loss of the last steps.
+    var loss: Double?
+    var secondsLeft: Double?
+    var isStopping = false
+    var warnings: [String] = []
+  }
+
+  init(id: ID) { self.id = id }
+
+  var view: Shown { lock.withLock { shown } }
+
+  func show(_ body: (inout Shown) -> Void) { lock.withLock { body(&shown) } }
+
+  func requestStop() {
+    lock.withLock {
+      stop = true
+      shown.isStopping = true
+      commands?.requestStop()
+    }
+  }
+
+  /// The trainer is there, and hears what was asked before.
+  func serve(_ commands: TrainingCommands) {
+    lock.withLock {
+      self.commands = commands
+      if stop { commands.requestStop() }
+    }
+  }
+
+  /// Stops within a moment, however long a step takes, and leaves the last whole step; `body` then ends the process.
+  func stopAtOnce(_ body: () -> Void) {
+    requestStop()
+    if ended.wait(timeout: .now() + 1.2) == .success { return body() }
+    guard let commands = lock.withLock({ commands }) else { return body() }
+    commands.saveLastStep { _ in body() }
+  }
+}
+
+extension Workshop {
+  /// Learns a concept, or goes on with it; returns when it is learned, stopped or failed.
+  func learn(_ job: LearnJob) {
+    library.setProgress(job.id) { $0.state = .learning }
+    var problem: String?
+    do { try run(job) } catch { problem = "\(error)" }
+    job.ended.signal()
+    if let concept = try? library.concept(job.id),
+      let now = try? RunProgress.read(concept, in: library.place(of: job.id))
+    {
+      library.setProgress(job.id) {
+        $0 = now
+        $0.problem = problem
+      }
+    }
+    update { $0.learning = nil }
+  }
+
+  private func run(_ job: LearnJob) throws {
+    guard let plan = try library.concept(job.id).plan else { return }
+    // Exactly what the command line that is shown does; a run that is there goes on.
+    let words = plan.words(in: library.place(of: job.id)) + ["--resume"]
+    let c = try settings.configuration(words)
+    try MemoryEstimate.require(c, on: model)
+    let images = try TrainingImages(c.data, side: c.data.resolution ?? model.resolution)
+    let run = try TrainingRun(
+      folder: c.runFolder, configuration: c, model: model, examples: images.examples, resume: true)
+    job.serve(run.trainer.commands)
+    job.show {
+      $0.total = c.optim.maxTrainSteps
+      $0.warnings = run.notices
+    }
+    var pace = Pace()
+    _ = try run { event in listen(event, job, &pace) }
+  }
+
+  /// How long a step takes, validation images included, generations between steps left out.
+  private struct Pace {
+    var first: (step: Int, time: ContinuousClock.Instant)?
+    var pauses = Duration.zero
+    var loss: Double?
+
+    mutating func secondsLeft(step: Int, total: Int) -> Double? {
+      // The first step makes caches; the next ones tell.
+      guard let first else {
+        first = (step, .now)
+        return nil
+      }
+      guard step - first.step >= 2 else { return nil }
+      return (ContinuousClock.now - first.time - pauses) / .seconds(1) / Double(step - first.step)
+        * Double(total - step)
+    }
+  }
+
+  private func listen(_ event: TrainingEvent, _ job: LearnJob, _ pace: inout Pace) {
+    switch event {
+    case .started(let from, let to):
+      job.show {
+        $0.step = from
+        $0.total = to
+      }
+    case .step(let s):
+      pace.loss = pace.loss.map { 0.95 * $0 + 0.05 * s.loss } ?? s.loss
+      let left = pace.secondsLeft(step: s.step, total: job.view.total)
+      job.show {
+        $0.step = s.step
+        $0.loss = pace.loss
+        $0.secondsLeft = left
+      }
+      let start = ContinuousClock.now
+      generateWaiting()
+      pace.pauses += ContinuousClock.now - start
+    case .checkpoint: break
+    case .samples(let step, let images):
+      library.setProgress(job.id) {
+        if !$0.previews.contains(step) { $0.previews.append(step) }
+        $0.previewCount = images.count
+      }
+    case .warning(let line): job.show { $0.warnings.append(line) }
+    }
+    changes.mark(.work)
+  }
+}
+
+extension StudioConcept.Plan {
+  /// The words with the concept's folder put in.
+  func words(in place: URL) -> [String] {
+    let folder = place.path.hasSuffix("/") ? String(place.path.dropLast()) : place.path
+    return words.map { $0.replacing("{folder}", with: folder) }
+  }
+
+  /// The line that learns the same anywhere, byte for byte: its result goes into the current folder.
+  func commandLine(_ command: String, in place: URL) -> String {
+    var words = words(in: place)
+    if let at = words.firstIndex(of: "--output"), at + 1 < words.count { words[at + 1] = name }
+    return command + " " + shellLine(words)
+  }
+}

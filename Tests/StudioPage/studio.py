@@ -1,0 +1,88 @@
+"""A studio that is started for a test, and a browser to look at it with."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+NETI = os.environ.get("NETI", str(ROOT / ".build/release/neti"))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Where to keep pictures of the page; none are kept when it is not set.
+SCREENSHOTS = os.environ.get("NETI_SCREENSHOTS")
+
+
+class StudioProcess:
+    """`neti studio` in a folder."""
+
+    def __init__(self, folder):
+        environment = dict(os.environ, GOMP_SPINCOUNT="5000", NETI_COMMAND="neti")
+        self.process = subprocess.Popen([NETI, "studio", "--folder", str(folder), "--port", "0"],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+        self.address = None
+        for line in self.process.stdout:
+            found = re.search(r"http://\S+", line)
+            if found:
+                self.address = found.group(0)
+                break
+        if not self.address:
+            raise RuntimeError("the studio did not start: " + self.process.stderr.read())
+
+    def end(self, how=signal.SIGINT):
+        """Ends it; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(timeout=30)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+
+class StudioCase(unittest.TestCase):
+    """A test with a folder, a studio and a browser of its own."""
+
+    size = {"width": 1180, "height": 860}
+    scheme = "light"
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="neti-studio-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.studio = StudioProcess(self.folder / "studio")
+        self.addCleanup(lambda: self.studio.end())
+        playwright = sync_playwright().start()
+        self.addCleanup(playwright.stop)
+        self.browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        self.addCleanup(self.browser.close)
+        self.problems = []
+        self.page = self.open()
+
+    def open(self, **options):
+        """A page of the studio; whatever its console complains of fails the test."""
+        options = {"viewport": self.size, "color_scheme": self.scheme, "reduced_motion": "reduce", **options}
+        page = self.browser.new_context(**options).new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: self.problems.append(str(e)))
+        page.goto(self.studio.address)
+        page.wait_for_selector("#view section:not([hidden])")
+        return page
+
+    def tearDown(self):
+        self.assertEqual(self.problems, [])
+
+    def until(self, expression, timeout=60):
+        """Waits until a JavaScript expression is true. (The page's policy forbids playwright's own way, eval.)"""
+        end = time.monotonic() + timeout
+        while not self.page.evaluate(expression):
+            self.assertLess(time.monotonic(), end, expression)
+            time.sleep(0.05)
+
+    def shot(self, name, page=None):
+        if SCREENSHOTS:
+            (page or self.page).screenshot(path=str(Path(SCREENSHOTS) / (name + ".png")))

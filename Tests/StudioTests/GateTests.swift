@@ -1,0 +1,122 @@
+import Files
+import Foundation
+import Studio
+import TestSupport
+import Testing
+
+/// Who is let in, and what strangers get.
+@Suite("The studio's gate")
+struct GateTests {
+  @Test("lets in who has the token, by a cookie that no script reads and no other site sends")
+  func token() throws {
+    let studio = try TestStudio()
+    #expect(try studio.ask("GET", "/", headers: ["Cookie": ""]).status == 401)
+    #expect(try studio.ask("GET", "/?token=wrong", headers: ["Cookie": ""]).status == 401)
+    #expect(
+      try studio.ask("GET", "/api/studio", headers: ["Cookie": "neti-studio-\(studio.port)=guess"]).status
+        == 401)
+    // The token opens the page only; everything else wants the cookie.
+    let token = studio.studio.address.split(separator: "?")[1]
+    #expect(try studio.ask("GET", "/api/studio?\(token)", headers: ["Cookie": ""]).status == 401)
+    let entry = try studio.ask("GET", "/?\(token)", headers: ["Cookie": ""])
+    #expect(entry.status == 303)
+    #expect(entry.header("Location") == "/")
+    #expect(entry.header("Set-Cookie")?.hasSuffix("; Path=/; HttpOnly; SameSite=Strict") == true)
+    #expect(try studio.ask("GET", "/").status == 200)
+    #expect(try studio.ask("GET", "/api/studio").status == 200)
+  }
+
+  @Test(
+    "answers only to its own name",
+    arguments: [
+      "evil.example:PORT", "127.0.0.1.evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "192.168.0.1:PORT",
+      "0.0.0.0:PORT",
+      "evil.example", "",
+    ])
+  func foreignHost(_ host: String) throws {
+    let studio = try TestStudio()
+    let name = host.replacing("PORT", with: String(studio.port))
+    #expect(try studio.ask("GET", "/", headers: ["Host": name, "Origin": ""]).status == 421)
+    #expect(
+      try studio.ask("GET", "/", headers: ["Host": "localhost:\(studio.port)", "Origin": ""]).status == 200)
+  }
+
+  @Test("does nothing for another site's page, even with the cookie")
+  func foreignOrigin() throws {
+    let studio = try TestStudio()
+    func create(_ headers: [String: String]) throws -> Int {
+      try studio.ask("POST", "/api/concepts", Data("{}".utf8), headers: headers).status
+    }
+    #expect(try create(["Origin": "http://evil.example"]) == 403)
+    #expect(try create(["Origin": "null"]) == 403)
+    #expect(try create(["Origin": "http://127.0.0.1:1"]) == 403)
+    #expect(try create(["Origin": ""]) == 403)
+    #expect(try create(["Sec-Fetch-Site": "cross-site"]) == 403)
+    #expect(try create(["Sec-Fetch-Site": "same-site"]) == 403)
+    // What a form can send is no JSON.
+    #expect(try create(["Content-Type": "text/plain"]) == 415)
+    #expect(try create(["Content-Type": "application/x-www-form-urlencoded"]) == 415)
+    #expect(
+      try studio.ask("GET", "/api/studio", headers: ["Sec-Fetch-Site": "cross-site", "Origin": ""]).status
+        == 403)
+    #expect(studio.conceptCount == 0)
+    #expect(try create([:]) == 200)
+    #expect(studio.conceptCount == 1)
+  }
+
+  @Test("has a strict policy on every response, and a page that keeps it")
+  func policy() throws {
+    let studio = try TestStudio()
+    for response in [
+      try studio.ask("GET", "/"), try studio.ask("GET", "/nothing"),
+      try studio.ask("GET", "/", headers: ["Cookie": ""]),
+    ] {
+      let policy = try #require(response.header("Content-Security-Policy"))
+      #expect(policy.hasPrefix("default-src 'none'; script-src 'self'; style-src 'self';"))
+      #expect(!policy.contains("unsafe"))
+      #expect(response.header("X-Content-Type-Options") == "nosniff")
+      #expect(response.header("Access-Control-Allow-Origin") == nil)
+    }
+    let page = try studio.ask("GET", "/").text
+    #expect(page.contains("/page/app.js"))
+    #expect(!page.contains("style=") && !page.contains(" onclick") && !page.contains("<style"))
+    #expect(page.components(separatedBy: "<script").count == 2)
+    for name in Page.names { #expect(try studio.ask("GET", "/page/\(name)").status == 200, "\(name)") }
+  }
+
+  @Test("wants a password where others can reach it")
+  func password() throws {
+    let problem = try #require(refusal { try TestStudio { $0.host = "0.0.0.0" } })
+    #expect(problem.message.contains("`password-file`"))
+    let studio = try TestStudio {
+      $0.host = "0.0.0.0"
+      $0.password = "open + sesame"
+    }
+    #expect(!studio.studio.address.contains("token"))
+    let stranger = ["Cookie": ""]
+    let form = try studio.ask("GET", "/", headers: stranger)
+    #expect(form.status == 401 && form.text.contains("type=\"password\""))
+    #expect(try studio.ask("GET", "/api/studio", headers: stranger).status == 401)
+    #expect(try studio.ask("POST", "/login", Data("password=guess".utf8), headers: stranger).status == 401)
+    // A name that points here is not the studio's, whatever the password.
+    let named = [
+      "Cookie": "", "Host": "evil.example:\(studio.port)", "Origin": "http://evil.example:\(studio.port)",
+    ]
+    #expect(
+      try studio.ask("POST", "/login", Data("password=open+%2B+sesame".utf8), headers: named).status == 421)
+    let entry = try studio.ask("POST", "/login", Data("password=open+%2B+sesame".utf8), headers: stranger)
+    #expect(entry.status == 303)
+    let cookie = entry.header("Set-Cookie")?.split(separator: ";").first.map(String.init) ?? ""
+    #expect(try studio.ask("GET", "/api/studio", headers: ["Cookie": cookie]).status == 200)
+  }
+
+  @Test("reads a password that is long enough from a file's first line")
+  func passwordFile() throws {
+    let scratch = try Scratch()
+    let file = scratch.folder.appending(path: "secret.txt")
+    try Data("  sesame street \nmore\n".utf8).write(to: file)
+    #expect(try StudioSettings.password(from: file) == "sesame street")
+    try Data("short\n".utf8).write(to: file)
+    #expect(refusal { try StudioSettings.password(from: file) }?.message.contains("at least 8") == true)
+  }
+}

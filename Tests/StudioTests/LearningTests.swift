@@ -1,0 +1,167 @@
+import Files
+import Foundation
+import Imaging
+import NeTI
+import Studio
+import TestSupport
+import Testing
+
+/// From pictures to images, as the page asks for it.
+@Suite("The studio", .serialized)
+struct LearningTests {
+  private static let plan = #"{"title": "My Cät", "kind": "cat", "quality": "quick", "steps": 2, "seed": 1}"#
+
+  @Test("keeps copies of pictures and shows the squares that the trainer sees")
+  func pictures() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    let place = studio.scratch.folder.appending(path: "studio/concepts/\(id)")
+    for n in 1...5 {
+      let original = Fixtures.examples.appending(path: "ginger/\(n).jpg")
+      let copy = try Data(contentsOf: place.appending(path: "images/\(n).jpg"))
+      #expect(try copy == Data(contentsOf: original))
+      let square = try studio.ask("GET", "/api/concepts/\(id)/pictures/\(n)")
+      let trained = try TrainingImages.prepare(Image.load(original), side: 128, crop: true)
+      #expect(try Image.decode(square.body, name: "square") == trained)
+    }
+    // The same once more, and one that is small.
+    let again = try Data(contentsOf: Fixtures.examples.appending(path: "ginger/2.jpg"))
+    #expect(try studio.ask("POST", "/api/concepts/\(id)/pictures?name=2.jpg", again).status == 409)
+    let small = Data(try Image(width: 30, height: 40, colour: Colour(1, 2, 3)).png())
+    #expect(try studio.ask("POST", "/api/concepts/\(id)/pictures?name=small.png", small).status == 200)
+    let shown = try studio.concepts()[0].pictures
+    #expect(shown.map(\.number) == Array(1...6))
+    #expect(shown[5].note?.hasPrefix("small: 30 × 40") == true)
+    #expect(try studio.ask("DELETE", "/api/concepts/\(id)/pictures/6").status == 200)
+    #expect(!FileManager.default.fileExists(atPath: place.appending(path: "images/6.png").path))
+  }
+
+  @Test("takes captions in which the concept stands once")
+  func captions() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    func caption(_ text: String) throws -> Int {
+      try studio.ask("PUT", "/api/concepts/\(id)/pictures/1/caption", json: "{\"caption\": \"\(text)\"}")
+        .status
+    }
+    let file = studio.scratch.folder.appending(path: "studio/concepts/\(id)/images/1.txt")
+    #expect(try caption("a cat") == 422)
+    #expect(try caption("a {} by a {}") == 422)
+    #expect(!FileManager.default.fileExists(atPath: file.path))
+    #expect(try caption("a  photo of a {}") == 200)
+    #expect(try String(contentsOf: file, encoding: .utf8) == "a photo of a {}\n")
+    #expect(try caption("") == 200)
+    #expect(!FileManager.default.fileExists(atPath: file.path))
+  }
+
+  @Test("refuses what cannot be learned before anything begins")
+  func refusals() throws {
+    let studio = try TestStudio()
+    let empty = try studio.ask("POST", "/api/concepts", json: "{}")
+    let none = try JSONDecoder().decode([String: String].self, from: empty.body)["id"] ?? ""
+    #expect(try studio.ask("POST", "/api/concepts/\(none)/learn", json: Self.plan).status == 422)
+    let id = try studio.example()
+    for (old, new) in [
+      ("My Cät", " "), ("\"cat\"", "\"\""), ("\"cat\"", "\"--output\""), ("2,", "0,"), ("2,", "1000000000,"),
+      ("\"seed\": 1", "\"seed\": -1"), ("quick", "sloppy"),
+    ] {
+      let status = try studio.ask(
+        "POST", "/api/concepts/\(id)/learn", json: Self.plan.replacing(old, with: new)
+      ).status
+      #expect([400, 422].contains(status), "\(new)")
+    }
+    #expect(try studio.concepts().allSatisfy { $0.progress.state == "pictures" })
+  }
+
+  @Test("learns, keeps what it learned over a restart, and generates it")
+  func learning() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    #expect(try studio.ask("POST", "/api/concepts/\(id)/learn", json: Self.plan).status == 200)
+    // What it is learned from stays as it is.
+    #expect(try studio.ask("DELETE", "/api/concepts/\(id)/pictures/1").status == 409)
+    #expect(try studio.ask("DELETE", "/api/concepts/\(id)").status == 409)
+    let learned = try #require(try studio.wait(for: "learned", of: id))
+    #expect(learned.name == "my-cat" && learned.title == "My Cät" && learned.progress.step == 2)
+    #expect(
+      learned.commandLine?.hasSuffix(
+        "--token '<my-cat>' --category cat --output my-cat --steps 2 --seed 1 "
+          + "--validate-every 5 --validation-prompt 'a photo of a {}' --validation-prompt 'a watercolor painting of a {}' "
+          + "--eval.num_validation_images 1 --eval.num_denoising_steps 20 --log.save_steps 5 --log.checkpoints_total_limit 2"
+      )
+        == true, "\(learned.commandLine ?? "")")
+    let file = try studio.ask("GET", "/api/concepts/\(id)/file")
+    #expect(file.header("Content-Disposition") == "attachment; filename=\"my-cat.safetensors\"")
+
+    let request =
+      #"{"prompt": "a {my-cat}", "seeds": [3, 4], "steps": 2, "truncation": 8, "scheduler": "ddim"}"#
+    #expect(try studio.ask("POST", "/api/generations", json: request).status == 200)
+    let images = studio.scratch.folder.appending(path: "studio/images")
+    let names = try waitForFiles(2, in: images)
+    let settings = try names.map { name in
+      let data = try Data(contentsOf: images.appending(path: name))
+      let answer = try studio.ask("POST", "/api/settings", data)
+      return try JSONDecoder().decode([String: String].self, from: answer.body)
+    }
+    #expect(Set(settings.map { $0["seed"] }) == ["3", "4"])
+    #expect(
+      settings.allSatisfy { $0["prompt"] == "a {}" && $0["truncation"] == "8" && $0["names"] == "my-cat" })
+    // Another studio finds all of it, where the folder lies now.
+    let moved = studio.scratch.folder.appending(path: "moved")
+    try FileManager.default.copyItem(at: studio.scratch.folder.appending(path: "studio"), to: moved)
+    let next = try TestStudio { $0.folder = moved }
+    #expect(try next.concepts().first?.progress.state == "learned")
+    #expect(try next.ask("GET", "/api/concepts/\(id)/file").body == file.body)
+    // Deleted, and back.
+    #expect(try studio.ask("DELETE", "/api/concepts/\(id)").status == 200)
+    #expect(try studio.concepts().isEmpty == true)
+    #expect(try studio.ask("POST", "/api/concepts/\(id)/restore").status == 200)
+    #expect(try studio.concepts().first?.progress.state == "learned")
+  }
+
+  private func waitForFiles(_ count: Int, in folder: URL) throws -> [String] {
+    let end = ContinuousClock.now + .seconds(300)
+    while ContinuousClock.now < end {
+      let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter {
+        $0.hasSuffix(".png")
+      }
+      if names.count >= count, !names.contains(where: { $0.hasPrefix(".") }) { return names }
+      Thread.sleep(forTimeInterval: 0.1)
+    }
+    return []
+  }
+
+  @Test("lets a hundred clicks wait in a short queue, and stops when asked")
+  func clicks() throws {
+    let studio = try TestStudio()
+    var refused = 0
+    for seed in 0..<100 {
+      let request = #"{"prompt": "a red mug", "seeds": [\#(seed)], "steps": 100}"#
+      let status = try studio.ask("POST", "/api/generations", json: request).status
+      #expect([200, 429].contains(status))
+      refused += status == 429 ? 1 : 0
+    }
+    #expect(refused >= 80)
+    #expect(try studio.ask("POST", "/api/generations/stop").status == 200)
+    for bad in [
+      #"{"prompt": " ", "seeds": [0]}"#, #"{"prompt": "a", "seeds": []}"#,
+      #"{"prompt": "a", "seeds": [-1]}"#, #"{"prompt": "a", "seeds": [0], "scheduler": "magic"}"#,
+      #"{"prompt": "a", "seeds": [0], "truncation": 4096}"#,
+      #"{"prompt": "a", "seeds": [0], "guidance": 1e9}"#,
+    ] { #expect(try studio.ask("POST", "/api/generations", json: bad).status == 422, "\(bad)") }
+  }
+
+  @Test("goes on after a kill with what can be read")
+  func damage() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    let other = studio.scratch.folder.appending(path: "other")
+    try FileManager.default.copyItem(at: studio.scratch.folder.appending(path: "studio"), to: other)
+    let record = other.appending(path: "concepts/\(id)/concept.json")
+    try Data("{\"id\": \"../../x\"".utf8).write(to: record)
+    try Data("no png".utf8).write(to: other.appending(path: "images/abc.png"))
+    let damaged = try TestStudio { $0.folder = other }
+    #expect(try damaged.concepts().isEmpty)
+    #expect(try damaged.ask("GET", "/api/images/abc").status == 404)
+  }
+}
