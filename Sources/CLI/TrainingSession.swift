@@ -90,7 +90,7 @@ enum TrainingSession {
   static func open(_ c: RunConfiguration, _ options: ModelOptions) throws -> StableDiffusion {
     let precision: ModelOptions.Precision =
       c.optim.mixedPrecision == .bf16 ? .bf16 : c.optim.allowTf32 ? .tf32 : .fp32
-    return try options.open(options.folder(c.model.pretrainedModelNameOrPath), in: precision)
+    return try options.open(options.folder(of: c), in: precision)
   }
 
   /// Everything before the first step: the images, the run's folder.

@@ -21,7 +21,7 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   }
 }
 
-/// A Stable Diffusion 1 or 2 model, everything driven by the JSON files of its folder.
+/// A Stable Diffusion 1 or 2 model, everything driven by the JSON files of its folder, or in one file.
 ///
 /// Configurations and tokenizer are read at once, and checked against one another. The three networks
 /// are loaded when they are first asked for, and can be released again.
@@ -38,7 +38,7 @@ public final class StableDiffusion {
   /// From the folder; may be changed, to generate as other versions of the reference do.
   public var schedulerConfiguration: SchedulerConfiguration
 
-  /// Called before a network is loaded, with the size of its files in bytes.
+  /// Called before a network is loaded, with the size of its stored weights in bytes.
   public var willLoad: (ModelFolder.Component, _ bytes: Int) -> Void = { _, _ in }
 
   private var loadedTextEncoder: CLIPTextEncoder?
@@ -64,8 +64,8 @@ public final class StableDiffusion {
     vaeConfiguration = try folder.configuration(VAEConfiguration.self, .vae)
     schedulerConfiguration = try folder.configuration(
       SchedulerConfiguration.self, .scheduler, file: "scheduler_config.json")
-    tokenizer = try CLIPTokenizer(
-      folder: folder.folder(.tokenizer), maxLength: textConfiguration.maxPositions)
+    if let given = folder.predicting { schedulerConfiguration.predictionType = given }
+    tokenizer = try folder.tokenizer(maxLength: textConfiguration.maxPositions)
     try checkConsistency()
   }
 
@@ -74,8 +74,7 @@ public final class StableDiffusion {
   public var textEncoder: CLIPTextEncoder {
     get throws {
       if let loaded = loadedTextEncoder { return loaded }
-      let made = try CLIPTextEncoder(
-        textConfiguration, weights: weights(.textEncoder, rename: CLIPTextEncoder.currentName))
+      let made = try CLIPTextEncoder(textConfiguration, weights: weights(.textEncoder))
       loadedTextEncoder = made
       return made
     }
@@ -93,7 +92,7 @@ public final class StableDiffusion {
   public var vae: VAE {
     get throws {
       if let loaded = loadedVAE { return loaded }
-      let made = try VAE(vaeConfiguration, weights: weights(.vae, rename: VAE.currentName))
+      let made = try VAE(vaeConfiguration, weights: weights(.vae))
       loadedVAE = made
       return made
     }
@@ -109,13 +108,10 @@ public final class StableDiffusion {
     }
   }
 
-  private func weights(_ component: ModelFolder.Component, rename: ((String) -> String?)? = nil) throws
-    -> Weights
-  {
-    let files = try folder.weightFiles(component)
-    let sizes = try files.map { try $0.resourceValues(forKeys: [.fileSizeKey]).fileSize ?? 0 }
-    willLoad(component, sizes.reduce(0, +))
-    return try Weights(files: files, dtype: dtype, device: device, rename: rename)
+  private func weights(_ component: ModelFolder.Component) throws -> Weights {
+    let weights = try folder.weights(component, dtype: dtype, device: device)
+    willLoad(component, weights.byteCount)
+    return weights
   }
 
   // MARK: Properties
@@ -136,9 +132,7 @@ public final class StableDiffusion {
     get throws {
       if let identity { return identity }
       // From the file, in fp16: the same whatever dtype the model is loaded in.
-      let stored = try Weights(
-        files: folder.weightFiles(.textEncoder), dtype: .float16, device: .cpu,
-        rename: CLIPTextEncoder.currentName)
+      let stored = try folder.weights(.textEncoder, dtype: .float16, device: .cpu)
       let table = try stored.tensor(
         "embeddings.token_embedding.weight", [textConfiguration.vocabularySize, hiddenSize]
       ).sliced(0, 0..<tokenizer.vocabularySize)

@@ -261,6 +261,7 @@ struct Train: ParsableCommand {
     set("data.super_category_token", category)
     set("data.learnable_property", property)
     set("model.pretrained_model_name_or_path", model.model)
+    set("model.prediction_type", model.predictionType?.rawValue)
     set("model.representation", representation?.rawValue)
     set("optim.max_train_steps", steps.map(String.init))
     set("optim.seed", seed.map(String.init))
@@ -298,7 +299,7 @@ struct Train: ParsableCommand {
   }
 
   private func modelDefaults(_ c: RunConfiguration) throws -> ModelDefaults? {
-    try ModelDefaults.load(fromModelFolder: model.folder(c.model.pretrainedModelNameOrPath).url)
+    try ModelDefaults.load(fromModelFolder: model.folder(of: c).url)
   }
 
   /// Learns this process's part of a manifest.

@@ -178,6 +178,7 @@ extension RunConfiguration.LearnableProperty: ConfigurationConvertible {}
 extension RunConfiguration.MixedPrecision: ConfigurationConvertible {}
 extension LearningRate.Schedule: ConfigurationConvertible {}
 extension RepresentationKind: ConfigurationConvertible {}
+extension PredictionType: ConfigurationConvertible {}
 
 extension ConfigurationValue: Codable {
   init(from decoder: any Decoder) throws {

@@ -2,7 +2,8 @@ import Diffusion
 import Files
 public import Foundation
 
-/// What was measured to suit a base model: `model_defaults.json` beside its `model_index.json`.
+/// What was measured to suit a base model: `model_defaults.json` beside its `model_index.json`, or for a model in one
+/// file `NAME.model_defaults.json` beside that.
 ///
 /// Any subset of the keys; it decides where neither flag nor YAML does, before the authors' defaults,
 /// which are Stable Diffusion's.
@@ -71,12 +72,16 @@ public struct ModelDefaults: Sendable, Equatable {
     Key("note", \.note),
   ]
 
-  /// The defaults in a model's folder; nil where there are none.
+  /// The defaults in a model's folder, or beside its file; nil where there are none.
   public static func load(fromModelFolder folder: URL) throws -> ModelDefaults? {
-    for name in [fileName, earlierFileName] {
-      let url = folder.appending(path: name)
-      guard FileManager.default.fileExists(atPath: url.path) else { continue }
-      return try ModelDefaults(json: readFile(url, limit: largestSize), name: name)
+    var isFolder: ObjCBool = false
+    _ = FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder)
+    let candidates =
+      isFolder.boolValue
+      ? [fileName, earlierFileName].map { folder.appending(path: $0) }
+      : [folder.deletingPathExtension().appendingPathExtension(fileName)]
+    for url in candidates where FileManager.default.fileExists(atPath: url.path) {
+      return try ModelDefaults(json: readFile(url, limit: largestSize), name: url.lastPathComponent)
     }
     return nil
   }
