@@ -1,4 +1,5 @@
 import Files
+import Foundation
 import Torch
 
 /// What the U-Net of a file predicts, and how that is known. The first of these that says something decides: the

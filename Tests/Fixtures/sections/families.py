@@ -178,7 +178,9 @@ def make_family(out, scratch, family, f):
                  "scheduler/scheduler_config.json"]:
         target = out / family / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text((folder / file).read_text())
+        # Real models do not name a spacing, so that each scheduler has its own.
+        lines = (folder / file).read_text().splitlines(keepends=True)
+        target.write_text("".join(line for line in lines if '"timestep_spacing"' not in line))
     if family != "sd2-v":
         file, table = named_as_one_file(rows, f["scales"], family != "sd1")
         (out / f"{family}.tsv").write_text("".join("\t".join(r) + "\n" for r in table))
