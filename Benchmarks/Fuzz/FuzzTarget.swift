@@ -19,8 +19,7 @@ struct FuzzTarget {
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
     try weights(folder) + modelFiles(folder) + shards(folder) + authors(folder) + embeddings(folder)
-      + configurations()
-      + runs(folder) + tokenizer() + images()
+      + configurations() + runs(folder) + tokenizer() + images(folder)
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -33,6 +32,13 @@ struct FuzzTarget {
       },
       FuzzTarget(name: "concept", originals: [try concept(folder)], file: url.lastPathComponent) { _ in
         _ = try Concept(contentsOf: url)
+      },
+      FuzzTarget(
+        name: "LoRA",
+        originals: try ["lora/kohya_unet.safetensors", "lora/peft_alphas.safetensors"].map(fixture),
+        file: url.lastPathComponent
+      ) { _ in
+        _ = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).add([WeightedLoRA(LoRA(url))])
       },
     ]
   }
@@ -211,7 +217,7 @@ struct FuzzTarget {
     ]
   }
 
-  private static func images() throws -> [FuzzTarget] {
+  private static func images(_ folder: URL) throws -> [FuzzTarget] {
     let files = [
       "rgb420.jpg", "progressive.jpg", "cmyk.jpg", "lossy-alpha.webp", "lossless-alpha.webp", "text.png",
       "palette8-trns.png", "rgb16-interlaced.png",
@@ -220,7 +226,10 @@ struct FuzzTarget {
     return [
       FuzzTarget(name: "images", originals: originals, file: "image") {
         _ = try Image.decode($0, name: "image")
-      }
+      },
+      FuzzTarget(name: "masks", originals: originals, file: "mask") { _ in
+        _ = try Mask.load(folder.appending(path: "mask"))
+      },
     ]
   }
 

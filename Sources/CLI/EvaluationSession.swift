@@ -72,13 +72,14 @@ struct EvaluationSubjects {
 struct EvaluationSession {
   private let evaluation: Evaluation
   private let part: Shard
-  private let steps: Int
 
-  init(_ evaluation: Evaluation, _ part: Shard, steps: Int) {
+  init(_ evaluation: Evaluation, _ part: Shard) {
     self.evaluation = evaluation
     self.part = part
-    self.steps = steps
   }
+
+  /// Of each image, as the progress bar counts them.
+  private var steps: Int { evaluation.settings.steps }
 
   func run() throws {
     let mine = stride(from: part.index - 1, to: evaluation.subjects.count, by: part.count).map {

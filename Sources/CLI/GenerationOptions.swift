@@ -11,17 +11,7 @@ struct GenerationOptions: ParsableArguments {
       valueName: "list"))
   var seed = NumberList([0])
 
-  @Option(help: ArgumentHelp("Denoising steps of each image.", valueName: "number"))
-  var steps: Int = 50
-
-  @Option(
-    help: ArgumentHelp(
-      "How strongly the prompt leads (the scale of classifier-free guidance); what suits the model when left out, 7.5 for Stable Diffusion.",
-      valueName: "number"))
-  var guidance: Double?
-
-  @Option(help: ArgumentHelp("How a denoising step is computed.", valueName: "name"))
-  var scheduler: SchedulerKind = .dpm
+  @OptionGroup var sampling: SamplingOptions
 
   @Option(
     help: ArgumentHelp("What the images should not show; a concept may stand in it.", valueName: "text"))
@@ -47,11 +37,7 @@ struct GenerationOptions: ParsableArguments {
   var vaeTiling: Bool?
 
   func validate() throws {
-    guard (1...1000).contains(steps) else { throw ValidationError("--steps \(steps): between 1 and 1000") }
     try Self.check(prompts: [negativePrompt], "--negative-prompt")
-    if let guidance, !(guidance.isFinite && guidance >= 0 && guidance <= 1000) {
-      throw ValidationError("--guidance \(guidance): a number between 0 and 1000")
-    }
     for (name, side) in [("width", width), ("height", height)] {
       if let side, !(1...StableDiffusion.maximumSide).contains(side) {
         throw ValidationError("--\(name) \(side): between 1 and \(StableDiffusion.maximumSide) pixels")
@@ -59,18 +45,15 @@ struct GenerationOptions: ParsableArguments {
     }
   }
 
-  /// `defaults` are the model's, which decide where no flag does.
-  func settings(defaults: ModelDefaults?) -> GenerationSettings {
-    var s = GenerationSettings()
+  /// With a line to tell about the model's defaults, as `SamplingOptions` has it.
+  func settings(for model: StableDiffusion) throws -> (settings: GenerationSettings, note: String?) {
+    var (s, note) = try sampling.settings(for: model)
     s.seeds = seed.values.map { UInt64($0) }
-    s.steps = steps
-    s.guidance = guidance ?? defaults?.guidance ?? 7.5
-    s.scheduler = scheduler
     s.negativePrompt = negativePrompt
     s.width = width
     s.height = height
     s.vaeTiling = vaeTiling
-    return s
+    return (s, note)
   }
 
   /// Refuses prompts that no model has room for.
@@ -87,14 +70,17 @@ struct GenerationOptions: ParsableArguments {
   }
 
   /// An image's metadata, without anything of this machine.
-  static func metadata(_ generation: Generation, model: String) -> [String: String] {
+  static func metadata(_ generation: Generation, model: StableDiffusion) -> [String: String] {
     let s = generation.settings
-    return [
-      "model": model, "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
+    var all = [
+      "model": model.folder.name, "lora": model.loras.map(\.description).joined(separator: " "),
+      "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
       "guidance": String(s.guidance), "negative prompt": s.negativePrompt,
       "prompt weights": generation.promptWeights ? "AUTOMATIC1111" : "",
       "software": "neti \(Neti.version)",
     ]
+    if model.clipSkip != 1 { all["clip skip"] = String(model.clipSkip) }
+    return all
   }
 }
 
@@ -108,18 +94,21 @@ struct ResultOptions: ParsableArguments {
 
   /// Generates what was prepared, with a progress bar; writes the images and tells where they are.
   ///
-  /// - Parameter metadata: what all of them have in common beside the settings.
+  /// - Parameters:
+  ///   - told: a line about the settings.
+  ///   - metadata: what all of them have in common beside the settings.
   func generate(
-    _ generation: Generation, on model: StableDiffusion, metadata: [String: String], title: String,
-    subtitle: String = ""
+    _ generation: Generation, on model: StableDiffusion, told: String?, metadata: [String: String],
+    title: String, subtitle: String = ""
   ) throws {
+    if let told { note(told) }
     for line in generation.warnings { warn(line) }
     let output = try ImageOutput(place(output, isFolder: true))
     let bar = ProgressBar("generating", total: generation.totalSteps)
     let images = try generation { bar.update($0.stepsDone) }
     try output.report(
       images,
-      metadata: GenerationOptions.metadata(generation, model: model.folder.name)
+      metadata: GenerationOptions.metadata(generation, model: model)
         .merging(metadata) { $1 },
       title: title, subtitle: subtitle, json: json)
   }

@@ -18,6 +18,18 @@ struct ModelOptions: ParsableArguments {
       valueName: "name"))
   var predictionType: PredictionType?
 
+  @Option(
+    help: ArgumentHelp(
+      "A LoRA for the model, and how much of it, 1 when left out; may be given several times.",
+      valueName: "file:weight"),
+    transform: { text in
+      guard let file = LoRAFile(text) else {
+        throw ValidationError("it must be a file, or FILE:WEIGHT with a number between -100 and 100")
+      }
+      return file
+    })
+  var lora: [LoRAFile] = []
+
   @Option(help: ArgumentHelp("Where the model runs: cpu, cuda, cuda:1 … or mps.", valueName: "name"))
   var device: String = "cpu"
 
@@ -29,6 +41,12 @@ struct ModelOptions: ParsableArguments {
       "What the base model computes in. bf16 takes half the memory, and less time where the processor has it; tf32 is fp32 whose products CUDA rounds.",
       valueName: "name"))
   var precision: Precision = .fp32
+
+  @Option(
+    help: ArgumentHelp(
+      "Which layer of the text encoder is used, counted from the last; 2 for many anime models. What the concept was trained with when left out, else 1.",
+      valueName: "number"))
+  var clipSkip: Int?
 
   enum Precision: String, ExpressibleByArgument, CaseIterable {
     case fp32, bf16, tf32
@@ -46,6 +64,9 @@ struct ModelOptions: ParsableArguments {
     }
     if precision == .tf32, !device.hasPrefix("cuda") {
       throw ValidationError("--precision tf32: only CUDA knows it; add --device cuda, or choose fp32 or bf16")
+    }
+    if let clipSkip, !(1...StableDiffusion.largestClipSkip).contains(clipSkip) {
+      throw ValidationError("--clip-skip \(clipSkip): between 1 and \(StableDiffusion.largestClipSkip)")
     }
     if let threads, !(1...1024).contains(threads) {
       throw ValidationError("--threads \(threads): between 1 and 1024")
@@ -66,19 +87,35 @@ struct ModelOptions: ParsableArguments {
     try folder(c.model.pretrainedModelNameOrPath, predicting: c.model.predictionType)
   }
 
-  /// Opens the model; nothing large is read before it is needed. What decides the precision itself, as a run's
-  /// configuration does, says which.
-  func open(_ folder: ModelFolder, in decided: Precision? = nil) throws -> StableDiffusion {
+  /// `--lora`, at the places that the paths name.
+  private func given() throws -> [LoRAFile] {
+    try lora.map { file in
+      var file = file
+      file.path = try place(file.path).path
+      return file
+    }
+  }
+
+  /// Opens the model; nothing large is read before it is needed. What decides precision and LoRAs itself, as a
+  /// run's configuration does, says which.
+  ///
+  /// - Parameter usualClipSkip: where no flag says it.
+  func open(
+    _ folder: ModelFolder, in decided: Precision? = nil, with loras: [LoRAFile]? = nil, usualClipSkip: Int = 1
+  ) throws -> StableDiffusion {
+    let loras = try (loras ?? given()).map { try $0.read() }
     let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
     if let line = folder.identification { note(line) }
-    let base = try StableDiffusion(folder, dtype: precision.dtype, device: Device(device) ?? .cpu)
+    let base = try StableDiffusion(
+      folder, dtype: precision.dtype, device: Device(device) ?? .cpu, clipSkip: clipSkip ?? usualClipSkip)
     base.willLoad = { component, bytes in
       // What takes no noticeable time is not worth a line.
       guard bytes > 100 << 20 else { return }
       note("loading \(base.folder.name)'s \(component.title) (\(bytes >> 20) MiB)")
     }
+    for line in try base.add(loras) { warn(line) }
     return base
   }
 }

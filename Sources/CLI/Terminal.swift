@@ -59,8 +59,9 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "concept", "format", "guidance", "images", "layer", "masks", "model", "output", "precision",
-      "prompt-weights", "references", "resume", "steps", "timestep", "token", "width",
+      "category", "clip-skip", "concept", "format", "guidance", "image", "images", "layer", "layout", "lora",
+      "mask", "masks", "model", "output", "precision", "prompt-weights", "references", "resume", "scheduler",
+      "steps", "strength", "timestep", "token", "width",
     ].contains(name)
   }
 

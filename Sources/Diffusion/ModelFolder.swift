@@ -109,14 +109,21 @@ public struct ModelFolder: Sendable {
   ///
   /// - Throws: as `weightFiles`; `FileError` for a broken file.
   package func weights(_ component: Component, dtype: DType, device: Device) throws -> Weights {
-    if let file { return file.weights(component, dtype: dtype, device: device) }
+    try weights(component, dtype: dtype, device: device, changes: WeightChanges())
+  }
+
+  /// The same, with changes that are merged into the tensors as they are read.
+  func weights(_ component: Component, dtype: DType, device: Device, changes: WeightChanges) throws -> Weights
+  {
+    if let file { return file.weights(component, dtype: dtype, device: device, changes: changes) }
     let rename: ((String) -> String?)? =
       switch component {
       case .textEncoder: CLIPTextEncoder.currentName
       case .vae: VAE.currentName
       default: nil
       }
-    return try Weights(files: weightFiles(component), dtype: dtype, device: device, rename: rename)
+    return try Weights(
+      files: weightFiles(component), dtype: dtype, device: device, rename: rename, changes: changes)
   }
 
   /// The tokenizer, for a text encoder of `maxLength` positions.

@@ -12,12 +12,17 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   public var layers: [String]
   /// SHA-256 of the rows of the tokenizer's tokens, [V, d], rounded to fp16, little-endian.
   public var tokenTableHash: String
+  /// The LoRAs that were merged into it (`WeightedLoRA.description`); nil without.
+  public var loras: [String]?
 
-  public init(name: String, hiddenSize: Int, layers: [String], tokenTableHash: String) {
+  public init(
+    name: String, hiddenSize: Int, layers: [String], tokenTableHash: String, loras: [String]? = nil
+  ) {
     self.name = name
     self.hiddenSize = hiddenSize
     self.layers = layers
     self.tokenTableHash = tokenTableHash
+    self.loras = loras
   }
 }
 
@@ -31,6 +36,8 @@ public final class StableDiffusion {
   public let folder: ModelFolder
   public let dtype: DType
   public let device: Device
+  /// Which layer of the text encoder is used, counted from the last.
+  public let clipSkip: Int
   public let tokenizer: CLIPTokenizer
   public let textConfiguration: CLIPTextConfiguration
   public let unetConfiguration: UNetConfiguration
@@ -38,8 +45,15 @@ public final class StableDiffusion {
   /// From the folder; may be changed, to generate as other versions of the reference do.
   public var schedulerConfiguration: SchedulerConfiguration
 
+  /// More layers than any text encoder has.
+  public static let largestClipSkip = 256
+
   /// Called before a network is loaded, with the size of its stored weights in bytes.
   public var willLoad: (ModelFolder.Component, _ bytes: Int) -> Void = { _, _ in }
+
+  /// What `add` has added.
+  public private(set) var loras: [WeightedLoRA] = []
+  private var changes: [ModelFolder.Component: WeightChanges] = [:]
 
   private var loadedTextEncoder: CLIPTextEncoder?
   private var loadedUNet: UNet?
@@ -48,9 +62,13 @@ public final class StableDiffusion {
 
   /// - Parameters:
   ///   - dtype: of all weights and of what the networks compute.
+  ///   - clipSkip: which layer of the text encoder is used, counted from the last, which is 1; the final
+  ///     LayerNorm follows it. As in A1111's program, the negative prompt is encoded alike.
   /// - Throws: `FileError` or `DiffusionError` when a file is missing or broken; `DiffusionError` when the
   ///   parts do not fit together.
-  public init(_ folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu) throws {
+  public init(
+    _ folder: ModelFolder, dtype: DType = .float32, device: Device = .cpu, clipSkip: Int = 1
+  ) throws {
     guard device.isAvailable else {
       let names = Device.available.map(\.description).joined(separator: ", ")
       throw DiffusionError("there is no device \(device) here; there is \(names)")
@@ -59,12 +77,18 @@ public final class StableDiffusion {
     self.folder = folder
     self.dtype = dtype
     self.device = device
-    textConfiguration = try folder.configuration(CLIPTextConfiguration.self, .textEncoder)
+    self.clipSkip = clipSkip
+    var text = try folder.configuration(CLIPTextConfiguration.self, .textEncoder)
+    guard (1...text.layers).contains(clipSkip) else {
+      throw DiffusionError(
+        "`clip-skip \(clipSkip)`: the text encoder has \(text.layers) layers; choose a number in 1…\(text.layers)"
+      )
+    }
+    text.layers -= clipSkip - 1
+    textConfiguration = text
     unetConfiguration = try folder.configuration(UNetConfiguration.self, .unet)
     vaeConfiguration = try folder.configuration(VAEConfiguration.self, .vae)
-    schedulerConfiguration = try folder.configuration(
-      SchedulerConfiguration.self, .scheduler, file: "scheduler_config.json")
-    if let given = folder.predicting { schedulerConfiguration.predictionType = given }
+    schedulerConfiguration = try folder.schedulerConfiguration()
     tokenizer = try folder.tokenizer(maxLength: textConfiguration.maxPositions)
     try checkConsistency()
   }
@@ -98,6 +122,49 @@ public final class StableDiffusion {
     }
   }
 
+  /// Merges LoRAs into the weights of the U-Net and the text encoder, which are read anew where they are loaded.
+  ///
+  /// - Returns: a line for each LoRA that has layers which this model has not.
+  /// - Throws: `DiffusionError` for a LoRA that fits the model nowhere, or has another size.
+  public func add(_ loras: [WeightedLoRA]) throws -> [String] {
+    guard !loras.isEmpty else { return [] }
+    var changes = changes
+    var foreign = Array(repeating: [] as [String], count: loras.count)
+    for component in [ModelFolder.Component.textEncoder, .unet] {
+      let shapes = try folder.weights(component, dtype: dtype, device: .cpu).shapes
+      for (i, lora) in loras.enumerated() {
+        foreign[i] += try changes[component, default: WeightChanges()].add(
+          lora, to: component, shapes: shapes)
+      }
+    }
+    let lines = try zip(loras, foreign).compactMap { used, names -> String? in
+      guard !names.isEmpty else { return nil }
+      guard names.count < used.lora.layers.count else {
+        throw DiffusionError(
+          "\(used.lora.name) fits \(folder.name) nowhere: it has no \(quoted(names[0])), nor any other layer of it"
+        )
+      }
+      return
+        "\(used.lora.name): \(folder.name) has nothing for \(names.prefix(4).map { quoted($0) }.joined(separator: ", "))"
+        + (names.count > 4 ? " and \(names.count - 4) more" : "") + "; the rest is used"
+    }
+    self.changes = changes
+    self.loras += loras
+    identity = nil
+    for component in changes.keys { release(component) }
+    return lines
+  }
+
+  /// What tells the LoRAs apart by content, and their weights; nil without.
+  ///
+  /// - Throws: when a file is gone.
+  package var loraFingerprint: String? {
+    get throws {
+      guard !loras.isEmpty else { return nil }
+      return try fingerprint(of: loras.map(\.lora.url)) + loras.map { " \($0.weight)" }.joined()
+    }
+  }
+
   /// Gives a network's memory back, as far as nobody else holds it; it is loaded anew when asked for.
   public func release(_ component: ModelFolder.Component) {
     switch component {
@@ -109,7 +176,8 @@ public final class StableDiffusion {
   }
 
   private func weights(_ component: ModelFolder.Component) throws -> Weights {
-    let weights = try folder.weights(component, dtype: dtype, device: device)
+    let weights = try folder.weights(
+      component, dtype: dtype, device: device, changes: changes[component] ?? WeightChanges())
     willLoad(component, weights.byteCount)
     return weights
   }
@@ -138,7 +206,8 @@ public final class StableDiffusion {
       ).sliced(0, 0..<tokenizer.vocabularySize)
       let made = BaseIdentity(
         name: folder.name, hiddenSize: hiddenSize, layers: UNet.crossAttentionLayers(unetConfiguration),
-        tokenTableHash: SHA256.hexadecimal(try table.rawBytes()))
+        tokenTableHash: SHA256.hexadecimal(try table.rawBytes()),
+        loras: loras.isEmpty ? nil : loras.map(\.description))
       identity = made
       return made
     }
@@ -154,7 +223,14 @@ public final class StableDiffusion {
     let (u, v, t) = (unetConfiguration, vaeConfiguration, textConfiguration)
     try same(
       u.crossAttentionDim, "the U-Net's cross_attention_dim", t.hiddenSize, "the text encoder's hidden_size")
-    try same(u.inChannels, "the U-Net's in_channels", v.latentChannels, "the VAE's latent_channels")
+    guard u.inChannels != 2 * v.latentChannels else {
+      throw DiffusionError(
+        "\(folder.url.path): the U-Net's in_channels is \(u.inChannels), as in instruct-pix2pix, which is not "
+          + "supported; choose a Stable Diffusion model for text to image, or for inpainting")
+    }
+    if !isInpainting {
+      try same(u.inChannels, "the U-Net's in_channels", v.latentChannels, "the VAE's latent_channels")
+    }
     try same(u.outChannels, "the U-Net's out_channels", v.latentChannels, "the VAE's latent_channels")
     try same(v.inChannels, "the VAE's in_channels", 3, "an image's number of channels")
     try same(v.outChannels, "the VAE's out_channels", 3, "an image's number of channels")

@@ -66,17 +66,18 @@ public final class UNet {
   ///   - latents: [B, C, h, w]; converted to the weights' dtype.
   ///   - timesteps: [B], or [1] for all; need not be whole.
   ///   - context: one for all layers, or one per layer in the order of `crossAttentionLayers`.
+  ///   - guidance: the scale that a U-Net with `guidanceChannels` shall have; others leave it alone.
   /// - Returns: [B, outChannels, h, w] in the weights' dtype.
   /// - Throws: `DiffusionError` when shapes do not belong together.
-  public func callAsFunction(_ latents: Tensor, timesteps: Tensor, context: [CrossAttentionContext]) throws
-    -> Tensor
-  {
+  public func callAsFunction(
+    _ latents: Tensor, timesteps: Tensor, context: [CrossAttentionContext], guidance: Double? = nil
+  ) throws -> Tensor {
     try check(latents, timesteps, context)
     let like = convolutionIn.weight
     var x = try latents.to(like.dtype, device: like.device)
     if configuration.centerInputSample { x = try x * 2 - 1 }
     let t = try timesteps.to(.float32, device: like.device).expanded([x.size(0)])
-    let activatedTime = try configuration.activation(time(t))
+    let activatedTime = try configuration.activation(time(t, guidance: guidance))
     let contexts = try perLayer(context)
     x = try convolutionIn(x)
     var skips = [x]

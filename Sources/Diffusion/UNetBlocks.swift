@@ -63,10 +63,15 @@ struct TimestepEmbedding {
   private let channels: Int
   private let linear1: Linear
   private let linear2: Linear
+  /// From the guidance's embedding, where the U-Net takes it.
+  private let guidance: Linear?
   private let activation: Activation
 
   init(_ c: UNetConfiguration, _ root: Weights) throws {
     channels = c.blockOutChannels[0]
+    guidance = try c.guidanceChannels.map {
+      try Linear($0, c.blockOutChannels[0], bias: false, root / "time_embedding" / "cond_proj")
+    }
     let half = channels / 2
     linear1 = try Linear(channels, c.timeChannels, root / "time_embedding" / "linear_1")
     linear2 = try Linear(c.timeChannels, c.timeChannels, root / "time_embedding" / "linear_2")
@@ -77,12 +82,26 @@ struct TimestepEmbedding {
   }
 
   /// Timesteps [B] in fp32 to [B, time] in the weights' dtype.
-  func callAsFunction(_ timesteps: Tensor) throws -> Tensor {
+  ///
+  /// - Parameter scale: of the guidance that a distilled U-Net shall have.
+  func callAsFunction(_ timesteps: Tensor, guidance scale: Double?) throws -> Tensor {
     let angles = try timesteps.unsqueezed(1) * frequencies.unsqueezed(0)
     let waves = try cosinesFirst ? [angles.cos(), angles.sin()] : [angles.sin(), angles.cos()]
     var e = try Tensor.concatenated(waves, 1)
     if !channels.isMultiple(of: 2) { e = try e.padded([0, 1]) }
-    return try linear2(activation(linear1(e.to(linear1.weight.dtype))))
+    e = try e.to(linear1.weight.dtype)
+    if let guidance, let scale { e = try e + guidance(Self.waves(scale, guidance)) }
+    return try linear2(activation(linear1(e)))
+  }
+
+  /// The embedding of w − 1 that diffusers calls `get_guidance_scale_embedding`, [1, channels].
+  private static func waves(_ scale: Double, _ projection: Linear) throws -> Tensor {
+    let count = projection.weight.size(1)
+    let half = count / 2
+    let frequencies = try (Tensor.range(to: Double(half)) * -logOf10000 / Double(half - 1)).exp()
+    let angles = try frequencies * Double(Float(scale - 1) * 1000)
+    let embedding = try Tensor.concatenated([angles.sin(), angles.cos()], 0).padded([0, count - 2 * half])
+    return try embedding.unsqueezed(0).to(projection.weight.dtype, device: projection.weight.device)
   }
 }
 

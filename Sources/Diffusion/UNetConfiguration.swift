@@ -46,6 +46,9 @@ public struct UNetConfiguration: Codable, Sendable, Equatable {
   public var normEpsilon: Double
   /// The size of the timestep's embedding; nil for four times the first width.
   public var timeEmbeddingDim: Int?
+  /// The size of the guidance's embedding, which is added to the timestep's: U-Nets that were distilled with
+  /// guidance (LCM) are told its scale. nil for all others.
+  public var guidanceChannels: Int?
 
   public enum DownBlock: String, Codable, Sendable, CaseIterable {
     case crossAttention = "CrossAttnDownBlock2D"
@@ -101,6 +104,7 @@ public struct UNetConfiguration: Codable, Sendable, Equatable {
     case normGroups = "norm_num_groups"
     case normEpsilon = "norm_eps"
     case timeEmbeddingDim = "time_embedding_dim"
+    case guidanceChannels = "time_cond_proj_dim"
   }
 }
 
@@ -151,6 +155,11 @@ extension UNetConfiguration {
     normEpsilon = try json.number("norm_eps", default: 1e-5, in: 0...1)
     let time = try json.integer("time_embedding_dim", default: 0, in: 0...channels.upperBound)
     timeEmbeddingDim = time == 0 ? nil : time
+    // Two frequencies are the fewest that have a spacing.
+    let guidance = try json.value("time_cond_proj_dim", default: Int?.none)
+    guidanceChannels = try guidance.map { _ in
+      try json.integer("time_cond_proj_dim", default: 256, in: 4...channels.upperBound)
+    }
     try validate()
   }
 
@@ -173,7 +182,6 @@ extension UNetConfiguration {
     ("time_embedding_type", [.string("positional"), .null]),
     ("time_embedding_act_fn", [.null]),
     ("timestep_post_act", [.null]),
-    ("time_cond_proj_dim", [.null]),
     ("conv_in_kernel", [.number(3), .null]),
     ("conv_out_kernel", [.number(3), .null]),
     ("attention_type", [.string("default"), .null]),

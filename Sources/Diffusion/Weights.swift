@@ -26,13 +26,24 @@ public struct Weights {
   public init(
     files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)? = nil
   ) throws {
+    try self.init(files: files, dtype: dtype, device: device, rename: rename, changes: WeightChanges())
+  }
+
+  /// The same, with changes that are merged into the tensors as they are read.
+  init(
+    files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)?, changes: WeightChanges
+  ) throws {
     store = try Store(files: files, dtype: dtype, device: device, rename: rename)
+    store.changes = changes
     path = ""
   }
 
   /// - Parameter tensors: where they are, by the names that they are asked for by.
-  init(_ tensors: [String: StoredTensor], title: String, dtype: DType, device: Device) {
+  init(
+    _ tensors: [String: StoredTensor], title: String, dtype: DType, device: Device, changes: WeightChanges
+  ) {
     store = Store(tensors, title: title, dtype: dtype, device: device)
+    store.changes = changes
     path = ""
   }
 
@@ -60,6 +71,9 @@ public struct Weights {
 
   /// What the tensors are called.
   package var names: Set<String> { Set(store.places.keys) }
+
+  /// The shape of every tensor, by its name from the top; counts as no use.
+  var shapes: [String: [Int]] { store.places.mapValues(\.shape) }
 
   /// Numbers in all tensors.
   var count: Int { store.places.values.reduce(0) { $0 + $1.count } }
@@ -90,7 +104,7 @@ public struct Weights {
       throw DiffusionError("\(file): tensor “\(place.name)” is \(place.dtype), not a floating type")
     }
     store.unused.remove(key)
-    let stored = try place.tensor()
+    let stored = try store.changes.applied(to: place.tensor(), key)
     let layout = shape.count == 4 ? format : .preserve
     let dtype = asStored ? stored.dtype : store.dtype
     let converted = try stored.to(dtype, device: store.device, format: layout)
@@ -141,6 +155,7 @@ extension Weights {
     let title: String
     let places: [String: StoredTensor]
     var unused: Set<String>
+    var changes = WeightChanges()
 
     init(_ places: [String: StoredTensor], title: String, dtype: DType, device: Device) {
       self.dtype = dtype

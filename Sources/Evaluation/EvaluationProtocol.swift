@@ -13,12 +13,16 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
   public let clipIdentity: String
   public let base: String
   public let baseIdentity: String
+  /// Names, weights and a hash of the LoRAs that were merged into the base; nil without.
+  public let loras: String?
   public let precision: String
   public let scheduler: String
   public let steps: Int
   public let guidance: Double
   public let width: Int
   public let height: Int
+  /// Left out where it is 1.
+  public let clipSkip: Int?
 
   /// - Throws: when the base's weights cannot be read.
   public init(_ model: StableDiffusion, _ clip: CLIP, _ settings: GenerationSettings) throws {
@@ -28,19 +32,23 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
     base = model.folder.name
     baseIdentity = try fingerprint(
       of: [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) })
+    loras = try model.loraFingerprint.map {
+      "\(model.loras.map(\.description).joined(separator: ", ")) (\($0))"
+    }
     precision = "\(model.dtype)"
     scheduler = settings.scheduler.rawValue
     steps = settings.steps
     guidance = settings.guidance
     (width, height) = (size.width * model.vaeFactor, size.height * model.vaeFactor)
+    clipSkip = model.clipSkip == 1 ? nil : model.clipSkip
   }
 
   /// For tests and tables, in words.
   public var facts: [(name: String, value: String)] {
     [
-      ("CLIP", "\(clip) (\(clipIdentity))"), ("base", "\(base) (\(baseIdentity))"), ("precision", precision),
-      ("scheduler", scheduler), ("steps", "\(steps)"), ("guidance", "\(guidance)"),
-      ("size", "\(width)×\(height)"),
+      ("CLIP", "\(clip) (\(clipIdentity))"), ("base", "\(base) (\(baseIdentity))"),
+      ("LoRAs", loras ?? "none"), ("precision", precision), ("scheduler", scheduler), ("steps", "\(steps)"),
+      ("guidance", "\(guidance)"), ("size", "\(width)×\(height)"), ("clip skip", "\(clipSkip ?? 1)"),
     ]
   }
 

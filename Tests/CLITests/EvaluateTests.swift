@@ -49,6 +49,22 @@ struct EvaluateTests {
     }
   }
 
+  @Test("a model's defaults give what no option does, in one line")
+  func defaults() throws {
+    let place = try Workplace()
+    try concepts(place)
+    try place.miniSD("model")
+    try place.file(#"{"num_denoising_steps": 1, "scheduler": "euler"}"#, "model/model_defaults.json")
+    let clip = Fixtures.miniSD.deletingLastPathComponent().appending(path: "mini-clip").path
+    let result = try place.run(
+      ["evaluate", "--concept", "ginger-ti.safetensors", "--prompts", "prompts.txt", "--seeds", "1"]
+        + ["--model", "model", "--clip", clip, "--threads", "1", "--output", "out"] + Self.examples)
+    #expect(result.code == 0, "\(result.error)")
+    #expect(result.error.contains("the model's defaults give --steps 1, --scheduler euler\n"))
+    let header = try #require(try lines(place).first)
+    #expect(header.contains(#""steps":1,"#) && header.contains(#""scheduler":"euler""#), "\(header)")
+  }
+
   @Test(
     "two concepts by two methods and the baseline give a report, tables and figures, the same again at once")
   func report() throws {

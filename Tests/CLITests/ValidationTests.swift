@@ -60,7 +60,7 @@ struct ValidationTests {
     var settings = try #require(
       JSONSerialization.jsonObject(with: Data(contentsOf: Fixtures.miniSD.appending(path: file)))
         as? [String: Any])
-    settings["use_karras_sigmas"] = true
+    settings["use_flow_sigmas"] = true
     try place.model(file, JSONSerialization.data(withJSONObject: settings))
     let result = try place.run(Self.train("a {}", ["--model", "model"]))
     #expect(result.code == 0, "\(result.error)")

@@ -48,6 +48,9 @@ final class Workplace {
     if let data { try data.write(to: root.appending(path: file)) }
   }
 
+  /// A tiny model for inpainting in the folder `model`.
+  func inpaintingModel() throws { try scratch.tinyModel("model", channels: 9) }
+
   /// A concept of one training step, `concept.safetensors`, as the file's own text is after `change`.
   func concept(
     _ representation: String = "neti", _ settings: [String] = [],

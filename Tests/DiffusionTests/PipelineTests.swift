@@ -54,6 +54,26 @@ import Torch
     try compare("negative_batch", images)
   }
 
+  @Test("Schedulers that add noise, alone and in a batch, give diffusers' images; so do Karras's levels")
+  func noiseAndLevels() throws {
+    let model = try miniSD()
+    try compare("euler_a10", model.generate(Self.prompt, Self.settings(.eulerAncestral, 10, 5, [7, 8])))
+    try compare("lcm4", model.generate(Self.prompt, Self.settings(.lcm, 4, 1)))
+    model.schedulerConfiguration.sigmaSpread = .karras
+    try compare("karras10", model.generate(Self.prompt, Self.settings(.euler, 10, 5)))
+    model.schedulerConfiguration.algorithm = .sdePlusPlus
+    try compare("sde10", model.generate(Self.prompt, Self.settings(.dpm, 10, 5, [7, 8])))
+  }
+
+  @Test("Clip skip 2 is diffusers' clip_skip 1; more than there are layers is refused")
+  func clipSkip() throws {
+    let folder = try ModelFolder(Fixtures.miniSD.path)
+    let skipping = try StableDiffusion(folder, clipSkip: 2)
+    try compare("clip_skip", skipping.generate(Self.prompt, Self.settings(.dpm, 10, 1)))
+    let error = refusal { try StableDiffusion(folder, clipSkip: 200) }
+    #expect(error?.message.contains("`clip-skip 200`") == true)
+  }
+
   @Test("An image wider than high, with latents that do not halve evenly, is diffusers' image")
   func wide() throws {
     var settings = Self.settings(.dpm, 10, 5)

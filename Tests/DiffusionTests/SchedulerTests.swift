@@ -13,9 +13,15 @@ private struct SchedulerGolden: Decodable {
     let steps: Int
     let variant: String
   }
+  /// A key of diffusers' classes with a value, and what it needs beside it, as JSON.
+  struct Probe: Decodable {
+    let key: String
+    let change: String
+  }
   /// The JSON of each variant.
   let variants: [String: String]
   let runs: [Run]
+  let probes: [Probe]
 
   static func load() throws -> SchedulerGolden {
     try JSONDecoder().decode(
@@ -35,37 +41,101 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
 @Suite struct SchedulerTests {
   private let shape = [1, 1, 2, 3]
 
-  /// The states after each step for the stand-in model of the golden data.
-  private func states(_ scheduler: any Scheduler) throws -> [Tensor] {
+  /// The states after each step for the stand-in model of the golden data, which sees `times` where its own
+  /// rounding would be compared otherwise.
+  private func states(_ scheduler: any Scheduler, times: [Double]? = nil) throws -> [Tensor] {
     var scheduler = scheduler
+    let times = times ?? scheduler.timesteps
     let pattern = try Tensor([-0.7, -0.42, -0.14, 0.14, 0.42, 0.7] as [Float], shape)
     let start = try Tensor([0.5, -1.25, 2.0, 0.1, -0.6, 1.4] as [Float], shape)
     let random = try RandomSource(seed: 7)
     var state = try start * scheduler.initialNoiseSigma
     return try scheduler.timesteps.indices.map { i in
-      let output = try scheduler.scaledInput(state, at: i) * 0.3 + pattern * cos(scheduler.timesteps[i])
+      let output = try scheduler.scaledInput(state, at: i) * 0.3 + pattern * cos(times[i])
       state = try scheduler.step(output, at: i, state, random: random)
       return state
     }
   }
 
-  @Test("Timesteps are diffusers' exactly, and every state is within 1e-5, for each kind and JSON")
+  @Test(
+    "Timesteps are diffusers' exactly, within 0.0002 where its fp32 logarithms place them between whole ones, and every state is within 1e-5, for each kind and JSON"
+  )
   func equalDiffusers() throws {
     let golden = try SchedulerGolden.load()
     let data = try SafetensorsFile(Fixtures.url("schedulers/schedulers.safetensors"))
     var compared = 0
     for run in golden.runs {
       let kind = try #require(SchedulerKind(rawValue: run.kind))
-      let scheduler = try makeScheduler(kind, golden.configuration(run.variant), steps: run.steps)
-      #expect(try scheduler.timesteps == data.tensor("\(run.key)/timesteps").doubles(), "\(run.key)")
+      let configuration = try golden.configuration(run.variant)
+      let scheduler = try makeScheduler(kind, configuration, steps: run.steps)
+      let times = try data.tensor("\(run.key)/timesteps").doubles()
+      let between = [.euler, .lms].contains(kind) && configuration.sigmaSpread != nil
+      try #require(times.count == scheduler.timesteps.count)
+      let furthest = zip(times, scheduler.timesteps).map { abs($0 - $1) }.max() ?? 0
+      #expect(furthest <= (between ? 2e-4 : 0), "\(run.key): \(scheduler.timesteps), expected \(times)")
       let expected = try data.tensor("\(run.key)/states")
-      for (i, state) in try states(scheduler).enumerated() {
+      for (i, state) in try states(scheduler, times: times).enumerated() {
         let error = try relativeError(state.reshaped([6]), expected.selected(0, i))
-        #expect(error <= 1e-5, "\(run.key), step \(i)")
+        #expect(error <= 1e-5, "\(run.key), step \(i): \(error)")
         compared += 1
       }
     }
-    #expect(compared > 3000)
+    #expect(compared > 5500)
+  }
+
+  @Test(
+    "Every key of diffusers' classes acts as it does there, or is refused by its name with what works instead"
+  )
+  func everyKey() throws {
+    let golden = try SchedulerGolden.load()
+    let data = try SafetensorsFile(Fixtures.url("schedulers/schedulers.safetensors"))
+    let plain = try #require(golden.variants["plain"])
+    var (equal, refused) = (0, 0)
+    var beyond: Set<String> = []
+    for kind in SchedulerKind.allCases {
+      // The state after 8 steps; NaN where the class raises an error or gives no numbers.
+      let expected = try data.tensor("probes/\(kind.rawValue)")
+      try #require(expected.shape == [golden.probes.count, 6])
+      for (i, probe) in golden.probes.enumerated() {
+        let json = try merged(plain, probe.change)
+        let name = "\(kind.rawValue) \(probe.change)"
+        do {
+          let scheduler = try makeScheduler(kind, configured(json), steps: 8)
+          let last = try #require(try states(scheduler).last).reshaped([6])
+          let theirs = try expected.selected(0, i)
+          if try theirs.doubles().allSatisfy(\.isFinite) {
+            // Timesteps between whole ones are rounded otherwise there.
+            let isRounded = scheduler.timesteps.contains { $0 != $0.rounded() }
+            #expect(try relativeError(last, theirs) <= (isRounded ? 5e-4 : 1e-5), "\(name)")
+            equal += 1
+          } else {
+            #expect(try last.doubles().allSatisfy(\.isFinite), "\(name)")
+            beyond.insert("\(kind.rawValue) \(probe.key)")
+          }
+        } catch let error as any DescribedError {
+          let asked = try object(probe.change).keys
+          #expect(asked.contains { error.message.contains("“\($0)”") }, "\(name): \(error.message)")
+          if let works = error.message.firstMatch(of: /`scheduler ([a-z+-]+)` works$/)?.output.1 {
+            let other = try #require(SchedulerKind(rawValue: String(works)))
+            #expect(throws: Never.self) { try makeScheduler(other, configured(json), steps: 8) }
+          } else {
+            #expect(error.message.contains("supported: "), "\(name): \(error.message)")
+          }
+          refused += 1
+        }
+      }
+    }
+    #expect(equal > 450 && refused > 100, "\(equal), \(refused)")
+    #expect(beyond == ["dpm++ algorithm_type", "unipc solver_type"])
+  }
+
+  private func object(_ json: String) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any])
+  }
+
+  private func merged(_ json: String, _ change: String) throws -> String {
+    let all = try object(json).merging(object(change)) { $1 }
+    return String(decoding: try JSONSerialization.data(withJSONObject: all), as: UTF8.self)
   }
 
   @Test("Noisy latents, velocities and ᾱ of training equal diffusers'")
@@ -121,8 +191,13 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
     }
     var pndm = try makeScheduler(.pndm, plain, steps: 5)
     #expect(throws: DiffusionError.self) { try pndm.step(x, at: 1, x, random: nil) }
-    var ddpm = try makeScheduler(.ddpm, plain, steps: 5)
-    #expect(throws: DiffusionError.self) { try ddpm.step(x, at: 0, x, random: nil) }
+    let sde = try configured(#"{"algorithm_type": "sde-dpmsolver++"}"#)
+    for (kind, c) in [(.ddpm, plain), (.eulerAncestral, plain), (.lcm, plain), (.tcd, plain), (.dpm, sde)]
+      as [(SchedulerKind, SchedulerConfiguration)]
+    {
+      var scheduler = try makeScheduler(kind, c, steps: 5)
+      #expect(throws: DiffusionError.self) { try scheduler.step(x, at: 0, x, random: nil) }
+    }
   }
 
   @Test("JSON that Python writes with -Infinity is read")
@@ -145,9 +220,24 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (#"{"prediction_type": "flow"}"#, "prediction_type"),
       (#"{"timestep_spacing": "x"}"#, "timestep_spacing"),
       (#"{"final_sigmas_type": "x"}"#, "final_sigmas_type"),
-      (#"{"solver_order": 3}"#, "solver_order"),
-      (#"{"algorithm_type": "sde-dpmsolver++"}"#, "algorithm_type"),
-      (#"{"use_karras_sigmas": true}"#, "use_karras_sigmas"), (#"{"thresholding": true}"#, "thresholding"),
+      (
+        #"{"solver_order": 4}"#,
+        "“solver_order” is 4 and not 1, 2 or 3, which dpm++ cannot do; `scheduler ddim`"
+      ),
+      (#"{"algorithm_type": "rk4"}"#, "algorithm_type"), (#"{"solver_type": "rk4"}"#, "solver_type"),
+      (#"{"algorithm_type": "dpmsolver"}"#, "while “final_sigmas_type” is not sigma_min"),
+      (
+        #"{"algorithm_type": "sde-dpmsolver", "solver_order": 3, "final_sigmas_type": "sigma_min"}"#,
+        "and “solver_order” is 3"
+      ),
+      (#"{"use_karras_sigmas": true, "use_beta_sigmas": true}"#, "“use_beta_sigmas” are both true"),
+      (#"{"use_flow_sigmas": true}"#, "use_flow_sigmas"), (#"{"sigma_min": 0}"#, "“sigma_min” is 0"),
+      (#"{"sigma_min": 2, "sigma_max": 1}"#, "must be the larger"),
+      (#"{"thresholding": true, "dynamic_thresholding_ratio": 2}"#, "dynamic_thresholding_ratio"),
+      (#"{"thresholding": true, "sample_max_value": -1}"#, "sample_max_value"),
+      (#"{"timestep_scaling": 0}"#, "timestep_scaling"),
+      (#"{"disable_corrector": "x"}"#, "disable_corrector"),
+      (#"{"num_train_timesteps": 5000, "beta_start": 0.9, "beta_end": 0.99}"#, "nothing of the image"),
       (#"{"variance_type": "learned_range"}"#, "variance_type"),
       (#"{"clip_sample_range": -1}"#, "clip_sample_range"),
       (#"{"steps_offset": -1, "timestep_spacing": "leading"}"#, "steps_offset"),
@@ -161,17 +251,51 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       #expect(error?.message.contains("\n") == false)
     }
     // Switches of another scheduler do not matter.
-    let karras = try configured(#"{"use_karras_sigmas": true, "thresholding": true}"#)
-    #expect(try makeScheduler(.pndm, karras, steps: 10).timesteps.count == 12 + 7)
-    let sample = try configured(#"{"prediction_type": "sample"}"#)
-    #expect(throws: DiffusionError.self) { try makeScheduler(.pndm, sample, steps: 10) }
+    let flow = try configured(#"{"use_flow_sigmas": true, "solver_order": 4}"#)
+    #expect(try makeScheduler(.pndm, flow, steps: 10).timesteps.count == 12 + 7)
+    for (kind, json, part) in [
+      (.pndm, #"{"prediction_type": "sample"}"#, "which pndm cannot do; `scheduler dpm++` works"),
+      (.eulerAncestral, #"{"prediction_type": "sample"}"#, "which euler-a cannot do"),
+      (.unipc, #"{"predict_x0": false}"#, "“predict_x0” is false"),
+      (.unipc, #"{"shift_terminal": 0.1}"#, "“shift_terminal” is not null"),
+      (.euler, #"{"timestep_type": "continuous"}"#, "“timestep_type” is “continuous” and not discrete"),
+      (.lcm, #"{"original_inference_steps": 2000}"#, "“original_inference_steps” is 2000"),
+      (.tcd, #"{"original_inference_steps": 5}"#, "choose a number in 1…5"),
+    ] as [(SchedulerKind, String, String)] {
+      let error = refusal { try makeScheduler(kind, configured(json), steps: 10) }
+      #expect(error?.message.contains(part) == true, "\(json): \(error?.message ?? "")")
+    }
+  }
+
+  @Test("DEIS is taken for DPM-Solver++, and LCM's and TCD's own file says what the model was distilled for")
+  func otherSchedulersFiles() throws {
+    let deis = try configured(
+      #"{"_class_name": "DEISMultistepScheduler", "algorithm_type": "deis", "solver_type": "logrho"}"#)
+    let plain = try states(makeScheduler(.dpm, configured("{}"), steps: 6))
+    for (a, b) in zip(try states(makeScheduler(.dpm, deis, steps: 6)), plain) {
+      #expect(try a.doubles() == b.doubles())
+    }
+    #expect(try configured(#"{"_class_name": "LCMScheduler"}"#).distilledFor == .lcm)
+    #expect(try configured(#"{"_class_name": "TCDScheduler"}"#).distilledFor == .tcd)
+    #expect(try configured(#"{"_class_name": ["LCMScheduler"]}"#).distilledFor == nil)
+  }
+
+  @Test("The levels of a spread fall where its timesteps repeat")
+  func repeatedTimesteps() throws {
+    let scheduler = try makeScheduler(.dpm, SchedulerGolden.load().configuration("karras"), steps: 50)
+    #expect(Set(scheduler.timesteps).count < 50)
+    #expect(try states(scheduler).last?.doubles().allSatisfy(\.isFinite) == true)
   }
 
   @Test("Any number of steps from 1 to that of training gives finite states or a clear refusal")
   func everyNumberOfSteps() throws {
     let golden = try SchedulerGolden.load()
     for kind in SchedulerKind.allCases {
-      for variant in ["plain", "linspace", "leading", "trailing"] {
+      let most = kind == .lcm || kind == .tcd ? 50 : 490
+      for variant in [
+        "plain", "linspace", "leading", "trailing", "karras", "karras-minimum", "beta", "lu", "third-order",
+        "third-order-end", "sde-dpmsolver++-heun-2", "sde-karras", "thresholding",
+      ] {
         let c = try golden.configuration(variant)
         for steps in [0, -1, 1001, Int.max] {
           #expect(throws: DiffusionError.self) { try makeScheduler(kind, c, steps: steps) }
@@ -185,7 +309,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
             #expect(last.count == 6 && last.allSatisfy(\.isFinite), "\(kind) \(variant) \(steps)")
           } catch let error as DiffusionError {
             #expect(error.message.contains("fewer steps") || error.message.contains("choose a number"))
-            #expect(steps > 490)
+            #expect(steps > most)
           }
         }
       }
@@ -196,7 +320,9 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
   func mutated() throws {
     let golden = try SchedulerGolden.load()
     var read = 0
-    for (seed, name) in ["plain", "trained", "heun", "used-defaults", "zero-snr"].enumerated() {
+    for (seed, name) in ["plain", "trained", "thresholding", "used-defaults", "karras-ends", "lcm-defaults"]
+      .enumerated()
+    {
       let json = Data(try #require(golden.variants[name]).utf8)
       for data in Mutations(of: json, count: 1000, seed: UInt64(seed)) {
         do {

@@ -254,6 +254,7 @@ enum Scheme: String, CaseIterable {
         "cross_attention_dim"
       ),
       ("unet/config.json", "\"in_channels\": 8", "\"in_channels\": 9", "in_channels"),
+      ("unet/config.json", "\"in_channels\": 8", "\"in_channels\": 16", "instruct-pix2pix"),
       ("unet/config.json", "\"in_channels\": 8", "\"in_channels\": \"4\"", "in_channels"),
       ("unet/config.json", "\"DownBlock2D\"", "\"NoBlock2D\"", "NoBlock2D"),
       ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),

@@ -6,7 +6,7 @@ import Testing
 import Torch
 
 @Suite struct UNetTests {
-  static let cases = ["sd1", "sd2", "deep", "relu"]
+  static let cases = ["sd1", "sd2", "deep", "relu", "guided"]
 
   private func configuration(_ name: String) throws -> UNetConfiguration {
     try JSONFile.decode(UNetConfiguration.self, from: Fixtures.url("unet/\(name).json"))
@@ -35,6 +35,16 @@ import Torch
     #expect(error < 1e-4)
     #expect(output.dtype == .float32)
     #expect(!output.requiresGradient, "frozen weights record nothing")
+  }
+
+  @Test("A U-Net that was distilled with guidance is told its scale; the output equals diffusers' to 1e-4")
+  func guidance() throws {
+    let (unet, file) = try golden("guided")
+    let output = try unet(
+      file.tensor("latents"), timesteps: file.tensor("timesteps"), context: pairs(file.tensor("contexts")),
+      guidance: 8.5)
+    #expect(try relativeError(output, file.tensor("guided")) < 1e-4)
+    #expect(try relativeError(output, file.tensor("output")) > 1e-3)
   }
 
   @Test("One pair serves all layers", arguments: cases)

@@ -1,3 +1,4 @@
+import Diffusion
 import Foundation
 import NeTI
 import TestSupport
@@ -50,7 +51,7 @@ import Testing
     #expect(xti.optim.scaleLr && xti.optim.learningRate == 1e-3)
   }
 
-  @Test func `mini-sd has defaults, a folder without the file has none, and its first name is read, too`()
+  @Test func `mini-sd has defaults, a folder without the file has none, its first name is read, not both`()
     throws
   {
     #expect(try ModelDefaults.load(fromModelFolder: Fixtures.miniSD)?.guidance == 3)
@@ -62,10 +63,46 @@ import Testing
     let error = #expect(throws: NeTIError.self) { try ModelDefaults.load(fromModelFolder: scratch.folder) }
     #expect(error?.message.hasPrefix("recipe.json") == true)
     try Data(#"{"guidance": 5}"#.utf8).write(to: scratch.file("model_defaults.json"))
+    let two = #expect(throws: NeTIError.self) { try ModelDefaults.load(fromModelFolder: scratch.folder) }
+    #expect(two?.message.contains("recipe.json is the earlier name of model_defaults.json, and both") == true)
+    try FileManager.default.removeItem(at: scratch.file("recipe.json"))
     #expect(try ModelDefaults.load(fromModelFolder: scratch.folder)?.guidance == 5)
   }
 
+  @Test
+  func `a distilled model's configurations say scheduler, steps and guidance, and its file goes before`()
+    throws
+  {
+    let scratch = try Scratch()
+    let root = try scratch.linkMiniSD("model")
+    let folder = try ModelFolder(root.path)
+    #expect(try ModelDefaults.load(folder)?.scheduler == nil)
+    func rewrite(_ file: String, _ key: String, _ value: Any) throws {
+      let url = root.appending(path: file)
+      var json = try #require(
+        try JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
+      json[key] = value
+      try FileManager.default.removeItem(at: url)
+      try JSONSerialization.data(withJSONObject: json).write(to: url)
+    }
+    let file = root.appending(path: "model_defaults.json")
+    try Data(#"{"guidance": 3}"#.utf8).write(to: file)
+    try rewrite("scheduler/scheduler_config.json", "_class_name", "TCDScheduler")
+    let measured = try #require(try ModelDefaults.load(folder))
+    #expect(measured.scheduler == .tcd && measured.denoisingSteps == 4 && measured.guidance == 3)
+    try FileManager.default.removeItem(at: file)
+    #expect(try ModelDefaults.load(folder)?.guidance == 1)
+    try rewrite("scheduler/scheduler_config.json", "_class_name", "PNDMScheduler")
+    try rewrite("unet/config.json", "time_cond_proj_dim", 256)
+    let guided = try #require(try ModelDefaults.load(folder))
+    #expect(guided.scheduler == .lcm && guided.denoisingSteps == 4 && guided.guidance == 8.5)
+    try Data(#"{"scheduler": "euler-a", "num_denoising_steps": 8}"#.utf8).write(to: file)
+    let own = try #require(try ModelDefaults.load(folder))
+    #expect(own.scheduler == .eulerAncestral && own.denoisingSteps == 8 && own.guidance == 8.5)
+  }
+
   @Test(arguments: [
+    (#"{"scheduler": "dpm"}"#, "scheduler must be one of dpm++, ddim"),
     (#"{"guidence": 5}"#, "unknown key “guidence”; did you mean guidance?"),
     (#"{"learning_rate": "fast"}"#, "learning_rate must be a number"),
     (#"{"learning_rate": -1}"#, "learning_rate is -1.0"),

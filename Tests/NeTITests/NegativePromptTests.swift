@@ -60,6 +60,49 @@ struct NegativePromptTests {
   }
 
   /// With u = c the guided output u + w (c − u) is c.
+  @Test("a negative prompt without effect is told with its reason: no guidance, or a U-Net distilled with it")
+  func unused() throws {
+    func warnings(_ model: StableDiffusion, _ negative: String, guidance: Double) throws -> [String] {
+      try ConceptGenerator(model, concepts: [])
+        .prepare(request("a red robot", negative, guidance: guidance)).warnings
+    }
+    let plain = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    #expect(
+      try warnings(plain, "snow", guidance: 1)
+        == ["the negative prompt has no effect: `guidance` is 1.0, and must be more than 1"])
+    #expect(try warnings(plain, "snow", guidance: 2).isEmpty && warnings(plain, "", guidance: 1).isEmpty)
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("lcm")
+    let file = folder.appending(path: "unet/config.json")
+    var json = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any])
+    json["time_cond_proj_dim"] = 256
+    try FileManager.default.removeItem(at: file)
+    try JSONSerialization.data(withJSONObject: json).write(to: file)
+    let guided = try StableDiffusion(ModelFolder(folder.path))
+    #expect(
+      try warnings(guided, "snow", guidance: 8)
+        == [
+          "the negative prompt has no effect: lcm was distilled with guidance, and takes no negative prompt"
+        ])
+  }
+
+  @Test("progress ends at its total with every scheduler", arguments: SchedulerKind.allCases)
+  func progress(kind: SchedulerKind) throws {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    var request = ConceptGenerator.Request(prompts: ["a cat", "a dog"])
+    request.settings = ConceptFactory.settings
+    (request.scheduler, request.steps, request.seeds) = (kind, 2, [1, 2])
+    let generation = try ConceptGenerator(model, concepts: []).prepare(request)
+    var seen: [Int] = []
+    _ = try generation {
+      #expect($0.stepsTotal == generation.totalSteps && $0.stepsDone <= $0.stepsTotal)
+      seen.append($0.stepsDone)
+    }
+    #expect(seen == seen.sorted() && seen.last == generation.totalSteps)
+    #expect(generation.totalSteps == 4 * (kind == .pndm ? 3 : 2))
+  }
+
   @Test("where prompt and negative prompt are the same, guidance has no effect", arguments: [nil, 8])
   func same(_ truncation: Int?) throws {
     let f = try ConceptFactory()

@@ -26,7 +26,7 @@ import Testing
     case "a number": (["0.25"], "-1")
     case "text": (["other"], "\u{7}")
     case "a list, each entry a whole number": (["[1, 2, 3, 4]"], "[1, 2, 3, -4]")
-    case "a list, each entry text": (["[\"one {}\"]"], "[\"none\"]")
+    case "a list, each entry text": (["[\"one {}\"]"], "[\"none:much\"]")
     default: (type.replacing("one of ", with: "").components(separatedBy: ", "), "maybe")
     }
   }

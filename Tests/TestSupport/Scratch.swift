@@ -1,3 +1,4 @@
+import Files
 public import Foundation
 
 /// A temporary folder of a test's own, removed with this object.
@@ -39,6 +40,24 @@ public final class Scratch {
         try files.createSymbolicLink(
           at: target.appending(path: name), withDestinationURL: source.appending(path: name))
       }
+    }
+    return root
+  }
+
+  /// mini-sd as `linkMiniSD` gives it, but with the golden files' tiny random VAE of 4 latent channels, and with their
+  /// U-Net that has 4 channels, or 9, as models for inpainting have.
+  @discardableResult
+  public func tinyModel(_ path: String, channels: Int) throws -> URL {
+    let root = try linkMiniSD(path)
+    let golden = try SafetensorsFile(Fixtures.url("starting_image/latents.safetensors"))
+    for (component, name) in [("unet", "unet\(channels)"), ("vae", "vae")] {
+      let weights = root.appending(path: "\(component)/diffusion_pytorch_model.safetensors")
+      let configuration = root.appending(path: "\(component)/config.json")
+      for link in [weights, configuration] { try FileManager.default.removeItem(at: link) }
+      try FileManager.default.copyItem(at: Fixtures.url("starting_image/\(name).json"), to: configuration)
+      let names = golden.entries.keys.filter { $0.hasPrefix("\(name).") }.sorted()
+      try Safetensors.write(
+        names.map { (String($0.dropFirst(name.count + 1)), try golden.tensor($0)) }, to: weights)
     }
     return root
   }

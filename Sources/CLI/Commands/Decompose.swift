@@ -76,15 +76,16 @@ struct Decompose: ParsableCommand {
     let file = try place(concept)
     let concept = try Concept.open(file)
     let folder = try model.folder()
-    let base = try model.open(folder)
+    let base = try model.open(folder, usualClipSkip: concept.about.clipSkip)
     var request = Decomposition.Request(prompts: prompt, columns: try columns())
     request.truncation = truncation
     request.category = category
     request.promptWeights = generation.promptWeights
-    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    let (settings, told) = try generation.settings(for: base)
+    request.settings = settings
     let decomposition = try Decomposition(base, concept)
     try results.generate(
-      decomposition.prepare(request), on: base,
+      decomposition.prepare(request), on: base, told: told,
       metadata: [
         "concept": concept.about.token, "concept file": file.lastPathComponent,
         "concept truncation": truncation.map(String.init) ?? "",

@@ -41,7 +41,7 @@ struct Demo: ParsableCommand {
       ExampleDescription.self, from: Installation.resource("Examples/\(example).json"))
     let folder = try freeFolder()
     let modelFolder = try ModelFolder(Installation.miniSD().path)
-    let defaults = try ModelDefaults.load(fromModelFolder: modelFolder.url)
+    let defaults = try ModelDefaults.load(modelFolder)
     let loaded = try RunConfiguration.load(
       overrides: [
         ("data.train_data_dir", examples.path), ("data.placeholder_token", "<\(example)>"),
@@ -64,7 +64,7 @@ struct Demo: ParsableCommand {
     let model = try options.open(modelFolder)
     var request = ConceptGenerator.Request(prompts: Self.prompts)
     request.seeds = Self.seeds
-    request.steps = 25
+    request.steps = defaults?.denoisingSteps ?? 25
     request.guidance = defaults?.guidance ?? 7.5
     let generation = try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request)
     let bar = ProgressBar("generating", total: generation.totalSteps)
@@ -72,7 +72,7 @@ struct Demo: ParsableCommand {
     let training = try TrainingImages(
       folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let output = try ImageOutput(folder.appending(path: "images", directoryHint: .isDirectory))
-    let metadata = GenerationOptions.metadata(generation, model: model.folder.name)
+    let metadata = GenerationOptions.metadata(generation, model: model)
       .merging(["concept": concept.about.token]) { $1 }
     for image in generated { _ = try output.write(image, metadata: metadata) }
     let sheet = try ImageOutput(folder).write(

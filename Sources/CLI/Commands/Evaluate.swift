@@ -68,16 +68,7 @@ struct Evaluate: ParsableCommand {
 
   @OptionGroup var model: ModelOptions
 
-  @Option(help: ArgumentHelp("Denoising steps of each image.", valueName: "number"))
-  var steps: Int = 50
-
-  @Option(
-    help: ArgumentHelp(
-      "The scale of classifier-free guidance; what suits the model when left out.", valueName: "number"))
-  var guidance: Double?
-
-  @Option(help: ArgumentHelp("How a denoising step is computed.", valueName: "name"))
-  var scheduler: SchedulerKind = .dpm
+  @OptionGroup var sampling: SamplingOptions
 
   @Option(
     help: ArgumentHelp(
@@ -94,10 +85,6 @@ struct Evaluate: ParsableCommand {
     guard (1...NumberList.largestCount).contains(seeds) else {
       throw ValidationError("--seeds \(seeds): between 1 and \(NumberList.largestCount)")
     }
-    guard (1...1000).contains(steps) else { throw ValidationError("--steps \(steps): between 1 and 1000") }
-    if let guidance, !(guidance.isFinite && (0...1000).contains(guidance)) {
-      throw ValidationError("--guidance \(guidance): a number between 0 and 1000")
-    }
     for k in truncation?.values ?? [] { try GenerationOptions.check(truncation: k, "--truncation") }
     if model.model != nil, clip == nil {
       throw ValidationError(
@@ -111,7 +98,7 @@ struct Evaluate: ParsableCommand {
     let part = try shard.map { try Shard($0, environment: ProcessInfo.processInfo.environment) } ?? Shard()
     let evaluation = try open()
     for line in evaluation.warnings { warn(line) }
-    try EvaluationSession(evaluation, part, steps: steps).run()
+    try EvaluationSession(evaluation, part).run()
     let report = try EvaluationReport(evaluation)
     let page = try report.write()
     if json { return try tellJSON(EvaluationFigures(report.summary, evaluation, report: page.relativePath)) }
@@ -123,12 +110,10 @@ struct Evaluate: ParsableCommand {
     let subjects = try EvaluationSubjects(files: concept, images: images, references: references).subjects
     let words = baseline ? Self.words(subjects) : []
     let folder = try model.folder()
-    let base = try model.open(folder)
-    var settings = GenerationSettings()
+    let base = try model.open(folder, usualClipSkip: Generate.clipSkip(subjects.compactMap(\.concept)))
+    var (settings, told) = try sampling.settings(for: base)
+    if let told { note(told) }
     settings.seeds = (0..<seeds).map { UInt64($0) }
-    settings.steps = steps
-    settings.scheduler = scheduler
-    settings.guidance = try guidance ?? ModelDefaults.load(fromModelFolder: folder.url)?.guidance ?? 7.5
     return try Evaluation(
       base, CLIP(clip ?? Installation.resource("Models/mini-clip").path, device: base.device),
       subjects: words + subjects,

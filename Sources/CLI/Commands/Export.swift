@@ -81,6 +81,7 @@ struct Export: ParsableCommand {
   }
 
   private func readme(_ about: Concept.About, name: String) -> String {
+    let skip = about.clipSkip
     let title =
       "The concept \(about.token.escaped) for \(about.base.name.escaped), made with neti (Apache-2.0)."
     switch program {
@@ -90,7 +91,7 @@ struct Export: ParsableCommand {
         Install: pip install .
         Use: from neti_diffusers import NeTIConcepts; concepts = NeTIConcepts(pipe); concepts.load(\
         "\(name).safetensors", token="<\(name)>", truncation=None)
-        Draw: pipe("a photo of <\(name)> on a beach").images[0]
+        Draw: pipe("a photo of <\(name)> on a beach"\(skip == 1 ? "" : ", clip_skip=\(skip - 1)")).images[0]
         A truncation of 1 to 128 follows the prompt more (small) or the training images (large).
 
         """
@@ -100,7 +101,8 @@ struct Export: ParsableCommand {
         Install: put this folder into ComfyUI's custom_nodes, and start ComfyUI anew.
         Use: Load NeTI Concept (\(name).safetensors), NeTI Prompt between checkpoint and KSampler: its MODEL and \
         CONDITIONING go to the KSampler.
-        Draw: write \(about.token.escaped) in the text where the concept belongs.
+        Draw: write \(about.token.escaped) in the text where the concept belongs.\(
+          skip == 1 ? "" : " CLIP Set Last Layer goes before NeTI Prompt, with \(-skip).")
         NeTI Truncation, 1 to 128, follows the prompt more (small) or the training images (large).
 
         """

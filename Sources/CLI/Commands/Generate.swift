@@ -26,6 +26,12 @@ struct Generate: ParsableCommand {
       --layout free gives the model the whole prompt at once, and small models then show one of them.
 
       Without --concept the base model follows the prompt by itself. {{ and }} are plain braces.
+
+      Into a photo: the larger --strength, the more of it is generated anew. What is white on a --mask is \
+      generated anew, the rest stays:
+
+        neti generate --concept toy.safetensors --prompt 'a {} on a sofa' --image photo.jpg --strength 0.6
+        neti generate --concept toy.safetensors --prompt 'a {} on a sofa' --image photo.jpg --mask mask.png
       """)
 
   @Option(
@@ -37,6 +43,7 @@ struct Generate: ParsableCommand {
   @Option(help: "What to generate; may be given several times.")
   var prompt: [String]
 
+  @OptionGroup var photo: PhotoOptions
   @OptionGroup var model: ModelOptions
   @OptionGroup var generation: GenerationOptions
 
@@ -55,6 +62,7 @@ struct Generate: ParsableCommand {
 
   func validate() throws {
     try GenerationOptions.check(prompts: prompt)
+    try photo.check(generation)
     for k in truncation?.values ?? [] { try GenerationOptions.check(truncation: k, "--truncation") }
     if truncation != nil, concept.isEmpty {
       throw ValidationError("--truncation needs a --concept")
@@ -67,24 +75,33 @@ struct Generate: ParsableCommand {
 
   func run() throws {
     let concepts = try concept.map(Self.readConcept)
+    let photo = try photo.read()
     let folder = try model.folder()
-    let base = try model.open(folder)
+    let base = try model.open(folder, usualClipSkip: Self.clipSkip(concepts.map(\.concept)))
     let generator = try ConceptGenerator(base, concepts: concepts)
     var request = ConceptGenerator.Request(prompts: prompt)
     request.promptWeights = generation.promptWeights
-    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    let (settings, told) = try generation.settings(for: base)
+    request.settings = settings
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout
+    request.photo = photo
 
-    var metadata: [String: String] = [:]
+    var metadata = self.photo.metadata(photo)
     if !concepts.isEmpty {
       metadata["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
       metadata["concept file"] = concept.map { URL(filePath: $0).lastPathComponent }.joined(separator: " ")
     }
     if concepts.count > 1 { metadata["layout"] = request.layout.rawValue }
     try results.generate(
-      generator.prepare(request), on: base, metadata: metadata,
+      generator.prepare(request), on: base, told: told, metadata: metadata,
       title: concepts.map { $0.concept.about.token }.joined(separator: ", "))
+  }
+
+  /// What all the concepts were trained with; 1 where they differ.
+  static func clipSkip(_ concepts: [Concept]) -> Int {
+    let all = Set(concepts.map(\.about.clipSkip))
+    return all.count == 1 ? all.first ?? 1 : 1
   }
 
   /// FILE or name=FILE.

@@ -64,6 +64,7 @@ struct Inspect: ParsableCommand {
       base model      \(a.base.name.oneLine), hidden size \(a.base.hiddenSize), \(a.base.layers.count) cross-attention layers
       trained         \(a.steps) steps
       """)
+    if let loras = a.base.loras { tell("with LoRAs      \(loras.joined(separator: ", ").oneLine)") }
     for (name, value) in r.facts { tell(name.padding(toLength: 16, withPad: " ", startingAt: 0) + value) }
     if let importance {
       let total = max(importance.reduce(0, +), 1e-30)

@@ -54,12 +54,14 @@ struct Mix: ParsableCommand {
     help: ArgumentHelp("Hidden units of the appearance concept to keep, 1 to 128.", valueName: "number"))
   var truncationAppearance: Int?
 
+  @OptionGroup var photo: PhotoOptions
   @OptionGroup var model: ModelOptions
   @OptionGroup var generation: GenerationOptions
   @OptionGroup var results: ResultOptions
 
   func validate() throws {
     try GenerationOptions.check(prompts: prompt)
+    try photo.check(generation)
     try GenerationOptions.check(truncation: truncationGeometry, "--truncation-geometry")
     try GenerationOptions.check(truncation: truncationAppearance, "--truncation-appearance")
   }
@@ -67,8 +69,9 @@ struct Mix: ParsableCommand {
   func run() throws {
     let (g, a) = (try place(geometry), try place(appearance))
     let (geometry, appearance) = (try Concept.open(g), try Concept.open(a))
+    let photo = try photo.read()
     let folder = try model.folder()
-    let base = try model.open(folder)
+    let base = try model.open(folder, usualClipSkip: Generate.clipSkip([geometry, appearance]))
     let names = LayerNames(base.unetConfiguration)
     let kept = try names.indices(
       layers.split(separator: ",", omittingEmptySubsequences: false).map {
@@ -80,17 +83,19 @@ struct Mix: ParsableCommand {
     request.geometryTruncation = truncationGeometry
     request.appearanceTruncation = truncationAppearance
     request.promptWeights = generation.promptWeights
-    request.settings = generation.settings(defaults: try ModelDefaults.load(fromModelFolder: folder.url))
+    let (settings, told) = try generation.settings(for: base)
+    request.settings = settings
+    request.photo = photo
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try results.generate(
-      mixing.prepare(request), on: base,
-      metadata: [
+      mixing.prepare(request), on: base, told: told,
+      metadata: self.photo.metadata(photo).merging([
         "geometry": geometry.about.token, "geometry file": g.lastPathComponent,
         "appearance": appearance.about.token, "appearance file": a.lastPathComponent,
         "geometry layers": names.names(kept).joined(separator: " "),
         "geometry truncation": truncationGeometry.map(String.init) ?? "",
         "appearance truncation": truncationAppearance.map(String.init) ?? "",
-      ],
+      ]) { $1 },
       title: "geometry of \(geometry.about.token), appearance of \(appearance.about.token)",
       subtitle: "the geometry keeps the layers \(layers)")
   }

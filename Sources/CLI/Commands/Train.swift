@@ -262,7 +262,9 @@ struct Train: ParsableCommand {
     set("data.learnable_property", property)
     set("model.pretrained_model_name_or_path", model.model)
     set("model.prediction_type", model.predictionType?.rawValue)
+    if !model.lora.isEmpty { set("model.loras", try Self.list(model.lora.map(\.description))) }
     set("model.representation", representation?.rawValue)
+    set("model.clip_skip", model.clipSkip.map(String.init))
     set("optim.max_train_steps", steps.map(String.init))
     set("optim.seed", seed.map(String.init))
     set("eval.validation_steps", validateEvery.map(String.init))
@@ -299,7 +301,7 @@ struct Train: ParsableCommand {
   }
 
   private func modelDefaults(_ c: RunConfiguration) throws -> ModelDefaults? {
-    try ModelDefaults.load(fromModelFolder: model.folder(of: c).url)
+    try ModelDefaults.load(model.folder(of: c))
   }
 
   /// Learns this process's part of a manifest.

@@ -1,15 +1,18 @@
 import Torch
 
 /// Classifier-free guidance (Ho & Salimans 2022): the U-Net's output u + w (c − u), from one pass over the
-/// unconditional branch u and the conditional branch c together.
+/// unconditional branch u and the conditional branch c together. A U-Net that was distilled with guidance is told
+/// the scale, and has no unconditional branch.
 struct ClassifierFreeGuidance {
   let unet: UNet
   /// w; at 1 and below the unconditional branch has no effect and is left out.
   let scale: Double
 
-  var isUsed: Bool { Self.isUsed(scale) }
+  var isUsed: Bool { Self.isUsed(scale, unet.configuration) }
 
-  static func isUsed(_ scale: Double) -> Bool { scale > 1 }
+  static func isUsed(_ scale: Double, _ unet: UNetConfiguration) -> Bool {
+    scale > 1 && unet.guidanceChannels == nil
+  }
 
   /// The guided output for the latents [B, C, h, w], in the shape of the latents.
   ///
@@ -24,7 +27,7 @@ struct ClassifierFreeGuidance {
     let n = latents.size(0)
     let t = try Tensor([Float(timestep)]).to(device: latents.device)
     let positive = try conditional.map { try $0.expanded(n) }
-    guard isUsed else { return try unet(latents, timesteps: t, context: positive) }
+    guard isUsed else { return try unet(latents, timesteps: t, context: positive, guidance: scale) }
     let negative = try unconditional.map { try $0.expanded(n) }
     let both = try unet(
       .concatenated([latents, latents], 0), timesteps: t, context: Self.joined(negative, positive))

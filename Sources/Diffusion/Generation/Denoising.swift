@@ -22,8 +22,7 @@ public struct Conditioning {
   }
 }
 
-/// From noise to latents, step by step, for a batch of images, as diffusers' `StableDiffusionPipeline`
-/// computes it:
+/// From noise to latents, step by step, for a batch of images, as diffusers' pipelines compute it:
 ///
 ///     for step in denoising {
 ///       try step()
@@ -39,6 +38,8 @@ public final class Denoising: Sequence {
   private let conditioning: Conditioning
   private let unconditional: Conditioning?
   private var images: [Image]
+  /// The scheduler's step that is the first here.
+  private let first: Int
   /// Steps that were taken.
   private var done = 0
 
@@ -47,26 +48,36 @@ public final class Denoising: Sequence {
     let random: RandomSource
     /// [1, C, h, w]
     var latents: Tensor
+    var kept: KeptLatents?
+    /// What the U-Net sees beside the latents.
+    var beside: Tensor?
   }
 
-  /// Starts from noise.
+  /// Starts from noise, or from an image.
   ///
   /// - Parameters:
-  ///   - scheduler: at its start; every image gets a copy.
+  ///   - scheduler: at its `first` step; every image gets a copy.
   ///   - size: of the latents.
   ///   - unconditional: of the whole image; nil without guidance.
   init(
-    _ guidance: ClassifierFreeGuidance, _ scheduler: any Scheduler, seeds: [UInt64],
-    size: (height: Int, width: Int), device: Device, conditioning: Conditioning,
+    _ guidance: ClassifierFreeGuidance, _ scheduler: any Scheduler, from first: Int, seeds: [UInt64],
+    size: (height: Int, width: Int), start: StartingLatents?, device: Device, conditioning: Conditioning,
     unconditional: Conditioning?
   ) throws {
     self.guidance = guidance
     self.conditioning = conditioning
     self.unconditional = unconditional
-    timesteps = scheduler.timesteps
+    self.first = first
+    timesteps = Array(scheduler.timesteps[first...])
     images = try seeds.map { seed in
       let random = try RandomSource(seed: seed)
-      let noise = try random.normal([1, guidance.unet.configuration.inChannels, size.height, size.width])
+      if let start {
+        let drawn = try withoutGradients { try start.draw(random, scheduler, at: first) }
+        return Image(
+          scheduler: scheduler, random: random, latents: drawn.latents, kept: drawn.kept, beside: drawn.beside
+        )
+      }
+      let noise = try random.normal([1, guidance.unet.configuration.outChannels, size.height, size.width])
       let start = try noise.to(device: device) * scheduler.initialNoiseSigma
       return Image(scheduler: scheduler, random: random, latents: start)
     }
@@ -106,12 +117,18 @@ public final class Denoising: Sequence {
       throw DiffusionError("denoising: steps are taken in order, each once; \(done) is next, not \(index)")
     }
     try withoutGradients {
+      let at = first + index
       let input = try Tensor.concatenated(
-        images.map { try $0.scheduler.scaledInput($0.latents, at: index) }, 0)
+        images.map { image in
+          let latents = try image.scheduler.scaledInput(image.latents, at: at)
+          return try image.beside.map { try .concatenated([latents, $0], 1) } ?? latents
+        }, 0)
       let output = try prediction(input, at: index)
       for i in images.indices {
-        images[i].latents = try images[i].scheduler.step(
-          output.sliced(0, i..<i + 1), at: index, images[i].latents, random: images[i].random)
+        let stepped = try images[i].scheduler.step(
+          output.sliced(0, i..<i + 1), at: at, images[i].latents, random: images[i].random)
+        images[i].latents =
+          try images[i].kept?.restored(in: stepped, images[i].scheduler, at: at + 1) ?? stepped
       }
     }
     done += 1
@@ -125,7 +142,7 @@ public final class Denoising: Sequence {
     }
     let regions = try conditioning.regions(index)
     if regions.count == 1, regions[0].place == nil { return try guided(input, regions[0].contexts) }
-    let sum = try Tensor.zeros(input.shape, device: input.device)
+    let sum = try Tensor.zeros(latents.shape, device: input.device)
     let width = input.size(3)
     for region in regions {
       guard let place = region.place, 0 <= place.columns.lowerBound, place.columns.upperBound <= width,

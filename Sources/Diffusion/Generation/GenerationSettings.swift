@@ -9,9 +9,11 @@ public struct GenerationSettings: Sendable, Equatable {
   public var steps = 50
   /// The scale of classifier-free guidance; without effect at 1 and below.
   public var guidance = 7.5
-  /// In pixels, a multiple of the model's `vaeFactor`; its `resolution` when nil.
+  /// In pixels, a multiple of the model's `vaeFactor`; its `resolution` when nil. A starting image has its own.
   public var width: Int?
   public var height: Int?
+  /// What to start from; noise alone when nil.
+  public var start: StartingImage?
   /// Whether the VAE decodes in tiles (`VAE.decodeInTiles`); where memory is short, when nil.
   public var vaeTiling: Bool?
 

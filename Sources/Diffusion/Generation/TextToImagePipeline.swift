@@ -1,6 +1,7 @@
 public import Torch
 
-/// Text to image with one model and one set of settings: prepared once, then as many images as are asked for.
+/// Text to image, or to an image that starts from another, with one model and one set of settings: prepared once,
+/// then as many images as are asked for.
 ///
 ///     let pipeline = try TextToImagePipeline(model, settings)
 ///     let images = try pipeline(Conditioning(model.encode("a photo of a red robot")))
@@ -21,9 +22,12 @@ public final class TextToImagePipeline {
   public let settings: GenerationSettings
   /// Of the latents.
   public let size: (height: Int, width: Int)
-  /// At its start; every image gets a copy.
+  /// At its first step; every image gets a copy.
   private let scheduler: any Scheduler
+  /// The scheduler's step that is the first to be taken.
+  private let first: Int
   private var encodedNegative: Conditioning?
+  private var encodedStart: StartingLatents?
 
   /// - Throws: `DiffusionError` when the model cannot generate with these settings.
   public init(_ model: StableDiffusion, _ settings: GenerationSettings) throws {
@@ -33,12 +37,22 @@ public final class TextToImagePipeline {
     }
     self.model = model
     self.settings = settings
-    size = try model.latentSize(width: settings.width, height: settings.height)
-    scheduler = try makeScheduler(settings.scheduler, model.schedulerConfiguration, steps: settings.steps)
+    if settings.start == nil, model.isInpainting { throw model.needsMask }
+    try settings.start?.check(model)
+    guard settings.start == nil || (settings.width == nil && settings.height == nil) else {
+      throw DiffusionError("a starting image has a size of its own; leave out `width` and `height`")
+    }
+    size = try model.latentSize(
+      width: settings.start?.pixels.width ?? settings.width,
+      height: settings.start?.pixels.height ?? settings.height)
+    var scheduler = try makeScheduler(settings.scheduler, model.schedulerConfiguration, steps: settings.steps)
+    first = settings.start?.firstStep(of: settings.steps, timesteps: scheduler.timesteps.count) ?? 0
+    try scheduler.begin(at: first)
+    self.scheduler = scheduler
   }
 
   /// The timestep of each denoising step, from noise to image; they need not be whole.
-  public var timesteps: [Double] { scheduler.timesteps }
+  public var timesteps: [Double] { Array(scheduler.timesteps[first...]) }
 
   /// The seeds, cut into batches that are denoised together.
   public var batches: [[UInt64]] {
@@ -49,18 +63,18 @@ public final class TextToImagePipeline {
   }
 
   /// Whether guidance has an effect.
-  public var isGuided: Bool { ClassifierFreeGuidance.isUsed(settings.guidance) }
+  public var isGuided: Bool { ClassifierFreeGuidance.isUsed(settings.guidance, model.unetConfiguration) }
 
   /// The denoising of one image for each of `seeds`, together.
   ///
-  /// - Parameter unconditional: what guidance leads away from, in one region; the settings' negative prompt, as it
-  ///   is written, when nil.
+  /// - Parameter unconditional: what guidance leads away from, in one region; the settings' negative prompt,
+  ///   as it is written, when nil.
   public func denoising(
     seeds: [UInt64], _ conditioning: Conditioning, unconditional: Conditioning? = nil
   ) throws -> Denoising {
     try Denoising(
-      ClassifierFreeGuidance(unet: model.unet, scale: settings.guidance), scheduler, seeds: seeds, size: size,
-      device: model.device, conditioning: conditioning,
+      ClassifierFreeGuidance(unet: model.unet, scale: settings.guidance), scheduler, from: first,
+      seeds: seeds, size: size, start: start(), device: model.device, conditioning: conditioning,
       unconditional: isGuided ? unconditional ?? negativePrompt() : nil)
   }
 
@@ -97,6 +111,16 @@ public final class TextToImagePipeline {
     let made = Conditioning(try model.encode(settings.negativePrompt))
     encodedNegative = made
     return made
+  }
+
+  /// The starting image, encoded when it is first needed.
+  private func start() throws -> StartingLatents? {
+    if encodedStart == nil {
+      encodedStart = try settings.start.map { start in
+        try withoutGradients { try StartingLatents(start, model) }
+      }
+    }
+    return encodedStart
   }
 }
 

@@ -79,7 +79,7 @@ extension ModelFamily {
   /// In this order: what is said first holds.
   private static let others: [Other] = [
     Other("empty: there is no tensor in it") { $0.declarations.isEmpty },
-    Other("a LoRA (or a relative of one), which changes a base model") {
+    Other("a LoRA (or a relative of one), which changes a base model: add it with `lora`") {
       $0.hasPart(["lora", "hada_w", "lokr_w", "oft_"])
     },
     Other("a ControlNet, which steers a base model") {
@@ -109,7 +109,7 @@ extension ModelFamily {
     Other("a model conditioned on more than a text (an upscaler or unCLIP)") {
       $0.has(in: "\(unet)label_emb.") || $0.has(in: "embedder.")
     },
-    Other("a latent consistency model (LCM), whose U-Net takes the guidance") {
+    Other("a latent consistency model (LCM), which is not supported as one file yet") {
       $0.has("\(unet)time_embed.cond_proj.weight") || $0.has("time_embedding.cond_proj.weight")
     },
     Other("a U-Net alone, without text encoder and VAE") { names in

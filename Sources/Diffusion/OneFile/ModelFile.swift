@@ -39,8 +39,11 @@ struct ModelFile: Sendable {
       name: "\(url.lastPathComponent) (\(component.title))")
   }
 
-  func weights(_ component: ModelFolder.Component, dtype: DType, device: Device) -> Weights {
-    Weights(tensors[component] ?? [:], title: url.lastPathComponent, dtype: dtype, device: device)
+  func weights(
+    _ component: ModelFolder.Component, dtype: DType, device: Device, changes: WeightChanges
+  ) -> Weights {
+    Weights(
+      tensors[component] ?? [:], title: url.lastPathComponent, dtype: dtype, device: device, changes: changes)
   }
 
   func tokenizer(maxLength: Int) throws -> CLIPTokenizer {

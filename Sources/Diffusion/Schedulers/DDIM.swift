@@ -7,7 +7,7 @@ import Torch
 struct DDIM: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
-  private let alphas: [Double]
+  let alphas: [Double]
   private let finalAlpha: Double
   private let stride: Int
 
@@ -19,6 +19,11 @@ struct DDIM: Scheduler {
     configuration = c
   }
 
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return noiseLevel(of: alphas[Int(timesteps[index])])
+  }
+
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws
     -> Tensor
   {
@@ -28,10 +33,8 @@ struct DDIM: Scheduler {
     let alpha = alphas[t].squareRoot()
     let sigma = (1 - alphas[t]).squareRoot()
     let type = configuration.predictionType
-    var clean = try type.cleanLatents(modelOutput, latents, alpha: alpha, sigma: sigma)
-    if configuration.clipSample {
-      clean = try clean.clamped(-configuration.clipSampleRange, configuration.clipSampleRange)
-    }
+    let clean = try configuration.bounded(
+      type.cleanLatents(modelOutput, latents, alpha: alpha, sigma: sigma), clips: true)
     let noise = try type.noise(modelOutput, latents, alpha: alpha, sigma: sigma)
     return try combination([(previous.squareRoot(), clean), ((1 - previous).squareRoot(), noise)])
   }

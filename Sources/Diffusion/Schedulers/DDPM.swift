@@ -6,12 +6,17 @@ import Torch
 struct DDPM: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
-  private let alphas: [Double]
+  let alphas: [Double]
 
   init(_ c: SchedulerConfiguration, steps: Int) throws {
     alphas = try NoiseSchedule(c).alphasCumprod
     timesteps = try Timesteps.usual(c, c.timestepSpacing ?? .leading, steps: steps)
     configuration = c
+  }
+
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return noiseLevel(of: alphas[Int(timesteps[index])])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws
@@ -23,20 +28,16 @@ struct DDPM: Scheduler {
     let previous = index + 1 < timesteps.count ? alphas[Int(timesteps[index + 1])] : 1
     let beta = 1 - total / previous
 
-    var clean = try configuration.predictionType.cleanLatents(
-      modelOutput, latents, alpha: total.squareRoot(), sigma: (1 - total).squareRoot())
-    if configuration.clipSample {
-      clean = try clean.clamped(-configuration.clipSampleRange, configuration.clipSampleRange)
-    }
+    let clean = try configuration.bounded(
+      configuration.predictionType.cleanLatents(
+        modelOutput, latents, alpha: total.squareRoot(), sigma: (1 - total).squareRoot()), clips: true)
     var terms = [
       (previous.squareRoot() * beta / (1 - total), clean),
       ((1 - beta).squareRoot() * (1 - previous) / (1 - total), latents),
     ]
     if t > 0 {
-      guard let random else { throw DiffusionError("the ddpm scheduler needs a random source") }
       let variance = configuration.usesLargeVariance ? beta : max((1 - previous) / (1 - total) * beta, 1e-20)
-      let noise = try random.normal(latents.shape).to(latents.dtype, device: latents.device)
-      terms.append((variance.squareRoot(), noise))
+      terms.append((variance.squareRoot(), try SchedulerKind.ddpm.noise(random, like: latents)))
     }
     return try combination(terms)
   }

@@ -92,11 +92,11 @@ public struct NoiseSchedule: Sendable {
       }
       betas = trained.map { Float($0) }
     } else {
-      switch c.betaSchedule {
-      case .linear: betas = evenSteps(Float(c.betaStart), Float(c.betaEnd), count)
+      let (start, end) = (c.betaStart ?? 0.0001, c.betaEnd ?? 0.02)
+      switch c.betaSchedule ?? .linear {
+      case .linear: betas = evenSteps(Float(start), Float(end), count)
       case .scaledLinear:
-        betas = evenSteps(Float(c.betaStart.squareRoot()), Float(c.betaEnd.squareRoot()), count)
-          .map { $0 * $0 }
+        betas = evenSteps(Float(start.squareRoot()), Float(end.squareRoot()), count).map { $0 * $0 }
       case .cosine: betas = cosine(count)
       }
     }

@@ -7,11 +7,12 @@ import Torch
 struct PNDM: Scheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
-  private let alphas: [Double]
+  let alphas: [Double]
   private let finalAlpha: Double
   private let stride: Int
   /// Runge-Kutta steps come in fours.
   private let rungeKuttaCount: Int
+  private var first = 0
   private var next = 0
   private var outputs: [Tensor] = []
   /// Of the Runge-Kutta step, or of the first PLMS step.
@@ -44,6 +45,20 @@ struct PNDM: Scheduler {
       timesteps = first + falling.dropFirst(3)
     }
     configuration = c
+  }
+
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return noiseLevel(of: alphas[Int(timesteps[index])])
+  }
+
+  mutating func begin(at index: Int) throws {
+    guard index == 0 || index == timesteps.count || rungeKuttaCount == 0 else {
+      throw DiffusionError(
+        "pndm with “skip_prk_steps” false cannot start in the middle, as an image at a `strength` below 1 does; "
+          + "choose another scheduler")
+    }
+    (first, next) = (index, index)
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws
@@ -79,7 +94,7 @@ struct PNDM: Scheduler {
     var t = Int(timesteps[index])
     var previous = t - stride
     var sample = latents
-    if index == 1 {
+    if index == first + 1 {
       // The first step once more, with the mean of both its ends.
       (t, previous) = (t + stride, t)
     } else {
@@ -88,7 +103,7 @@ struct PNDM: Scheduler {
     let e = Array(outputs.reversed())
     let used: Tensor
     switch e.count {
-    case 1 where index == 0:
+    case 1 where index == first:
       used = output
       start = latents
     case 1:

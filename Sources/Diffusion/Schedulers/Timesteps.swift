@@ -14,7 +14,7 @@ enum Timesteps {
     let total = c.numTrainTimesteps
     switch spacing {
     case .linspace:
-      let values = evenly(to: Double(total - 1), count: steps)
+      let values = evenly(from: 0, to: Double(total - 1), count: steps)
       return values.reversed().map { whole ? $0.rounded(.toNearestOrEven) : Double(Float($0)) }
     case .leading:
       let ratio = total / steps
@@ -24,17 +24,18 @@ enum Timesteps {
     }
   }
 
-  /// Those of DPM-Solver++, which leaves room for one more step at the end.
+  /// Those of DPM-Solver++ and UniPC, which leave room for one more step at the end.
   static func solver(
     _ c: SchedulerConfiguration, _ spacing: SchedulerConfiguration.Spacing, steps: Int, end: Int
   ) throws -> [Double] {
     try checkSteps(steps, c)
     guard end > 0 else {
-      throw DiffusionError("scheduler_config.json: “lambda_min_clipped” leaves no timestep")
+      throw DiffusionError(
+        "scheduler_config.json: “lambda_min_clipped” leaves no timestep; `scheduler ddim` works")
     }
     switch spacing {
     case .linspace:
-      return evenly(to: Double(end - 1), count: steps + 1).dropFirst().reversed()
+      return evenly(from: 0, to: Double(end - 1), count: steps + 1).dropFirst().reversed()
         .map { $0.rounded(.toNearestOrEven) }
     case .leading:
       let ratio = end / (steps + 1)
@@ -44,13 +45,6 @@ enum Timesteps {
     case .trailing:
       return trailing(from: end, by: Double(c.numTrainTimesteps) / Double(steps), steps: steps)
     }
-  }
-
-  /// 0 … last; the last is met exactly.
-  private static func evenly(to last: Double, count: Int) -> [Double] {
-    guard count > 1 else { return [0] }
-    let step = last / Double(count - 1)
-    return (0..<count).map { $0 == count - 1 ? last : Double($0) * step }
   }
 
   /// The reference runs past the end by one step where rounding lets it (61 steps of 1000 give 62);
@@ -72,8 +66,22 @@ enum Timesteps {
     return timesteps.map { Double($0 + offset) }
   }
 
-  private static func checkSteps(_ steps: Int, _ c: SchedulerConfiguration) throws {
+  static func checkSteps(_ steps: Int, _ c: SchedulerConfiguration) throws {
     guard (1...max(c.numTrainTimesteps, 1)).contains(steps) else { throw tooMany(steps, c.numTrainTimesteps) }
+  }
+
+  /// Those of LCM and TCD: evenly among the ones that the model was distilled for.
+  static func distilled(_ c: SchedulerConfiguration, steps: Int) throws -> [Double] {
+    let (total, own) = (c.numTrainTimesteps, c.originalInferenceSteps)
+    guard (1...max(total, 1)).contains(own) else {
+      throw DiffusionError(
+        "scheduler_config.json: “original_inference_steps” is \(own); it must be in 1…\(total)")
+    }
+    guard (1...own).contains(steps) else { throw tooMany(steps, own) }
+    return (0..<steps).map { i in
+      let skipped = Int(Double(i) * (Double(own) / Double(steps)))
+      return Double((own - skipped) * (total / own) - 1)
+    }
   }
 
   private static func tooMany(_ steps: Int, _ most: Int) -> DiffusionError {

@@ -50,7 +50,9 @@ public struct ConditioningTable {
           })
       }
     }
-    return steps.chunked(max(1, times.count)).map { ConditioningTable(steps: Array($0)) }
+    return truncations.indices.map {
+      ConditioningTable(steps: Array(steps[$0 * times.count..<($0 + 1) * times.count]))
+    }
   }
 
   /// The pairs at the `index`-th timestep: one for all layers, or one per layer.

@@ -95,8 +95,10 @@ public struct ConceptManifest: Sendable {
     "log.exp_dir": "all runs are in `output`",
     "model": "one model serves all lines: give `model`",
     "model.pretrained_model_name_or_path": "one model serves all lines: give `model`",
+    "model.loras": "one model serves all lines: give `lora`",
     "precision": "one model serves all lines: give `precision`",
     "optim.mixed_precision": "one model serves all lines: give `precision`",
+    "model.clip_skip": "one model serves all lines: give `clip-skip`",
   ]
 
   /// A value of a line; an object has no place in one.

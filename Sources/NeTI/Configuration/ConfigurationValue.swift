@@ -176,6 +176,7 @@ extension ConfigurationConvertible where Self: RawRepresentable & CaseIterable, 
 
 extension RunConfiguration.LearnableProperty: ConfigurationConvertible {}
 extension RunConfiguration.MixedPrecision: ConfigurationConvertible {}
+extension SchedulerKind: ConfigurationConvertible {}
 extension LearningRate.Schedule: ConfigurationConvertible {}
 extension RepresentationKind: ConfigurationConvertible {}
 extension PredictionType: ConfigurationConvertible {}

@@ -1,4 +1,4 @@
-import Diffusion
+public import Diffusion
 import Files
 public import Foundation
 
@@ -26,9 +26,10 @@ public struct ModelDefaults: Sendable, Equatable {
   public var maxTrainSteps: Int?
   public var trainBatchSize: Int?
   public var gradientAccumulationSteps: Int?
-  /// Guidance and denoising steps of images.
+  /// Guidance, denoising steps and scheduler of images.
   public var guidance: Double?
   public var denoisingSteps: Int?
+  public var scheduler: SchedulerKind?
   /// How it was measured, for people.
   public var note: String?
 
@@ -69,8 +70,20 @@ public struct ModelDefaults: Sendable, Equatable {
       setting: "optim.gradient_accumulation_steps"),
     Key("guidance", \.guidance, setting: "eval.guidance_scale"),
     Key("num_denoising_steps", \.denoisingSteps, setting: "eval.num_denoising_steps"),
-    Key("note", \.note),
+    Key("scheduler", \.scheduler), Key("note", \.note),
   ]
+
+  /// What suits a model: what its file says, and else what its configurations do, when it was distilled to
+  /// few steps. nil where neither says anything.
+  public static func load(_ folder: ModelFolder) throws -> ModelDefaults? {
+    let measured = try load(fromModelFolder: folder.url)
+    guard let distilled = try folder.distillation() else { return measured }
+    var defaults = measured ?? ModelDefaults()
+    defaults.scheduler = defaults.scheduler ?? distilled.scheduler
+    defaults.denoisingSteps = defaults.denoisingSteps ?? distilled.steps
+    defaults.guidance = defaults.guidance ?? distilled.guidance
+    return defaults
+  }
 
   /// The defaults in a model's folder, or beside its file; nil where there are none.
   public static func load(fromModelFolder folder: URL) throws -> ModelDefaults? {
@@ -80,10 +93,14 @@ public struct ModelDefaults: Sendable, Equatable {
       isFolder.boolValue
       ? [fileName, earlierFileName].map { folder.appending(path: $0) }
       : [folder.deletingPathExtension().appendingPathExtension(fileName)]
-    for url in candidates where FileManager.default.fileExists(atPath: url.path) {
-      return try ModelDefaults(json: readFile(url, limit: largestSize), name: url.lastPathComponent)
+    let found = candidates.filter { FileManager.default.fileExists(atPath: $0.path) }
+    guard let url = found.first else { return nil }
+    guard found.count == 1 else {
+      throw NeTIError(
+        "\(folder.lastPathComponent): \(earlierFileName) is the earlier name of \(fileName), and both are there; "
+          + "remove the one that does not count")
     }
-    return nil
+    return try ModelDefaults(json: readFile(url, limit: largestSize), name: url.lastPathComponent)
   }
 
   /// Reads the file's JSON. Throws a `NeTIError` that names the file and the key.

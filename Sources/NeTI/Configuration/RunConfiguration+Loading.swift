@@ -107,7 +107,7 @@ extension RunConfiguration {
     return try ConfigurationYAML.value(override.value, name: "`" + override.key + "`")
   }
 
-  /// A path with its `~` and variables put in; other values as they are.
+  /// A path, or several, with `~` and variables put in; other values as they are.
   private static func expanded(
     _ value: ConfigurationValue, of name: String, at place: String
   ) throws -> ConfigurationValue {
@@ -116,6 +116,7 @@ extension RunConfiguration {
       switch value {
       case .text(let path): return .text(try expandedPath(path))
       case .word(let path): return value.isNull ? value : .word(try expandedPath(path))
+      case .list(let items): return .list(try items.map { try expanded($0, of: name, at: place) })
       default: return value
       }
     } catch let e as FileError {

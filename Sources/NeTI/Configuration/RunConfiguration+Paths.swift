@@ -1,3 +1,4 @@
+import Diffusion
 import Foundation
 
 /// Paths in what is stored: never absolute, so that a run folder can move and a shared file does not
@@ -67,6 +68,11 @@ extension RunConfiguration {
     for setting in Self.settings where setting.isPath {
       guard case .text(let path) = setting.write(self), !path.isEmpty else { continue }
       _ = setting.read(&result, .text(change(path)))
+    }
+    result.model.loras = model.loras.map { text in
+      guard var file = LoRAFile(text) else { return text }
+      file.path = change(file.path)
+      return file.description
     }
     return result
   }

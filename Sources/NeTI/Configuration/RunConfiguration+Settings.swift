@@ -1,3 +1,4 @@
+import Diffusion
 import Files
 import Foundation
 
@@ -67,9 +68,12 @@ extension RunConfiguration {
     Setting(
       "model.mapper_checkpoint_path", \.model.mapperCheckpointPath,
       .clean("is empty: leave it out to start anew"), inTheirs: .filler, isPath: true),
+    Setting("model.loras", \.model.loras, .lora, inTheirs: .absent, isPath: true),
     Setting(
       "model.representation", \.model.representation, inTheirs: .absent, short: "representation",
       noEffect: .onRepresentation),
+    Setting(
+      "model.clip_skip", \.model.clipSkip, .between(1...StableDiffusion.largestClipSkip), inTheirs: .absent),
 
     Setting("eval.validation_prompts", \.eval.validationPrompts, effect: .run),
     Setting(

@@ -86,8 +86,12 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var revision: String?
     /// A concept whose mapper training starts from.
     public var mapperCheckpointPath: String?
+    /// Ours: LoRAs that are merged into the base model, written `FILE:WEIGHT`.
+    public var loras: [String] = []
     /// Ours: what a concept is made of.
     public var representation = RepresentationKind.neti
+    /// Ours: which layer of the text encoder is used, counted from the last.
+    public var clipSkip = 1
   }
 
   /// Standard deviations of the positional encoding's frequencies, for time and for layer.

@@ -1,3 +1,4 @@
+import Diffusion
 import Files
 import Foundation
 
@@ -203,6 +204,15 @@ extension SettingCheck where Value == String {
       let parts = text.split(separator: "/", omittingEmptySubsequences: false)
       guard parts.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }), isClean(text) else {
         throw NeTIError("\(name) \(quoted(text)) must be the name of a folder inside log.exp_dir")
+      }
+    }
+  }
+
+  /// A LoRA's file with its weight.
+  static var lora: Self {
+    Self { name, text in
+      guard isClean(text), LoRAFile(text) != nil else {
+        throw NeTIError("\(name) \(quoted(text)) must be a file, or FILE:WEIGHT with a number of at most 100")
       }
     }
   }

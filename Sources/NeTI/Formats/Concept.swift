@@ -35,6 +35,11 @@ public struct Concept {
       self.steps = steps
       self.training = training
     }
+
+    /// Which layer of the text encoder it was trained with, counted from the last.
+    public var clipSkip: Int {
+      (try? RunConfiguration(resolvedYAML: training, name: "training"))?.model.clipSkip ?? 1
+    }
   }
 
   public init(_ representation: any ConceptRepresentation, about: About, placeholder: Tensor) {
@@ -179,10 +184,23 @@ public struct Concept {
         "the concept \(about.token) was trained on \(mine.name), whose cross-attention layers are others than those "
           + "of \(base.name): use the model it was trained on (`model`)")
     }
+    let missing = (mine.loras ?? []).filter { lora in
+      !(base.loras ?? []).contains { Self.fileName($0) == Self.fileName(lora) }
+    }
+    if !missing.isEmpty {
+      let names = missing.map { quoted($0) }.joined(separator: ", ")
+      return "the concept \(about.token) was trained with \(names); "
+        + "give that with `lora`, too"
+    }
     if !mine.tokenTableHash.isEmpty, mine.tokenTableHash != base.tokenTableHash {
       return "the concept \(about.token) was trained on \(mine.name), and \(base.name) has other weights; "
         + "on a fine-tune of the same model that is fine"
     }
     return nil
+  }
+
+  /// A LoRA's without its weight.
+  private static func fileName(_ lora: String) -> Substring {
+    lora.lastIndex(of: ":").map { lora[..<$0] } ?? lora[...]
   }
 }

@@ -35,6 +35,8 @@ public struct ConceptGenerator: ImageGenerator {
     public var truncations: [Int?] = [nil]
     /// How several concepts share an image; one has it all.
     public var layout = ConceptLayout.sideBySide
+    /// What the images are generated into; nil starts from noise alone.
+    public var photo: Photo?
     /// Whether prompts and negative prompt have AUTOMATIC1111's weights (`PromptText`).
     public var promptWeights = false
     public var settings = GenerationSettings()
@@ -94,7 +96,8 @@ public struct ConceptGenerator: ImageGenerator {
         })
     }
     return Generation(
-      pipeline, variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
+      pipeline, into: request.photo,
+      variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
       promptWeights: request.promptWeights, warnings: try warnings(texts.flatMap(\.1) + [words.negative]),
       prompts: texts.map { text, parts in
         Generation.Prompt(text: text) {
@@ -142,8 +145,11 @@ public struct ConceptGenerator: ImageGenerator {
   /// The request's settings, at the layout's width.
   private func settings(_ request: Request, concepts: Int) throws -> GenerationSettings {
     var settings = request.settings
-    settings.width = try request.layout.width(
-      settings.width, concepts: concepts, resolution: model.resolution, vaeFactor: model.vaeFactor)
+    settings.start = try request.photo?.start(model)
+    let width = try request.layout.width(
+      settings.start?.pixels.width ?? settings.width, concepts: concepts, resolution: model.resolution,
+      vaeFactor: model.vaeFactor)
+    if settings.start == nil { settings.width = width }
     return settings
   }
 }

@@ -26,7 +26,7 @@ public enum ConceptLayout: String, CaseIterable, Sendable {
     guard width >= least else {
       throw NeTIError(
         wrongUsage: "an image \(width) pixels wide has no room for \(concepts) concepts side by side; "
-          + "take fewer, or a `width` of \(least) or more")
+          + "take fewer, `layout free`, or a `width` of \(least) or more")
     }
     return width
   }

@@ -20,6 +20,7 @@ public struct Generation {
   public let variants: [Variant]
   public let settings: GenerationSettings
   private let pipeline: TextToImagePipeline
+  private let photo: Photo?
   /// Whether weights in the prompts were read as such.
   public let promptWeights: Bool
   private let prompts: [Prompt]
@@ -32,24 +33,33 @@ public struct Generation {
     let conditionings: () throws -> [Conditioning]
   }
 
-  /// - Parameter negative: makes what the variants' guidance leads away from, one for all prompts; not called
-  ///   without guidance.
+  /// - Parameters:
+  ///   - photo: what the images are generated into; the pipeline's settings start from it.
+  ///   - negative: makes what the variants' guidance leads away from, one for all prompts; not called without
+  ///     guidance.
   init(
-    _ pipeline: TextToImagePipeline, variants: [Variant], promptWeights: Bool, warnings: [String],
-    prompts: [Prompt], negative: @escaping () throws -> [Conditioning]
+    _ pipeline: TextToImagePipeline, into photo: Photo? = nil, variants: [Variant], promptWeights: Bool,
+    warnings: [String], prompts: [Prompt], negative: @escaping () throws -> [Conditioning]
   ) {
     self.pipeline = pipeline
+    self.photo = photo
     settings = pipeline.settings
     self.variants = variants
     self.promptWeights = promptWeights
     self.prompts = prompts
     self.negative = negative
-    let isIgnored = !pipeline.isGuided && !settings.negativePrompt.isEmpty
     self.warnings =
-      warnings
-      + (isIgnored
-        ? ["the negative prompt has no effect: `guidance` is \(settings.guidance), and must be more than 1"]
-        : [])
+      warnings + (photo?.warnings(pipeline) ?? []) + [Self.unusedNegative(pipeline)].compactMap(\.self)
+  }
+
+  /// Why the negative prompt has no effect, if so.
+  private static func unusedNegative(_ pipeline: TextToImagePipeline) -> String? {
+    guard !pipeline.isGuided, !pipeline.settings.negativePrompt.isEmpty else { return nil }
+    let reason =
+      pipeline.model.unetConfiguration.guidanceChannels == nil
+      ? "`guidance` is \(pipeline.settings.guidance), and must be more than 1"
+      : "\(pipeline.model.folder.name) was distilled with guidance, and takes no negative prompt"
+    return "the negative prompt has no effect: \(reason)"
   }
 
   /// Denoising steps over all images, as progress counts them.
@@ -76,7 +86,8 @@ public struct Generation {
             try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
           }
           for (seed, d) in zip(settings.seeds, decoded) {
-            let image = try Image(width: d.width, height: d.height, pixels: d.rgb)
+            let made = try Image(width: d.width, height: d.height, pixels: d.rgb)
+            let image = try photo?.with(made, feather: pipeline.model.vaeFactor) ?? made
             images.append(GeneratedImage(prompt: prompt.text, seed: seed, variant: variant, image: image))
           }
         }

@@ -26,6 +26,8 @@ public struct StyleMixing: ImageGenerator {
     /// Hidden units to keep of each concept; nil keeps all.
     public var geometryTruncation: Int?
     public var appearanceTruncation: Int?
+    /// What the images are generated into; nil starts from noise alone.
+    public var photo: Photo?
     /// Whether prompts and negative prompt have AUTOMATIC1111's weights (`PromptText`).
     public var promptWeights = false
     public var settings = GenerationSettings()
@@ -60,7 +62,9 @@ public struct StyleMixing: ImageGenerator {
     let words = try prompter.words(
       request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
     let prompts = try words.prompts.map { try prompter.prompt($0, showing: words.shown) }
-    let pipeline = try TextToImagePipeline(model, request.settings)
+    var settings = request.settings
+    settings.start = try request.photo?.start(model)
+    let pipeline = try TextToImagePipeline(model, settings)
     try geometry.checkTruncation(request.geometryTruncation)
     try appearance.checkTruncation(request.appearanceTruncation)
     let layerCount = try model.baseIdentity.layers.count
@@ -72,7 +76,7 @@ public struct StyleMixing: ImageGenerator {
       try self.conditionings(request, prompt, timesteps: pipeline.timesteps, layerCount: layerCount)
     }
     return Generation(
-      pipeline, variants: request.variants, promptWeights: request.promptWeights,
+      pipeline, into: request.photo, variants: request.variants, promptWeights: request.promptWeights,
       warnings: try warnings(prompts + [words.negative]),
       prompts: prompts.map { prompt in
         Generation.Prompt(text: prompt.text) { try conditionings(prompt) }

@@ -24,6 +24,11 @@ struct TrainingStart {
   func concept(
     _ model: StableDiffusion, _ category: CategoryToken, _ keys: RandomKeys, _ notice: (String) -> Void
   ) throws -> Concept {
+    guard !model.isInpainting else {
+      throw NeTIError(
+        "\(model.folder.name) is an inpainting model, on which no concept can be learned; learn it on the model for "
+          + "text to image that it was made from, and generate on this one")
+    }
     let base = try model.baseIdentity
     if let warning = try given?.check(against: base) { notice(warning) }
     let about = Concept.About(

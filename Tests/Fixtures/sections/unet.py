@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from _drawn import drawn
-from diffusers import UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,6 +34,9 @@ CASES = {
     "relu": (BASE | dict(block_out_channels=[8], norm_num_groups=2, attention_head_dim=1, act_fn="relu",
                          cross_attention_dim=6, down_block_types=["DownBlock2D"],
                          up_block_types=["CrossAttnUpBlock2D"], layers_per_block=2), (4, 6)),
+    "guided": (BASE | dict(block_out_channels=[8], norm_num_groups=2, attention_head_dim=1, time_cond_proj_dim=9,
+                           cross_attention_dim=6, down_block_types=["DownBlock2D"],
+                           up_block_types=["CrossAttnUpBlock2D"]), (4, 6)),
 }
 
 # One switch of the configuration at a time; their weights are drawn, not kept.
@@ -83,11 +86,14 @@ def cross_attention_layers(model):
     return order
 
 
-def run(model, layers, latents, timesteps, contexts):
+def run(model, layers, latents, timesteps, contexts, guidance=None):
     """contexts: [L, 2, B, S, d]"""
     for path, pair in zip(layers, contexts):
         model.get_submodule(path + ".attn2").set_processor(Pair(pair[0], pair[1]))
-    return model(latents, timesteps, contexts[0][0]).sample
+    if guidance is not None:
+        w = torch.tensor(guidance - 1).repeat(len(latents))
+        guidance = StableDiffusionPipeline.get_guidance_scale_embedding(None, w, model.config.time_cond_proj_dim)
+    return model(latents, timesteps, contexts[0][0], timestep_cond=guidance).sample
 
 
 def randomized(model, seed):
@@ -134,6 +140,8 @@ def make(out: Path):
         tensors = {"w." + k: v.half() for k, v in model.state_dict().items()}
         tensors |= {"latents": latents, "timesteps": timesteps, "contexts": contexts, "output": output, "seed": seed,
                     "gradient": gradients[0], "latents_gradient": gradients[1], "output_one": one}
+        if "time_cond_proj_dim" in c:
+            tensors["guided"] = run(model, layers, latents, timesteps, contexts, 8.5)
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, out / f"{name}.safetensors")
         (out / f"{name}.json").write_text(json.dumps(c, indent=1))
     model = UNet2DConditionModel.from_pretrained(ROOT / "Models/mini-sd/unet", torch_dtype=torch.float32).eval()

@@ -4,7 +4,7 @@ import Foundation
 
 /// What a run learns from, told by content: where it lies may change while the run is interrupted.
 struct RunContent {
-  private static let (examples, model, start) = ("images", "model", "start")
+  private static let (examples, model, loras, start) = ("images", "model", "loras", "start")
 
   /// By what they are of; for the log.
   private(set) var hashes: [String: String]
@@ -14,6 +14,7 @@ struct RunContent {
     hashes = [Self.examples: TrainingExample.fingerprint(examples)]
     let weights = try [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) }
     hashes[Self.model] = try fingerprint(of: weights)
+    hashes[Self.loras] = try model.loraFingerprint
     if let path = configuration.model.mapperCheckpointPath, FileManager.default.fileExists(atPath: path) {
       hashes[Self.start] = try fingerprint(of: [URL(filePath: path)])
     }
@@ -44,6 +45,10 @@ struct RunContent {
       (
         Self.model,
         "the model is not the one that the run in \(folder.path) began with: name that with `model`"
+      ),
+      (
+        Self.loras,
+        "the LoRAs are not those that the run in \(folder.path) began with: name those with `lora`"
       ),
       (
         Self.start,

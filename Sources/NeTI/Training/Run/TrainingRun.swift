@@ -85,6 +85,7 @@ public final class TrainingRun {
     request.seeds = eval.seeds.map { UInt64($0) }
     request.steps = eval.numDenoisingSteps
     request.guidance = eval.guidanceScale
+    request.scheduler = try ModelDefaults.load(model.folder)?.scheduler ?? request.scheduler
     request.promptWeights = eval.promptWeights
     func works(_ kind: SchedulerKind) -> Bool {
       (try? makeScheduler(kind, model.schedulerConfiguration, steps: request.steps)) != nil

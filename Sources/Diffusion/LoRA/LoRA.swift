@@ -1,0 +1,194 @@
+import Files
+public import Foundation
+import Torch
+
+/// A LoRA: low-rank changes to weights of the U-Net and the text encoder, W + s · (α / r) · B A (Hu et al. 2021,
+/// https://arxiv.org/abs/2106.09685), of matrices and of convolutions (LoCon).
+///
+/// Read from safetensors files with the names of kohya's scripts, of PEFT and of diffusers (`LoRANames`). The
+/// changes are merged into the weights as they are read, in fp32, so that generating takes no longer.
+public struct LoRA: Sendable {
+  /// The file.
+  public let url: URL
+  let layers: [Layer]
+
+  /// The change of one weight.
+  struct Layer: Sendable {
+    let component: ModelFolder.Component
+    /// The path of what has the weight, with `_` for each dot.
+    let module: String
+    /// How the file calls it, for errors.
+    let shownName: String
+    /// A, [r, in] or [r, in, k, k], and B, [out, r] or [out, r, 1, 1].
+    let down: SafetensorsEntry
+    let up: SafetensorsEntry
+    /// What B A is multiplied with: α / r.
+    let scale: Double
+    let file: SafetensorsFile
+
+    var rank: Int { down.shape[0] }
+  }
+
+  /// - Throws: `FileError` for a file that is none of safetensors, `DiffusionError` for one that is no LoRA, one
+  ///   of another kind or for another family of models.
+  public init(_ url: URL) throws {
+    let file = try SafetensorsFile(url)
+    self.url = url
+    do { layers = try Self.layers(file) } catch let e as any DescribedError {
+      throw DiffusionError("\(url.path): \(e.message)")
+    }
+  }
+
+  /// The file's name, without its folder.
+  public var name: String { url.lastPathComponent }
+
+  private static func layers(_ file: SafetensorsFile) throws -> [Layer] {
+    var parts: [LoRANames.Module: [LoRANames.Part: String]] = [:]
+    for key in file.entries.keys.sorted() {
+      let (module, part) = try LoRANames.read(key)
+      guard parts[module, default: [:]].updateValue(key, forKey: part) == nil else {
+        throw DiffusionError("\(quoted(key)) names a weight that another tensor names, too")
+      }
+    }
+    guard !parts.isEmpty else { throw DiffusionError("there is nothing in this file") }
+    let alphas = try PEFTAlphas(file.metadata)
+    return try parts.sorted { $0.key.path < $1.key.path }.map { try layer($0.key, $0.value, alphas, file) }
+  }
+
+  private static func layer(
+    _ module: LoRANames.Module, _ keys: [LoRANames.Part: String], _ alphas: PEFTAlphas,
+    _ file: SafetensorsFile
+  ) throws -> Layer {
+    guard let downKey = keys[.down], let upKey = keys[.up], let down = file.entries[downKey],
+      let up = file.entries[upKey]
+    else {
+      let one = keys.values.min() ?? ""
+      throw DiffusionError("\(quoted(one)) has no partner: a LoRA has two matrices for each weight")
+    }
+    for (entry, key) in [(down, downKey), (up, upKey)] {
+      guard [2, 4].contains(entry.shape.count), !entry.shape.contains(0), entry.dtype.isFloating else {
+        throw DiffusionError(
+          "\(quoted(key)) is \(entry.dtype) of shape \(entry.shape), which is no LoRA's matrix")
+      }
+    }
+    let rank = down.shape[0]
+    guard up.shape[1] == rank, up.shape.dropFirst(2).allSatisfy({ $0 == 1 }) else {
+      throw DiffusionError(
+        "\(quoted(downKey)) of shape \(down.shape) and \(quoted(upKey)) of shape \(up.shape) do not belong together"
+      )
+    }
+    var scale = alphas.scale(module, rank: rank)
+    if let key = keys[.alpha] {
+      let tensor = try file.tensor(key)
+      guard tensor.count == 1, case let alpha = try tensor.item(), alpha.isFinite else {
+        throw DiffusionError("\(quoted(key)) of shape \(tensor.shape) is not one number")
+      }
+      scale = alpha / Double(rank)
+    }
+    return Layer(
+      component: module.component, module: module.path, shownName: downKey, down: down, up: up, scale: scale,
+      file: file)
+  }
+}
+
+extension LoRA.Layer {
+  /// What is added to the weight, in its shape and fp32.
+  ///
+  /// - Throws: `DiffusionError` when the file holds numbers that are not finite.
+  func change(_ shape: [Int]) throws -> Tensor {
+    let a = try file.tensor(down.name).to(.float32).reshaped([rank, -1])
+    let b = try file.tensor(up.name).to(.float32).reshaped([-1, rank])
+    let product = try b.matmul(a) * scale
+    guard try product.isFinite().to(.float32).min().item() == 1 else {
+      throw DiffusionError("\(file.url.path): \(quoted(shownName)) has numbers that are not finite")
+    }
+    return try product.reshaped(shape)
+  }
+
+  /// Whether a weight of this shape can be changed by it.
+  func fits(_ shape: [Int]) -> Bool {
+    shape.count >= 2 && up.shape[0] == shape[0] && down.shape[1] == shape[1]
+      && kernel(down.shape) == kernel(shape)
+  }
+
+  /// The size of a convolution's kernel; one of 1 × 1 is as good as a matrix, and is saved as either.
+  private func kernel(_ shape: [Int]) -> [Int] {
+    let kernel = Array(shape.dropFirst(2))
+    return kernel.allSatisfy { $0 == 1 } ? [] : kernel
+  }
+}
+
+/// A LoRA and how much of it is used.
+public struct WeightedLoRA: Sendable, CustomStringConvertible {
+  public let lora: LoRA
+  public let weight: Double
+
+  public init(_ lora: LoRA, weight: Double = 1) {
+    self.lora = lora
+    self.weight = weight
+  }
+
+  /// The file's name and the weight, `style.safetensors:0.8`.
+  public var description: String { "\(lora.name):\(weight)" }
+}
+
+/// Where a LoRA lies and how much of it is used, written `FILE` or `FILE:WEIGHT`.
+public struct LoRAFile: Sendable, Equatable, CustomStringConvertible {
+  public var path: String
+  public let weight: Double
+
+  /// Nil when there is no file, or what stands behind the last colon is no number between −100 and 100.
+  public init?(_ text: String) {
+    if let colon = text.lastIndex(of: ":"), !FileManager.default.fileExists(atPath: text) {
+      guard let weight = Double(text[text.index(after: colon)...]), abs(weight) <= 100 else { return nil }
+      (path, self.weight) = (String(text[..<colon]), weight)
+    } else {
+      (path, weight) = (text, 1)
+    }
+    if path.isEmpty { return nil }
+  }
+
+  public var description: String { "\(path):\(weight)" }
+
+  public func read() throws -> WeightedLoRA { WeightedLoRA(try LoRA(URL(filePath: path)), weight: weight) }
+}
+
+/// What is added to the weights of one component, by their names.
+struct WeightChanges {
+  private var layers: [String: [(layer: LoRA.Layer, weight: Double)]] = [:]
+
+  /// Adds the part of a LoRA that changes this component.
+  ///
+  /// - Parameter shapes: those of the component's tensors, by their names.
+  /// - Returns: the file's names of what fits no weight.
+  /// - Throws: `DiffusionError` for a weight of another shape.
+  mutating func add(
+    _ used: WeightedLoRA, to component: ModelFolder.Component, shapes: [String: [Int]]
+  ) throws -> [String] {
+    let ending = ".weight"
+    let names = Dictionary(
+      shapes.keys.filter { $0.hasSuffix(ending) }
+        .map { (String($0.dropLast(ending.count)).replacing(".", with: "_"), $0) }
+    ) { a, _ in a }
+    return try used.lora.layers.filter { $0.component == component }.compactMap { layer in
+      guard let name = names[layer.module], let shape = shapes[name] else { return layer.shownName }
+      guard layer.fits(shape) else {
+        throw DiffusionError(
+          "\(used.lora.name) is for another family of models: \(quoted(layer.shownName)) of shape \(layer.down.shape) "
+            + "with \(layer.up.shape) does not change the model's \(quoted(name)), which is \(shape)")
+      }
+      layers[name, default: []].append((layer, used.weight))
+      return nil
+    }
+  }
+
+  /// The weight with its changes, in fp32; as it is where there are none.
+  func applied(to weight: Tensor, _ name: String) throws -> Tensor {
+    guard let layers = layers[name] else { return weight }
+    return try withoutGradients {
+      let sum = try weight.to(.float32, device: .cpu, copy: true)
+      for (layer, share) in layers { try sum.add(layer.change(sum.shape), times: share) }
+      return sum
+    }
+  }
+}

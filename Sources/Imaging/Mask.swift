@@ -1,0 +1,84 @@
+public import Foundation
+
+/// Which pixels of an image are meant, and how much: one value each, 0 to 255, row by row from the top.
+public struct Mask: Sendable, Equatable {
+  public let width: Int
+  public let height: Int
+  /// `width · height` of them.
+  public private(set) var values: [UInt8]
+
+  /// The brightness of an image, as Pillow's `convert("L")` computes it.
+  public init(_ image: Image) {
+    (width, height) = (image.width, image.height)
+    values = [UInt8](unsafeUninitializedCapacity: width * height) { buffer, count in
+      count = image.width * image.height
+      for i in 0..<count {
+        let (r, g, b) = (Int(image.pixels[3 * i]), Int(image.pixels[3 * i + 1]), Int(image.pixels[3 * i + 2]))
+        let sum: Int = r * 19595 + g * 38470 + b * 7471
+        buffer[i] = UInt8((sum + 0x8000) >> 16)
+      }
+    }
+  }
+
+  /// Reads a mask: white, or light, is meant. In an image with transparency the alpha channel is the mask,
+  /// whatever the colours: what is opaque is meant.
+  ///
+  /// - Throws: as `Image.load`.
+  public static func load(_ url: URL) throws -> (mask: Mask, isAlpha: Bool) {
+    let loaded = try Image.loadWithOpacity(url)
+    return (Mask(loaded.opacity ?? loaded.image), loaded.opacity != nil)
+  }
+
+  /// Whether a pixel is meant by half or more.
+  public var isOn: [Bool] { values.map { $0 >= 128 } }
+
+  /// At another size, as `Image.resized`.
+  public func resized(width newWidth: Int, height newHeight: Int) throws -> Mask {
+    guard (newWidth, newHeight) != (width, height) else { return self }
+    var grey = [UInt8](repeating: 0, count: 3 * values.count)
+    for i in grey.indices { grey[i] = values[i / 3] }
+    return Mask(try Image(unchecked: width, height, grey).resized(width: newWidth, height: newHeight))
+  }
+
+  /// The pixels that are on, in full, but for those near one that is off: they fade towards it, over `pixels`.
+  /// What is off is 0, and the border of the image is no edge.
+  public func feathered(_ pixels: Int) -> Mask {
+    let most = min(max(pixels, 0), 253) + 1
+    // The distance to the next pixel that is off, counted along rows and columns, in two passes.
+    var distance = values.map { UInt8($0 >= 128 ? most : 0) }
+    func pass(_ y: Int, _ x: Int, _ step: Int) {
+      let i = y * width + x
+      var least = distance[i]
+      if x - step >= 0, x - step < width { least = min(least, distance[i - step] + 1) }
+      if y - step >= 0, y - step < height { least = min(least, distance[i - step * width] + 1) }
+      distance[i] = least
+    }
+    for y in 0..<height { for x in 0..<width { pass(y, x, 1) } }
+    for y in (0..<height).reversed() { for x in (0..<width).reversed() { pass(y, x, -1) } }
+    var mask = self
+    mask.values = distance.map { UInt8(Int($0) * 255 / most) }
+    return mask
+  }
+}
+
+extension Image {
+  /// This image with `other` over it where `mask` says. Where the mask is 0, pixels are unchanged. Throws when
+  /// the sizes differ.
+  public func covered(by other: Image, _ mask: Mask) throws -> Image {
+    guard (width, height) == (other.width, other.height), (width, height) == (mask.width, mask.height) else {
+      throw ImagingError(
+        "\(other.width)×\(other.height) pixels under a mask of \(mask.width)×\(mask.height) do not cover "
+          + "\(width)×\(height)")
+    }
+    var image = self
+    for i in 0..<width * height where mask.values[i] > 0 {
+      let share = Int(mask.values[i])
+      for at in 3 * i..<3 * i + 3 {
+        let (below, above) = (Int(pixels[at]), Int(other.pixels[at]))
+        let sum: Int = below * (255 - share) + above * share
+        image.pixels[at] = UInt8((sum + 127) / 255)
+      }
+    }
+    return image
+  }
+}

@@ -1,0 +1,162 @@
+import Diffusion
+import Files
+import Foundation
+import TestSupport
+import Testing
+import Torch
+
+@Suite("LoRAs", .serialized)
+struct LoRATests {
+  private static let names = ["kohya", "kohya_unet", "peft", "peft_alphas", "diffusers", "diffusers_old"]
+
+  private func url(_ name: String) -> URL { Fixtures.url("lora/\(name).safetensors") }
+
+  private func outputs(_ loras: [WeightedLoRA], dtype: DType = .float32) throws -> (
+    text: Tensor, unet: Tensor
+  ) {
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path), dtype: dtype)
+    #expect(try model.add(loras) == [])
+    let random = try RandomSource(seed: 99)
+    let latents = try random.normal([1, 8, 16, 16])
+    let context = try CrossAttentionContext(random.normal([1, 8, 128]))
+    return try withoutGradients {
+      (
+        try model.encode("a photo of a red robot"),
+        try model.unet(latents, timesteps: Tensor([500 as Float]), context: [context]).to(.float32)
+      )
+    }
+  }
+
+  @Test("in every naming give what diffusers gives with them fused, within 1e-4", arguments: names)
+  func golden(_ name: String) throws {
+    let expected = try SafetensorsFile(Fixtures.url("lora/expected.safetensors"))
+    let lora = WeightedLoRA(try LoRA(url(name)), weight: 0.7)
+    let (text, unet) = try outputs([lora])
+    #expect(try relativeError(text, expected.tensor("\(name).text")) < 1e-4)
+    #expect(try relativeError(unet, expected.tensor("\(name).unet")) < 1e-4)
+    let plain = try outputs([])
+    #expect(try relativeError(plain.unet, unet) > 1e-2)
+    #expect(try (relativeError(plain.text, text) > 1e-2) == (name != "kohya_unet"))
+    // bf16 rounds the merged weights, not the change.
+    #expect(try relativeError(outputs([lora], dtype: .bfloat16).unet, unet) < 0.1)
+  }
+
+  @Test("add up, in proportion to their weights, and one of weight 0 changes nothing")
+  func severalLoRAs() throws {
+    let (a, b) = (try LoRA(url("kohya")), try LoRA(url("diffusers")))
+    func unet(_ loras: [(LoRA, Double)]) throws -> Tensor {
+      try outputs(loras.map { WeightedLoRA($0, weight: $1) }).unet
+    }
+    #expect(try relativeError(unet([(a, 0)]), unet([])) < 1e-6)
+    #expect(try relativeError(unet([(a, 0.3), (b, 1), (a, 0.4)]), unet([(b, 1), (a, 0.7)])) < 1e-4)
+    #expect(try relativeError(unet([(a, 0.7), (a, -0.7)]), unet([])) < 1e-4)
+    #expect(try relativeError(unet([(a, 1), (b, 1)]), unet([(a, 1)])) > 1e-2)
+  }
+
+  /// A LoRA of the kohya file with other tensors.
+  private func changed(_ scratch: Scratch, _ change: (inout [(String, Tensor)]) throws -> Void) throws -> URL
+  {
+    let file = try SafetensorsFile(url("kohya"))
+    var tensors = try file.entries.keys.sorted().map { ($0, try file.tensor($0)) }
+    try change(&tensors)
+    try Safetensors.write(tensors, to: scratch.file("changed.safetensors"))
+    return scratch.file("changed.safetensors")
+  }
+
+  private static let kernel = "lora_unet_conv_in"
+
+  @Test("that cannot be used are refused in a line that says what they are")
+  func refused() throws {
+    let scratch = try Scratch()
+    let one = try Tensor.ones([4, 4])
+    for (key, words) in [
+      ("lora_unet_conv_in.hada_w1_a", "LoHa"), ("lora_unet_conv_in.lokr_w1", "LoKr"),
+      ("lora_unet_conv_in.dora_scale", "DoRA"), ("lora_unet_conv_in.lora_mid.weight", "Tucker"),
+      ("lora_unet_conv_in.oft_blocks", "OFT"), ("lora_unet_conv_in.diff", "full differences"),
+      ("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "SDXL"),
+      ("transformer.single_blocks.0.attn.to_q.lora_A.weight", "a transformer"),
+      ("unet.conv_in.lora_B.bias", "biases"), ("model.weight", "no tensor of a LoRA"),
+      ("lora_unet_conv_out.lora_down.weight", "no partner"),
+      ("unet.conv_in.lora_A.weight", "another tensor names"),
+    ] {
+      let file = try changed(scratch) { $0.append((key, one)) }
+      let message = refusal { try LoRA(file) }?.message ?? ""
+      #expect(message.contains(words) && message.contains("“\(key)”"), "\(key): \(message)")
+      #expect(message.contains("changed.safetensors"))
+    }
+    for (part, tensor, words) in [
+      ("alpha", try Tensor([1, 2] as [Float]), "not one number"),
+      ("alpha", try Tensor([Float.nan]), "not one number"),
+      ("lora_up.weight", try Tensor.ones([64, 9, 1, 1]), "do not belong together"),
+      ("lora_down.weight", try Tensor.ones([2]), "no LoRA's matrix"),
+      ("lora_down.weight", try Tensor.ones([2, 4], dtype: .int64), "no LoRA's matrix"),
+    ] {
+      let file = try changed(scratch) { tensors in
+        tensors = tensors.map { $0.0 == "\(Self.kernel).\(part)" ? ($0.0, tensor) : $0 }
+      }
+      #expect(refusal { try LoRA(file) }?.message.contains(words) == true, "\(part): \(words)")
+    }
+    #expect(refusal { try LoRA(scratch.file(Data("{}".utf8), "x.safetensors")) } != nil)
+    let empty = scratch.file("empty.safetensors")
+    try Safetensors.write([], to: empty)
+    #expect(refusal { try LoRA(empty) }?.message.contains("nothing") == true)
+  }
+
+  @Test(
+    "of another model: another shape is refused, what has no place is named, and nothing that fits is refused"
+  )
+  func foreign() throws {
+    let scratch = try Scratch()
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    func add(_ change: (inout [(String, Tensor)]) throws -> Void) throws -> String {
+      let lora = try LoRA(changed(scratch, change))
+      do { return try model.add([WeightedLoRA(lora)]).joined() } catch let e as DiffusionError {
+        return e.message
+      }
+    }
+    let shape = try add { tensors in
+      tensors = try tensors.map {
+        $0.0 == "\(Self.kernel).lora_down.weight" ? ($0.0, try $0.1.sliced(1, 0..<3)) : $0
+      }
+    }
+    #expect(shape.contains("another family") && shape.contains("“conv_in.weight”"), "\(shape)")
+    let kernel = try add { tensors in
+      tensors = try tensors.map {
+        $0.0 == "\(Self.kernel).lora_down.weight" ? ($0.0, try $0.1.sliced(3, 0..<1)) : $0
+      }
+    }
+    #expect(kernel.contains("another family"), "\(kernel)")
+    let more = try add {
+      $0.append(("lora_unet_down_blocks_7_conv.lora_down.weight", try .ones([2, 4])))
+      $0.append(("lora_unet_down_blocks_7_conv.lora_up.weight", try .ones([4, 2])))
+    }
+    #expect(
+      more.contains("“lora_unet_down_blocks_7_conv.lora_down.weight”") && more.contains("the rest is used"))
+    let none = try add { tensors in
+      tensors = tensors.map {
+        ($0.0.replacing("_model_", with: "_models_").replacing("unet_", with: "unet_x_"), $0.1)
+      }
+    }
+    #expect(none.contains("nowhere"), "\(none)")
+    let broken = try add { tensors in
+      tensors = try tensors.map {
+        $0.0 == "\(Self.kernel).lora_up.weight" ? ($0.0, try $0.1 * .infinity) : $0
+      }
+    }
+    #expect(broken.isEmpty)
+    #expect(refusal { try model.unet }?.message.contains("not finite") == true)
+  }
+
+  @Test("as damaged files are refused or read, and never more", arguments: ["kohya_unet", "peft_alphas"])
+  func mutations(_ name: String) throws {
+    let scratch = try Scratch()
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    var read = 0
+    for (i, data) in Mutations(of: try Data(contentsOf: url(name)), count: 400, seed: 18).enumerated() {
+      let file = try scratch.file(data, "\(i % 2).safetensors")
+      guard let lora = try? LoRA(file) else { continue }
+      read += (try? model.add([WeightedLoRA(lora)])) == nil ? 0 : 1
+    }
+    #expect(read > 0)
+  }
+}
