@@ -62,8 +62,10 @@ struct FuzzTarget {
     ]
     return [
       FuzzTarget(name: "model in one file", originals: originals, file: url.lastPathComponent) { _ in
-        let model = try StableDiffusion(ModelFolder(url.path))
-        _ = try (model.parameterCount(.unet), model.parameterCount(.textEncoder))
+        let model = try ModelFolder(url.path)
+        _ = try model.configuration(UNetConfiguration.self, .unet)
+        _ = try model.configuration(CLIPTextConfiguration.self, .textEncoder)
+        _ = try model.weights(.textEncoder, dtype: .float32, device: .cpu).byteCount
       }
     ]
   }

@@ -79,7 +79,7 @@ public struct Weights {
   var count: Int { store.places.values.reduce(0) { $0 + $1.count } }
 
   /// Bytes of all tensors as they are stored.
-  var byteCount: Int { store.places.values.reduce(0) { $0 + $1.count * $1.dtype.size } }
+  package var byteCount: Int { store.places.values.reduce(0) { $0 + $1.count * $1.dtype.size } }
 
   /// The tensor `name` under the path, in the wanted dtype and on the wanted device.
   ///
