@@ -121,7 +121,7 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "NeTI", "Diffusion", "Imaging", "Files", "Torch", "TestSupport",
+        "Evaluation", "NeTI", "Diffusion", "Imaging", "Files", "Torch", "TestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Fuzz", swiftSettings: strict),

@@ -1,4 +1,5 @@
 import Diffusion
+import Evaluation
 import Files
 import Foundation
 import Imaging
@@ -19,7 +20,7 @@ struct FuzzTarget {
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
     try weights(folder) + modelFiles(folder) + shards(folder) + authors(folder) + embeddings(folder)
-      + configurations() + runs(folder) + tokenizer() + images(folder)
+      + configurations() + runs(folder) + evaluations(folder) + tokenizer() + images(folder)
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -135,16 +136,22 @@ struct FuzzTarget {
   }
 
   private static func configurations() throws -> [FuzzTarget] {
-    func target<T: Decodable>(_ name: String, _ path: String, _ type: T.Type) throws -> FuzzTarget {
-      FuzzTarget(name: name, originals: [try miniSD(path)], file: "config.json") {
+    func target<T: Decodable>(
+      _ name: String, _ path: String, of model: URL = Fixtures.miniSD, _ type: T.Type
+    ) throws -> FuzzTarget {
+      let original = try Data(contentsOf: model.appending(path: path))
+      return FuzzTarget(name: name, originals: [original], file: "config.json") {
         _ = try JSONFile.decode(type, from: $0, name: name)
       }
     }
+    let miniCLIP = Fixtures.repository.appending(path: "Models/mini-clip")
     return [
       try target("U-Net configuration", "unet/config.json", UNetConfiguration.self),
       try target("VAE configuration", "vae/config.json", VAEConfiguration.self),
       try target("text encoder configuration", "text_encoder/config.json", CLIPTextConfiguration.self),
       try target("scheduler configuration", "scheduler/scheduler_config.json", SchedulerConfiguration.self),
+      try target("CLIP configuration", "config.json", of: miniCLIP, CLIPConfiguration.self),
+      try target("image processor", "preprocessor_config.json", of: miniCLIP, CLIPImageProcessor.self),
     ]
   }
 
@@ -188,6 +195,36 @@ struct FuzzTarget {
       FuzzTarget(name: "run log", originals: [events], file: log.lastPathComponent) { _ in
         _ = try RunLog.read(log)
       },
+      FuzzTarget(
+        name: "model defaults", originals: [try miniSD("model_defaults.json")], file: "model_defaults.json"
+      ) { _ in _ = try ModelDefaults.load(fromModelFolder: folder) },
+    ]
+  }
+
+  private static func evaluations(_ folder: URL) throws -> [FuzzTarget] {
+    let settings = """
+      {"clip": "mini-clip", "clipIdentity": "0", "base": "mini-sd", "baseIdentity": "1", "precision": "float32",
+       "scheduler": "dpm", "steps": 20, "guidance": 3, "width": 128, "height": 128}
+      """
+    let header = EvaluationResults.Header(
+      settings: try JSONFile.decode(EvaluationProtocol.self, from: Data(settings.utf8), name: ""),
+      token: "<a>", category: "cat", method: "neti", steps: 250, concept: "c", trained: "a", heldOut: "b")
+    let place = folder.appending(path: "evaluation")
+    try? FileManager.default.removeItem(at: place)
+    let results = try EvaluationResults(place, header)
+    for truncation in [nil, 16] {
+      try results.add(
+        ImageScore(
+          key: .init(prompt: "a {}", seed: 1, truncation: truncation), trained: 0.5, heldOut: nil,
+          category: 0.25, omitted: 0.125, file: "p.png"))
+    }
+    try results.add(HeldOutScore(loss: 0.1, wordLoss: 0.2, ceiling: 0.9))
+    let file = "evaluation/results.jsonl"
+    let original = try Data(contentsOf: folder.appending(path: file))
+    return [
+      FuzzTarget(name: "evaluation results", originals: [original], file: file) { _ in
+        _ = try EvaluationResults.read(place, header)
+      }
     ]
   }
 
@@ -211,6 +248,30 @@ struct FuzzTarget {
       ) {
         var damaged = files
         damaged.whole = $0
+        _ = try CLIPTokenizer(files: damaged)(text)
+      },
+      FuzzTarget(
+        name: "tokenizer_config.json", originals: [try miniSD("tokenizer/tokenizer_config.json")],
+        file: "tokenizer_config.json"
+      ) {
+        var damaged = files
+        damaged.configuration = $0
+        _ = try CLIPTokenizer(files: damaged)(text)
+      },
+      FuzzTarget(
+        name: "special_tokens_map.json", originals: [try miniSD("tokenizer/special_tokens_map.json")],
+        file: "special_tokens_map.json"
+      ) {
+        var damaged = files
+        damaged.specialTokens = $0
+        _ = try CLIPTokenizer(files: damaged)(text)
+      },
+      FuzzTarget(
+        name: "added_tokens.json", originals: [Data(#"{"<a>": 927, "<toy>": 928}"#.utf8)],
+        file: "added_tokens.json"
+      ) {
+        var damaged = files
+        damaged.addedTokens = $0
         _ = try CLIPTokenizer(files: damaged)(text)
       },
       FuzzTarget(name: "prompt", originals: [Data(text.utf8)], file: "prompt.txt") {

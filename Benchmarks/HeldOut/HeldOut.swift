@@ -11,7 +11,7 @@ import Torch
 /// Their captions name those places.
 ///
 /// Every finished training is one line of a JSON-lines file; a run that was interrupted goes on where it
-/// was. `--report` turns the lines into the table.
+/// was. `--report` turns the lines of the model into the table.
 @main
 struct HeldOut: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -39,15 +39,21 @@ struct HeldOut: ParsableCommand {
     var training: Double?
     /// Of the base model in training; fp32 when left out.
     var precision: String?
+    /// A hash of the base model's weights; the first mini-sd when left out.
+    var model: String?
   }
   struct Example: Decodable { let category: String }
 
   func run() throws {
-    var lines = try read()
-    if report { return print(Self.table(lines)) }
+    let folder = try ModelFolder(model)
+    let hash = try fingerprint(of: [.textEncoder, .unet, .vae].flatMap { try folder.weightFiles($0) })
+    var lines = try read().filter { $0.model == hash }
+    if report {
+      guard !lines.isEmpty else { throw ValidationError("\(results) has no results of \(model)") }
+      return print(Self.table(lines))
+    }
     Runtime.tuneAllocator()
     let names = try concepts?.split(separator: ",").map(String.init) ?? Self.examples()
-    let folder = try ModelFolder(model)
     let defaults = try ModelDefaults.load(fromModelFolder: folder.url)
     for name in names {
       let category = try JSONFile.decode(Example.self, from: URL(filePath: "Examples/\(name).json")).category
@@ -67,6 +73,8 @@ struct HeldOut: ParsableCommand {
         try losses.map(loss).reduce(0, +) / Double(losses.count)
       }
       func record(_ line: Line) throws {
+        var line = line
+        line.model = hash
         lines.append(line)
         try append(line)
         say(

@@ -169,7 +169,7 @@ def main():
     for name, module in patched.model.diffusion_model.named_modules():
         if name.endswith(("attn2.to_k", "attn2.to_v")):
             hooks.append(module.register_forward_pre_hook(lambda m, a: seen.append(a[0].clone())))
-    times, timestep = [], patched.model.model_sampling.timestep
+    timestep = patched.model.model_sampling.timestep
     drawn = draw(patched, positive, negative)
     for h in hooks:
         h.remove()

@@ -8,8 +8,10 @@ from .neti_concept import ConceptError, read_concept
 from .neti_patch import ConceptPrompt, UsedConcept
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-folder_paths.folder_names_and_paths["neti"] = (
-    [os.path.join(folder_paths.models_dir, "neti"), os.path.join(HERE, "concepts")], {".safetensors"})
+# Beside the folders that the user's extra_model_paths.yaml names.
+for _folder in (os.path.join(folder_paths.models_dir, "neti"), os.path.join(HERE, "concepts")):
+    folder_paths.add_model_folder_path("neti", _folder)
+folder_paths.folder_names_and_paths["neti"][1].add(".safetensors")
 
 
 class LoadNeTIConcept:

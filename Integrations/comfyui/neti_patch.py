@@ -67,7 +67,10 @@ class ConceptPrompt:
         embedding, self.pooled = clip.encode_from_tokens(clip.tokenize(words), return_pooled=True)
         for used in self.used:
             used.concept.check_base(embedding.shape[-1], list(LAYERS), "this CLIP's model")
-        self.embedding = self._marked(embedding, text)
+        # The categories' words may fill other sections than the concepts do; repeated, which changes nothing in an
+        # attention, both are equally long.
+        length = math.lcm(embedding.shape[1], len(self.sections) * len(self.sections[0]))
+        self.embedding = self._marked(embedding.repeat(1, length // embedding.shape[1], 1), text)
         self._rows: tuple | None = None
         self._kept: tuple | None = None
 

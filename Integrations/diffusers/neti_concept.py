@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import torch
@@ -145,17 +146,41 @@ def add_bypass(states: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
 def split_prompt(text: str, tokens: list[str]) -> list[str | int]:
     """A prompt cut at the tokens that stand in it: texts, and indices into `tokens`.
 
-    Tokens are found as they are written, the leftmost first, and of several at one place the longest.
+    The leftmost comes first, and of several at one place the longest. A token that begins or ends with a letter or
+    digit is found as a whole word only. Both are compared in Unicode's form NFC, as neti does.
     """
-    by_length = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
-    if not by_length:
-        return [text]
+    text = unicodedata.normalize("NFC", text)
+    spellings = sorted(
+        ((unicodedata.normalize("NFC", token), i) for i, token in enumerate(tokens) if token), key=lambda s: -len(s[0]))
     pieces: list[str | int] = []
-    start = 0
-    for found in re.finditer("|".join(re.escape(tokens[i]) for i in by_length), text):
-        pieces += [text[start : found.start()], tokens.index(found.group())]
-        start = found.end()
+    start = at = 0
+    while at < len(text):
+        token, index = next((s for s in spellings if _stands(s[0], text, at)), ("", None))
+        if index is None:
+            at += 1
+            continue
+        pieces += [text[start:at], index]
+        start = at = at + len(token)
     return [p for p in pieces + [text[start:]] if p != ""]
+
+
+def _stands(token: str, text: str, at: int) -> bool:
+    """Whether a token stands at a place, as a whole word where it is one."""
+    end = at + len(token)
+    return (
+        text.startswith(token, at)
+        and not (at > 0 and _of_word(token[0]) and _of_word(text[at - 1]))
+        and not (end < len(text) and _of_word(token[-1]) and _of_word(text[end])))
+
+
+def _of_word(c: str) -> bool:
+    """Whether a word goes on with a character; ideographs aside, which stand together without spaces."""
+    return c == "_" or (unicodedata.category(c)[0] in "LMN" and not _IDEOGRAPH.match(unicodedata.name(c, "")))
+
+
+_IDEOGRAPH = re.compile(
+    "CJK (UNIFIED|COMPATIBILITY) IDEOGRAPH|IDEOGRAPHIC (CLOSING MARK|NUMBER ZERO)|HANGZHOU NUMERAL|TANGUT |NUSHU |KHITAN ")
+"""The names of what Unicode's property Ideographic has."""
 
 
 # The file

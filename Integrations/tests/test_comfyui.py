@@ -3,10 +3,15 @@
 Run by Integrations/test. Integrations/comfyui/check.py does the same in a real ComfyUI.
 """
 
+import dataclasses
+import importlib.util
 import json
+import os
 import sys
+import types
 import unittest
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 for folder in ("Integrations/comfyui", "Integrations/diffusers", "Tests/Fixtures/sections"):
@@ -151,6 +156,24 @@ class ComfyUI(unittest.TestCase):
         different = (keys != values).any(-1)[0].nonzero().flatten().tolist()
         self.assertEqual(different, [at])
 
+    def test_a_category_that_fills_other_sections_than_its_concept(self):
+        toy = read_concept(DATA / "toy.safetensors")
+        for words, category, sections, length in (
+            (28, "red cat cat", (1, 2), 2), (58, "red cat cat", (2, 3), 6), (30, "", (2, 1), 2), (60, "", (3, 2), 6)):
+            with self.subTest(words=words, category=category):
+                used = UsedConcept(dataclasses.replace(toy, category=category), "<toy>")
+                text = "red " * words + "<toy>"
+                prompt = ConceptPrompt(self.clip, Sampling, [used], text)
+                in_words = len(self.clip.tokenize("red " * words + category)["l"])
+                self.assertEqual((len(prompt.sections), in_words), sections)
+                self.assertEqual(prompt.embedding.shape[1], 32 * length)
+                # The other prompt may be of any length, too.
+                for keys in (prompt.embedding, prompt.embedding.repeat(1, 3, 1)):
+                    patched = self.patched(prompt, keys)
+                    expected = prompt.encode(981.0)[:, :1]
+                    for one, own in zip(patched, expected):
+                        self.same(one, own.repeat(1, keys.shape[1] // own.shape[1], 1))
+
     def test_weights(self):
         plain, none, strong = (self.prompt(f"a photo of (<toy>{w})", "toy") for w in ("", ":1.0", ":1.5"))
         at = plain.places[0][1]
@@ -183,6 +206,28 @@ class ComfyUI(unittest.TestCase):
                 self.prompt("<toy>", "toy")
         finally:
             self.clip.tokenize = kept
+
+
+class Nodes(unittest.TestCase):
+    """The nodes, imported as ComfyUI imports them, beside a stand-in for its `folder_paths`."""
+
+    def imported(self, folders):
+        paths = types.ModuleType("folder_paths")
+        paths.models_dir, paths.folder_names_and_paths = "models", folders
+        paths.add_model_folder_path = lambda name, folder: folders.setdefault(name, ([], set()))[0].append(folder)
+        source = ROOT / "Integrations/comfyui"
+        spec = importlib.util.spec_from_file_location(
+            "neti_pack", source / "__init__.py", submodule_search_locations=[str(source)])
+        pack = importlib.util.module_from_spec(spec)
+        with mock.patch.dict(sys.modules, {"folder_paths": paths, "neti_pack": pack}):
+            spec.loader.exec_module(pack)
+        return pack
+
+    def test_the_folders_that_the_user_named_stay(self):
+        own = [os.path.join("models", "neti"), str(ROOT / "Integrations/comfyui/concepts")]
+        for folders, before in (({}, []), ({"neti": (["mine"], set())}, ["mine"])):
+            self.assertIn("NeTIPrompt", self.imported(folders).NODE_CLASS_MAPPINGS)
+            self.assertEqual(folders["neti"], ([*before, *own], {".safetensors"}))
 
 
 if __name__ == "__main__":

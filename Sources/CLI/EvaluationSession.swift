@@ -91,12 +91,13 @@ struct EvaluationSession {
         + "\(left.reduce(0, +)) images left")
     let bar = ProgressBar("evaluating", total: left.reduce(0, +) * steps)
     var done = 0
-    var busy: [EvaluationSubject] = []
-    for (subject, images) in zip(mine, left) {
-      if try !work(on: subject, bar, before: done) { busy.append(subject) }
+    func isBusy(_ subject: EvaluationSubject, _ images: Int) throws -> Bool {
+      guard try work(on: subject, bar, before: done) else { return true }
       done += images
+      return false
     }
-    for subject in try busy.filter({ try !work(on: $0, bar, before: done) }) {
+    let busy = try zip(mine, left).filter(isBusy)
+    for (subject, _) in try busy.filter(isBusy) {
       note("another process works on \(subject.title): the last one to finish writes the whole report")
     }
     bar.finish()
@@ -188,7 +189,7 @@ struct EvaluationFigures: Encodable {
       + methods.map { m in [m.method] + Metric.allCases.map { cell(m.similarity[$0.rawValue]) } }
     let widths = rows[0].indices.map { c in rows.map { $0[c].count }.max() ?? 0 }
     let lines = rows.map { row in
-      zip(row, widths).map { $0.padding(toLength: $1, withPad: " ", startingAt: 0) }.joined(separator: "  ")
+      zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }.joined(separator: "  ")
         .trimmingCharacters(in: .whitespaces)
     }
     let state = imagesDone < imagesWanted ? ["not finished: \(imagesDone) of \(imagesWanted) images"] : []

@@ -103,6 +103,10 @@ enum TrainingSession {
     let side = c.data.resolution ?? base.resolution
     let images = try TrainingImages(c.data, side: side)
     for line in images.warnings { warn(line) }
+    // What it refuses, it refuses before a word of learning.
+    let run = try TrainingRun(
+      folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
+      processes: processes)
     if !quiet {
       note(
         "learning \(c.data.placeholderToken) from \(images.summary) at \(side)×\(side) on \(base.folder.name), "
@@ -112,9 +116,7 @@ enum TrainingSession {
             : ", in \(processes.count) processes of \(c.optim.samplesPerStep / processes.count) samples a step")
       )
     }
-    return try TrainingRun(
-      folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
-      processes: processes)
+    return run
   }
 
   /// The learning rate as it is used: that `scale_lr` multiplies it surprises.

@@ -2,23 +2,28 @@ package import Torch
 
 /// A layer of CLIP's transformers, of text as of images: h + attention(LN(h)), then h + MLP(LN(h)).
 package struct CLIPLayer {
-  /// The sizes that all layers of a tower share, and what they compute between their matrices.
-  package struct Shape: Sendable {
+  /// The sizes that all layers of a tower share, and what they compute between their matrices, as the tower's
+  /// configuration has them.
+  package struct Shape: Sendable, Equatable {
     package let hiddenSize: Int
     package let intermediateSize: Int
     package let heads: Int
     package let activation: CLIPTextConfiguration.Activation
     package let layerNormEpsilon: Double
 
+    /// - Parameter standard: sizes for keys that are left out; nil where none may be.
     package init(
-      hiddenSize: Int, intermediateSize: Int, heads: Int, activation: CLIPTextConfiguration.Activation,
-      layerNormEpsilon: Double
-    ) {
-      self.hiddenSize = hiddenSize
-      self.intermediateSize = intermediateSize
-      self.heads = heads
-      self.activation = activation
-      self.layerNormEpsilon = layerNormEpsilon
+      _ json: ConfigurationReader, default standard: (hidden: Int, intermediate: Int, heads: Int)? = nil
+    ) throws {
+      hiddenSize = try json.integer("hidden_size", default: standard?.hidden, in: 1...16_384)
+      intermediateSize = try json.integer(
+        "intermediate_size", default: standard?.intermediate, in: 1...65_536)
+      heads = try json.integer("num_attention_heads", default: standard?.heads, in: 1...256)
+      guard hiddenSize.isMultiple(of: heads) else {
+        throw DiffusionError("“hidden_size” \(hiddenSize) is no multiple of “num_attention_heads” \(heads)")
+      }
+      activation = try json.choice("hidden_act", json.value("hidden_act", default: "quick_gelu"))
+      layerNormEpsilon = try json.number("layer_norm_eps", default: 1e-5, in: 0...1)
     }
   }
 

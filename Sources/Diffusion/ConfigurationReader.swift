@@ -2,7 +2,7 @@ import Files
 
 /// Reads a published JSON configuration key by key, as the reference does: a key that is absent or
 /// null has its default, keys that are not asked for are left alone. Every refusal names the key.
-struct ConfigurationReader {
+package struct ConfigurationReader {
   private let container: KeyedDecodingContainer<Key>
 
   struct Key: CodingKey {
@@ -12,11 +12,14 @@ struct ConfigurationReader {
     init?(intValue: Int) { nil }
   }
 
-  init(_ decoder: any Decoder) throws { container = try decoder.container(keyedBy: Key.self) }
+  package init(_ decoder: any Decoder) throws { container = try decoder.container(keyedBy: Key.self) }
 
-  func value<T: Decodable>(_ name: String, default standard: T) throws -> T {
+  /// The value of a key; without a default it must be there.
+  func value<T: Decodable>(_ name: String, default standard: T?) throws -> T {
     do {
-      return try container.decodeIfPresent(T.self, forKey: Key(stringValue: name)) ?? standard
+      let found = try container.decodeIfPresent(T.self, forKey: Key(stringValue: name)) ?? standard
+      guard let found else { throw DiffusionError("“\(name)” is missing") }
+      return found
     } catch let error where !(error is DecodingError || error is DiffusionError) {
       // Foundation's own error for such a number does not say where it stands.
       throw DiffusionError(
@@ -24,8 +27,9 @@ struct ConfigurationReader {
     }
   }
 
-  /// A whole number in `range`.
-  func integer(_ name: String, default standard: Int, in range: ClosedRange<Int>) throws -> Int {
+  /// A whole number in `range`; without a default it must be there.
+  package func integer(_ name: String, default standard: Int? = nil, in range: ClosedRange<Int>) throws -> Int
+  {
     try Self.check(name, value(name, default: standard), range)
   }
 

@@ -2,74 +2,38 @@ import Files
 public import Torch
 
 /// `text_encoder/config.json` of a CLIP text transformer.
-public struct CLIPTextConfiguration: Codable, Sendable, Equatable {
-  /// d, the size of a token's embedding and of every hidden state.
-  public var hiddenSize: Int
-  /// The size inside each layer's two-layer perceptron.
-  public var intermediateSize: Int
-  public var layers: Int
-  /// Attention heads; each has `hiddenSize / heads` channels.
-  public var heads: Int
+public struct CLIPTextConfiguration: Decodable, Sendable, Equatable {
+  public internal(set) var layers: Int
   /// The longest sequence, 77 in Stable Diffusion.
-  public var maxPositions: Int
-  public var vocabularySize: Int
-  public var activation: Activation
-  public var layerNormEpsilon: Double
+  public let maxPositions: Int
+  public let vocabularySize: Int
+  let shape: CLIPLayer.Shape
+
+  /// d, the size of a token's embedding and of every hidden state.
+  public var hiddenSize: Int { shape.hiddenSize }
+  /// The size inside each layer's two-layer perceptron.
+  public var intermediateSize: Int { shape.intermediateSize }
+  /// Attention heads; each has `hiddenSize / heads` channels.
+  public var heads: Int { shape.heads }
+  public var activation: Activation { shape.activation }
+  public var layerNormEpsilon: Double { shape.layerNormEpsilon }
 
   /// `hidden_act`.
-  public enum Activation: String, Codable, Sendable {
+  public enum Activation: String, Sendable, CaseIterable {
     /// x · sigmoid(1.702 x): OpenAI's CLIP, Stable Diffusion 1.
     case quickGELU = "quick_gelu"
     /// The exact one: OpenCLIP, Stable Diffusion 2.
     case gelu
   }
 
-  enum CodingKeys: String, CodingKey {
-    case hiddenSize = "hidden_size"
-    case intermediateSize = "intermediate_size"
-    case layers = "num_hidden_layers"
-    case heads = "num_attention_heads"
-    case maxPositions = "max_position_embeddings"
-    case vocabularySize = "vocab_size"
-    case activation = "hidden_act"
-    case layerNormEpsilon = "layer_norm_eps"
-  }
-
-  public init(from decoder: any Decoder) throws {
-    let c = try decoder.container(keyedBy: CodingKeys.self)
-    hiddenSize = try c.decode(Int.self, forKey: .hiddenSize)
-    intermediateSize = try c.decode(Int.self, forKey: .intermediateSize)
-    layers = try c.decode(Int.self, forKey: .layers)
-    heads = try c.decode(Int.self, forKey: .heads)
-    maxPositions = try c.decode(Int.self, forKey: .maxPositions)
-    vocabularySize = try c.decode(Int.self, forKey: .vocabularySize)
-    let name = try c.decodeIfPresent(String.self, forKey: .activation) ?? Activation.quickGELU.rawValue
-    guard let known = Activation(rawValue: name) else {
-      throw DiffusionError("“hidden_act” is \(quoted(name)); quick_gelu and gelu are supported")
-    }
-    activation = known
-    layerNormEpsilon = try c.decodeIfPresent(Double.self, forKey: .layerNormEpsilon) ?? 1e-5
-    try validate()
-  }
-
   /// Refuses sizes that no model has before any arithmetic is done with them.
-  private func validate() throws {
-    let sizes = [
-      ("hidden_size", hiddenSize, 16_384), ("intermediate_size", intermediateSize, 65_536),
-      ("num_hidden_layers", layers, 256), ("num_attention_heads", heads, 256),
-      // The attention is quadratic in the positions.
-      ("max_position_embeddings", maxPositions, 4096), ("vocab_size", vocabularySize, 1 << 21),
-    ]
-    for (name, value, limit) in sizes where !(1...limit).contains(value) {
-      throw DiffusionError("“\(name)” is \(value); it must be in 1…\(limit)")
-    }
-    guard hiddenSize.isMultiple(of: heads) else {
-      throw DiffusionError(
-        "“hidden_size” \(hiddenSize) is no multiple of “num_attention_heads” \(heads)")
-    }
-    guard (0...1).contains(layerNormEpsilon) else {
-      throw DiffusionError("“layer_norm_eps” is \(layerNormEpsilon); it must be in 0…1")
-    }
+  public init(from decoder: any Decoder) throws {
+    let json = try ConfigurationReader(decoder)
+    shape = try CLIPLayer.Shape(json)
+    layers = try json.integer("num_hidden_layers", in: 1...256)
+    // The attention is quadratic in the positions.
+    maxPositions = try json.integer("max_position_embeddings", in: 1...4096)
+    vocabularySize = try json.integer("vocab_size", in: 1...(1 << 21))
   }
 }
 
@@ -121,11 +85,8 @@ public final class CLIPTextEncoder {
     dtype = weights.dtype
     positionEmbedding = try embeddings.tensor(
       "position_embedding.weight", [c.maxPositions, c.hiddenSize])
-    let shape = CLIPLayer.Shape(
-      hiddenSize: c.hiddenSize, intermediateSize: c.intermediateSize, heads: c.heads,
-      activation: c.activation, layerNormEpsilon: c.layerNormEpsilon)
-    layers = try (0..<c.layers).map { try CLIPLayer(shape, weights / "encoder" / "layers" / $0) }
-    lastNorm = try CLIPNorm(shape, weights / "final_layer_norm")
+    layers = try (0..<c.layers).map { try CLIPLayer(c.shape, weights / "encoder" / "layers" / $0) }
+    lastNorm = try CLIPNorm(c.shape, weights / "final_layer_norm")
     // "CLIP skip": the configuration asks for fewer layers than the file has.
     (weights / "encoder" / "layers").leaveOutItems(from: c.layers)
     try weights.finish()

@@ -156,7 +156,7 @@ extension UNetConfiguration {
     let time = try json.integer("time_embedding_dim", default: 0, in: 0...channels.upperBound)
     timeEmbeddingDim = time == 0 ? nil : time
     // Two frequencies are the fewest that have a spacing.
-    let guidance = try json.value("time_cond_proj_dim", default: Int?.none)
+    let guidance = try json.present("time_cond_proj_dim", default: Int?.none)
     guidanceChannels = try guidance.map { _ in
       try json.integer("time_cond_proj_dim", default: 256, in: 4...channels.upperBound)
     }

@@ -28,12 +28,14 @@ public final class Evaluation {
   ///
   /// - Parameters:
   ///   - settings: of the images; its seeds are those of each prompt.
+  ///   - precision: what the model computes in, for the results.
   ///   - output: the folder of results.
   /// - Throws: one line that says which concept, prompt or file is not right.
   public init(
     _ model: StableDiffusion, _ clip: CLIP, subjects: [EvaluationSubject], prompts: EvaluationPrompts?,
-    settings: GenerationSettings, truncations: [Int], output: URL
+    settings: GenerationSettings, precision: String, truncations: [Int], output: URL
   ) throws {
+    try model.requireTextToImage()
     try EvaluationSubject.checkOneBase(subjects)
     self.model = model
     self.subjects = subjects
@@ -42,8 +44,11 @@ public final class Evaluation {
     self.output = output
     seeds = settings.seeds
     generationSettings = settings
-    self.settings = try EvaluationProtocol(model, clip, settings)
+    self.settings = try EvaluationProtocol(model, clip, settings, precision: precision)
     scorer = SimilarityScorer(clip)
+    if !truncations.isEmpty, subjects.allSatisfy({ $0.concept?.representation.truncationWidth == nil }) {
+      warnings.append("`truncation` has no effect: none of these concepts has an order of units")
+    }
     for subject in subjects {
       let generation = try generation(subject, self.prompts, seeds: seeds, self.truncations(of: subject))
       for line in generation.warnings + subject.references.warnings where !warnings.contains(line) {
@@ -56,7 +61,8 @@ public final class Evaluation {
 
   /// The truncations of a subject: all of it, and those asked for where its units have an order.
   func truncations(of subject: EvaluationSubject) -> [Int?] {
-    [nil] + (subject.concept?.representation.truncationWidth == nil ? [] : truncations)
+    guard let width = subject.concept?.representation.truncationWidth else { return [nil] }
+    return [nil] + truncations.filter { $0 != width }
   }
 
   /// What images a subject needs, in the order in which they are generated.
@@ -135,11 +141,12 @@ public final class Evaluation {
   ) throws -> Generation {
     var request = ConceptGenerator.Request(
       prompts: subject.concept == nil
-        ? prompts.map { EvaluationPrompts.text($0, with: subject.category) } : prompts)
+        ? prompts.map { EvaluationPrompts.prompt($0, with: subject.category) } : prompts)
     request.settings = generationSettings
     request.settings.seeds = seeds
     request.truncations = truncations
-    return try ConceptGenerator(model, concepts: subject.concept.map { [.init($0)] } ?? []).prepare(request)
+    let concepts = subject.concept.map { [ConceptGenerator.Named($0)] } ?? []
+    return try ConceptGenerator(model, concepts: concepts).prepare(request, .init(embedding: "concept FILE"))
   }
 
   /// Writes an image, then its line.
@@ -165,7 +172,8 @@ public final class Evaluation {
   private static let noises = 2
 
   private func heldOutScore(_ subject: EvaluationSubject) throws -> HeldOutScore {
-    let losses = try subject.references.heldOut.map { image in
+    let losses = try subject.references.heldOut.map { file in
+      let image = try Image.load(file)
       let loss = try HeldOutLoss(
         model, image: TrainingImages.prepare(image, side: model.resolution, crop: true), noises: Self.noises)
       let word = try loss(word: subject.category)

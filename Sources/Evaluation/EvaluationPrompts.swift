@@ -21,17 +21,15 @@ public struct EvaluationPrompts: Sendable, Equatable {
 
   private init(texts: [String]) { self.texts = texts }
 
-  /// Reads a file with a prompt on each line; empty lines do not count.
+  /// Reads a file with a prompt on each line; empty lines do not count, and `{{` and `}}` are braces.
   ///
   /// - Throws: an `EvaluationError` that names file and line when one has no `{}`, or several, or is there twice.
   public init(contentsOf url: URL) throws {
     let name = url.lastPathComponent
-    guard let text = String(data: try readFile(url, limit: Self.largestSize), encoding: .utf8) else {
-      throw EvaluationError("\(url.path) is not UTF-8 text; save it as that")
-    }
+    let text = try decodedText(readFile(url, limit: Self.largestSize), name: url.path)
     var lineOf: [String: Int] = [:]
     var texts: [String] = []
-    for (i, line) in text.trimmingPrefix("\u{FEFF}").split(
+    for (i, line) in text.split(
       omittingEmptySubsequences: false, whereSeparator: \.isNewline
     ).enumerated() {
       let prompt = line.trimmingCharacters(in: .whitespaces)
@@ -39,7 +37,7 @@ public struct EvaluationPrompts: Sendable, Equatable {
       func fail(_ why: String) -> EvaluationError {
         EvaluationError("\(name), line \(i + 1): \(quoted(prompt)) \(why)")
       }
-      let count = prompt.ranges(of: "{}").count
+      let count = prompt.matches(of: Self.braces).count { $0.output == "{}" }
       guard count == 1 else {
         throw fail(
           "has \(count == 0 ? "no {}" : "{} \(count) times"); write {} once, where the concept belongs")
@@ -58,8 +56,21 @@ public struct EvaluationPrompts: Sendable, Equatable {
     self.texts = texts
   }
 
-  /// A prompt with a word, or nothing, in the place of the concept.
+  /// A prompt with a word, or nothing, in the place of the concept, to generate from: `{{` and `}}` stay as they are
+  /// written.
+  static func prompt(_ prompt: String, with word: String) -> String {
+    filled(prompt) { $0 == "{}" ? word : String($0) }
+  }
+
+  /// The same as plain text, with braces for `{{` and `}}`.
   package static func text(_ prompt: String, with word: String) -> String {
-    prompt.replacing("{}", with: word).split(separator: " ").joined(separator: " ")
+    filled(prompt) { $0 == "{}" ? word : String($0.prefix(1)) }
+  }
+
+  /// Braces that are words, and the concept's place, in the order in which a prompt is read.
+  private static var braces: Regex<Substring> { /\{\{|\}\}|\{\}/ }
+
+  private static func filled(_ prompt: String, _ replacement: (Substring) -> String) -> String {
+    prompt.replacing(braces) { replacement($0.output) }.split(separator: " ").joined(separator: " ")
   }
 }

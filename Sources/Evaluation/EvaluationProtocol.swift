@@ -1,5 +1,6 @@
 public import Diffusion
 import Files
+import Foundation
 import NeTI
 
 /// What a figure depends on beside the concept: only figures with the same of all this compare.
@@ -7,7 +8,7 @@ import NeTI
 /// It stands at the head of every file of results, and a file with another one is not gone on with.
 public struct EvaluationProtocol: Codable, Sendable, Equatable {
   /// What is measured and how; another number is another measurement.
-  public static let version = 1
+  public static let version = 2
 
   public let clip: String
   public let clipIdentity: String
@@ -24,18 +25,22 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
   /// Left out where it is 1.
   public let clipSkip: Int?
 
+  /// - Parameter precision: what the base computes in, by its name.
   /// - Throws: when the base's weights cannot be read.
-  public init(_ model: StableDiffusion, _ clip: CLIP, _ settings: GenerationSettings) throws {
+  public init(
+    _ model: StableDiffusion, _ clip: CLIP, _ settings: GenerationSettings, precision: String
+  ) throws {
     let size = try model.latentSize(width: settings.width, height: settings.height)
     self.clip = clip.name
     clipIdentity = clip.identity
     base = model.folder.name
+    let schedule = model.folder.folder(.scheduler).appending(path: "scheduler_config.json")
     baseIdentity = try fingerprint(
-      of: [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) })
+      of: [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) } + [schedule])
     loras = try model.loraFingerprint.map {
       "\(model.loras.map(\.description).joined(separator: ", ")) (\($0))"
     }
-    precision = "\(model.dtype)"
+    self.precision = precision
     scheduler = settings.scheduler.rawValue
     steps = settings.steps
     guidance = settings.guidance

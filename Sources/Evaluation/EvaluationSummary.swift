@@ -66,6 +66,8 @@ public struct EvaluationSummary {
   /// Images that are asked for, and those there are.
   public let imagesWanted: Int
   public let imagesDone: Int
+  /// All groups, by method, concept, steps and truncation.
+  let groups: [Group]
   let held: [Group: [HeldOutScore]]
   private let scores: [Group: [ImageScore.Key: [ImageScore]]]
   private let bootstrap = Bootstrap()
@@ -100,23 +102,22 @@ public struct EvaluationSummary {
     (self.scores, self.held, imagesWanted, imagesDone) = (scores, held, wanted, done)
     methods = Self.inOrder(entries.map(\.method))
     tokens = Self.inOrder(entries.map(\.token))
+    let methodPlaces = Self.places(methods)
+    let tokenPlaces = Self.places(tokens)
+    func place(_ g: Group) -> [Int] {
+      [methodPlaces[g.method] ?? 0, tokenPlaces[g.token] ?? 0, g.steps, g.truncation ?? .max]
+    }
+    groups = scores.keys.map { (group: $0, place: place($0)) }
+      .sorted { $0.place.lexicographicallyPrecedes($1.place) }.map(\.group)
   }
 
   private static func inOrder(_ names: [String]) -> [String] {
-    names.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    var seen: Set<String> = []
+    return names.filter { seen.insert($0).inserted }
   }
 
-  /// All groups, by method, concept, steps and truncation.
-  var groups: [Group] {
-    scores.keys.sorted { a, b in
-      func place(_ g: Group) -> [Int] {
-        [
-          methods.firstIndex(of: g.method) ?? 0, tokens.firstIndex(of: g.token) ?? 0, g.steps,
-          g.truncation ?? .max,
-        ]
-      }
-      return place(a).lexicographicallyPrecedes(place(b))
-    }
+  private static func places(_ names: [String]) -> [String: Int] {
+    Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
   }
 
   func count(_ group: Group) -> Int { scores[group]?.values.reduce(0) { $0 + $1.count } ?? 0 }

@@ -1,13 +1,16 @@
 import Files
 public import Foundation
-public import Imaging
+import Imaging
+import NeTI
 
-/// Images of the thing itself, which generated ones are compared with.
+/// Files of images of the thing itself, which generated ones are compared with. Masks beside images are none.
+///
+/// A file is decoded where it is needed: all of a folder may be too large to hold.
 public struct ReferenceImages: Sendable {
   /// Those that were trained on. What papers compare with; it rewards whoever copies their background.
-  public let trained: [Image]
+  public let trained: [URL]
   /// Those that were not.
-  public let heldOut: [Image]
+  public let heldOut: [URL]
   /// Files that were left out, one line each.
   public let warnings: [String]
   /// What they are, told by their bytes; nil where there are none.
@@ -23,15 +26,29 @@ public struct ReferenceImages: Sendable {
   /// - Throws: when both are nil, or a folder has no image that can be read.
   public init(trained: URL?, heldOut: URL?) throws {
     var warnings: [String] = []
-    func read(_ folder: URL?) throws -> (images: [Image], identity: String?) {
+    func read(_ folder: URL?) throws -> (images: [URL], identity: String?) {
       guard let folder else { return ([], nil) }
       let list = try ImageFolder.list(folder)
-      guard list.images.count <= Self.maximumCount else {
+      let masks = try MaskFiles(list.images, in: folder, masks: nil)
+      guard masks.images.count <= Self.maximumCount else {
         throw EvaluationError(
           "\(folder.path) holds more than \(Self.maximumCount) images; a few are compared with")
       }
-      warnings += list.warnings
-      return (try list.images.map { try Image.load($0) }, try fingerprint(of: list.images))
+      var unread: [String] = []
+      let images = masks.images.filter { url in
+        do { _ = try Image.load(url) } catch {
+          unread.append("left out: \(error)")
+          return false
+        }
+        return true
+      }
+      warnings += list.warnings + masks.warnings + unread
+      guard !images.isEmpty else {
+        throw EvaluationError(
+          (["\(folder.path) holds no image that can be read; put JPEG, PNG or WebP files there"] + unread)
+            .joined(separator: "; "))
+      }
+      return (images, try fingerprint(of: images))
     }
     (self.trained, trainedIdentity) = try read(trained)
     (self.heldOut, heldOutIdentity) = try read(heldOut)

@@ -1,3 +1,4 @@
+import Foundation
 package import Imaging
 import Torch
 
@@ -45,10 +46,11 @@ package final class SimilarityScorer {
 
   /// The mean over all pairs is the product of the means.
   private func means(_ images: ReferenceImages) throws -> (trained: Tensor?, heldOut: Tensor?) {
-    func mean(_ images: [Image], _ identity: String?) throws -> Tensor? {
+    func mean(_ images: [URL], _ identity: String?) throws -> Tensor? {
       guard let identity, !images.isEmpty else { return nil }
       if let known = references[identity] { return known }
-      let made = try clip.embed(images).mean([0]).reshaped([-1, 1])
+      let rows = try images.map { try clip.embed([Image.load($0)]) }
+      let made = try Tensor.concatenated(rows, 0).mean([0]).reshaped([-1, 1])
       references[identity] = made
       return made
     }

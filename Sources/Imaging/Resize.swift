@@ -19,6 +19,12 @@ extension Image {
     return image.resizedColumns(to: newHeight)
   }
 
+  /// The largest size in a square of `side` pixels that has the image's proportions.
+  package func size(fitting side: Int) -> (width: Int, height: Int) {
+    let longer = max(width, height)
+    return (max(1, width * side / longer), max(1, height * side / longer))
+  }
+
   private func resizedRows(to newWidth: Int) -> Image {
     guard newWidth != width else { return self }
     let taps = Taps(from: width, to: newWidth)

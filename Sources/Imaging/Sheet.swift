@@ -73,7 +73,8 @@ public struct Sheet: Sendable {
       line.label.draw(on: &page, x: Layout.margin, y: y + (line.height - line.label.height) / 2, Palette.ink)
       for (column, image) in row.images.enumerated() {
         guard let image else { continue }
-        let shown = try fitted(image, layout.cell)
+        let size = image.size(fitting: layout.cell)
+        let shown = try image.resized(width: size.width, height: size.height)
         let x = layout.left + column * (layout.cell + Layout.gap) + (layout.cell - shown.width) / 2
         page.draw(shown, x: x, y: y + (line.height - shown.height) / 2)
       }
@@ -82,12 +83,6 @@ public struct Sheet: Sendable {
     y -= Layout.gap
   }
 
-  /// The image as large as fits in a square of `side`, in its proportions.
-  private func fitted(_ image: Image, _ side: Int) throws -> Image {
-    let longer = max(image.width, image.height)
-    return try image.resized(
-      width: max(1, image.width * side / longer), height: max(1, image.height * side / longer))
-  }
 }
 
 /// Where everything goes; all lengths in pixels.
@@ -166,7 +161,10 @@ private struct Layout {
       let columns = section.columns.map { Text($0, width: side, lines: 3, isCentred: true) }
       return Place(
         heading: heading(section, inner), columns: columns, columnHeight: columns.map(\.height).max() ?? 0,
-        rows: labels.map { Row(label: $0, height: max(side, $0.height)) })
+        rows: zip(section.rows, labels).map { row, label in
+          let tallest = row.images.compactMap { $0?.size(fitting: side).height }.max() ?? 0
+          return Row(label: label, height: max(tallest, label.height))
+        })
     }
     height =
       2 * Layout.margin + self.title.height + self.subtitle.height

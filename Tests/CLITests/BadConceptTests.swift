@@ -102,6 +102,10 @@ struct BadConceptTests {
     try place.expectFailure(["convert", "mapper-steps-1.pt", "new.safetensors"], ["mapper-steps-1.pt"])
     try place.expectFailure(["convert", "nothing.pt", "new.safetensors"], ["nothing.pt"])
     try place.concept()
+    let renamed = try place.run(
+      ["convert", "concept.safetensors", "renamed.safetensors", "--category", "dragon"])
+    #expect(renamed.code == 0, "\(renamed.error)")
+    #expect(try Concept.open(place.path("renamed.safetensors")).about.category == "dragon")
     try place.expectFailure(
       ["convert", "concept.safetensors", "toy.safetensors"], ["toy.safetensors", "exists"])
     try place.expectFailure(["convert", "concept.safetensors", "theirs/"], ["768"])

@@ -80,6 +80,39 @@ struct BadPromptTests {
     }
   }
 
+  @Test("no warning names an option that its command lacks")
+  func remedies() throws {
+    let place = try Workplace()
+    try place.images()
+    try place.concept()
+    let file = "concept.safetensors"
+    let prompt = "a {} (big:1.2), embedding:bad"
+    try place.file(prompt, "images/1.txt")
+    try place.file(prompt, "prompts.txt")
+    let more = ["--prompt", prompt, "--steps", "1", "--threads", "1", "--output", "out"]
+    let validation =
+      ["--validate-every", "1", "--validation-prompt", prompt]
+      + ["--eval.num_validation_images", "1", "--eval.num_denoising_steps", "1"]
+    let (weighing, embedding) = ("--prompt-weights", "--concept FILE")
+    for (arguments, named) in [
+      (["generate", "--concept", file] + more, [weighing, embedding]),
+      (["mix", "--geometry", file, "--appearance", file] + more, [weighing]),
+      (["decompose", "--concept", file, "--count", "1"] + more, [weighing, embedding]),
+      (
+        ["evaluate", "--concept", file, "--prompts", "prompts.txt", "--images", "images", "--seeds", "1"]
+          + ["--steps", "1", "--threads", "1", "--output", "scores"], [embedding]
+      ),
+      (Workplace.train(validation), ["--eval.prompt_weights true"]),
+    ] {
+      let result = try place.run(arguments)
+      let lines = result.error.split(separator: "\n").filter { $0.contains("is read as words") }
+      #expect(result.code == 0 && lines.count >= 2, "\(result.error)")
+      for option in [weighing, embedding, "--eval.prompt_weights true"] {
+        #expect(lines.contains { $0.contains(option) } == named.contains(option), "\(lines)")
+      }
+    }
+  }
+
   @Test("weights change the image, which says that they were read")
   func weights() throws {
     let place = try Workplace()

@@ -144,6 +144,34 @@ struct EvaluateTests {
     }
   }
 
+  @Test("what another process works on is not counted as done")
+  func busy() throws {
+    let place = try Workplace()
+    try concepts(place)
+    let arguments = Self.evaluate(
+      ["--concept", "ginger-ti.safetensors", "--concept", "spotty-ti.safetensors", "--seeds", "20"]
+        + Self.examples)
+    let other = try CommandLineTool.start(arguments, in: place.folder)
+    place.wait(other) { (try? lines(place).count) ?? 0 > 1 }
+    other.send(SIGSTOP)
+    let result = try place.run(arguments)
+    other.send(SIGKILL)
+    #expect(other.wait().killed)
+    #expect(result.code == 0 && result.error.contains("another process works on <ginger>"), "\(result.error)")
+    let left = try #require(result.error.firstMatch(of: /(\d+) images left/)).output.1
+    #expect(!result.error.contains("evaluating \(left)/\(left)"), "\(result.error)")
+  }
+
+  @Test("the table keeps a method's name whole, whatever its letters are")
+  func names() throws {
+    let place = try Workplace()
+    try concepts(place)
+    let name = "👩‍👩‍👧 é 𝒩𝒯"
+    let result = try place.run(
+      Self.evaluate(["--concept", "\(name)=ginger-ti.safetensors", "--seeds", "1"] + Self.examples))
+    #expect(result.code == 0 && result.output.contains("\n\(name)  "), "\(result.error)\(result.output)")
+  }
+
   @Test("bad input is one line that says what, and nothing is written")
   func bad() throws {
     let place = try Workplace()

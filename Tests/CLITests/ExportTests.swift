@@ -5,36 +5,46 @@ import Testing
 
 @Suite("neti export")
 struct ExportTests {
-  private static let concept = Fixtures.url("integrations/toy.safetensors").path
+  private static let concept = path("toy")
+
+  private static func path(_ concept: String) -> String {
+    Fixtures.url("integrations/\(concept).safetensors").path
+  }
+
+  private static let modules = [
+    "diffusers": ["neti_concept.py", "neti_diffusers.py", "pyproject.toml"],
+    "comfyui": ["neti_concept.py", "neti_patch.py", "neti_nodes.py", "__init__.py"],
+  ]
 
   @Test(
-    "puts the concept and the program's module into one folder",
-    arguments: [
-      ("diffusers", "toy.safetensors", ["neti_concept.py", "neti_diffusers.py", "pyproject.toml"]),
-      ("comfyui", "concepts/toy.safetensors", ["neti_concept.py", "neti_patch.py", "__init__.py"]),
-    ])
-  func export(_ program: String, _ file: String, _ modules: [String]) throws {
+    "puts the concept and the program's module into one folder", arguments: ["diffusers", "comfyui"],
+    ["toy", "ti"])
+  func export(_ program: String, _ name: String) throws {
     let scratch = try Scratch()
     let folder = scratch.folder
-    let r = try CommandLineTool.run(["export", Self.concept, "--for", program], in: folder)
+    let r = try CommandLineTool.run(["export", Self.path(name), "--for", program], in: folder)
     #expect(r.code == 0, "\(r.error)")
-    let made = folder.appending(path: "toy-\(program)")
+    let made = folder.appending(path: "\(name)-\(program)")
     let source = Fixtures.repository.appending(path: "Integrations/\(program)")
-    for name in modules {
+    for name in try #require(Self.modules[program]) {
       let copy = made.appending(path: name)
       #expect(try Data(contentsOf: copy) == Data(contentsOf: source.appending(path: name)))
       let kind = try FileManager.default.attributesOfItem(atPath: copy.path)[.type] as? FileAttributeType
       #expect(kind == .typeRegular)
     }
     let readme = try String(contentsOf: made.appending(path: "README.md"), encoding: .utf8)
-    #expect(readme.split(separator: "\n").count == 5 && readme.contains("toy.safetensors"))
+    let isTruncated = name == "toy"
+    #expect(readme.split(separator: "\n").count == (isTruncated ? 5 : 4))
+    #expect(readme.contains("\(name).safetensors"))
+    #expect(readme.lowercased().contains("truncation") == isTruncated)
+    let file = (program == "comfyui" ? "concepts/" : "") + "\(name).safetensors"
     let (a, b) = (
       try Concept(contentsOf: made.appending(path: file)),
-      try Concept(contentsOf: URL(filePath: Self.concept))
+      try Concept(contentsOf: URL(filePath: Self.path(name)))
     )
     #expect(a.about == b.about)
     #expect(!FileManager.default.fileExists(atPath: made.appending(path: "check.py").path))
-    #expect(scratch.contents == ["toy-\(program)"])
+    #expect(scratch.contents == ["\(name)-\(program)"])
   }
 
   @Test("leaves a folder that is there as it is, and says which programs there are")

@@ -1,4 +1,5 @@
 import Foundation
+import NeTI
 import TestSupport
 import Testing
 
@@ -66,6 +67,23 @@ struct MovedRunTests {
     try place.model(weights, data)
     try place.expectFailure(
       Self.resume + ["--output", "data/run", "--model", "model"], ["model", "began with", "--model"])
+    try expectGoingOn(place, ["--output", "data/run"])
+  }
+
+  @Test("a run that an earlier version began is known by its images", arguments: ["", ", model 0123"])
+  func earlier(_ more: String) throws {
+    let place = try begun()
+    let log = place.path("data/run/events.jsonl")
+    let hash = try #require(RunLog.read(log).first?.content?["images"])
+    func tells(of hash: String) throws {
+      let lines = try String(contentsOf: log, encoding: .utf8).split(separator: "\n").dropFirst()
+      let start = #"{"kind":"start","note":"training data \#(hash)\#(more)","step":0}"#
+      try (([start] + lines.map(String.init)).joined(separator: "\n") + "\n")
+        .write(to: log, atomically: true, encoding: .utf8)
+    }
+    try tells(of: "0123")
+    try place.expectFailure(Self.resume + ["--output", "data/run"], ["images", "began with"])
+    try tells(of: hash)
     try expectGoingOn(place, ["--output", "data/run"])
   }
 

@@ -140,5 +140,15 @@ struct PhotoCommandTests {
     }
     try place.expectFailure(
       Workplace.train(model), ["model is an inpainting model", "no concept can be learned"])
+    try place.concept()
+    let clip = Fixtures.miniSD.deletingLastPathComponent().appending(path: "mini-clip").path
+    for command in [
+      ["decompose", "--prompt", "a {}"],
+      ["evaluate", "--images", "images", "--clip", clip, "--output", "out"],
+    ] {
+      try place.expectFailure(
+        command + ["--concept", "concept.safetensors"] + model,
+        ["model is an inpainting model", "choose a model for text to image"])
+    }
   }
 }

@@ -92,8 +92,8 @@ struct TrainingDataTests {
     #expect(r.error.contains("1 with a caption, 1 with a mask"))
     let run = place.url.appending(path: "run")
     let samples = try FileManager.default.contentsOfDirectory(atPath: run.appending(path: "samples").path)
-    #expect(samples.filter { $0.hasPrefix("step-1-") }.count == 2)
-    #expect(samples.filter { $0.hasPrefix("step-2-") }.count == 2)
+    #expect(samples.filter { $0.hasPrefix("step-000001-") }.count == 2)
+    #expect(samples.filter { $0.hasPrefix("step-000002-") }.count == 2)
     let board = try FileManager.default.contentsOfDirectory(
       at: run.appending(path: "tensorboard"), includingPropertiesForKeys: nil)
     #expect(try board.contains { try Data(contentsOf: $0).firstRange(of: Data("samples/1".utf8)) != nil })

@@ -27,6 +27,20 @@ struct UsageTests {
     #expect(r.output.isEmpty)
   }
 
+  @Test(
+    "no example of a command's help is broken by its width",
+    arguments: [
+      "demo", "train", "generate", "mix", "decompose", "inspect", "convert", "export", "evaluate",
+    ])
+  func examples(_ command: String) throws {
+    let help = try CommandLineTool.run(["help", command], in: Fixtures.repository).output
+    let lines = help.split(separator: "\n", omittingEmptySubsequences: false)
+    for (line, next) in zip(lines, lines.dropFirst())
+    where line.hasPrefix("  neti ") || line.hasPrefix("  {") {
+      #expect(next.isEmpty || next.hasPrefix("  "), "\(line)\n\(next)")
+    }
+  }
+
   @Test("says why there is no CUDA device", .enabled(if: !Device.cuda(0).isAvailable))
   func cuda() throws {
     for (device, more, words) in [
@@ -37,5 +51,22 @@ struct UsageTests {
         ["generate", "--prompt", "a cat", "--device", device] + more, in: Fixtures.repository)
       #expect(r.code == 64 && r.error.contains(words), "\(r.error)")
     }
+  }
+
+  @Test("the script of a check out says that a build failed, and leaves nothing of it")
+  func failedBuild() throws {
+    let place = try Workplace()
+    try FileManager.default.copyItem(
+      at: Fixtures.repository.appending(path: "neti"), to: place.path("neti"))
+    try place.file("", "scripts/setup.py")
+    let swift = try place.file("#!/bin/sh\nexit 1\n", "bin/swift").path
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: swift)
+    let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"
+    let r = try RunningTool(
+      URL(filePath: "/bin/sh"), ["neti", "--version"], in: place.folder,
+      environment: ["PATH": "\(place.path("bin").path):\(path)"]
+    ).wait()
+    #expect(r.code == 1 && r.error.contains("neti: the build failed"), "\(r.error)")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path(".build").path).isEmpty)
   }
 }

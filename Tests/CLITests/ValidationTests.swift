@@ -39,7 +39,7 @@ struct ValidationTests {
       #expect(result.error.contains("--eval.prompt_weights true reads it") == more.isEmpty, "\(result.error)")
     }
     let images = try ["run0", "run2"].map {
-      try Image.load(place.path("\($0)/samples/step-1-0-seed-0.png")).pixels
+      try Image.load(place.path("\($0)/samples/step-000001-0-seed-0.png")).pixels
     }
     #expect(images[0] != images[1])
   }
@@ -65,6 +65,6 @@ struct ValidationTests {
     let result = try place.run(Self.train("a {}", ["--model", "model"]))
     #expect(result.code == 0, "\(result.error)")
     #expect(result.error.contains("ddim denoises the validation images"), "\(result.error)")
-    #expect(FileManager.default.fileExists(atPath: place.path("run/samples/step-1-0-seed-0.png").path))
+    #expect(FileManager.default.fileExists(atPath: place.path("run/samples/step-000001-0-seed-0.png").path))
   }
 }

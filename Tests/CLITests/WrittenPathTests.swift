@@ -12,7 +12,7 @@ struct WrittenPathTests {
     var lines: [(String, [String])] = [
       ("demo output", ["demo", "--output", path]),
       ("train images", Workplace.train(images: path)), ("train output", Workplace.train(output: path)),
-      ("train masks", Workplace.train(["--masks", path])),
+      ("train masks", Workplace.train(["--masks", path])), ("train lora", Workplace.train(["--lora", path])),
       ("train model", Workplace.train(["--model", path])),
       ("train manifest", ["train", "--manifest", path]),
       ("train config_path", Workplace.train(["--config_path", path])),
@@ -25,6 +25,7 @@ struct WrittenPathTests {
       ("export output", ["export", "c.safetensors", "--for", "diffusers", "--output", path]),
       ("evaluate concept", ["evaluate", "--concept", path, "--output", "out"]),
       ("evaluate concept", ["evaluate", "--concept", "toy=\(path)", "--output", "out"]),
+      ("evaluate lora", ["evaluate", "--lora", path, "--images", "images", "--output", "out"] + concept),
       ("evaluate output", ["evaluate", "--images", "images", "--output", path] + concept),
       ("inspect file", ["inspect", path]), ("inspect plot", ["inspect", "c.safetensors", "--plot", path]),
       ("convert input", ["convert", path, "d.safetensors"]),
@@ -46,6 +47,11 @@ struct WrittenPathTests {
     ] {
       let quick = line + (name == "generate" ? [] : ["--steps", "1"])
       lines.append(("\(name) model", quick + ["--model", path]))
+      lines.append(("\(name) lora", quick + ["--lora", path + ":0.5"]))
+      if name != "decompose" {
+        lines.append(("\(name) image", quick + ["--image", path]))
+        lines.append(("\(name) mask", quick + ["--image", "images/1.jpg", "--mask", path]))
+      }
       lines.append(
         ("\(name) output", quick.filter { !["--output", "out"].contains($0) } + ["--output", path]))
     }
@@ -88,7 +94,7 @@ struct WrittenPathTests {
     for command in dump.command.subcommands ?? [] {
       for argument in command.arguments ?? [] {
         guard let value = argument.valueName,
-          ["file", "folder", "folder or name", "in", "out"].contains(value)
+          ["file", "file:weight", "folder", "folder or name", "in", "out"].contains(value)
         else { continue }
         let standing = ["in": "input", "out": "output"]
         found.insert("\(command.commandName) \(argument.names?.first?.name ?? standing[value] ?? value)")

@@ -17,7 +17,6 @@ let package = Package(
       name: "Consumer",
       dependencies: [
         .product(name: "NeTI", package: "neti"), .product(name: "Diffusion", package: "neti"),
-        .product(name: "Torch", package: "neti"),
       ])
   ]
 )

@@ -106,7 +106,7 @@ import Torch
     ])
   func mutations(path: String) throws {
     let data = try Data(contentsOf: Fixtures.repository.appending(path: "Models/\(path)"))
-    for damaged in Mutations(of: data, count: 400, seed: 11) {
+    for damaged in Mutations(of: data, count: 5000, seed: 11) {
       do {
         if path.hasSuffix("preprocessor_config.json") {
           _ = try JSONFile.decode(CLIPImageProcessor.self, from: damaged, name: path)

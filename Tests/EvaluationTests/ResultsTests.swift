@@ -76,8 +76,8 @@ import Testing
     let file = scratch.file("results.jsonl")
     let text = try String(contentsOf: file, encoding: .utf8)
     for (old, new, says) in [
-      ("\"evaluation\":1", "\"evaluation\":2", "another version (2, this is 1)"),
-      ("\"evaluation\":1", "\"step\":1", "no results of an evaluation"),
+      ("\"evaluation\":2", "\"evaluation\":1", "another version (1, this is 2)"),
+      ("\"evaluation\":2", "\"step\":1", "no results of an evaluation"),
       ("\"file\":\"p-s0.png\"", "\"file\":\"../x.png\"", "line 2: “file”"),
       ("\"category\":0.25", "\"category\":\"high\"", "line 2"),
     ] {
@@ -102,7 +102,7 @@ import Testing
       try results.add(HeldOutScore(loss: 0.1, wordLoss: 0.2, ceiling: 0.9))
     }
     let file = scratch.file("results.jsonl")
-    for damaged in Mutations(of: try Data(contentsOf: file), count: 300, seed: 5) {
+    for damaged in Mutations(of: try Data(contentsOf: file), count: 5000, seed: 5) {
       try damaged.write(to: file)
       do { _ = try EvaluationResults.read(scratch.folder, header) } catch {
         #expect(error is any DescribedError, "\(error)")

@@ -20,10 +20,10 @@ import Torch
       generated, of: "a photo of a {} on a beach", category: "monster", references)
 
     let images = try clip.embed(generated)
-    func pairs(_ others: [Image], _ row: Int) throws -> Double {
+    func pairs(_ others: [URL], _ row: Int) throws -> Double {
       let one = try images.selected(0, row).floats()
       let cosines = try others.map { other in
-        zip(one, try clip.embed([other]).floats()).reduce(0) { $0 + Double($1.0 * $1.1) }
+        zip(one, try clip.embed([Image.load(other)]).floats()).reduce(0) { $0 + Double($1.0 * $1.1) }
       }
       return cosines.reduce(0, +) / Double(cosines.count)
     }
@@ -43,9 +43,27 @@ import Torch
     }
     // An image of the thing is more like it than that of another thing.
     #expect(try #require(found[1].trained) > #require(found[0].trained) + 0.1)
-    let pairwise = try clip.embed(references.trained).matmul(clip.embed(references.heldOut).transposed(0, 1))
+    func rows(_ files: [URL]) throws -> Tensor { try clip.embed(files.map { try Image.load($0) }) }
+    let pairwise = try rows(references.trained).matmul(rows(references.heldOut).transposed(0, 1))
     let (ceiling, mean) = (try SimilarityScorer(clip).ceiling(references), try pairwise.mean().item())
     #expect(abs((ceiling ?? 9) - mean) < 1e-5)
+  }
+
+  @Test("Masks beside images and files that cannot be read are not compared with; nothing else is an error")
+  func readable() throws {
+    let scratch = try Scratch()
+    let folder = scratch.folder
+    let ginger = Fixtures.examples.appending(path: "ginger/1.jpg")
+    func copy(_ name: String) throws {
+      try FileManager.default.copyItem(at: ginger, to: folder.appending(path: name))
+    }
+    try Data([0xFF, 0xD8, 0xFF, 0xE0, 0]).write(to: folder.appending(path: "torn.jpg"))
+    let error = refusal { try ReferenceImages(trained: nil, heldOut: folder) }
+    #expect(error?.message.contains("no image that can be read") == true, "\(String(describing: error))")
+    for name in ["cat.jpg", "cat-masklabel.jpg", "dog_mask.jpg", "dog.jpg"] { try copy(name) }
+    let found = try ReferenceImages(trained: nil, heldOut: folder)
+    #expect(found.heldOut.map(\.lastPathComponent) == ["cat.jpg", "dog.jpg"])
+    #expect(found.warnings.count == 1 && found.warnings[0].contains("torn.jpg"), "\(found.warnings)")
   }
 
   @Test("Several concepts have folders of their names; one concept has the folder itself")
@@ -56,10 +74,14 @@ import Torch
     let error = refusal { try ReferenceImages.folder(examples, of: "<other>", isOnly: false) }
     #expect(error?.message.contains("“other”") == true)
     // A name does not lead out of the folder.
-    #expect(
-      refusal { try ReferenceImages.folder(examples, of: "<../ginger>", isOnly: false) } == nil
-        ? try ReferenceImages.folder(examples, of: "<../ginger>", isOnly: false).lastPathComponent == "ginger"
-        : true)
+    let scratch = try Scratch()
+    let inner = scratch.folder.appending(path: "in")
+    for folder in [scratch.folder, inner] {
+      try FileManager.default.createDirectory(
+        at: folder.appending(path: "ginger"), withIntermediateDirectories: true)
+    }
+    let found = try ReferenceImages.folder(inner, of: "<../ginger>", isOnly: false)
+    #expect(found.standardizedFileURL.path == inner.appending(path: "ginger").standardizedFileURL.path)
   }
 
   @Test("Prompts of a file: each with {} once")
@@ -71,11 +93,16 @@ import Torch
     #expect(try read("\u{FEFF}a {}\r\n\n  a photo of {}  \n") == ["a {}", "a photo of {}"])
     for (text, says) in [
       ("a {}\na photo\n", "line 2: “a photo” has no {}"), ("{} and {}", "line 1"), ("\n\n", "no prompt"),
+      ("a {{}}", "has no {}"), ("a {{{}}} {}", "{} 2 times"),
       ("a {}\n\na {}\n", "line 3: “a {}” is line 1, too"),
     ] {
       let error = refusal { try read(text) }
       #expect(error?.message.contains(says) == true, "\(String(describing: error))")
     }
+    #expect(try read("{{}} {}\n") == ["{{}} {}"])
+    #expect(EvaluationPrompts.text("{{}} by {{{}}}", with: "cat") == "{} by {cat}")
+    let utf16 = try scratch.file(Data([0xFF, 0xFE] + "a {}".utf8.flatMap { [$0, 0] }), "utf16.txt")
+    #expect(try EvaluationPrompts(contentsOf: utf16).texts == ["a {}"])
     #expect(EvaluationPrompts.paper.texts.count == 15)
     for prompt in EvaluationPrompts.paper.texts { #expect(prompt.ranges(of: "{}").count == 1) }
     #expect(EvaluationPrompts.text("A photo of {} on a beach", with: "") == "A photo of on a beach")

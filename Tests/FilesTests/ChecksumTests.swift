@@ -1,5 +1,31 @@
 import Files
+import Foundation
+import TestSupport
 import Testing
+
+@Suite("A file's fingerprint")
+struct FingerprintTests {
+  @Test(
+    "tells one byte in a file of megabytes, and 1/4096 of a larger one",
+    arguments: [1 << 20, (1 << 26) + 4099])
+  func changes(size: Int) throws {
+    let scratch = try Scratch()
+    let file = scratch.file("weights")
+    var bytes = [UInt8](repeating: 7, count: size)
+    try Data(bytes).write(to: file)
+    let before = try fingerprint(of: [file])
+    #expect(before.hasPrefix(fingerprintVersion) && before.count == fingerprintVersion.count + 16)
+    let run = size <= 1 << 26 ? 1 : size / 4096 + 1
+    for at in [0, size / 3, size - run] {
+      for i in at..<at + run { bytes[i] = 8 }
+      try Data(bytes).write(to: file)
+      #expect(try fingerprint(of: [file]) != before)
+      for i in at..<at + run { bytes[i] = 7 }
+    }
+    try Data(bytes).write(to: file)
+    #expect(try fingerprint(of: [file]) == before)
+  }
+}
 
 @Suite struct SHA256Tests {
   @Test(

@@ -24,4 +24,5 @@ whole = Image.new("RGB", (width * columns, height * -(-len(images) // columns)),
 for n, image in enumerate(images):
     whole.paste(image, (n % columns * width, n // columns * height))
 size = round(whole.width * float(scale)), round(whole.height * float(scale))
-whole.resize(size, Image.Resampling.LANCZOS).quantize(256).save(target, optimize=True)
+whole = whole.resize(size, Image.Resampling.LANCZOS)
+whole.quantize(palette=whole.quantize(256, kmeans=2)).save(target, optimize=True)

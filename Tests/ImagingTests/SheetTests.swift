@@ -99,6 +99,16 @@ private func keep(_ image: Image, _ name: String) throws {
     }
   }
 
+  @Test("Wide images take no more height than they need")
+  func wideImages() throws {
+    func height(_ imageHeight: Int) throws -> Int {
+      let image = try noise(192, imageHeight)
+      let section = Sheet.Section(rows: [Sheet.Row(images: [image, image])])
+      return try Sheet(title: "x", sections: [section]).draw().height
+    }
+    #expect(try height(192) - height(96) == 96)
+  }
+
   @Test func aSheetWithoutImagesOrOfImpossibleSizeIsAnError() throws {
     #expect(message { _ = try Sheet(title: "x", sections: []).draw() } != nil)
     let row = try Sheet.Row(images: Array(repeating: example(1), count: 100))

@@ -188,9 +188,31 @@ struct NegativePromptTests {
     ] {
       #expect { try prepared(prompts, negative) } throws: { "\($0)".contains(line) }
     }
+  }
+
+  @Test("a truncation is refused where a concept stands in the negative prompt only")
+  func truncation() throws {
+    let f = try ConceptFactory()
+    let c = try f.neti(seed: 1)
+    let settings = request("a cat", "{}").settings
+    func expectRefusal(_ prepare: () throws -> Generation) {
+      #expect { try prepare() } throws: { "\($0)".contains("in the prompt, where none stands") }
+    }
     var r = request("a cat", "{}")
-    r.truncations = [8]
-    #expect(throws: NeTIError.self) { try generator.prepare(r) }
+    r.truncations = [nil, 8]
+    expectRefusal { try ConceptGenerator(f.model, concepts: [.init(c)]).prepare(r) }
+    let mixing = try StyleMixing(f.model, geometry: c, appearance: c)
+    var mix = StyleMixing.Request(prompts: ["a cat"], geometryLayers: [])
+    mix.settings = settings
+    _ = try mixing.prepare(mix)
+    mix.appearanceTruncation = 8
+    expectRefusal { try mixing.prepare(mix) }
+    (mix.geometryTruncation, mix.appearanceTruncation) = (8, nil)
+    expectRefusal { try mixing.prepare(mix) }
+    var columns = Decomposition.Request(prompts: ["a cat"], columns: [.frozen(500)])
+    columns.settings = settings
+    columns.truncation = 8
+    expectRefusal { try Decomposition(f.model, c).prepare(columns) }
   }
 
   @Test("what is read in another way than was perhaps meant gets one line for each kind")
@@ -218,6 +240,7 @@ struct NegativePromptTests {
         ["the negative prompt is longer", "32 tokens", "cut off"]
       ),
       ("a {} AND a cat", "BREAK", ["“AND”, “BREAK”", "another program"]),
+      ("a {} [a|b] [b|c] [c|d] [d|e]", "", ["“[a|b]”, “[b|c]”, “[c|d]” …", "another program"]),
     ] {
       let found = try lines(prompt, negative)
       #expect(found.count == 1 && words.allSatisfy { found[0].contains($0) }, "\(found)")

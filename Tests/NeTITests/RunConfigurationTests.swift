@@ -171,7 +171,14 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("data:\n  placeholder_token: ''", "placeholder_token is not set"),
     ("log:\n  exp_name: ../x", "must be the name of a folder"),
     ("eval:\n  validation_prompts: A photo of {}", "a list, each entry text"),
-    ("eval:\n  validation_prompts: [A photo]", "must have {} once"),
+    (
+      "eval:\n  validation_prompts: [A photo]",
+      "the prompt of `eval.validation_prompts` “A photo” must have {} or <"
+    ),
+    (
+      "eval:\n  prompt_weights: true\n  validation_prompts: [\"a ({}:1.2.3)\"]",
+      "the prompt of `eval.validation_prompts` “a ({}:1.2.3)” has a weight that is no number"
+    ),
     ("eval:\n  validation_seeds: [1, 2]", "has 2 seeds for eval.num_validation_images 4"),
     ("eval:\n  validation_prompts: [[a]]", "a list must hold plain values"),
     ("- a\n- b", "expected sections"),

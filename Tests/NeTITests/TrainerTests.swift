@@ -86,10 +86,18 @@ struct TrainerTests {
     var one = try Self.configuration(steps: 2)
     one.optim.trainBatchSize = 1
     one.optim.gradientAccumulationSteps = 4
-    let merged = try Self.trainer(one).run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
+    func run(_ trainer: Trainer) throws -> (Concept, losses: [Double]) {
+      var losses: [Double] = []
+      let concept = try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) {
+        if case .step(let s) = $0 { losses.append(s.loss) }
+      }
+      return (concept, losses)
+    }
     let split = try Self.trainer(one)
     split.latentPositionsPerPass = 1
-    let apart = try split.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in }
+    let ((merged, losses), (apart, others)) = try (run(Self.trainer(one)), run(split))
+    #expect(losses.count == 2 && others.count == 2)
+    for (a, b) in zip(losses, others) { #expect(abs(a - b) < 1e-5, "\(a) and \(b)") }
     for (a, b) in zip(merged.representation.parameters, apart.representation.parameters) {
       // Of the tensor as a whole: Adam's first steps turn a gradient that is only rounding into a whole step.
       let (x, y) = (try a.tensor.detached(), try b.tensor.detached())

@@ -18,8 +18,8 @@ struct Convert: ParsableCommand {
       Embeddings are written as safetensors. They hold plain vectors, so of a neti concept they keep an \
       approximation: one timestep, and one vector for all layers (kohya: one for each).
 
-        neti convert toy.safetensors toy-a1111.safetensors --format a1111 --timestep 500
-        neti convert toy.safetensors toy-xti.safetensors --format kohya --timestep 500
+        neti convert toy.safetensors a1111.safetensors --format a1111 --timestep 500
+        neti convert toy.safetensors xti.safetensors --format kohya --timestep 500
 
       The authors' format is a folder with their two files:
 
@@ -52,7 +52,9 @@ struct Convert: ParsableCommand {
     help: ArgumentHelp("What the concept is called; when left out, what the file says.", valueName: "token"))
   var token: String?
 
-  @Option(help: ArgumentHelp("The kind of thing that an embedding shows.", valueName: "word"))
+  @Option(
+    help: ArgumentHelp(
+      "The kind of thing that a concept shows; when left out, what the file says.", valueName: "word"))
   var category: String = ""
 
   @Option(
@@ -94,6 +96,7 @@ struct Convert: ParsableCommand {
       place(input), token: token, category: category,
       base: { try options.open(options.folder()).baseIdentity })
     if let token { concept.about.token = token }
+    if !category.isEmpty { concept.about.category = category }
     if wanted == .authors { return try writeAuthors(concept) }
     let url = try place(output)
     guard !FileManager.default.fileExists(atPath: url.path) else {

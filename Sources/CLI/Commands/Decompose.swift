@@ -8,7 +8,7 @@ struct Decompose: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Show what a concept has learned for each part of the denoising process.",
     discussion: """
-        neti decompose --concept toy.safetensors --prompt 'a photo of a {}' --seed 0-3
+        neti decompose --concept toy.safetensors --prompt 'a photo of a {}' --seed 0
 
       The strip runs from noise to image, timestep 999 to 0; its last column is the concept as it is.
 

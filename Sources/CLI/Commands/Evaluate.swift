@@ -27,8 +27,8 @@ struct Evaluate: ParsableCommand {
       Stopped, even by a crash, the same command goes on. The same command can run in several processes at \
       once, each working on another concept; --shard divides them beforehand.
 
-      mini-sd is judged by mini-clip, under prompts that both know. With --model, --clip names a CLIP in the layout \
-      of transformers, such as openai/clip-vit-large-patch14, and the prompts are the paper's 15.
+      mini-sd is judged by mini-clip, under 15 prompts that both know. For other models, --clip names a CLIP in the \
+      layout of transformers, such as openai/clip-vit-large-patch14; with it the prompts are the paper's 15.
       """)
 
   @Option(
@@ -118,7 +118,8 @@ struct Evaluate: ParsableCommand {
       base, CLIP(clip ?? Installation.resource("Models/mini-clip").path, device: base.device),
       subjects: words + subjects,
       prompts: prompts.map { try EvaluationPrompts(contentsOf: place($0)) },
-      settings: settings, truncations: Array(Set(truncation?.values ?? [])).sorted(),
+      settings: settings, precision: model.precision.rawValue,
+      truncations: Array(Set(truncation?.values ?? [])).sorted(),
       output: place(output, isFolder: true))
   }
 

@@ -77,10 +77,12 @@ struct Export: ParsableCommand {
     }
     try concept.write(to: place.appending(path: "\(name).safetensors"))
     try AtomicFile.write(
-      Data(readme(concept.about, name: name).utf8), to: folder.appending(path: "README.md"))
+      Data(readme(concept, name: name).utf8), to: folder.appending(path: "README.md"))
   }
 
-  private func readme(_ about: Concept.About, name: String) -> String {
+  private func readme(_ concept: Concept, name: String) -> String {
+    let about = concept.about
+    let width = concept.representation.truncationWidth
     let skip = about.clipSkip
     let title =
       "The concept \(about.token.escaped) for \(about.base.name.escaped), made with neti (Apache-2.0)."
@@ -90,11 +92,10 @@ struct Export: ParsableCommand {
         \(title)
         Install: pip install .
         Use: from neti_diffusers import NeTIConcepts; concepts = NeTIConcepts(pipe); concepts.load(\
-        "\(name).safetensors", token="<\(name)>", truncation=None)
+        "\(name).safetensors", token="<\(name)>"\(width == nil ? "" : ", truncation=None"))
         Draw: pipe("a photo of <\(name)> on a beach"\(skip == 1 ? "" : ", clip_skip=\(skip - 1)")).images[0]
-        A truncation of 1 to 128 follows the prompt more (small) or the training images (large).
 
-        """
+        """ + dial("A truncation of", width)
     case .comfyui:
       return """
         \(title)
@@ -103,10 +104,16 @@ struct Export: ParsableCommand {
         CONDITIONING go to the KSampler.
         Draw: write \(about.token.escaped) in the text where the concept belongs.\(
           skip == 1 ? "" : " CLIP Set Last Layer goes before NeTI Prompt, with \(-skip).")
-        NeTI Truncation, 1 to 128, follows the prompt more (small) or the training images (large).
 
-        """
+        """ + dial("NeTI Truncation,", width)
     }
+  }
+
+  /// The line about truncation; empty for a concept that cannot be truncated.
+  private func dial(_ name: String, _ width: Int?) -> String {
+    width.map {
+      "\(name) 1 to \($0) follows the prompt more (small) or the training images (large).\n"
+    } ?? ""
   }
 
   /// A token as the name of a file: its ASCII letters and digits.

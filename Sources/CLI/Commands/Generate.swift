@@ -30,8 +30,8 @@ struct Generate: ParsableCommand {
       Into a photo: the larger --strength, the more of it is generated anew. What is white on a --mask is \
       generated anew, the rest stays:
 
-        neti generate --concept toy.safetensors --prompt 'a {} on a sofa' --image photo.jpg --strength 0.6
-        neti generate --concept toy.safetensors --prompt 'a {} on a sofa' --image photo.jpg --mask mask.png
+        neti generate --concept FILE --prompt 'a {}' --image a.jpg --strength 0.6
+        neti generate --concept FILE --prompt 'a {}' --image a.jpg --mask mask.png
       """)
 
   @Option(

@@ -10,7 +10,8 @@ struct Mix: ParsableCommand {
     discussion: """
       In the prompt, {} stands for the mixture:
 
-        neti mix --geometry cat.safetensors --appearance mug.safetensors --prompt 'a photo of a {}'
+        neti mix --geometry cat.safetensors --appearance mug.safetensors \\
+                 --prompt 'a photo of a {}'
 
       The appearance concept takes over at the timestep --from (denoising runs from 999 down to 0), in
       the layers that the geometry does not keep. The smaller --from, the more the image is the

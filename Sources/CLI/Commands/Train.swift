@@ -26,7 +26,7 @@ struct Train: ParsableCommand {
       Many concepts are a file with one JSON object a line, in the words of these flags. The same command \
       goes on until all are learned, and --shard shares them among machines; see docs/many-machines.md:
 
-        {"images": "my-toy", "token": "<toy>", "category": "toy", "output": "toy-run"}
+        {"images": "my-toy", "token": "<toy>", "category": "toy", "output": "toy"}
 
         neti train --manifest concepts.jsonl --output concepts --shard 1/4
       """)
@@ -199,7 +199,7 @@ struct Train: ParsableCommand {
 
       done: \(concept). Now try
 
-        \(neti) generate --concept \(concept.shellQuoted) --prompt 'a photo of {} on a beach' --seed 0-3
+        \(neti) generate --concept \(concept.shellQuoted) --prompt 'a photo of a {} on a beach' --seed 0-3
         \(neti) inspect \(concept.shellQuoted)
       """)
   }

@@ -67,6 +67,15 @@ extension StableDiffusion {
   /// Whether the U-Net sees a mask and the image around it beside the latents, as models for inpainting do.
   public var isInpainting: Bool { unetConfiguration.inChannels == 2 * vaeConfiguration.latentChannels + 1 }
 
+  /// Refuses a model for inpainting, where whole images are generated.
+  package func requireTextToImage() throws {
+    guard !isInpainting else {
+      throw DiffusionError(
+        "\(folder.name) is an inpainting model, which generates only into a part of an image; choose a model for "
+          + "text to image, such as the one it was made from")
+    }
+  }
+
   /// Why an inpainting model cannot generate without a mask.
   var needsMask: DiffusionError {
     DiffusionError(

@@ -11,7 +11,7 @@ public import Torch
 public final class CLIP {
   /// The folder's or the repository's name.
   public let name: String
-  /// A short hash of its weights.
+  /// A short hash of its weights, its configuration, image processor and tokenizer.
   public let identity: String
   public let model: CLIPModel
   private let processor: CLIPImageProcessor
@@ -46,7 +46,10 @@ public final class CLIP {
         "\(folder.path): the tokenizer knows \(tokenizer.vocabularySize) tokens, and “vocab_size” of config.json is "
           + "\(model.configuration.text.vocabularySize); these files do not belong together")
     }
-    identity = try fingerprint(of: [CLIPModel.weightsFile(folder)])
+    let place = folder
+    let rest = ["config.json", "preprocessor_config.json", "tokenizer.json", "vocab.json", "merges.txt"]
+      .map { place.appending(path: $0) }.filter { FileManager.default.fileExists(atPath: $0.path) }
+    identity = try fingerprint(of: [CLIPModel.weightsFile(place)] + rest)
   }
 
   /// The prompts that suit it, where its folder says: a CLIP of a small world does not know the paper's words.

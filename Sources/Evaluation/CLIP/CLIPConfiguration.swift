@@ -9,8 +9,7 @@ public struct CLIPConfiguration: Decodable, Sendable {
   /// The token whose state stands for the text. The 2 of old configurations stands for the largest id.
   let endOfText: Int
 
-  private enum CodingKeys: String, CodingKey {
-    case projectionSize = "projection_dim"
+  private enum Towers: String, CodingKey {
     case text = "text_config"
     case vision = "vision_config"
   }
@@ -18,22 +17,18 @@ public struct CLIPConfiguration: Decodable, Sendable {
   private enum TextKeys: String, CodingKey { case endOfText = "eos_token_id" }
 
   public init(from decoder: any Decoder) throws {
-    let c = try decoder.container(keyedBy: CodingKeys.self)
-    projectionSize = try c.decodeIfPresent(Int.self, forKey: .projectionSize) ?? 512
-    guard (1...16_384).contains(projectionSize) else {
-      throw EvaluationError("“projection_dim” is \(projectionSize); it must be in 1…16384")
-    }
-    text = try c.decode(CLIPTextConfiguration.self, forKey: .text)
-    vision = try c.decode(CLIPVisionConfiguration.self, forKey: .vision)
-    let more = try c.nestedContainer(keyedBy: TextKeys.self, forKey: .text)
+    projectionSize = try ConfigurationReader(decoder).integer(
+      "projection_dim", default: 512, in: 1...16_384)
+    let towers = try decoder.container(keyedBy: Towers.self)
+    text = try towers.decode(CLIPTextConfiguration.self, forKey: .text)
+    vision = try towers.decode(CLIPVisionConfiguration.self, forKey: .vision)
+    let more = try towers.nestedContainer(keyedBy: TextKeys.self, forKey: .text)
     endOfText = try more.decodeIfPresent(Int.self, forKey: .endOfText) ?? 49_407
   }
 }
 
 /// `vision_config` of a CLIP; what is left out is as in ViT-B/32.
 public struct CLIPVisionConfiguration: Decodable, Sendable {
-  /// d of the vision tower.
-  public let hiddenSize: Int
   public let layers: Int
   /// The side of its images, in pixels.
   public let imageSize: Int
@@ -41,57 +36,24 @@ public struct CLIPVisionConfiguration: Decodable, Sendable {
   public let patchSize: Int
   let shape: CLIPLayer.Shape
 
+  /// d of the vision tower.
+  public var hiddenSize: Int { shape.hiddenSize }
   /// Patches of an image.
   var patches: Int { (imageSize / patchSize) * (imageSize / patchSize) }
 
-  private enum CodingKeys: String, CodingKey {
-    case hiddenSize = "hidden_size"
-    case intermediateSize = "intermediate_size"
-    case layers = "num_hidden_layers"
-    case heads = "num_attention_heads"
-    case imageSize = "image_size"
-    case patchSize = "patch_size"
-    case channels = "num_channels"
-    case activation = "hidden_act"
-    case layerNormEpsilon = "layer_norm_eps"
-  }
-
   public init(from decoder: any Decoder) throws {
-    let c = try decoder.container(keyedBy: CodingKeys.self)
-    func integer(_ key: CodingKeys, _ usual: Int, _ limit: Int) throws -> Int {
-      let n = try c.decodeIfPresent(Int.self, forKey: key) ?? usual
-      guard (1...limit).contains(n) else {
-        throw EvaluationError("“\(key.rawValue)” is \(n); it must be in 1…\(limit)")
-      }
-      return n
-    }
-    hiddenSize = try integer(.hiddenSize, 768, 16_384)
-    layers = try integer(.layers, 12, 256)
-    imageSize = try integer(.imageSize, 224, 1024)
-    patchSize = try integer(.patchSize, 32, 1024)
-    let heads = try integer(.heads, 12, 256)
-    guard try integer(.channels, 3, 3) == 3 else {
-      throw EvaluationError("“num_channels” must be 3, as images are red, green and blue")
-    }
-    guard hiddenSize.isMultiple(of: heads) else {
-      throw EvaluationError("“hidden_size” \(hiddenSize) is no multiple of “num_attention_heads” \(heads)")
-    }
+    let json = try ConfigurationReader(decoder)
+    shape = try CLIPLayer.Shape(json, default: (hidden: 768, intermediate: 3072, heads: 12))
+    layers = try json.integer("num_hidden_layers", default: 12, in: 1...256)
+    // Images are red, green and blue.
+    _ = try json.integer("num_channels", default: 3, in: 3...3)
+    imageSize = try json.integer("image_size", default: 224, in: 1...1024)
+    patchSize = try json.integer("patch_size", default: 32, in: 1...1024)
     // The attention is quadratic in the patches.
     guard imageSize.isMultiple(of: patchSize), (imageSize / patchSize) <= 64 else {
       throw EvaluationError(
         "“image_size” \(imageSize) is no multiple of “patch_size” \(patchSize), or more than 64 times as large"
       )
     }
-    let epsilon = try c.decodeIfPresent(Double.self, forKey: .layerNormEpsilon) ?? 1e-5
-    guard epsilon.isFinite, epsilon > 0 else {
-      throw EvaluationError("“layer_norm_eps” is \(epsilon); it must be above 0")
-    }
-    let name = try c.decodeIfPresent(String.self, forKey: .activation) ?? "quick_gelu"
-    guard let activation = CLIPTextConfiguration.Activation(rawValue: name) else {
-      throw EvaluationError("“hidden_act” of the vision tower is none of quick_gelu and gelu")
-    }
-    shape = CLIPLayer.Shape(
-      hiddenSize: hiddenSize, intermediateSize: try integer(.intermediateSize, 3072, 65_536), heads: heads,
-      activation: activation, layerNormEpsilon: epsilon)
   }
 }

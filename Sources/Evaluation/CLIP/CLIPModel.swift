@@ -42,7 +42,8 @@ public final class CLIPModel {
       throw EvaluationError(
         """
         \(folder.path): there is no model.safetensors, and pickles are not read, as they can run code. Convert with \
-        python -c "from transformers import CLIPModel as M; M.from_pretrained('\(folder.path)').save_pretrained('FOLDER')"
+        python -c "import transformers as t; [c.from_pretrained('\(folder.path)').save_pretrained('FOLDER') for c in \
+        (t.CLIPModel, t.CLIPImageProcessor, t.CLIPTokenizer)]"
         """)
     }
     return file

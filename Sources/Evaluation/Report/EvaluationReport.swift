@@ -232,10 +232,10 @@ public struct EvaluationReport {
     let subjects = evaluation.subjects.filter { $0.token == token }
     guard let references = subjects.first?.references else { return "" }
     var out = "<h3>\(token.html)</h3>\n"
-    for (title, images) in [("trained on", references.trained), ("held out", references.heldOut)]
-    where !images.isEmpty {
-      let shown = try images.prefix(6).map {
-        try HTMLPage.image($0, side: Self.referenceSide, alternative: title)
+    for (title, files) in [("trained on", references.trained), ("held out", references.heldOut)]
+    where !files.isEmpty {
+      let shown = try files.prefix(6).map {
+        try HTMLPage.image(Image.load($0), side: Self.referenceSide, alternative: title)
       }
       out += "<p class=\"row\"><span class=\"quiet\">\(title)</span><br>\(shown.joined())</p>\n"
     }

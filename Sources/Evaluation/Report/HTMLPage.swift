@@ -78,12 +78,8 @@ enum HTMLPage {
 
   /// An image in the page itself, no larger than `side` pixels.
   static func image(_ image: Image, side: Int, alternative: String) throws -> String {
-    let longer = max(image.width, image.height)
-    let shown =
-      longer <= side
-      ? image
-      : try image.resized(
-        width: max(1, image.width * side / longer), height: max(1, image.height * side / longer))
+    let size = image.size(fitting: min(side, max(image.width, image.height)))
+    let shown = try image.resized(width: size.width, height: size.height)
     let data = Data(try shown.png()).base64EncodedString()
     return "<img alt=\"\(alternative.html)\" src=\"data:image/png;base64,\(data)\">"
   }

@@ -173,13 +173,15 @@ public struct ConceptPrompter: Sendable {
 
 extension ConceptPrompt {
   /// Lines for whoever wrote some prompts: what was cut off, and what is read in another way than was perhaps meant.
-  static func warnings(_ prompts: [ConceptPrompt], modelMaxLength: Int) -> [String] {
+  static func warnings(_ prompts: [ConceptPrompt], modelMaxLength: Int, _ remedies: PromptRemedies)
+    -> [String]
+  {
     var lines: [String] = []
     // The parts of a prompt may lose the same words.
     for line in prompts.compactMap({ $0.cutOffWarning(modelMaxLength) }) where !lines.contains(line) {
       lines.append(line)
     }
-    return lines + PromptOddities(prompts.map(\.oddities)).lines("in a prompt", canWeigh: true)
+    return lines + PromptOddities(prompts.map(\.oddities)).lines("in a prompt", remedies)
   }
 
   /// A line for a prompt that does not fit into the model's length.

@@ -1,3 +1,16 @@
+/// What can be done, where prompts are written, about what is read in another way than was perhaps meant.
+package struct PromptRemedies: Sendable {
+  /// The setting that has weights read, if there is one: “prompt-weights”.
+  var weighing: String?
+  /// The setting that gives an embedding of another program, if there is one: “concept FILE”.
+  var embedding: String?
+
+  package init(weighing: String? = nil, embedding: String? = nil) {
+    self.weighing = weighing
+    self.embedding = embedding
+  }
+}
+
 /// What stands in prompts and is read in another way than was perhaps meant.
 struct PromptOddities: Equatable, Sendable {
   /// Braces that name no concept.
@@ -18,7 +31,7 @@ struct PromptOddities: Equatable, Sendable {
 
   init(_ text: String, weighted: Bool) {
     let plain = weighted ? text.replacing(Self.network, with: "") : text
-    foreign = Self.foreign.flatMap { plain.matches(of: $0).prefix(Self.most).map { String($0.output) } }
+    foreign = Self.foreign.flatMap { plain.matches(of: $0).map { String($0.output) } }
     if !weighted {
       weights = text.matches(of: Self.weight).map { String($0.output) }.filter { !foreign.contains($0) }
     }
@@ -37,24 +50,22 @@ struct PromptOddities: Equatable, Sendable {
   ///
   /// - Parameters:
   ///   - place: where that stands: “in a prompt”.
-  ///   - canWeigh: whether weights can be asked for there, and concepts given.
-  func lines(_ place: String, canWeigh: Bool) -> [String] {
+  ///   - remedies: what can be done about it there.
+  func lines(_ place: String, _ remedies: PromptRemedies) -> [String] {
     func line(_ found: [String], _ text: String) -> String? {
       found.isEmpty ? nil : "\(Self.examples(found)) \(place) \(text)"
     }
+    let embedding =
+      foreign.contains { $0.hasPrefix("embedding:") }
+      ? remedies.embedding.map { "; an embedding is given with `\($0)`, and is {} in the prompt" } : nil
     return [
       line(braces, "names no concept and is read as words; braces that are words are written {{ and }}"),
       line(tokens, "is read as words, because the concept stands there in braces"),
       line(
         weights,
-        canWeigh
-          ? "looks like a weight and is read as words; `prompt-weights` reads it as AUTOMATIC1111 does"
-          : "looks like a weight and is read as words"),
-      line(
-        foreign,
-        "is of another program and is read as words"
-          + (canWeigh && foreign.contains { $0.hasPrefix("embedding:") }
-            ? "; an embedding is given with `concept FILE`, and is {} in the prompt" : "")),
+        "looks like a weight and is read as words"
+          + (remedies.weighing.map { "; `\($0)` reads it as AUTOMATIC1111 does" } ?? "")),
+      line(foreign, "is of another program and is read as words" + (embedding ?? "")),
       line(leftOut, "is of another program and was left out"),
     ].compactMap { $0 }
   }

@@ -23,10 +23,22 @@ public enum Truncation {
   }
 }
 
-extension Concept {
-  /// Refuses to keep `k` hidden units where that is not possible; nil, which keeps all, always is.
-  func checkTruncation(_ k: Int?) throws {
+extension ConceptPrompter.Words {
+  /// Refuses to keep `k` hidden units of the concepts that stand in the prompts, the shown ones of `concepts`,
+  /// where that is not possible; nil, which keeps all, always is.
+  func checkTruncation(_ k: Int?, of concepts: [Concept]) throws {
     guard let k else { return }
+    guard !shown.isEmpty else {
+      throw NeTIError(
+        wrongUsage: "a truncation of \(k) turns the dial of a concept in the prompt, where none stands; "
+          + "leave the truncation out, or write the concept there, as in “a photo of a {}”")
+    }
+    for c in shown { try concepts[c].checkTruncation(k) }
+  }
+}
+
+extension Concept {
+  fileprivate func checkTruncation(_ k: Int) throws {
     guard let width = representation.truncationWidth else {
       throw NeTIError(
         "the concept \(about.token) was trained without nested dropout, so its units have no order and it "

@@ -129,11 +129,12 @@ extension RunConfiguration {
     for setting in Self.settings { try setting.check(self) }
     for prompt in eval.validationPrompts {
       let text = try PromptText(
-        prompt, [.init(token: data.placeholderToken)], kind: "eval.validation_prompts",
+        prompt, [.init(token: data.placeholderToken)], kind: "prompt of `eval.validation_prompts`",
         weighted: eval.promptWeights)
       guard text.count(of: 0) == 1 else {
         throw NeTIError(
-          "eval.validation_prompts: \(quoted(prompt)) must have {} once, where the concept goes")
+          "the \(text.kind) \(quoted(prompt)) must have {} or \(data.placeholderToken) once, where the concept goes"
+        )
       }
     }
     if let seeds = eval.validationSeeds, seeds.count != eval.numValidationImages {

@@ -10,7 +10,7 @@ import Torch
 ///
 /// ```swift
 /// let concept = try Concept.open(URL(filePath: "toy.safetensors"))
-/// var request = ConceptGenerator.Request(prompts: ["a photo of {} on a beach"])
+/// var request = ConceptGenerator.Request(prompts: ["a photo of a {} on a beach"])
 /// request.seeds = [0, 1]
 /// request.truncations = [nil, 16]
 /// let images = try ConceptGenerator(model, concepts: [.init(concept)])(request)
@@ -80,11 +80,16 @@ public struct ConceptGenerator: ImageGenerator {
   }
 
   public func prepare(_ request: Request) throws -> Generation {
+    try prepare(request, .init(weighing: "prompt-weights", embedding: "concept FILE"))
+  }
+
+  /// The same with other remedies for what prompts say in another way than was perhaps meant.
+  package func prepare(_ request: Request, _ remedies: PromptRemedies) throws -> Generation {
     let words = try prompter.words(
       request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
     let texts = try words.prompts.map { ($0.written, try parts($0, words.shown, request.layout)) }
     let pipeline = try TextToImagePipeline(model, settings(request, concepts: words.shown.count))
-    try checkTruncations(request.truncations, of: words.shown)
+    for k in request.truncations { try words.checkTruncation(k, of: concepts.map(\.concept)) }
     let places: [Region.Place?] =
       try request.layout.hasRegions(words.shown.count)
       ? Region.Place.row(words.shown.count, width: pipeline.size.width) : [nil]
@@ -92,13 +97,15 @@ public struct ConceptGenerator: ImageGenerator {
     func tables(_ prompt: ConceptPrompt) throws -> [ConditioningTable] {
       try self.tables(
         prompt, timesteps: pipeline.timesteps,
-        truncations: request.truncations.map { k in prompt.concepts.map { words.shown.contains($0) ? k : nil }
+        truncations: request.truncations.map { k in
+          prompt.concepts.map { words.shown.contains($0) ? k : nil }
         })
     }
     return Generation(
       pipeline, into: request.photo,
       variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
-      promptWeights: request.promptWeights, warnings: try warnings(texts.flatMap(\.1) + [words.negative]),
+      promptWeights: request.promptWeights,
+      warnings: try warnings(texts.flatMap(\.1) + [words.negative], remedies),
       prompts: texts.map { text, parts in
         Generation.Prompt(text: text) {
           // For each region, a table for each truncation.
@@ -111,19 +118,10 @@ public struct ConceptGenerator: ImageGenerator {
       negative: { try tables(words.negative).map { table in Conditioning(contexts: { table[$0] }) } })
   }
 
-  private func checkTruncations(_ truncations: [Int?], of shown: [Int]) throws {
-    for k in truncations {
-      guard k == nil || !shown.isEmpty else {
-        throw NeTIError("a truncation needs a concept in the prompt: give one with `concept`")
-      }
-      for c in shown { try concepts[c].concept.checkTruncation(k) }
-    }
-  }
-
   /// Prompts that are cut off or perhaps meant otherwise, fine-tuned bases.
-  private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
+  private func warnings(_ prompts: [ConceptPrompt], _ remedies: PromptRemedies) throws -> [String] {
     try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
-      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength, remedies)
   }
 
   /// What the regions of an image show, from left to right: one prompt where there is one region.

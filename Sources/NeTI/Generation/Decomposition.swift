@@ -56,8 +56,9 @@ public struct Decomposition: ImageGenerator {
   private let concept: Concept
   private let prompter: ConceptPrompter
 
-  /// Throws when the concept does not fit the model.
+  /// Throws when the concept does not fit the model, or the model is for inpainting.
   public init(_ model: StableDiffusion, _ concept: Concept) throws {
+    try model.requireTextToImage()
     self.model = model
     self.concept = concept
     _ = try concept.check(against: model.baseIdentity)
@@ -69,7 +70,7 @@ public struct Decomposition: ImageGenerator {
     let words = try prompter.words(
       request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
     let prompts = try words.prompts.map { ($0, try prompter.prompt($0, showing: words.shown)) }
-    try concept.checkTruncation(request.truncation)
+    try words.checkTruncation(request.truncation, of: [concept])
     let areFrozen = request.columns.allSatisfy(\.isFrozen)
     let category = areFrozen ? "" : try category(request)
     try Self.check(request.columns)
@@ -128,7 +129,9 @@ public struct Decomposition: ImageGenerator {
 
   private func warnings(_ request: Request, _ prompts: [ConceptPrompt]) throws -> [String] {
     var lines = try [concept.check(against: model.baseIdentity)].compactMap { $0 }
-    lines += ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+    lines += ConceptPrompt.warnings(
+      prompts, modelMaxLength: model.tokenizer.modelMaxLength,
+      .init(weighing: "prompt-weights", embedding: "concept FILE"))
     if !concept.representation.dependsOnTime, request.columns.contains(where: \.isFrozen) {
       lines.append(
         "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same image"

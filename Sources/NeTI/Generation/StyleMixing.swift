@@ -65,8 +65,8 @@ public struct StyleMixing: ImageGenerator {
     var settings = request.settings
     settings.start = try request.photo?.start(model)
     let pipeline = try TextToImagePipeline(model, settings)
-    try geometry.checkTruncation(request.geometryTruncation)
-    try appearance.checkTruncation(request.appearanceTruncation)
+    try words.checkTruncation(request.geometryTruncation, of: [geometry])
+    try words.checkTruncation(request.appearanceTruncation, of: [appearance])
     let layerCount = try model.baseIdentity.layers.count
     guard request.geometryLayers.allSatisfy((0..<layerCount).contains) else {
       throw NeTIError(
@@ -113,6 +113,7 @@ public struct StyleMixing: ImageGenerator {
 
   private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
     try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
-      + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength)
+      + ConceptPrompt.warnings(
+        prompts, modelMaxLength: model.tokenizer.modelMaxLength, .init(weighing: "prompt-weights"))
   }
 }

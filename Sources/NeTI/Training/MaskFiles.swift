@@ -1,13 +1,13 @@
-import Foundation
+package import Foundation
 import Imaging
 
 /// Which files are masks, and whose: those beside the images, told by their names, and those in a folder of their own.
-struct MaskFiles {
+package struct MaskFiles {
   /// The images of the folder that are no masks.
-  let images: [URL]
+  package let images: [URL]
   /// What the first mask beside its image is called.
   let firstBeside: String?
-  private(set) var warnings: [String] = []
+  package private(set) var warnings: [String] = []
   /// By the name of the image that it belongs to, without its ending. Names in another Unicode form are equal.
   private var files: [String: URL] = [:]
 
@@ -15,7 +15,7 @@ struct MaskFiles {
   ///   - list: what lies in the folder of images, `folder`.
   ///   - masks: a folder of masks, or nil.
   /// - Throws: when that folder cannot be read or holds a mask that belongs to no image, or an image has two.
-  init(_ list: [URL], in folder: URL, masks: URL?) throws {
+  package init(_ list: [URL], in folder: URL, masks: URL?) throws {
     let all = Set(list.map(\.stem))
     var (images, beside, lost): ([URL], [(image: String, mask: URL)], [URL]) = ([], [], [])
     for url in list {

@@ -28,7 +28,7 @@ struct TrainingPrompts {
     sentences += read
     notices =
       read.compactMap { $0.cutOffWarning(tokenizer.modelMaxLength) }
-      + PromptOddities(read.map(\.oddities)).lines("in a caption", canWeigh: false)
+      + PromptOddities(read.map(\.oddities)).lines("in a caption", .init())
     self.sentences = sentences
     var known = tokenizer
     _ = try known.add(data.placeholderToken)

@@ -57,6 +57,6 @@ def make(out: Path):
         (out / f"{name}.json").write_text(json.dumps(c, indent=1))
     model = CLIPTextModel.from_pretrained(ROOT / "Models/mini-sd/text_encoder", dtype=torch.float32).eval()
     g = torch.Generator().manual_seed(7)
-    ids = torch.randint(0, 811, (2, 32), generator=g)
+    ids = torch.randint(0, model.config.vocab_size, (2, 32), generator=g)
     with torch.no_grad():
         save_file({"ids": ids, "last": model(input_ids=ids).last_hidden_state}, out / "mini_sd.safetensors")

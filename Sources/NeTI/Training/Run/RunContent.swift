@@ -29,9 +29,9 @@ struct RunContent {
     guard FileManager.default.fileExists(atPath: file.path),
       let begun = try RunLog.read(file).last(where: { $0.kind == .start })
     else { return }
-    // A run of an earlier version tells of its images only.
-    let earlier =
-      begun.content ?? begun.note.map { [Self.examples: $0.replacing("training data ", with: "")] } ?? [:]
+    // A run of an earlier version is known by its images only: “training data 0123…, model 4567…”.
+    let images = begun.note.map { String($0.replacing("training data ", with: "").prefix { $0 != "," }) }
+    let earlier = begun.content ?? images.map { [Self.examples: $0] } ?? [:]
     if configuration.model.mapperCheckpointPath != nil, let start = earlier[Self.start] {
       let before = try RunFolder.configuration(of: folder).canonical.model.mapperCheckpointPath
       let isNamedAnew = configuration.canonical.model.mapperCheckpointPath != before
@@ -57,6 +57,8 @@ struct RunContent {
       ),
     ]
     for (part, refusal) in refusals where begun.content != nil || earlier[part] != nil {
+      // An earlier version told files apart in another way.
+      if part != Self.examples, let before = earlier[part], !before.hasPrefix(fingerprintVersion) { continue }
       guard hashes[part] == earlier[part] else {
         throw NeTIError("\(refusal), or begin a new run in another `output`")
       }

@@ -124,9 +124,13 @@ public final class RunFolder {
 
   /// Where the checkpoint after `step` updates belongs.
   public func checkpointFile(step: Int) -> URL {
+    checkpointsFolder.appending(path: Self.stepName(step) + ".safetensors")
+  }
+
+  /// What the names of a step's files begin with, so that they sort by their steps.
+  static func stepName(_ step: Int) -> String {
     let digits = String(step)
-    let padded = String(repeating: "0", count: max(0, 6 - digits.count)) + digits
-    return checkpointsFolder.appending(path: "step-\(padded).safetensors")
+    return "step-" + String(repeating: "0", count: max(0, 6 - digits.count)) + digits
   }
 
   /// All checkpoints, the latest first.

@@ -30,7 +30,7 @@ public struct RunEvent: Codable, Sendable, Equatable {
   public var files: [String]?
   /// Of a start: hashes of what is learned from, to recognise it by.
   public var content: [String: String]?
-  /// Of a start, in runs of earlier versions: “training data” and its hash.
+  /// Of a start, in runs of earlier versions: “training data” and its hash, and perhaps others after commas.
   public var note: String?
 
   enum CodingKeys: String, CodingKey {

@@ -98,9 +98,8 @@ public final class TrainingRun {
       request.scheduler = other
     }
     do {
-      for line in try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request).warnings {
-        notice(line.replacing("`prompt-weights`", with: "`eval.prompt_weights true`"))
-      }
+      let generator = try ConceptGenerator(model, concepts: [.init(concept)])
+      try generator.prepare(request, .init(weighing: "eval.prompt_weights true")).warnings.forEach(notice)
     } catch let e as any DescribedError {
       throw NeTIError(
         "validation images cannot be generated: \(e); `eval.validation_prompts []` trains without them")
@@ -155,7 +154,7 @@ public final class TrainingRun {
     case .samples(let step, let images):
       var files: [String] = []
       for (i, p) in images.enumerated() {
-        let name = "step-\(step)-\(i)-seed-\(p.seed).png"
+        let name = RunFolder.stepName(step) + "-\(i)-seed-\(p.seed).png"
         let weights = configuration.eval.promptWeights ? [("prompt weights", "AUTOMATIC1111")] : []
         let data = Data(
           try p.image.png(
