@@ -36,7 +36,7 @@ public struct ModelFolder: Sendable {
   /// The repository id, or the folder's name, or the file's without its ending.
   public let name: String
   /// What the U-Net predicts, where the caller says so.
-  let predicting: PredictionType?
+  public let predicting: PredictionType?
   /// The model where it is one file.
   private let file: ModelFile?
 
@@ -154,6 +154,15 @@ public struct ModelFolder: Sendable {
       }
     }
     throw missingWeights(component)
+  }
+
+  /// The files that decide what it generates: the weights, and the schedule where that is not in the same file.
+  ///
+  /// - Throws: as `weightFiles`.
+  public func contentFiles() throws -> [URL] {
+    if file != nil { return [url] }
+    return try [.textEncoder, .unet, .vae].flatMap { try weightFiles($0) }
+      + [folder(.scheduler).appending(path: "scheduler_config.json")]
   }
 
   private static func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
