@@ -19,8 +19,8 @@ struct FuzzTarget {
 
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
-    try weights(folder) + shards(folder) + authors(folder) + embeddings(folder) + configurations()
-      + runs(folder) + evaluations(folder) + tokenizer() + images(folder)
+    try weights(folder) + modelFiles(folder) + shards(folder) + authors(folder) + embeddings(folder)
+      + configurations() + runs(folder) + evaluations(folder) + tokenizer() + images(folder)
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -41,6 +41,33 @@ struct FuzzTarget {
       ) { _ in
         _ = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).add([WeightedLoRA(LoRA(url))])
       },
+    ]
+  }
+
+  /// Models in one file, as far as they are read before a network is loaded.
+  private static func modelFiles(_ folder: URL) throws -> [FuzzTarget] {
+    let url = folder.appending(path: "model.safetensors")
+    let names: [String: [Int]] = [
+      "model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3],
+      "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias": [8],
+      "first_stage_model.decoder.conv_in.weight": [8, 4, 3, 3],
+      "cond_stage_model.model.token_embedding.weight": [4, 64],
+      "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_bias": [192],
+    ]
+    let tensors = try names.sorted { $0.key < $1.key }.map { ($0.key, try Tensor.ones($0.value)) }
+    var storages = TorchStorages()
+    let entries = try tensors.map { PickleEntry($0.0, try storages.add($0.1)) }
+    let originals = [
+      try Safetensors.encode(tensors, metadata: ["prediction_type": "v"]),
+      try storages.archive("archive", .dictionary(entries, ordered: true)),
+    ]
+    return [
+      FuzzTarget(name: "model in one file", originals: originals, file: url.lastPathComponent) { _ in
+        let model = try ModelFolder(url.path)
+        _ = try model.configuration(UNetConfiguration.self, .unet)
+        _ = try model.configuration(CLIPTextConfiguration.self, .textEncoder)
+        _ = try model.weights(.textEncoder, dtype: .float32, device: .cpu).byteCount
+      }
     ]
   }
 

@@ -8,9 +8,15 @@ import Torch
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "A folder in the diffusers layout, or the name of a model in the Hugging Face cache; mini-sd when left out.",
-      valueName: "folder or name"))
+      "One file (.safetensors, .ckpt), a folder in the diffusers layout, or the name of a model in the Hugging Face cache; mini-sd when left out.",
+      valueName: "file, folder or name"))
   var model: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What the model predicts, where it does not say so itself: epsilon, v_prediction or sample.",
+      valueName: "name"))
+  var predictionType: PredictionType?
 
   @Option(
     help: ArgumentHelp(
@@ -67,10 +73,18 @@ struct ModelOptions: ParsableArguments {
     }
   }
 
-  /// The folder of the model; `name` is what a configuration says when no flag does.
-  func folder(_ name: String? = nil) throws -> ModelFolder {
-    guard let wanted = model ?? name else { return try ModelFolder(Installation.miniSD().path) }
-    return try ModelFolder(wanted)
+  /// Where the model is; `name` and `predicting` are what a configuration says when no flag does.
+  func folder(_ name: String? = nil, predicting: PredictionType? = nil) throws -> ModelFolder {
+    let predicting = predictionType ?? predicting
+    guard let wanted = model ?? name else {
+      return try ModelFolder(Installation.miniSD().path, predicting: predicting)
+    }
+    return try ModelFolder(wanted, predicting: predicting)
+  }
+
+  /// Where the model of a run is.
+  func folder(of c: RunConfiguration) throws -> ModelFolder {
+    try folder(c.model.pretrainedModelNameOrPath, predicting: c.model.predictionType)
   }
 
   /// `--lora`, at the places that the paths name.
@@ -93,6 +107,7 @@ struct ModelOptions: ParsableArguments {
     let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
+    if let line = folder.identification { note(line) }
     let base = try StableDiffusion(
       folder, dtype: precision.dtype, device: Device(device) ?? .cpu, clipSkip: clipSkip ?? usualClipSkip)
     base.willLoad = { component, bytes in
@@ -133,5 +148,7 @@ struct NumberList: ExpressibleByArgument {
 }
 
 extension SchedulerKind: ExpressibleByArgument {}
+
+extension PredictionType: ExpressibleByArgument {}
 
 extension ConceptLayout: ExpressibleByArgument {}

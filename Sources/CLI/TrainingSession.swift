@@ -91,8 +91,8 @@ enum TrainingSession {
     let precision: ModelOptions.Precision =
       c.optim.mixedPrecision == .bf16 ? .bf16 : c.optim.allowTf32 ? .tf32 : .fp32
     return try options.open(
-      options.folder(c.model.pretrainedModelNameOrPath), in: precision,
-      with: c.model.loras.compactMap { LoRAFile($0) }, usualClipSkip: c.model.clipSkip)
+      options.folder(of: c), in: precision, with: c.model.loras.compactMap { LoRAFile($0) },
+      usualClipSkip: c.model.clipSkip)
   }
 
   /// Everything before the first step: the images, the run's folder.

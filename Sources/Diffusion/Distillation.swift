@@ -21,6 +21,9 @@ extension ModelFolder {
   }
 
   func schedulerConfiguration() throws -> SchedulerConfiguration {
-    try configuration(SchedulerConfiguration.self, .scheduler, file: "scheduler_config.json")
+    var found = try configuration(
+      SchedulerConfiguration.self, .scheduler, file: "scheduler_config.json")
+    if let predicting { found.predictionType = predicting }
+    return found
   }
 }

@@ -1,10 +1,11 @@
 import Files
 public import Foundation
+package import Torch
 
-/// A model on this machine in the diffusers layout: a folder with `unet/`, `vae/`, `text_encoder/`,
-/// `tokenizer/` and `scheduler/`.
+/// A model on this machine: a folder in the diffusers layout, with `unet/`, `vae/`, `text_encoder/`,
+/// `tokenizer/` and `scheduler/`; or one file, as model sites have it.
 ///
-/// Found by path, or by repository id (`CompVis/stable-diffusion-v1-4`) in the local Hugging Face
+/// Found by path, or a folder by repository id (`CompVis/stable-diffusion-v1-4`) in the local Hugging Face
 /// cache, whose snapshots are folders of symbolic links. Nothing is downloaded.
 public struct ModelFolder: Sendable {
   /// What a component's folder is called.
@@ -30,20 +31,43 @@ public struct ModelFolder: Sendable {
     var weightsName: String { self == .textEncoder ? "model" : "diffusion_pytorch_model" }
   }
 
+  /// The folder, or the file.
   public let url: URL
-  /// The repository id, or the folder's name.
+  /// The repository id, or the folder's name, or the file's without its ending.
   public let name: String
+  /// What the U-Net predicts, where the caller says so.
+  public let predicting: PredictionType?
+  /// The model where it is one file.
+  private let file: ModelFile?
 
   /// - Parameters:
   ///   - model: a path, in which `~` and variables may stand, or a repository id.
+  ///   - predicting: what the U-Net predicts; nil leaves it to the model.
   ///   - environment: where `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME` and `HOME` are looked up.
-  /// - Throws: `DiffusionError` that says where it looked and how to get the model.
+  /// - Throws: `DiffusionError` that says where it looked and how to get the model, or what a file is that is none;
+  ///   `FileError` for a broken file.
   public init(
-    _ model: String, environment: [String: String] = ProcessInfo.processInfo.environment
+    _ model: String, predicting: PredictionType? = nil,
+    environment: [String: String] = ProcessInfo.processInfo.environment
   ) throws {
+    self.predicting = predicting
+    let path = try expandedPath(model, environment: environment)
+    var isFolder: ObjCBool = false
+    if !path.isEmpty, FileManager.default.fileExists(atPath: path, isDirectory: &isFolder),
+      !isFolder.boolValue
+    {
+      url = URL(filePath: path).standardizedFileURL
+      name = url.deletingPathExtension().lastPathComponent
+      file = try ModelFile(url, predicting: predicting)
+      return
+    }
     (url, name) = try Self.locate(model, environment)
+    file = nil
     try checkLayout()
   }
+
+  /// What one file is, what its U-Net predicts, and how both are known; nil for a folder, which says it itself.
+  public var identification: String? { file?.identification }
 
   /// The folder that a path or a repository id means, and what it is called.
   package static func locate(
@@ -52,7 +76,9 @@ public struct ModelFolder: Sendable {
     let model = try expandedPath(model, environment: environment)
     var isFolder: ObjCBool = false
     if !model.isEmpty, FileManager.default.fileExists(atPath: model, isDirectory: &isFolder) {
-      guard isFolder.boolValue else { throw singleFile(model) }
+      guard isFolder.boolValue else {
+        throw DiffusionError("\(model) is a file; a folder of a model's files is needed")
+      }
       let url = URL(filePath: model, directoryHint: .isDirectory).standardizedFileURL
       return (url, url.lastPathComponent)
     }
@@ -75,16 +101,46 @@ public struct ModelFolder: Sendable {
   public func configuration<T: Decodable>(
     _ type: T.Type, _ component: Component, file: String = "config.json"
   ) throws -> T {
-    try JSONFile.decode(type, from: folder(component).appending(path: file))
+    if let model = self.file { return try model.configuration(type, component) }
+    return try JSONFile.decode(type, from: folder(component).appending(path: file))
   }
 
-  /// The safetensors files that hold a component's weights: one, or the shards of an index.
+  /// The tensors of a network, by diffusers' current names.
+  ///
+  /// - Throws: as `weightFiles`; `FileError` for a broken file.
+  package func weights(_ component: Component, dtype: DType, device: Device) throws -> Weights {
+    try weights(component, dtype: dtype, device: device, changes: WeightChanges())
+  }
+
+  /// The same, with changes that are merged into the tensors as they are read.
+  func weights(_ component: Component, dtype: DType, device: Device, changes: WeightChanges) throws -> Weights
+  {
+    if let file { return file.weights(component, dtype: dtype, device: device, changes: changes) }
+    let rename: ((String) -> String?)? =
+      switch component {
+      case .textEncoder: CLIPTextEncoder.currentName
+      case .vae: VAE.currentName
+      default: nil
+      }
+    return try Weights(
+      files: weightFiles(component), dtype: dtype, device: device, rename: rename, changes: changes)
+  }
+
+  /// The tokenizer, for a text encoder of `maxLength` positions.
+  func tokenizer(maxLength: Int) throws -> CLIPTokenizer {
+    if let file { return try file.tokenizer(maxLength: maxLength) }
+    return try CLIPTokenizer(folder: folder(.tokenizer), maxLength: maxLength)
+  }
+
+  /// The files that hold a component's weights: one of safetensors, or the shards of an index; or the one file that
+  /// holds all.
   ///
   /// The plain name is preferred to the variant `fp16`.
   ///
   /// - Throws: `DiffusionError` that names what is there when no such file is; that or `FileError` for a bad
   ///   index.
   public func weightFiles(_ component: Component) throws -> [URL] {
+    if file != nil { return [url] }
     let folder = folder(component)
     let base = component.weightsName
     for variant in ["", ".fp16"] {
@@ -98,6 +154,15 @@ public struct ModelFolder: Sendable {
       }
     }
     throw missingWeights(component)
+  }
+
+  /// The files that decide what it generates: the weights, and the schedule where that is not in the same file.
+  ///
+  /// - Throws: as `weightFiles`.
+  public func contentFiles() throws -> [URL] {
+    if file != nil { return [url] }
+    return try [.textEncoder, .unet, .vae].flatMap { try weightFiles($0) }
+      + [folder(.scheduler).appending(path: "scheduler_config.json")]
   }
 
   private static func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
@@ -128,15 +193,6 @@ extension ModelFolder {
       throw DiffusionError(
         "\(url.path) has \(other)/: it is not a Stable Diffusion 1 or 2 model, which are supported")
     }
-  }
-
-  private static func singleFile(_ path: String) -> DiffusionError {
-    DiffusionError(
-      """
-      \(path) is a file; a model is a folder in the diffusers layout. Convert a single-file checkpoint with \
-      python -c "from diffusers import StableDiffusionPipeline as P; \
-      P.from_single_file('\(path)').save_pretrained('FOLDER')"
-      """)
   }
 
   private func missingWeights(_ component: Component) -> DiffusionError {

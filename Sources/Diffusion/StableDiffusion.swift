@@ -26,7 +26,7 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   }
 }
 
-/// A Stable Diffusion 1 or 2 model, everything driven by the JSON files of its folder.
+/// A Stable Diffusion 1 or 2 model, everything driven by the JSON files of its folder, or in one file.
 ///
 /// Configurations and tokenizer are read at once, and checked against one another. The three networks
 /// are loaded when they are first asked for, and can be released again.
@@ -48,7 +48,7 @@ public final class StableDiffusion {
   /// More layers than any text encoder has.
   public static let largestClipSkip = 256
 
-  /// Called before a network is loaded, with the size of its files in bytes.
+  /// Called before a network is loaded, with the size of its stored weights in bytes.
   public var willLoad: (ModelFolder.Component, _ bytes: Int) -> Void = { _, _ in }
 
   /// What `add` has added.
@@ -89,8 +89,7 @@ public final class StableDiffusion {
     unetConfiguration = try folder.configuration(UNetConfiguration.self, .unet)
     vaeConfiguration = try folder.configuration(VAEConfiguration.self, .vae)
     schedulerConfiguration = try folder.schedulerConfiguration()
-    tokenizer = try CLIPTokenizer(
-      folder: folder.folder(.tokenizer), maxLength: textConfiguration.maxPositions)
+    tokenizer = try folder.tokenizer(maxLength: textConfiguration.maxPositions)
     try checkConsistency()
   }
 
@@ -99,8 +98,7 @@ public final class StableDiffusion {
   public var textEncoder: CLIPTextEncoder {
     get throws {
       if let loaded = loadedTextEncoder { return loaded }
-      let made = try CLIPTextEncoder(
-        textConfiguration, weights: weights(.textEncoder))
+      let made = try CLIPTextEncoder(textConfiguration, weights: weights(.textEncoder))
       loadedTextEncoder = made
       return made
     }
@@ -133,9 +131,7 @@ public final class StableDiffusion {
     var changes = changes
     var foreign = Array(repeating: [] as [String], count: loras.count)
     for component in [ModelFolder.Component.textEncoder, .unet] {
-      let shapes = try Weights(
-        files: folder.weightFiles(component), dtype: dtype, device: .cpu, rename: Self.currentName(component)
-      ).shapes
+      let shapes = try folder.weights(component, dtype: dtype, device: .cpu).shapes
       for (i, lora) in loras.enumerated() {
         foreign[i] += try changes[component, default: WeightChanges()].add(
           lora, to: component, shapes: shapes)
@@ -169,15 +165,6 @@ public final class StableDiffusion {
     }
   }
 
-  /// Current names for those that older files of a component have.
-  private static func currentName(_ component: ModelFolder.Component) -> ((String) -> String?)? {
-    switch component {
-    case .textEncoder: CLIPTextEncoder.currentName
-    case .vae: VAE.currentName
-    default: nil
-    }
-  }
-
   /// Gives a network's memory back, as far as nobody else holds it; it is loaded anew when asked for.
   public func release(_ component: ModelFolder.Component) {
     switch component {
@@ -189,12 +176,10 @@ public final class StableDiffusion {
   }
 
   private func weights(_ component: ModelFolder.Component) throws -> Weights {
-    let files = try folder.weightFiles(component)
-    let sizes = try files.map { try $0.resourceValues(forKeys: [.fileSizeKey]).fileSize ?? 0 }
-    willLoad(component, sizes.reduce(0, +))
-    return try Weights(
-      files: files, dtype: dtype, device: device, rename: Self.currentName(component),
-      changes: changes[component] ?? WeightChanges())
+    let weights = try folder.weights(
+      component, dtype: dtype, device: device, changes: changes[component] ?? WeightChanges())
+    willLoad(component, weights.byteCount)
+    return weights
   }
 
   // MARK: Properties
@@ -215,9 +200,7 @@ public final class StableDiffusion {
     get throws {
       if let identity { return identity }
       // From the file, in fp16: the same whatever dtype the model is loaded in.
-      let stored = try Weights(
-        files: folder.weightFiles(.textEncoder), dtype: .float16, device: .cpu,
-        rename: CLIPTextEncoder.currentName)
+      let stored = try folder.weights(.textEncoder, dtype: .float16, device: .cpu)
       let table = try stored.tensor(
         "embeddings.token_embedding.weight", [textConfiguration.vocabularySize, hiddenSize]
       ).sliced(0, 0..<tokenizer.vocabularySize)

@@ -38,6 +38,15 @@ public struct Weights {
     path = ""
   }
 
+  /// - Parameter tensors: where they are, by the names that they are asked for by.
+  init(
+    _ tensors: [String: StoredTensor], title: String, dtype: DType, device: Device, changes: WeightChanges
+  ) {
+    store = Store(tensors, title: title, dtype: dtype, device: device)
+    store.changes = changes
+    path = ""
+  }
+
   private init(store: Store, path: String) {
     self.store = store
     self.path = path
@@ -57,11 +66,20 @@ public struct Weights {
 
   /// The shape of a tensor, nil when there is none; counts as no use.
   public func shape(_ name: String) -> [Int]? {
-    store.places[full(name)].flatMap { $0.file.entries[$0.name]?.shape }
+    store.places[full(name)]?.shape
   }
 
+  /// What the tensors are called.
+  package var names: Set<String> { Set(store.places.keys) }
+
   /// The shape of every tensor, by its name from the top; counts as no use.
-  var shapes: [String: [Int]] { store.places.compactMapValues { $0.file.entries[$0.name]?.shape } }
+  var shapes: [String: [Int]] { store.places.mapValues(\.shape) }
+
+  /// Numbers in all tensors.
+  var count: Int { store.places.values.reduce(0) { $0 + $1.count } }
+
+  /// Bytes of all tensors as they are stored.
+  package var byteCount: Int { store.places.values.reduce(0) { $0 + $1.count * $1.dtype.size } }
 
   /// The tensor `name` under the path, in the wanted dtype and on the wanted device.
   ///
@@ -78,16 +96,15 @@ public struct Weights {
     guard let place = store.places[key] else {
       throw DiffusionError("\(store.title): there is no tensor “\(key)” (expected shape \(shape))")
     }
-    let file = JSONFile.displayName(place.url)
-    guard let entry = place.file.entries[place.name], entry.shape == shape else {
-      let found = place.file.entries[place.name]?.shape ?? []
-      throw DiffusionError("\(file): tensor “\(place.name)” has shape \(found), expected \(shape)")
+    let file = JSONFile.displayName(place.file.url)
+    guard place.shape == shape else {
+      throw DiffusionError("\(file): tensor “\(place.name)” has shape \(place.shape), expected \(shape)")
     }
-    guard entry.dtype.isFloating else {
-      throw DiffusionError("\(file): tensor “\(place.name)” is \(entry.dtype), not a floating type")
+    guard place.dtype.isFloating else {
+      throw DiffusionError("\(file): tensor “\(place.name)” is \(place.dtype), not a floating type")
     }
     store.unused.remove(key)
-    let stored = try store.changes.applied(to: place.file.tensor(place.name), key)
+    let stored = try store.changes.applied(to: place.tensor(), key)
     let layout = shape.count == 4 ? format : .preserve
     let dtype = asStored ? stored.dtype : store.dtype
     let converted = try stored.to(dtype, device: store.device, format: layout)
@@ -129,13 +146,6 @@ public struct Weights {
 extension Weights {
   /// What all paths into one model share.
   private final class Store {
-    /// Where a tensor is: its name in that file may be an older one.
-    struct Place {
-      let file: SafetensorsFile
-      let url: URL
-      let name: String
-    }
-
     /// What PyTorch puts before every name when a model is saved after `torch.compile`.
     private static let compiled = "_orig_mod."
 
@@ -143,28 +153,70 @@ extension Weights {
     let device: Device
     /// The file, or the folder of several, for errors.
     let title: String
-    let places: [String: Place]
+    let places: [String: StoredTensor]
     var unused: Set<String>
     var changes = WeightChanges()
 
-    init(files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)?) throws {
-      guard let first = files.first else { throw DiffusionError("a model without weight files") }
+    init(_ places: [String: StoredTensor], title: String, dtype: DType, device: Device) {
       self.dtype = dtype
       self.device = device
-      title = JSONFile.displayName(files.count == 1 ? first : first.deletingLastPathComponent())
-      var places: [String: Place] = [:]
+      self.title = title
+      self.places = places
+      unused = Set(places.keys)
+    }
+
+    convenience init(files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)?) throws {
+      guard let first = files.first else { throw DiffusionError("a model without weight files") }
+      var places: [String: StoredTensor] = [:]
       for url in files {
         let file = try SafetensorsFile(url)
-        for name in file.entries.keys {
+        for (name, entry) in file.entries {
           let plain = name.hasPrefix(Self.compiled) ? String(name.dropFirst(Self.compiled.count)) : name
           guard let key = rename == nil ? plain : rename?(plain) else { continue }
-          guard places.updateValue(Place(file: file, url: url, name: name), forKey: key) == nil else {
+          let declared = TensorDeclaration(dtype: entry.dtype, shape: entry.shape)
+          let stored = try StoredTensor(file: file, name: name, declared)
+          guard places.updateValue(stored, forKey: key) == nil else {
             throw DiffusionError("\(JSONFile.displayName(url)): the tensor “\(key)” occurs twice")
           }
         }
       }
-      self.places = places
-      unused = Set(places.keys)
+      let title = JSONFile.displayName(files.count == 1 ? first : first.deletingLastPathComponent())
+      self.init(places, title: title, dtype: dtype, device: device)
     }
+  }
+}
+
+/// Where a tensor of a model is: in a file, under a name that may be another there, alone or as a third of the rows.
+struct StoredTensor {
+  let file: any TensorFile
+  let name: String
+  let dtype: DType
+  let shape: [Int]
+  /// The rows of the file's tensor; nil for all.
+  private let rows: Range<Int>?
+
+  /// - Parameter third: 0, 1 or 2; nil for the whole.
+  /// - Throws: `DiffusionError` when the rows cannot be shared among three.
+  init(file: any TensorFile, name: String, _ declared: TensorDeclaration, third: Int? = nil) throws {
+    (self.file, self.name) = (file, name)
+    dtype = declared.dtype
+    guard let third else {
+      (shape, rows) = (declared.shape, nil)
+      return
+    }
+    guard let all = declared.shape.first, all.isMultiple(of: 3) else {
+      throw DiffusionError(
+        "\(file.url.path): tensor \(quoted(name)) of shape \(declared.shape) is not three in one")
+    }
+    shape = [all / 3] + declared.shape.dropFirst()
+    rows = all / 3 * third..<all / 3 * (third + 1)
+  }
+
+  var count: Int { shape.reduce(1, *) }
+
+  /// As it is stored: where possible memory of the mapping.
+  func tensor() throws -> Tensor {
+    let whole = try file.tensor(name)
+    return try rows.map { try whole.sliced(0, $0) } ?? whole
   }
 }

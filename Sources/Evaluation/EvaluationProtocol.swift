@@ -34,9 +34,9 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
     self.clip = clip.name
     clipIdentity = clip.identity
     base = model.folder.name
-    let schedule = model.folder.folder(.scheduler).appending(path: "scheduler_config.json")
-    baseIdentity = try fingerprint(
-      of: [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) } + [schedule])
+    baseIdentity =
+      try fingerprint(of: model.folder.contentFiles())
+      + (model.folder.predicting.map { " \($0.rawValue)" } ?? "")
     loras = try model.loraFingerprint.map {
       "\(model.loras.map(\.description).joined(separator: ", ")) (\($0))"
     }

@@ -14,6 +14,8 @@ package import Foundation
 /// system raise SIGBUS when the lost part is read: replace model files by renaming, as `AtomicFile` does.
 package final class MappedFile: @unchecked Sendable {  // immutable after init
   package let bytes: UnsafeRawBufferPointer
+  /// Whether the bytes can be read again from a file.
+  private let isBacked: Bool
 
   /// Maps the file at `url`, following symbolic links.
   package init(_ url: URL) throws {
@@ -26,6 +28,7 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw FileError("\(url.path) is not a file")
     }
+    isBacked = true
     let size = Int(status.st_size)
     guard size > 0 else {
       bytes = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -37,13 +40,30 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
     bytes = UnsafeRawBufferPointer(start: base, count: size)
   }
 
+  /// Bytes that are in memory, as if they were a file's.
+  package init(copying contents: [UInt8]) throws {
+    isBacked = false
+    guard !contents.isEmpty else {
+      bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+      return
+    }
+    guard
+      let base = mmap(
+        nil, contents.count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0), base != MAP_FAILED
+    else { throw systemError("no memory for \(contents.count) bytes") }
+    contents.withUnsafeBytes {
+      base.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(base), byteCount: $0.count)
+    }
+    bytes = UnsafeRawBufferPointer(start: base, count: contents.count)
+  }
+
   deinit {
     if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
   }
 
   /// Gives the memory of `range` back to the system; what is read there again comes from the file again.
   package func forget(_ range: Range<Int>) {
-    guard let base = bytes.baseAddress, !range.isEmpty else { return }
+    guard isBacked, let base = bytes.baseAddress, !range.isEmpty else { return }
     let page = Int(sysconf(Int32(_SC_PAGESIZE)))
     // Pages that lie wholly in the range: the others belong to neighbours, too.
     let first = (range.lowerBound + page - 1) / page * page

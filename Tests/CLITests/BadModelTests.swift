@@ -1,6 +1,8 @@
+import Files
 import Foundation
 import TestSupport
 import Testing
+import Torch
 
 /// Broken base models: mini-sd with one file replaced.
 @Suite("A broken model gets one clear line:", .serialized)
@@ -133,8 +135,10 @@ struct BadModelTests {
       Workplace.generate("a cat", ["--model", "nobody/nothing"]), ["nobody/nothing", "hf download"])
     try place.expectFailure(Workplace.generate("a cat", ["--model", "./not here"]), ["not here"])
     try place.file("x", "model.ckpt")
+    try place.expectFailure(Workplace.generate("a cat", ["--model", "model.ckpt"]), ["model.ckpt"])
+    try Safetensors.write([("lora_unet_x.lora_up.weight", .ones([8, 4]))], to: place.path("toy.safetensors"))
     try place.expectFailure(
-      Workplace.generate("a cat", ["--model", "model.ckpt"]), ["is a file", "diffusers layout"])
+      Workplace.generate("a cat", ["--model", "toy.safetensors"]), ["toy.safetensors", "a LoRA"])
     try place.images()
     try place.expectFailure(Workplace.train(["--model", "nobody/nothing"]), ["hf download"])
   }

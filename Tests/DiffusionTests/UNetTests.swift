@@ -121,6 +121,31 @@ import Torch
     #expect(UNet.crossAttentionLayers(mini).count == 16)
   }
 
+  private struct Switch: Decodable {
+    let configuration: UNetConfiguration
+    let shapes: [String: [Int]]
+  }
+
+  @Test("Outputs with each switch of the configuration equal diffusers' to 1e-4")
+  func switches() throws {
+    let switches = try JSONFile.decode(
+      [String: Switch].self, from: Fixtures.url("unet/switches.json"))
+    let file = try SafetensorsFile(Fixtures.url("unet/switches.safetensors"))
+    let scratch = try Scratch()
+    #expect(switches.count > 20)
+    for (name, given) in switches {
+      let url = scratch.file("\(name).safetensors")
+      try Safetensors.write(
+        given.shapes.map { ($0, try RandomModel.drawn("\(name)/\($0)", $1)) }, to: url)
+      let unet = try UNet(
+        given.configuration, weights: Weights(files: [url], dtype: .float32, device: .cpu))
+      let output = try unet(
+        file.tensor("latents"), timesteps: file.tensor("timesteps"), context: [.init(file.tensor("context"))])
+      let error = try relativeError(output, file.tensor("output \(name)"))
+      #expect(error < 1e-4, "\(name): \(error)")
+    }
+  }
+
   @Test("A missing, an unused and a misshapen tensor are named")
   func strict() throws {
     let c = try configuration("relu")

@@ -91,6 +91,56 @@ private struct Zip {
     #expect(throws: FileError.self) { try archive.contents("a/x") }
   }
 
+  /// An archive with one entry beyond 4 GiB, as those of large models have; what lies before is a hole on the disk.
+  private func large(_ url: URL, field: [UInt8]? = nil) throws {
+    let start = 5 << 30
+    let common = little(0, 2) + little(0, 2) + little(0, 4) + little(0xD87F_7E0C, 4)
+    let local =
+      Array("PK\u{3}\u{4}".utf8) + little(45, 2) + common + little(4, 4) + little(4, 4) + little(3, 2)
+      + little(0, 2) + Array("a/xtest".utf8)
+    let extra = field ?? little(1, 2) + little(24, 2) + long(4) + long(4) + long(start)
+    let none = little(0xFFFF_FFFF, 4)
+    let entry =
+      Array("PK\u{1}\u{2}".utf8) + little(45, 2) + little(45, 2) + common + none + none + little(3, 2)
+      + little(extra.count, 2) + little(0, 10) + none + Array("a/x".utf8) + extra
+    let directory = start + local.count
+    let record = directory + entry.count
+    let end64 =
+      Array("PK\u{6}\u{6}".utf8) + long(44) + little(45, 2) + little(45, 2) + little(0, 8) + long(1) + long(1)
+      + long(entry.count) + long(directory)
+    let locator = Array("PK\u{6}\u{7}".utf8) + little(0, 4) + long(record) + little(1, 4)
+    let end =
+      Array("PK\u{5}\u{6}".utf8) + little(0, 4) + little(1, 2) + little(1, 2) + little(entry.count, 4) + none
+      + little(0, 2)
+    try Data().write(to: url)
+    let file = try FileHandle(forWritingTo: url)
+    try file.seek(toOffset: UInt64(start))
+    try file.write(contentsOf: Data(local + entry + end64 + locator + end))
+    try file.close()
+  }
+
+  private func long(_ value: Int) -> [UInt8] { little(value & 0xFFFF_FFFF, 4) + little(value >> 32, 4) }
+
+  @Test func `An entry beyond 4 GiB is read, and one whose 64-bit sizes lack or are too large is refused`()
+    throws
+  {
+    let scratch = try Scratch()
+    let url = scratch.file("large.ckpt")
+    try large(url)
+    #expect(try ZipArchive(MappedFile(url)).contents("a/x") == Array("test".utf8))
+    for field in [
+      [], little(1, 2) + little(8, 2) + long(4),
+      little(2, 2) + little(24, 2) + long(4) + long(4) + long(5 << 30),
+      little(1, 2) + little(24, 2) + long(4) + long(4) + long(-1), little(1, 2) + little(0xFFFF, 2),
+    ] {
+      try large(url, field: field)
+      let error = #expect(throws: FileError.self) { try ZipArchive(MappedFile(url)) }
+      #expect(error?.message.contains("64-bit sizes") == true, "\(error?.message ?? "")")
+    }
+    try large(url, field: little(1, 2) + little(24, 2) + long(4) + long(4) + long(.max))
+    #expect(throws: FileError.self) { try ZipArchive(MappedFile(url)) }
+  }
+
   @Test func `A 64-bit directory that tells something else is refused`() throws {
     var bytes = Array(try Data(contentsOf: Fixtures.url("formats/views.pt")))
     let record = bytes.count - 22 - 20 - 56
@@ -118,6 +168,16 @@ private struct Zip {
       #expect(tensor.dtype == wanted.dtype && tensor.shape == wanted.shape, "\(name)")
       #expect(try tensor.rawBytes() == wanted.rawBytes(), "\(name)")
     }
+  }
+
+  @Test func `Weights are found beside what PyTorch Lightning leaves, of which nothing is run`() throws {
+    let weights = try TorchWeights(Fixtures.url("formats/lightning.ckpt"))
+    #expect(weights.tensorNames.sorted() == ["betas", "logvar"])
+    #expect(weights.declaration("betas") == TensorDeclaration(dtype: .float32, shape: [4]))
+    #expect(try weights.tensor("betas").floats() == [1, 1, 1, 1])
+    #expect(weights.declaration("epoch") == nil)
+    #expect(throws: FileError.self) { try weights.tensor("epoch") }
+    #expect(throws: FileError.self) { try TorchWeights(Fixtures.url("formats/views.safetensors")) }
   }
 
   @Test func `A tensor that leaves its storage or overflows is refused`() throws {

@@ -273,6 +273,7 @@ struct Train: ParsableCommand {
     set("data.super_category_token", category)
     set("data.learnable_property", property)
     set("model.pretrained_model_name_or_path", model.model)
+    set("model.prediction_type", model.predictionType?.rawValue)
     if !model.lora.isEmpty { set("model.loras", try Self.list(model.lora.map(\.description))) }
     set("model.representation", representation?.rawValue)
     set("model.clip_skip", model.clipSkip.map(String.init))
@@ -312,7 +313,7 @@ struct Train: ParsableCommand {
   }
 
   private func modelDefaults(_ c: RunConfiguration) throws -> ModelDefaults? {
-    try ModelDefaults.load(model.folder(c.model.pretrainedModelNameOrPath))
+    try ModelDefaults.load(model.folder(of: c))
   }
 
   /// Learns this process's part of a manifest.

@@ -17,6 +17,22 @@ package struct TokenizerFiles: Sendable {
   package var configuration: Data?
   /// `special_tokens_map.json`, where there is one; it overrides the configuration.
   package var specialTokens: Data?
+  /// The symbols that come with the program, where they take the place of the files.
+  private var builtIn: TokenizerSymbols?
+
+  /// CLIP's vocabulary, which comes with the program.
+  ///
+  /// - Parameters:
+  ///   - padToken: what fills a prompt up.
+  ///   - name: what errors call it.
+  init(clipPaddedWith padToken: String, name: String) throws {
+    self.name = name
+    let ids = CLIPVocabulary.symbols.enumerated().map { ($1, $0) }
+    builtIn = TokenizerSymbols(
+      vocabulary: Dictionary(ids, uniquingKeysWith: { a, _ in a }),
+      merges: CLIPVocabulary.merges.compactMap { SymbolPair($0.utf8) }, addedTokens: [:], file: name)
+    specialTokens = try JSONEncoder().encode(["pad_token": padToken])
+  }
 
   /// Reads the files; where the folder has only `tokenizer.json`, as transformers 5 saves it, vocabulary,
   /// merges and added tokens are in there.
@@ -46,6 +62,7 @@ package struct TokenizerFiles: Sendable {
   ///
   /// - Throws: `FileError` or `DiffusionError` that names the file and what is wrong in it.
   func symbols() throws -> TokenizerSymbols {
+    if let builtIn { return builtIn }
     if let whole {
       let file = path("tokenizer.json")
       let json = try JSONFile.decode(TokenizerJSON.self, from: whole, name: file)

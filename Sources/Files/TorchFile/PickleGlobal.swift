@@ -11,6 +11,8 @@ enum PickleGlobal {
   case storage(DType)
   /// A class of the reader's, whose instances become `PickleValue.object`.
   case instance
+  /// What training code leaves beside the weights: whatever is made of it is `PickleValue.none` here.
+  case ignored
 
   /// By module and name, as a pickle writes them.
   static let allowed: [String: PickleGlobal] = [
@@ -29,6 +31,11 @@ enum PickleGlobal {
     "torch CharStorage": .storage(.int8),
     "torch ByteStorage": .storage(.uint8),
     "torch BoolStorage": .storage(.bool),
+    "pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint": .ignored,
+    "numpy.core.multiarray scalar": .ignored,
+    "numpy._core.multiarray scalar": .ignored,
+    "numpy dtype": .ignored,
+    "_codecs encode": .ignored,
   ]
 
   /// The name of the storage class for `dtype`.

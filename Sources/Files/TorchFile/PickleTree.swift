@@ -9,6 +9,8 @@ struct PickleNode {
     case object(String)
     case global(String, PickleGlobal)
     case storage(TorchStorage)
+    /// Made by something whose results play no part here.
+    case ignored
   }
 
   let kind: Kind
@@ -76,6 +78,7 @@ struct PickleTree {
     case .object(let name):
       guard case .dictionary(let attributes, _)? = children.first else { return .object(name, []) }
       return .object(name, attributes)
+    case .ignored, .global(_, .ignored): return .none
     case .global(let name, _):
       throw FileError("its pickle keeps \(quoted(name)) itself as a value, where data is expected")
     case .storage: throw FileError("its pickle keeps a bare storage, where data is expected")

@@ -1,15 +1,13 @@
 public import Foundation
 public import Torch
 
-/// A file that `torch.save` wrote (PyTorch 1.6 and later): a zip archive with a pickle `data.pkl` and
+/// A file that `torch.save` wrote (PyTorch 1.6 and later), memory-mapped: a zip archive with a pickle `data.pkl` and
 /// the tensors' memory under `data/`. It is read as data; nothing in it is executed.
-public struct TorchFile {
-  /// The largest file accepted; a mapper has about 2 MB.
-  public static let maximumBytes = 1 << 30
-
+public struct TorchFile: Sendable {
   public let url: URL
   /// What was saved.
   public let root: PickleValue
+  private let file: MappedFile
   private let archive: ZipArchive
   private let folder: String
 
@@ -23,13 +21,8 @@ public struct TorchFile {
   public init(_ url: URL, classes: Set<String> = []) throws {
     let file = try MappedFile(url)
     self.url = url
-    (archive, folder, root) = try Self.named(url) {
-      guard file.bytes.count <= Self.maximumBytes else {
-        throw FileError("it has \(file.bytes.count) bytes, more than the limit of \(Self.maximumBytes)")
-      }
-      // A copy, so that the checked bytes and the bytes that are used cannot differ.
-      return try Self.read(withExtendedLifetime(file) { Array(file.bytes) }, classes)
-    }
+    self.file = file
+    (archive, folder, root) = try Self.named(url) { try Self.read(file, classes) }
   }
 
   /// Whether a file looks like one of PyTorch's (zip archive or bare pickle) rather than safetensors,
@@ -41,16 +34,17 @@ public struct TorchFile {
     return !isSafetensors && (head.starts(with: [0x50, 0x4B]) || head.first == 0x80)
   }
 
-  private static func read(_ bytes: [UInt8], _ classes: Set<String>) throws -> (
+  private static func read(_ file: MappedFile, _ classes: Set<String>) throws -> (
     ZipArchive, String, PickleValue
   ) {
-    guard bytes.starts(with: [0x50, 0x4B]) else {
+    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(2)) }
+    guard head == [0x50, 0x4B] else {
       throw FileError(
-        bytes.first == 0x80
+        head.first == 0x80
           ? "it is in PyTorch's format of before 1.6; load and save it once with a newer PyTorch"
           : "it is not a file that torch.save wrote")
     }
-    let archive = try ZipArchive(bytes)
+    let archive = try ZipArchive(file)
     let pickles = archive.names.filter { $0.split(separator: "/").dropFirst() == ["data.pkl"] }
     guard pickles.count == 1, let pickle = pickles.first else {
       throw FileError("it is a zip archive with \(pickles.count) pickles (data.pkl) instead of one")
@@ -65,30 +59,62 @@ public struct TorchFile {
   }
 
   /// Reads a tensor that `root` mentions: its elements in row-major order, in the file's dtype.
-  public func tensor(_ tensor: TorchTensor) throws -> Tensor {
+  public func tensor(_ tensor: TorchTensor) throws -> Tensor { try self.tensor(tensor, inPlace: false) }
+
+  /// The same; `inPlace` uses the mapping itself, read-only, where the elements lie in order.
+  package func tensor(_ tensor: TorchTensor, inPlace: Bool) throws -> Tensor {
     try Self.named(url) {
       let size = tensor.storage.dtype.size
-      let bytes = try archive.contents("\(folder)/data/\(tensor.storage.key)")
+      let place = try archive.checkedRange(entry(tensor))
       let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: size)
-      guard !over, needed == bytes.count else {
+      guard !over, needed == place.count else {
         throw FileError("the storage \(quoted(tensor.storage.key)) has a wrong size")
       }
       let count = try tensor.checkedCount()
       guard count > 0 else { return try Tensor.empty(tensor.shape, dtype: tensor.storage.dtype) }
-      return try bytes.withUnsafeBytes { storage in
-        let start = UnsafeRawBufferPointer(rebasing: storage[(tensor.offset * size)...])
-        if tensor.isContiguous {
-          return try Tensor(
-            bytes: UnsafeRawBufferPointer(rebasing: start[..<(count * size)]), shape: tensor.shape,
-            dtype: tensor.storage.dtype)
-        }
-        let gathered = tensor.gathered(start, count: count)
-        return try gathered.withUnsafeBytes {
-          try Tensor(bytes: $0, shape: tensor.shape, dtype: tensor.storage.dtype)
-        }
+      return try withExtendedLifetime(file) {
+        let memory = UnsafeRawBufferPointer(rebasing: file.bytes[place].dropFirst(tensor.offset * size))
+        return try self.tensor(tensor, memory, count: count, inPlace: inPlace)
       }
     }
   }
+
+  private func tensor(_ tensor: TorchTensor, _ memory: UnsafeRawBufferPointer, count: Int, inPlace: Bool)
+    throws
+    -> Tensor
+  {
+    let dtype = tensor.storage.dtype
+    guard tensor.isContiguous else {
+      return try tensor.gathered(memory, count: count).withUnsafeBytes {
+        try Tensor(bytes: $0, shape: tensor.shape, dtype: dtype)
+      }
+    }
+    if inPlace, let base = memory.baseAddress, Int(bitPattern: base).isMultiple(of: dtype.size) {
+      return try Tensor(
+        borrowing: UnsafeMutableRawPointer(mutating: base), shape: tensor.shape, dtype: dtype, owner: file)
+    }
+    return try Tensor(
+      bytes: UnsafeRawBufferPointer(rebasing: memory[..<(count * dtype.size)]), shape: tensor.shape,
+      dtype: dtype)
+  }
+
+  /// Checks that a tensor lies in its storage, and that in its entry, before their numbers are looked at.
+  func check(_ tensor: TorchTensor) throws {
+    try Self.named(url) {
+      let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: tensor.storage.dtype.size)
+      guard !over, needed == archive.range(entry(tensor))?.count else {
+        throw FileError("the storage \(quoted(tensor.storage.key)) has a wrong size")
+      }
+      _ = try tensor.checkedCount()
+    }
+  }
+
+  /// Lets the system have the memory of a tensor that was copied and is not needed here again.
+  package func forget(_ tensor: TorchTensor) {
+    if let place = archive.range(entry(tensor)) { file.forget(place) }
+  }
+
+  private func entry(_ tensor: TorchTensor) -> String { "\(folder)/data/\(tensor.storage.key)" }
 
   /// Puts the file's name before an error's message.
   private static func named<R>(_ url: URL, _ body: () throws -> R) throws -> R {

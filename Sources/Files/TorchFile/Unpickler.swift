@@ -245,6 +245,7 @@ package struct Unpickler {
     switch (global, arguments.count, making) {
     case (.orderedDict, 0, _): try add(.dictionary(ordered: true))
     case (.instance, 0, true): try add(.object(name))
+    case (.ignored, _, _): try add(.ignored)
     case (.set, 0...1, false):
       guard let items = arguments.first else { return try add(.set) }
       guard case .list = nodes[items].kind else { throw unexpected("a set's members") }
@@ -294,6 +295,7 @@ package struct Unpickler {
   /// Gives an object its attributes. The state of an OrderedDict (its `_metadata`) is of no use here.
   private mutating func build(_ state: Int) throws {
     let id = try top()
+    if case .ignored = nodes[id].kind { return }
     guard Self.isDictionary(nodes[state].kind) else { throw unexpected("an object's state") }
     switch nodes[id].kind {
     case .object: nodes[id].children = [state]

@@ -179,6 +179,7 @@ extension RunConfiguration.MixedPrecision: ConfigurationConvertible {}
 extension SchedulerKind: ConfigurationConvertible {}
 extension LearningRate.Schedule: ConfigurationConvertible {}
 extension RepresentationKind: ConfigurationConvertible {}
+extension PredictionType: ConfigurationConvertible {}
 
 extension ConfigurationValue: Codable {
   init(from decoder: any Decoder) throws {

@@ -2,7 +2,8 @@ public import Diffusion
 import Files
 public import Foundation
 
-/// What was measured to suit a base model: `model_defaults.json` beside its `model_index.json`.
+/// What was measured to suit a base model: `model_defaults.json` beside its `model_index.json`, or for a model in one
+/// file `NAME.model_defaults.json` beside that.
 ///
 /// Any subset of the keys; it decides where neither flag nor YAML does, before the authors' defaults,
 /// which are Stable Diffusion's.
@@ -84,18 +85,22 @@ public struct ModelDefaults: Sendable, Equatable {
     return defaults
   }
 
-  /// The defaults in a model's folder; nil where there are none.
+  /// The defaults in a model's folder, or beside its file; nil where there are none.
   public static func load(fromModelFolder folder: URL) throws -> ModelDefaults? {
-    let names = [fileName, earlierFileName].filter {
-      FileManager.default.fileExists(atPath: folder.appending(path: $0).path)
-    }
-    guard let name = names.first else { return nil }
-    guard names.count == 1 else {
+    var isFolder: ObjCBool = false
+    _ = FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder)
+    let candidates =
+      isFolder.boolValue
+      ? [fileName, earlierFileName].map { folder.appending(path: $0) }
+      : [folder.deletingPathExtension().appendingPathExtension(fileName)]
+    let found = candidates.filter { FileManager.default.fileExists(atPath: $0.path) }
+    guard let url = found.first else { return nil }
+    guard found.count == 1 else {
       throw NeTIError(
         "\(folder.lastPathComponent): \(earlierFileName) is the earlier name of \(fileName), and both are there; "
           + "remove the one that does not count")
     }
-    return try ModelDefaults(json: readFile(folder.appending(path: name), limit: largestSize), name: name)
+    return try ModelDefaults(json: readFile(url, limit: largestSize), name: url.lastPathComponent)
   }
 
   /// Reads the file's JSON. Throws a `NeTIError` that names the file and the key.

@@ -38,7 +38,7 @@ extension RunConfiguration {
     return result
   }
 
-  /// The first folder that is not there, as after a typing error, or after a run was moved without it: what names
+  /// The first folder (of the model: or file) that is not there, as after a typing error, or after a run was moved without it: what names
   /// it, and “PATH: no such folder” or “PATH: not a folder”.
   public var missingFolder: (setting: String, problem: String)? {
     let folders = [
@@ -51,7 +51,7 @@ extension RunConfiguration {
       guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
         return (setting, "\(path): no such folder")
       }
-      guard isFolder.boolValue else { return (setting, "\(path): not a folder") }
+      guard isFolder.boolValue || setting == "model" else { return (setting, "\(path): not a folder") }
     }
     return nil
   }

@@ -48,6 +48,7 @@ extension RunConfiguration {
     Setting(
       "model.pretrained_model_name_or_path", \.model.pretrainedModelNameOrPath,
       .clean("is empty: leave it out for the embedded model"), isPath: true),
+    Setting("model.prediction_type", \.model.predictionType, inTheirs: .absent),
     Setting("model.use_nested_dropout", \.model.useNestedDropout, noEffect: .onMapper),
     Setting(
       "model.nested_dropout_prob", \.model.nestedDropoutProb, .between(0...1), noEffect: .onNestedDropout),

@@ -1,3 +1,4 @@
+public import Diffusion
 public import Foundation
 
 /// Everything a training run is made by, in the structure of the authors' `train.yaml`.
@@ -66,9 +67,11 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
 
   /// `model`: the base model and the mapper.
   public struct Model: Sendable, Equatable {
-    /// A folder in the diffusers layout or the name of a repository in the local cache; nil is
+    /// One file, a folder in the diffusers layout or the name of a repository in the local cache; nil is
     /// mini-sd (the authors: Stable Diffusion 1.4).
     public var pretrainedModelNameOrPath: String?
+    /// Ours: what the base model predicts; nil is what it says itself.
+    public var predictionType: PredictionType?
     public var useNestedDropout = true
     public var nestedDropoutProb = 0.5
     /// Whether the mapper's output is scaled to the norm of the super-category's embedding.

@@ -1,4 +1,4 @@
-import Diffusion
+package import Diffusion
 package import Torch
 
 /// The denoising loss: how well the model tells the noise in noisy latents. With z the latents of an image,
@@ -17,7 +17,7 @@ extension NoiseSchedule {
   ///   - clean: z, [B, C, h, w].
   ///   - noise: ε, of the same shape.
   ///   - weights: w, [B, 1, h, w]; nil counts everywhere.
-  func loss(
+  package func loss(
     unet: UNet, clean: Tensor, noise: Tensor, timesteps: [Int], context: [CrossAttentionContext],
     predicting: PredictionType, weights: Tensor? = nil
   ) throws -> Tensor {

@@ -41,3 +41,20 @@ def make(out: Path):
     }
     for protocol in [2, 3, 4, 5]:
         torch.save(values, out / f"values-{protocol}.pt", pickle_protocol=protocol)
+    lightning(out / "lightning.ckpt")
+
+
+def lightning(path):
+    """What PyTorch Lightning leaves in a checkpoint beside the weights: a class, and numbers of NumPy's."""
+    import sys
+    import types
+    import numpy
+    import torch
+    names = ["pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint"]
+    modules = {name: types.ModuleType(name) for name in names}
+    kind = type("ModelCheckpoint", (), {"__module__": names[-1]})
+    modules[names[-1]].ModelCheckpoint = kind
+    sys.modules.update(modules)
+    weights = {"betas": torch.ones(4), "logvar": torch.zeros(2)}
+    state = {kind: {"monitor": None, "best": numpy.float64(0.5), "whole": numpy.int64(7)}}
+    torch.save({"epoch": 3, "global_step": 470000, "callbacks": state, "state_dict": weights}, path)

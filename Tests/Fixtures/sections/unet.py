@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import torch
+from _drawn import drawn
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 
@@ -37,6 +38,23 @@ CASES = {
                            cross_attention_dim=6, down_block_types=["DownBlock2D"],
                            up_block_types=["CrossAttnUpBlock2D"]), (4, 6)),
 }
+
+# One switch of the configuration at a time; their weights are drawn, not kept.
+SWITCHES = {
+    "none": {}, "heads": dict(attention_head_dim=[2, 4]), "heads reversed": dict(attention_head_dim=[4, 2]),
+    "linear projection": dict(use_linear_projection=True), "upcast attention": dict(upcast_attention=True),
+    "no upcast": dict(upcast_attention=False), "centred input": dict(center_input_sample=True),
+    "sines first": dict(flip_sin_to_cos=False), "frequency shift": dict(freq_shift=1),
+    "padding at the end": dict(downsample_padding=0), "scaled middle": dict(mid_block_scale_factor=1.7),
+    "norm epsilon": dict(norm_eps=1e-2), "groups": dict(norm_num_groups=2), "swish": dict(act_fn="swish"),
+    "mish": dict(act_fn="mish"), "gelu": dict(act_fn="gelu"), "relu": dict(act_fn="relu"),
+    "layers": dict(layers_per_block=[2, 1]), "depth": dict(transformer_layers_per_block=2),
+    "depths": dict(transformer_layers_per_block=[2, 1]), "time": dict(time_embedding_dim=20),
+    "context": dict(cross_attention_dim=[12, 12]), "no middle": dict(mid_block_type=None),
+    "every block": dict(down_block_types=["CrossAttnDownBlock2D"] * 2, up_block_types=["CrossAttnUpBlock2D"] * 2),
+    "size": dict(sample_size=96), "classes": dict(num_class_embeds=None, only_cross_attention=[False, False]),
+    "Stable Diffusion 2": dict(use_linear_projection=True, attention_head_dim=[2, 4], upcast_attention=True,
+                               dual_cross_attention=False, only_cross_attention=False, num_class_embeds=None)}
 
 
 class Pair:
@@ -87,7 +105,25 @@ def randomized(model, seed):
     return model.eval()
 
 
+def make_switches(out):
+    g = torch.Generator().manual_seed(41)
+    inputs = {"latents": torch.randn((2, 4, 7, 10), generator=g), "timesteps": torch.tensor([7.0, 831.25]),
+              "context": torch.randn((2, 5, 12), generator=g)}
+    tensors, described = dict(inputs), {}
+    for name, change in SWITCHES.items():
+        c = BASE | change
+        model = UNet2DConditionModel.from_config({k: v for k, v in c.items() if k != "_class_name"}).eval()
+        with torch.no_grad():
+            for key, p in model.state_dict().items():
+                p.copy_(drawn(f"{name}/{key}", list(p.shape)))
+            tensors["output " + name] = model(inputs["latents"], inputs["timesteps"], inputs["context"]).sample
+        described[name] = {"configuration": c, "shapes": {k: list(p.shape) for k, p in model.state_dict().items()}}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, out / "switches.safetensors")
+    (out / "switches.json").write_text(json.dumps(described))
+
+
 def make(out: Path):
+    make_switches(out)
     paths = {}
     for i, (name, (c, size)) in enumerate(CASES.items()):
         torch.manual_seed(10 + i)

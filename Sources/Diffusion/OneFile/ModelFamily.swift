@@ -1,0 +1,137 @@
+import Files
+
+/// Which base model a file holds, told by its tensors.
+enum ModelFamily: Sendable {
+  /// With CLIP's text encoder.
+  case stableDiffusion1(hiddenSize: Int)
+  /// With OpenCLIP's.
+  case stableDiffusion2(hiddenSize: Int)
+
+  /// What to do instead.
+  static let advice = "name a model of Stable Diffusion 1 or 2, as one file or as a folder"
+
+  private static let clip = "cond_stage_model.transformer."
+  private static let openCLIP = "cond_stage_model.model."
+
+  /// - Throws: `DiffusionError` that says what the file is instead.
+  init(_ names: TensorNames) throws {
+    if let other = Self.others.first(where: { $0.fits(names) }) {
+      throw DiffusionError("it is \(other.what); \(Self.advice)")
+    }
+    let tables = ["text_model.embeddings", "embeddings"].map { "\(Self.clip)\($0).token_embedding.weight" }
+    if let hidden = names.size("\(Self.openCLIP)token_embedding.weight", 1) {
+      self = .stableDiffusion2(hiddenSize: hidden)
+    } else if let hidden = tables.lazy.compactMap({ names.size($0, 1) }).first {
+      self = .stableDiffusion1(hiddenSize: hidden)
+    } else {
+      throw DiffusionError("it has no text encoder of Stable Diffusion; \(Self.advice)")
+    }
+    guard ConfigurationLimits.channels.contains(hiddenSize) else {
+      throw DiffusionError("its text encoder has the hidden size \(hiddenSize)")
+    }
+  }
+
+  /// d of the text encoder.
+  var hiddenSize: Int {
+    switch self {
+    case .stableDiffusion1(let size), .stableDiffusion2(let size): size
+    }
+  }
+
+  var title: String {
+    switch self {
+    case .stableDiffusion1: "Stable Diffusion 1.x"
+    case .stableDiffusion2: "Stable Diffusion 2.x"
+    }
+  }
+
+  var reason: String {
+    switch self {
+    case .stableDiffusion1: "its text encoder is CLIP's, of hidden size \(hiddenSize)"
+    case .stableDiffusion2: "its text encoder is OpenCLIP's, of hidden size \(hiddenSize)"
+    }
+  }
+
+  var padToken: String {
+    switch self {
+    case .stableDiffusion1: "<|endoftext|>"
+    case .stableDiffusion2: "!"
+    }
+  }
+}
+
+// MARK: - What is no base model
+
+extension ModelFamily {
+  private struct Other {
+    let what: String
+    let fits: @Sendable (TensorNames) -> Bool
+
+    init(_ what: String, _ fits: @escaping @Sendable (TensorNames) -> Bool) {
+      self.what = what
+      self.fits = fits
+    }
+  }
+
+  private static let unet = "model.diffusion_model."
+  private static let inputs = "\(unet)input_blocks.0.0.weight"
+
+  /// In this order: what is said first holds.
+  private static let others: [Other] = [
+    Other("empty: there is no tensor in it") { $0.declarations.isEmpty },
+    Other("a LoRA (or a relative of one), which changes a base model: add it with `lora`") {
+      $0.hasPart(["lora", "hada_w", "lokr_w", "oft_"])
+    },
+    Other("a ControlNet, which steers a base model") {
+      $0.has(in: "control_model.") || $0.has(in: "controlnet_cond_embedding.")
+        || $0.has(in: "input_hint_block.")
+    },
+    Other("an IP-Adapter, which steers a base model") {
+      $0.has(in: "ip_adapter.") || $0.has(in: "image_proj.")
+    },
+    Other("Stable Diffusion 3, which is not supported") {
+      $0.has(in: "\(unet)joint_blocks.") || $0.has(in: "joint_blocks.")
+    },
+    Other("FLUX, which is not supported") {
+      $0.has(in: "\(unet)double_blocks.") || $0.has(in: "double_blocks.")
+    },
+    Other("SDXL's refiner, which is not supported") { $0.has(in: "conditioner.embedders.0.model.") },
+    Other("SDXL, which is not supported yet") { $0.has(in: "conditioner.") },
+    Other("an inpainting model (its U-Net takes 9 channels), which is not supported as one file yet") {
+      $0.size(inputs, 1) == 9
+    },
+    Other("InstructPix2Pix, or another model that edits images (its U-Net takes 8 channels)") {
+      $0.size(inputs, 1) == 8
+    },
+    Other("an upscaler, a depth model or another that takes an image (its U-Net does not take 4 channels)") {
+      names in names.size(inputs, 1).map { $0 != 4 } ?? false
+    },
+    Other("a model conditioned on more than a text (an upscaler or unCLIP)") {
+      $0.has(in: "\(unet)label_emb.") || $0.has(in: "embedder.")
+    },
+    Other("a latent consistency model (LCM), which is not supported as one file yet") {
+      $0.has("\(unet)time_embed.cond_proj.weight") || $0.has("time_embedding.cond_proj.weight")
+    },
+    Other("a U-Net alone, without text encoder and VAE") { names in
+      let isBare =
+        names.has("input_blocks.0.0.weight") || names.has("conv_in.weight") && names.has(in: "down_blocks.")
+      return isBare
+        || names.has(in: unet) && !names.has(in: "first_stage_model.") && !names.has(in: "cond_stage_model.")
+    },
+    Other("a VAE alone") { names in
+      let isBare = names.has("encoder.conv_in.weight") || names.has("decoder.conv_in.weight")
+      return isBare || names.has(in: "first_stage_model.") && !names.has(in: unet)
+    },
+    Other("a text encoder alone") {
+      !$0.has(in: unet)
+        && ($0.has(in: "text_model.") || $0.has(in: "cond_stage_model.")
+          || $0.has(in: "transformer.resblocks."))
+    },
+    Other("an embedding, which is a word for a prompt: train starts from it, convert reads it") { names in
+      names.declarations.count <= 8
+        && names.declarations.values.allSatisfy { (1...2).contains($0.shape.count) }
+    },
+    Other("no model of Stable Diffusion: it has no U-Net") { !$0.has(in: unet) },
+    Other("without a VAE") { !$0.has(in: "first_stage_model.") },
+  ]
+}

@@ -1,0 +1,127 @@
+import Files
+import Foundation
+import Torch
+
+/// A base model in one file, as model sites have it: Stable Diffusion 1 or 2, `.safetensors` or what `torch.save`
+/// wrote. Configurations, scheduler and vocabulary come with the program; sizes are read from the tensors.
+struct ModelFile: Sendable {
+  let url: URL
+  let family: ModelFamily
+  let prediction: PredictionEvidence
+  /// What the file is and how that is known, in a sentence.
+  let identification: String
+  /// Where the tensors of each network are, by diffusers' names.
+  private let tensors: [ModelFolder.Component: [String: StoredTensor]]
+  private let configurations: [ModelFolder.Component: Data]
+
+  /// - Parameter predicting: what the U-Net predicts, where that is known.
+  /// - Throws: `FileError` for a broken file; `DiffusionError` that says what a file is that is no such model.
+  init(_ url: URL, predicting: PredictionType? = nil) throws {
+    try Self.refuseForeignFormats(url)
+    let file: any TensorFile = try TorchFile.isOne(url) ? TorchWeights(url) : SafetensorsFile(url)
+    let names = TensorNames(file)
+    self.url = url
+    do { family = try ModelFamily(names) } catch let error as DiffusionError {
+      throw DiffusionError("\(url.path): \(error.message)")
+    }
+    prediction = try PredictionEvidence(file, family, given: predicting)
+    tensors = try Self.sorted(file, names)
+    configurations = try ModelFileConfigurations(names, family, prediction).encoded()
+    identification =
+      "\(quoted(url.lastPathComponent)) is \(family.title), as \(family.reason); it predicts "
+      + "\(prediction.title), as \(prediction.reason)"
+  }
+
+  /// The JSON configuration of a network or of the scheduler.
+  func configuration<T: Decodable>(_ type: T.Type, _ component: ModelFolder.Component) throws -> T {
+    try JSONFile.decode(
+      type, from: configurations[component] ?? Data("{}".utf8),
+      name: "\(url.lastPathComponent) (\(component.title))")
+  }
+
+  func weights(
+    _ component: ModelFolder.Component, dtype: DType, device: Device, changes: WeightChanges
+  ) -> Weights {
+    Weights(
+      tensors[component] ?? [:], title: url.lastPathComponent, dtype: dtype, device: device, changes: changes)
+  }
+
+  func tokenizer(maxLength: Int) throws -> CLIPTokenizer {
+    try CLIPTokenizer(
+      files: TokenizerFiles(clipPaddedWith: family.padToken, name: url.lastPathComponent),
+      maxLength: maxLength)
+  }
+
+  /// Each tensor's place by our names.
+  private static func sorted(_ file: any TensorFile, _ names: TensorNames) throws
+    -> [ModelFolder.Component: [String: StoredTensor]]
+  {
+    var result: [ModelFolder.Component: [String: StoredTensor]] = [:]
+    var unknown: [String] = []
+    for (name, declaration) in names.declarations {
+      guard let targets = OriginalNames.targets(name) else {
+        unknown.append(name)
+        continue
+      }
+      for target in targets {
+        let stored = try StoredTensor(file: file, name: name, declaration, third: target.third)
+        guard result[target.component, default: [:]].updateValue(stored, forKey: target.name) == nil else {
+          throw DiffusionError(
+            "\(file.url.path): “\(target.name)” of the \(target.component.title) occurs twice")
+        }
+      }
+    }
+    guard unknown.isEmpty else {
+      let shown = unknown.sorted().prefix(4).map(quoted).joined(separator: ", ")
+      let rest = unknown.count > 4 ? " and \(unknown.count - 4) more" : ""
+      throw DiffusionError(
+        "\(file.url.path): Stable Diffusion has no tensors \(shown)\(rest); is it another kind of model?")
+    }
+    return result
+  }
+
+  /// What people have under the name of a model and no reader of tensors can say.
+  private static func refuseForeignFormats(_ url: URL) throws {
+    let file = try MappedFile(url)
+    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(64)) }
+    let starts: [(String, String)] = [
+      ("GGUF", "a GGUF file, whose weights are quantised"),
+      ("version https://git-lfs", "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"),
+      ("<!DOCTYPE html", "a web page, not a model: the download went wrong"),
+      ("<!doctype html", "a web page, not a model: the download went wrong"),
+      ("<html", "a web page, not a model: the download went wrong"),
+    ]
+    var found = starts.first { head.starts(with: Array($0.0.utf8)) }?.1
+    if url.pathExtension.lowercased() == "onnx" { found = "an ONNX file, a program for another runtime" }
+    if let found { throw DiffusionError("\(url.path) is \(found); \(ModelFamily.advice)") }
+  }
+}
+
+/// The names of a file's tensors, to ask what kind of file it is.
+struct TensorNames {
+  let declarations: [String: TensorDeclaration]
+
+  init(_ file: any TensorFile) {
+    declarations = Dictionary(
+      file.tensorNames.compactMap { name in file.declaration(name).map { (name, $0) } },
+      uniquingKeysWith: { a, _ in a })
+  }
+
+  /// A size of a tensor; nil where there is no such tensor or dimension.
+  func size(_ name: String, _ dimension: Int) -> Int? {
+    guard let shape = declarations[name]?.shape, shape.indices.contains(dimension) else { return nil }
+    return shape[dimension]
+  }
+
+  func has(_ name: String) -> Bool { declarations[name] != nil }
+
+  /// Whether any tensor is in a module.
+  func has(in prefix: String) -> Bool { declarations.keys.contains { $0.hasPrefix(prefix) } }
+
+  /// Whether any part of a name begins with one of `words`.
+  func hasPart(_ words: [String]) -> Bool {
+    declarations.keys.contains { name in
+      name.split(separator: ".").contains { part in words.contains { part.hasPrefix($0) } }
+    }
+  }
+}

@@ -1,0 +1,306 @@
+import Diffusion
+import Files
+import Foundation
+import TestSupport
+import Testing
+import Torch
+
+@Suite(.serialized) struct ModelFileTests {
+  // MARK: Sound files
+
+  /// The random model in one file, with what real ones have beside their weights.
+  private func write(
+    _ random: RandomModel, _ url: URL, isTorch: Bool = false, more: [String: Tensor] = [:],
+    metadata: [String: String] = [:], without lost: String? = nil
+  ) throws {
+    var tensors = try random.originals()
+    if random.name == "sd1" {
+      tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = try Tensor(
+        Array(0..<77), [1, 77])
+    } else {
+      for (name, shape) in [
+        ("ln_1.weight", [128]), ("attn.in_proj_weight", [384, 128]), ("mlp.c_fc.bias", [512]),
+      ] {
+        tensors["cond_stage_model.model.transformer.resblocks.23.\(name)"] = try .ones(shape)
+      }
+      tensors["cond_stage_model.model.text_projection"] = try .ones([128, 128])
+      tensors["cond_stage_model.model.logit_scale"] = try .ones([])
+    }
+    tensors["alphas_cumprod"] = try .ones([1000])
+    tensors["model_ema.decay"] = try .ones([])
+    tensors["model_ema.diffusion_modelinput_blocks00weight"] = try .ones([4])
+    for (name, tensor) in more { tensors[name] = tensor }
+    if let lost { tensors[lost] = nil }
+    guard isTorch else { return try Safetensors.write(Array(tensors), metadata: metadata, to: url) }
+    var storages = TorchStorages()
+    let entries = try tensors.map { PickleEntry($0.key, try storages.add($0.value)) }
+    let root = PickleValue.dictionary(
+      [
+        PickleEntry("global_step", .int(470_000)),
+        PickleEntry("state_dict", .dictionary(entries, ordered: true)),
+      ], ordered: false)
+    try storages.archive("archive", root).write(to: url)
+  }
+
+  @Test(
+    "A file and a folder of the same weights have the same bits, and make the same of everything",
+    arguments: FamilyTests.names, [false, true])
+  func sameAsFolder(name: String, isTorch: Bool) throws {
+    let (scratch, random) = (try Scratch(), try RandomModel(name))
+    let url = scratch.file(isTorch ? "model.ckpt" : "model.safetensors")
+    try write(random, url, isTorch: isTorch)
+    try random.writeFolder(scratch.file("model"))
+    let (file, folder) = (try ModelFolder(url.path), try ModelFolder(scratch.file("model").path))
+    var count = 0
+    for component in [ModelFolder.Component.unet, .vae, .textEncoder] {
+      let a = try file.weights(component, dtype: .float32, device: .cpu)
+      let b = try folder.weights(component, dtype: .float32, device: .cpu)
+      #expect(a.names == b.names)
+      for name in b.names {
+        let (x, y) = (try #require(a.shape(name)), try #require(b.shape(name)))
+        #expect(x.filter { $0 != 1 } == y.filter { $0 != 1 })
+        #expect(try a.tensor(name, x).rawBytes() == b.tensor(name, y).rawBytes(), "\(name)")
+        count += 1
+      }
+    }
+    #expect(count > 900)
+    let (one, other) = (try StableDiffusion(file), try StableDiffusion(folder))
+    try FamilyTests.compare(one, random)
+    #expect(try relativeError(one.encode(random.prompts[0]), other.encode(random.prompts[0])) == 0)
+    var settings = GenerationSettings()
+    (settings.steps, settings.width, settings.height) = (2, 64, 64)
+    #expect(
+      try one.generate(random.prompts[0], settings)[0].rgb
+        == other.generate(random.prompts[0], settings)[0].rgb)
+    let (identity, known) = (try one.baseIdentity, try other.baseIdentity)
+    #expect(identity.tokenTableHash == known.tokenTableHash && identity.layers == known.layers)
+    #expect(one.resolution == other.resolution && one.predictionType == other.predictionType)
+    #expect(try one.parameterCount(.unet) == other.parameterCount(.unet))
+    #expect(file.name == "model")
+  }
+
+  @Test("A third of a fused tensor is its rows, in either format", arguments: [false, true])
+  func thirds(isTorch: Bool) throws {
+    let (scratch, random) = (try Scratch(), try RandomModel("sd2"))
+    let url = scratch.file("model.x")
+    try write(random, url, isTorch: isTorch)
+    let stored = try ModelFolder(url.path).weights(
+      .textEncoder, dtype: isTorch ? .float32 : .float16, device: .cpu)
+    let second = try stored.tensor("encoder.layers.3.self_attn.k_proj.weight", [128, 128])
+    let whole = try random.originals()["cond_stage_model.model.transformer.resblocks.3.attn.in_proj_weight"]
+    let expected = try #require(whole).sliced(0, 128..<256)
+    #expect(try second.to(.float32).rawBytes() == expected.to(.float32).rawBytes())
+  }
+
+  @Test("The family and what is predicted are told with the reason, in the order of the evidence")
+  func identification() throws {
+    let scratch = try Scratch()
+    let url = scratch.file("a model.safetensors")
+    func text(
+      _ name: String, given: PredictionType? = nil, marks: [String] = [], metadata: [String: String] = [:]
+    )
+      throws -> String
+    {
+      try Self.outline(name, url, more: Dictionary(uniqueKeysWithValues: marks.map { ($0, [1]) }), metadata)
+      let model = try ModelFolder(url.path, predicting: given)
+      let said = try #require(model.identification)
+      let scheduler = try model.configuration(SchedulerConfiguration.self, .scheduler)
+      #expect(said.contains(scheduler.predictionType.rawValue))
+      #expect(scheduler.rescaleBetasZeroSNR == marks.contains("ztsnr"))
+      #expect(scheduler.timestepSpacing == (marks.contains("ztsnr") ? .trailing : nil))
+      return said
+    }
+    let plain = try text("sd1")
+    #expect(plain.contains("“a model.safetensors” is Stable Diffusion 1.x, as its text encoder is CLIP's"))
+    #expect(plain.contains("hidden size 64") && plain.contains("nothing says otherwise"))
+    #expect(try text("sd1", marks: ["v_pred"]).contains("v_prediction), as it has the mark “v_pred”"))
+    #expect(try text("sd1", marks: ["ztsnr"]).contains("v_prediction), as it has the mark “ztsnr”"))
+    #expect(
+      try text("sd1", given: .epsilon, marks: ["v_pred"]).contains("epsilon), as `prediction-type` says"))
+    #expect(
+      try text("sd1", marks: ["v_pred"], metadata: ["prediction_type": "epsilon"]).contains("has the mark"))
+    #expect(
+      try text("sd1", metadata: ["prediction_type": "v"]).contains(
+        "v_prediction), as its metadata say in “prediction_type”"))
+    #expect(
+      try text("sd2", metadata: ["modelspec.prediction_type": "epsilon"]).contains(
+        "epsilon), as its metadata say"))
+    #expect(try text("sd2").contains("Stable Diffusion 2.x, as its text encoder is OpenCLIP's"))
+    #expect(try text("sd2").contains("deviation 0.0, not above 0.09"))
+    let error = refusal { try text("sd1", metadata: ["prediction_type": "w"]) }
+    #expect(error?.message.contains("“w”") == true && error?.message.contains("`prediction-type`") == true)
+  }
+
+  // MARK: What is no such model
+
+  /// A file of few tensors of ones, with names of a family.
+  private static func outline(
+    _ name: String, _ url: URL, more: [String: [Int]] = [:], _ metadata: [String: String] = [:],
+    without lost: String? = nil
+  ) throws {
+    var shapes: [String: [Int]] = [
+      "model.diffusion_model.input_blocks.0.0.weight": [32, 4, 3, 3],
+      "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": [32, 64],
+      "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias": [32],
+      "first_stage_model.decoder.conv_in.weight": [64, 4, 3, 3],
+      "first_stage_model.encoder.mid.attn_1.q.weight": [64, 64, 1, 1],
+    ]
+    if name == "sd1" {
+      shapes["cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"] = [9, 64]
+    } else {
+      shapes["cond_stage_model.model.token_embedding.weight"] = [9, 64]
+      shapes["cond_stage_model.model.transformer.resblocks.0.attn.in_proj_bias"] = [192]
+    }
+    for (name, shape) in more { shapes[name] = shape }
+    if let lost { shapes[lost] = nil }
+    try Safetensors.write(shapes.map { ($0, try .ones($1)) }, metadata: metadata, to: url)
+  }
+
+  private func message(_ names: [String: [Int]], more: [String: [Int]]? = nil, without lost: String? = nil)
+    throws -> String
+  {
+    let scratch = try Scratch()
+    let url = scratch.file("x.safetensors")
+    if let more {
+      try Self.outline("sd1", url, more: more, without: lost)
+    } else {
+      try Safetensors.write(names.map { ($0, try .ones($1)) }, to: url)
+    }
+    let error = refusal { try ModelFolder(url.path) }
+    #expect(error?.message.contains("\n") == false)
+    return error?.message ?? ""
+  }
+
+  @Test(
+    "What is no base model says what it is",
+    arguments: [
+      (["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": [8, 4]], "a LoRA"),
+      (["unet.mid_block.attentions.0.to_q.lora_A.weight": [8, 4]], "a LoRA"),
+      (["lycoris.x.hada_w1_a": [8, 4]], "a LoRA"),
+      (["control_model.time_embed.0.weight": [8, 4]], "a ControlNet"),
+      (["controlnet_cond_embedding.conv_in.weight": [8, 3, 3, 3]], "a ControlNet"),
+      (["ip_adapter.1.to_k_ip.weight": [8, 4]], "an IP-Adapter"),
+      (["model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight": [8, 4]], "Stable Diffusion 3"),
+      (["double_blocks.0.img_attn.norm.key_norm.scale": [8]], "FLUX"),
+      (["model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale": [8]], "FLUX"),
+      (["conditioner.embedders.0.model.ln_final.bias": [8]], "refiner"),
+      (
+        [
+          "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": [8],
+          "conditioner.embedders.1.model.ln_final.bias": [8],
+          "model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3],
+        ], "SDXL, which is not supported yet"
+      ),
+      (["input_blocks.0.0.weight": [8, 4, 3, 3]], "a U-Net alone"),
+      (["conv_in.weight": [8, 4, 3, 3], "down_blocks.0.resnets.0.conv1.bias": [8]], "a U-Net alone"),
+      (["model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3]], "a U-Net alone"),
+      (["encoder.conv_in.weight": [8, 3, 3, 3]], "a VAE alone"),
+      (["first_stage_model.encoder.conv_in.weight": [8, 3, 3, 3]], "a VAE alone"),
+      (["text_model.final_layer_norm.bias": [8]], "a text encoder alone"),
+      (["emb_params": [2, 768]], "an embedding"), (["<toy>": [768]], "an embedding"),
+      (["blocks.0.attn.weight": [8, 4, 3, 3]], "no U-Net"),
+    ] as [([String: [Int]], String)])
+  func others(names: [String: [Int]], what: String) throws {
+    let said = try message(names)
+    #expect(said.contains("x.safetensors: it is ") && said.contains(what), "\(said)")
+    #expect(said.contains("name a model of Stable Diffusion 1 or 2"))
+  }
+
+  @Test(
+    "A U-Net for other inputs, a consistency model, and a model without its VAE say so",
+    arguments: [
+      (9, "inpainting"), (8, "InstructPix2Pix"), (5, "depth model"), (7, "upscaler"),
+    ])
+  func channels(count: Int, what: String) throws {
+    let said = try message([:], more: ["model.diffusion_model.input_blocks.0.0.weight": [32, count, 3, 3]])
+    #expect(said.contains(what), "\(said)")
+    #expect(
+      try message([:], more: ["model.diffusion_model.time_embed.cond_proj.weight": [8, 4]]).contains("(LCM)"))
+    #expect(
+      try message([:], more: ["model.diffusion_model.label_emb.0.0.weight": [8, 4]]).contains("unCLIP"))
+  }
+
+  @Test("Other formats are known by their first bytes")
+  func formats() throws {
+    let scratch = try Scratch()
+    for (name, text, what) in [
+      ("a.gguf", "GGUF\u{3}\u{0}\u{0}\u{0}", "GGUF"), ("a.onnx", "\u{8}\u{7}", "ONNX"),
+      ("a.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS"),
+      ("b.safetensors", "<!DOCTYPE html><html>", "web page"), ("c.ckpt", "", "c.ckpt"),
+      ("d.ckpt", "\u{80}\u{2}", "d.ckpt"), ("e.ckpt", "PK\u{3}\u{4}", "zip directory"),
+    ] {
+      let bytes = Data(text.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) })
+      let url = try scratch.file(bytes, name)
+      let said = refusal { try ModelFolder(url.path) }?.message ?? ""
+      #expect(said.contains(what) && said.contains(name), "\(said)")
+    }
+    let embedding = Fixtures.url("community/a1111.pt")
+    #expect(refusal { try ModelFolder(embedding.path) }?.message.contains("an embedding") == true)
+  }
+
+  @Test("Unknown tensors are refused by name; a missing and a misshapen one when the network is loaded")
+  func strictness() throws {
+    let odd = try message([:], more: ["model.diffusion_model.input_blocks.01.0.in_layers.0.bias": [8]])
+    #expect(odd.contains("“model.diffusion_model.input_blocks.01.0.in_layers.0.bias”"))
+    let fused = "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight"
+    #expect(try message([:], more: [fused: [8, 4]]).contains("not three in one"))
+    for name in [
+      "model.diffusion_model.input_blocks.12.0.in_layers.0.bias",
+      "first_stage_model.encoder.up.0.block.0.norm1.bias",
+      "cond_stage_model.model.transformer.resblocks.24.ln_1.bias", "state_dict",
+      "model.diffusion_model.input_blocks.1.0.in_layers.1.bias", "model.diffusion_model", "",
+      String(repeating: "a.", count: 100_000),
+    ] {
+      #expect(OriginalNames.targets(name) == nil)
+    }
+    let (scratch, random) = (try Scratch(), try RandomModel("sd1"))
+    let url = scratch.file("m.safetensors")
+    let lost = "model.diffusion_model.output_blocks.4.0.in_layers.2.weight"
+    try write(random, url, without: lost)
+    let missing = refusal { try StableDiffusion(ModelFolder(url.path)).unet }
+    #expect(missing?.message.contains("“up_blocks.1.resnets.1.conv1.weight”") == true)
+    try write(random, url, more: ["model.diffusion_model.out.2.bias": .ones([5])])
+    let misshapen = refusal { try StableDiffusion(ModelFolder(url.path)).unet }
+    #expect(
+      misshapen?.message.contains("“model.diffusion_model.out.2.bias” has shape [5], expected [4]") == true)
+  }
+
+  // MARK: Damaged files
+
+  /// Opens it as far as a command does before it loads a network.
+  private func open(_ url: URL) throws {
+    let model = try ModelFolder(url.path)
+    _ = try model.configuration(UNetConfiguration.self, .unet)
+    _ = try model.configuration(VAEConfiguration.self, .vae)
+    _ = try model.configuration(CLIPTextConfiguration.self, .textEncoder)
+    _ = try model.configuration(SchedulerConfiguration.self, .scheduler)
+    for component in [ModelFolder.Component.unet, .vae, .textEncoder] {
+      #expect(try model.weights(component, dtype: .float32, device: .cpu).byteCount >= 0)
+    }
+  }
+
+  @Test("5,000 damaged files of each format are refused, or opened, with words", arguments: [false, true])
+  func mutations(isTorch: Bool) throws {
+    let scratch = try Scratch()
+    let url = scratch.file("x.safetensors")
+    try Self.outline("sd2", url)
+    var original = try Data(contentsOf: url)
+    if isTorch {
+      let file = try SafetensorsFile(url)
+      var storages = TorchStorages()
+      let entries = try file.entries.keys.sorted().map { PickleEntry($0, try storages.add(file.tensor($0))) }
+      original = try storages.archive("archive", .dictionary(entries, ordered: true))
+    }
+    var opened = 0
+    for data in Mutations(of: original, count: 5000, seed: 14) {
+      try data.write(to: url)
+      do {
+        try open(url)
+        opened += 1
+      } catch let error as any DescribedError {
+        #expect(!error.message.contains("\n"))
+      }
+    }
+    #expect(opened > 50 && opened < 5000)
+  }
+}
