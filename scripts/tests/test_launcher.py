@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 LAUNCHER = Path(__file__).resolve().parent.parent.parent / "neti"
-TOOLS = ("sh", "dirname", "readlink", "find", "head", "cat", "mkdir", "mv", "chmod", "printf", "cp")
+TOOLS = ("sh", "dirname", "readlink", "find", "head", "cat", "mkdir", "mv", "rm", "chmod", "printf", "cp")
 SWIFT = """#!/bin/sh
 echo "built" >> "$NETI_TEST_LOG"
 [ ! -e "$3/broken" ] || exit 1
