@@ -26,9 +26,8 @@ enum RunProgress {
   static func preview(step: Int, index: Int, run: URL) throws -> URL {
     let folder = run.appending(path: "samples", directoryHint: .isDirectory)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    guard
-      let name = names.first(where: { $0.hasPrefix("step-\(step)-\(index)-seed-") && $0.hasSuffix(".png") })
-    else { throw StudioError("there is no such picture", .notFound) }
+    let start = RunFolder.stepName(step) + "-\(index)-seed-"
+    guard let name = names.first(where: { $0.hasPrefix(start) && $0.hasSuffix(".png") }) else { throw StudioError("there is no such picture", .notFound) }
     return folder.appending(path: name)
   }
 

@@ -128,7 +128,7 @@ public final class RunFolder {
   }
 
   /// What the names of a step's files begin with, so that they sort by their steps.
-  static func stepName(_ step: Int) -> String {
+  package static func stepName(_ step: Int) -> String {
     let digits = String(step)
     return "step-" + String(repeating: "0", count: max(0, 6 - digits.count)) + digits
   }
