@@ -27,7 +27,9 @@ enum RunProgress {
     let folder = run.appending(path: "samples", directoryHint: .isDirectory)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
     let start = RunFolder.stepName(step) + "-\(index)-seed-"
-    guard let name = names.first(where: { $0.hasPrefix(start) && $0.hasSuffix(".png") }) else { throw StudioError("there is no such picture", .notFound) }
+    guard let name = names.first(where: { $0.hasPrefix(start) && $0.hasSuffix(".png") }) else {
+      throw StudioError("there is no such picture", .notFound)
+    }
     return folder.appending(path: name)
   }
 
