@@ -142,6 +142,8 @@ class Story(StudioCase):
         self.until("document.querySelector('progress').value > 0.3", 300)
         self.studio.end(signal.SIGKILL)
         page.get_by_text("The studio does not answer.").wait_for()
+        # It goes on asking, and its console tells of every time.
+        page.close()
         self.problems.clear()
         self.studio = StudioProcess(self.folder / "studio")
         self.page = page = self.open()
