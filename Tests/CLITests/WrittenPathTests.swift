@@ -35,6 +35,10 @@ struct WrittenPathTests {
         "convert model", ["convert", Fixtures.url("community/xti.pt").path, "d.safetensors", "--model", path]
       ),
     ]
+    for (option, path) in [("model", path), ("lora", path + ":0.5"), ("password-file", path)] {
+      lines.append(("studio \(option)", ["studio", "--folder", "s", "--\(option)", path]))
+    }
+    lines.append(("studio folder", ["studio", "--folder", path]))
     for option in ["images", "references", "prompts", "clip", "model"] {
       let others =
         (option == "images" ? [] : ["--images", "images"]) + (option == "model" ? ["--clip", "c"] : [])
@@ -90,12 +94,11 @@ struct WrittenPathTests {
     }
     let help = try place.run(["--experimental-dump-help"])
     let dump = try JSONDecoder().decode(Dump.self, from: Data(help.output.utf8))
+    let paths = ["file", "file:weight", "folder", "folder or name", "file, folder or name", "in", "out"]
     var found: Set<String> = []
     for command in dump.command.subcommands ?? [] {
       for argument in command.arguments ?? [] {
-        guard let value = argument.valueName,
-          ["file", "file:weight", "folder", "folder or name", "in", "out"].contains(value)
-        else { continue }
+        guard let value = argument.valueName, paths.contains(value) else { continue }
         let standing = ["in": "input", "out": "output"]
         found.insert("\(command.commandName) \(argument.names?.first?.name ?? standing[value] ?? value)")
       }
