@@ -61,8 +61,8 @@ extension String {
     return [
       "category", "clip-skip", "concept", "folder", "format", "guidance", "host", "image", "images", "layer",
       "layout", "lora", "mask", "masks", "model", "output", "password-file", "port", "precision",
-      "prompt-weights", "references", "resume", "scheduler", "steps", "strength", "timestep", "token",
-      "width",
+      "prediction-type", "prompt-weights", "references", "resume", "scheduler", "steps", "strength",
+      "timestep", "token", "width",
     ].contains(name)
   }
 

@@ -165,6 +165,11 @@ public struct ModelFolder: Sendable {
       + [folder(.scheduler).appending(path: "scheduler_config.json")]
   }
 
+  /// A short hash of `contentFiles`, which tells models apart wherever they lie.
+  ///
+  /// - Throws: as `weightFiles`; `FileError` when a file cannot be read.
+  package func contentFingerprint() throws -> String { try fingerprint(of: contentFiles()) }
+
   private static func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
 
   /// Organisation and name, or a name alone, of letters, digits, `-`, `_` and `.`.

@@ -73,7 +73,7 @@ public struct Weights {
   package var names: Set<String> { Set(store.places.keys) }
 
   /// The shape of every tensor, by its name from the top; counts as no use.
-  var shapes: [String: [Int]] { store.places.mapValues(\.shape) }
+  package var shapes: [String: [Int]] { store.places.mapValues(\.shape) }
 
   /// Numbers in all tensors.
   var count: Int { store.places.values.reduce(0) { $0 + $1.count } }

@@ -101,7 +101,7 @@ public struct ConceptGenerator: ImageGenerator {
           prompt.concepts.map { words.shown.contains($0) ? k : nil }
         })
     }
-    return Generation(
+    return try Generation(
       pipeline, into: request.photo,
       variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
       promptWeights: request.promptWeights,

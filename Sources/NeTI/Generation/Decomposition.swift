@@ -87,7 +87,7 @@ public struct Decomposition: ImageGenerator {
       return try self.conditionings(
         request, prompt, word: word.map { try prompter.prompt($0, showing: []) }, timesteps: times)
     }
-    return Generation(
+    return try Generation(
       pipeline, variants: request.variants, promptWeights: request.promptWeights,
       warnings: try warnings(request, prompts.map(\.1) + [words.negative]),
       prompts: prompts.map { text, prompt in

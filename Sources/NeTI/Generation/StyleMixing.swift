@@ -75,7 +75,7 @@ public struct StyleMixing: ImageGenerator {
     func conditionings(_ prompt: ConceptPrompt) throws -> [Conditioning] {
       try self.conditionings(request, prompt, timesteps: pipeline.timesteps, layerCount: layerCount)
     }
-    return Generation(
+    return try Generation(
       pipeline, into: request.photo, variants: request.variants, promptWeights: request.promptWeights,
       warnings: try warnings(prompts + [words.negative]),
       prompts: prompts.map { prompt in
