@@ -115,7 +115,7 @@ struct ModelOptions: ParsableArguments {
       guard bytes > 100 << 20 else { return }
       note("loading \(base.folder.name)'s \(component.title) (\(bytes >> 20) MiB)")
     }
-    for line in try base.add(loras) { warn(line) }
+    for line in try base.warnings + base.add(loras) { warn(line) }
     return base
   }
 }

@@ -65,10 +65,4 @@ extension String {
       "timestep", "token", "width",
     ].contains(name)
   }
-
-  /// As a word of a shell command.
-  var shellQuoted: String {
-    let isPlain = !isEmpty && allSatisfy { $0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0) }
-    return isPlain ? self : "'" + replacing("'", with: "'\\''") + "'"
-  }
 }

@@ -123,7 +123,7 @@ public struct Weights {
     store.unused = store.unused.filter { name in
       guard name.hasPrefix(start) else { return true }
       let parts = name.dropFirst(start.count).split(separator: ".", maxSplits: 1)
-      guard parts.count == 2, let n = Int(parts[0]), n >= count else { return true }
+      guard parts.count == 2, let n = Int(parts[0]), String(n) == parts[0], n >= count else { return true }
       let first = start + "0." + parts[1]
       return store.places[first] == nil || store.unused.contains(first)
     }

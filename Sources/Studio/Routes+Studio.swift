@@ -30,11 +30,7 @@ extension Routes {
       return .done()
     }
     add("DELETE", "/api/concepts/:id") { _, ids in
-      let id = try Self.id(ids)
-      guard !studio.workshop.isBusy(with: id) else {
-        throw StudioError("this concept is being learned; stop that first", .conflict)
-      }
-      try library.delete(id)
+      try studio.delete(Self.id(ids))
       return .done()
     }
     add("POST", "/api/concepts/:id/restore") { _, ids in
@@ -44,7 +40,9 @@ extension Routes {
     add("GET", "/api/concepts/:id/file") { _, ids in
       let id = try Self.id(ids)
       let file = try library.file(of: id)
-      var response = HTTPResponse(.ok, "application/octet-stream", try Data(contentsOf: file))
+      var response = HTTPResponse(
+        .ok, "application/octet-stream",
+        try readFile(file, limit: Gallery.mostBytes, name: "the concept's file"))
       let name = try library.concept(id).plan?.name ?? "concept"
       response.headers.append(("Content-Disposition", "attachment; filename=\"\(name).safetensors\""))
       return response
@@ -58,13 +56,16 @@ extension Routes {
       guard exchange.request.headers["content-type"]?.hasPrefix("multipart/") != true else {
         throw StudioError("a picture is sent by itself, not in a form", .unsupportedMedia)
       }
-      let data = try exchange.body(atMost: PictureFolder.mostBytes)
       let name = exchange.request.query["name"] ?? ""
-      return try .json(["number": studio.addPicture(data, name: name, to: id)])
+      return try exchange.withLargeBody(atMost: PictureFolder.mostBytes) {
+        try .json(["number": studio.addPicture($0, name: name, to: id)])
+      }
     }
     add("GET", "/api/concepts/:id/pictures/:number") { _, ids in
       let (id, number) = try (Self.id(ids), Self.number(ids, 1))
-      _ = try studio.library.concept(id)
+      guard try studio.library.concept(id).pictures.contains(where: { $0.number == number }) else {
+        throw StudioError("this picture is not there any more", .notFound)
+      }
       let file = PictureFolder(studio.library.place(of: id)).squareFile(number)
       return .png(try readFile(file, limit: PictureFolder.mostBytes, name: "the picture"))
     }
@@ -118,7 +119,7 @@ extension Routes {
       return .done()
     }
     add("POST", "/api/settings") { exchange, _ in
-      try .json(Gallery.settings(of: exchange.body(atMost: Gallery.mostBytes)))
+      try exchange.withLargeBody(atMost: Gallery.mostBytes) { try .json(Gallery.settings(of: $0)) }
     }
   }
 

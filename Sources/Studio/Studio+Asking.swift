@@ -21,83 +21,131 @@ extension Studio {
 
   /// Keeps a picture; returns its number.
   func addPicture(_ data: Data, name: String, to id: ID) throws -> Int {
-    let before = try editable(id)
-    guard before.pictures.count < PictureFolder.mostPictures else {
-      throw StudioError("\(PictureFolder.mostPictures) pictures are here; 3 to 6 are enough")
-    }
-    let folder = PictureFolder(library.place(of: id))
-    return try Self.adding.withLock {
-      let number = (try library.concept(id).pictures.map(\.number).max() ?? 0) + 1
+    // One after another: a large one needs memory for all its pixels.
+    try Self.adding.withLock {
+      let folder = PictureFolder(library.place(of: id))
+      var number = 0
+      try library.change(id) { concept in
+        try Self.checkEditable(concept)
+        guard concept.pictures.count < PictureFolder.mostPictures else {
+          throw StudioError("\(PictureFolder.mostPictures) pictures are here; 3 to 6 are enough")
+        }
+        // What a killed process left must not be taken for a picture that is here.
+        try folder.reconcile(with: concept.pictures)
+        number = concept.takeNumber()
+      }
       let picture = try folder.add(data, name: name, number: number, side: facts.side)
-      try library.change(id) { $0.pictures.append(picture) }
+      do {
+        try library.change(id) { concept in
+          try Self.checkEditable(concept)
+          concept.pictures.append(picture)
+        }
+      } catch {
+        folder.remove(picture)
+        throw error
+      }
       return number
     }
   }
 
-  /// One after another, so that each gets a number of its own.
   private static let adding = NSLock()
 
   func removePicture(_ number: Int, of id: ID) throws {
-    guard let picture = try editable(id).pictures.first(where: { $0.number == number }) else {
-      throw StudioError("this picture is not there any more", .notFound)
+    try library.exclusively {
+      var removed: StudioConcept.Picture?
+      try library.change(id) { concept in
+        try Self.checkEditable(concept)
+        let index = try Self.index(of: number, in: concept)
+        removed = concept.pictures.remove(at: index)
+      }
+      if let removed { PictureFolder(library.place(of: id)).remove(removed) }
     }
-    try library.change(id) { $0.pictures.removeAll { $0.number == number } }
-    PictureFolder(library.place(of: id)).remove(picture)
   }
 
   func setCaption(_ text: String, of number: Int, in id: ID) throws {
     let caption = text.split(whereSeparator: \.isWhitespace).joined(separator: " ")
-    guard try editable(id).pictures.contains(where: { $0.number == number }) else {
-      throw StudioError("this picture is not there any more", .notFound)
-    }
     guard caption.count <= 500 else {
       throw StudioError("a caption is one sentence; this has \(caption.count) letters")
     }
     if !caption.isEmpty { try facts.check(caption: caption) }
-    try PictureFolder(library.place(of: id)).write(caption: caption, of: number)
     try library.change(id) { concept in
-      for i in concept.pictures.indices where concept.pictures[i].number == number {
-        concept.pictures[i].caption = caption
-      }
+      try Self.checkEditable(concept)
+      concept.pictures[try Self.index(of: number, in: concept)].caption = caption
+      try PictureFolder(library.place(of: id)).write(caption: caption, of: number)
     }
   }
 
-  /// A concept whose pictures may still change.
-  private func editable(_ id: ID) throws -> StudioConcept {
-    let concept = try library.concept(id)
+  private static func index(of number: Int, in concept: StudioConcept) throws -> Int {
+    guard let index = concept.pictures.firstIndex(where: { $0.number == number }) else {
+      throw StudioError("this picture is not there any more", .notFound)
+    }
+    return index
+  }
+
+  /// Refuses a concept whose pictures may no longer change.
+  private static func checkEditable(_ concept: StudioConcept) throws {
     guard concept.plan == nil else {
       throw StudioError("what this concept is learned from stays as it is; begin a new one", .conflict)
     }
-    return concept
   }
 
   /// Plans how a concept is learned, and puts it into the queue.
   func learn(_ id: ID, _ request: LearnRequest) throws {
-    guard try !editable(id).pictures.isEmpty else { throw StudioError("choose some pictures first") }
-    let title = try StudioConcept.checked(request.title, what: "the name", longest: LearnRequest.longestTitle)
-    let kind = try StudioConcept.checked(request.kind, what: "the kind", longest: 40)
-    let name = library.freeName(for: title)
-    let words = try request.words(
-      name: name, folder: "{folder}", usualSteps: facts.usualSteps, modelWords: settings.modelWords)
-    let plan = StudioConcept.Plan(
-      name: name, steps: try request.steps(facts.usualSteps), base: facts.base, words: words)
-    // What is wrong with it is told now.
-    _ = try settings.configuration(plan.words(in: library.place(of: id)))
-    try library.change(id) {
-      ($0.title, $0.kind, $0.plan) = (title, kind, plan)
+    try library.change(id) { concept in
+      try Self.checkEditable(concept)
+      guard !concept.pictures.isEmpty else { throw StudioError("choose some pictures first") }
+      concept.title = try StudioConcept.checked(
+        request.title, what: "the name", longest: LearnRequest.longestTitle)
+      concept.kind = try StudioConcept.checked(request.kind, what: "the kind", longest: 40)
+      let place = library.place(of: id)
+      try PictureFolder(place).reconcile(with: concept.pictures)
+      let name = library.freeName(for: concept.title)
+      let words = try request.words(
+        name: name, folder: "{folder}", usualSteps: facts.usualSteps, modelWords: settings.modelWords)
+      let plan = StudioConcept.Plan(
+        name: name, steps: try request.steps(facts.usualSteps), base: facts.base,
+        modelWords: settings.modelWords, words: words)
+      // What is wrong with it is told now.
+      _ = try settings.configuration(plan.words(in: place))
+      concept.plan = plan
     }
     workshop.learn(id)
   }
 
   /// Goes on with a concept that was stopped or interrupted.
   func goOn(_ id: ID) throws {
-    guard let plan = try library.concept(id).plan, library.progress(of: id).state == .stopped,
-      !workshop.isBusy(with: id)
-    else { throw StudioError("there is nothing to go on with", .conflict) }
-    guard plan.base == facts.base else {
-      throw StudioError("this concept is learned on another model; start the studio with that", .conflict)
+    try library.exclusively {
+      guard let plan = try library.concept(id).plan, library.progress(of: id).state == .stopped,
+        !workshop.isBusy(with: id)
+      else { throw StudioError("there is nothing to go on with", .conflict) }
+      guard plan.base == facts.base else {
+        throw StudioError("this concept is learned on another model; start the studio with that", .conflict)
+      }
+      // Another precision, say, would lead to another concept.
+      let (asked, now) = (plan.modelWords ?? settings.modelWords, settings.modelWords)
+      guard Self.withoutThreads(asked) == Self.withoutThreads(now) else {
+        let options = asked.isEmpty ? "no option of a model" : shellLine(asked)
+        throw StudioError(
+          "this concept is learned with \(options); start the studio like that to go on", .conflict)
+      }
+      workshop.learn(id)
     }
-    workshop.learn(id)
+  }
+
+  /// Options without the number of threads, which changes nothing that is learned.
+  private static func withoutThreads(_ words: [String]) -> [String] {
+    guard let at = words.firstIndex(of: "--threads") else { return words }
+    return Array(words[..<at] + words[(at + 1)...].dropFirst())
+  }
+
+  /// Puts a concept away that is not being learned.
+  func delete(_ id: ID) throws {
+    try library.exclusively {
+      guard !workshop.isBusy(with: id) else {
+        throw StudioError("this concept is being learned; stop that first", .conflict)
+      }
+      try library.delete(id)
+    }
   }
 
   /// The folder of a concept's run.

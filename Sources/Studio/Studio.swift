@@ -8,7 +8,7 @@ import NeTI
 /// ```swift
 /// let studio = try Studio(model, settings) { print($0) }
 /// studio.start()
-/// print(studio.address)
+/// print(studio.addresses)
 /// ```
 ///
 /// It only listens to the trainer and asks: what is learned is what `neti train` learns.
@@ -45,6 +45,7 @@ public final class Studio: Sendable {
     server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
     gate = Gate(host: settings.host, port: server.port, password: settings.password)
     door.open(gate, routes: Routes(self))
+    folder.tidy()
   }
 
   /// What the server asks: it must have a port before there is an address to guard.
@@ -61,8 +62,8 @@ public final class Studio: Sendable {
     }
   }
 
-  /// The address to open in a browser.
-  public var address: String { gate.address }
+  /// The addresses to open in a browser: several where it listens on all that the machine has.
+  public var addresses: [String] { gate.addresses }
 
   /// Serves and works from now on, on threads of its own.
   public func start() {
@@ -70,9 +71,17 @@ public final class Studio: Sendable {
     server.start()
   }
 
+  /// What became of what was being learned when the studio was closed.
+  public enum Ending {
+    case nothingLearned
+    /// Its last whole step; nil where none was complete.
+    case saved(step: Int?)
+    case failed(any Error)
+  }
+
   /// Saves what is being learned, within a moment; `end` then ends the process.
-  public func shutDown(_ end: () -> Void) {
-    guard let job = workshop.locked({ $0.learning }) else { return end() }
+  public func shutDown(_ end: (Ending) -> Void) {
+    guard let job = workshop.locked({ $0.learning }) else { return end(.nothingLearned) }
     job.stopAtOnce(end)
   }
 }

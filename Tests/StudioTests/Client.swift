@@ -58,6 +58,9 @@ final class Client {
   @discardableResult
   func send(_ text: String) -> Bool { send(Array(text.utf8)) }
 
+  /// Says that nothing more comes.
+  func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
+
   /// Everything that comes until the server closes.
   func receive() -> Response {
     var data = Data()
@@ -103,7 +106,7 @@ final class Client {
 }
 
 /// A studio on mini-sd in a folder of its own, and a browser that was let in.
-final class TestStudio {
+final class TestStudio: @unchecked Sendable {
   let studio: Studio
   let scratch: Scratch
   let port: UInt16
@@ -121,8 +124,8 @@ final class TestStudio {
     change(&settings)
     studio = try Studio(StableDiffusion(ModelFolder(Fixtures.miniSD.path)), settings) { _ in }
     studio.start()
-    port = UInt16(studio.address.split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
-    let token = studio.address.split(separator: "?").dropFirst().first ?? ""
+    port = UInt16(studio.addresses[0].split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
+    let token = studio.addresses[0].split(separator: "?").dropFirst().first ?? ""
     let client = try Client(port: port)
     client.send("GET /?\(token) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n\r\n")
     cookie = client.receive().header("Set-Cookie")?.split(separator: ";").first.map(String.init) ?? ""

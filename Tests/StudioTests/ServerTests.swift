@@ -67,7 +67,7 @@ struct ServerTests {
       let huge = try studio.ask("POST", "/api/concepts/\(id)/pictures", headers: ["Content-Length": length])
       #expect(huge.status == 413)
     }
-    for length in ["-1", "1e3", "0x10", "1,1", ""] where !length.isEmpty {
+    for length in ["-1", "1e3", "0x10", "1,1"] {
       #expect(try studio.ask("POST", "/api/concepts", headers: ["Content-Length": length]).status == 400)
     }
     #expect(try studio.ask("POST", "/api/concepts", Data(repeating: 32, count: 100_000)).status == 413)
@@ -83,6 +83,8 @@ struct ServerTests {
       "POST /api/concepts HTTP/1.1\r\nHost: 127.0.0.1:\(studio.port)\r\nCookie: \(studio.cookie)\r\n"
         + "Origin: http://127.0.0.1:\(studio.port)\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
     )
+    short.finishSending()
+    #expect(short.receive().status == 400)
     #expect(try studio.ask("GET", "/").status == 200)
   }
 
@@ -119,7 +121,7 @@ struct ServerTests {
     }
     let start = ContinuousClock.now
     for _ in 0..<10 { #expect(try studio.ask("GET", "/api/studio").status == 200) }
-    #expect(ContinuousClock.now - start < .seconds(20))
+    #expect(ContinuousClock.now - start < .seconds(5))
     withExtendedLifetime(slow) {}
   }
 
@@ -148,5 +150,17 @@ struct ServerTests {
     let folder = studio.scratch.folder.appending(path: "studio")
     let other = refusal { try TestStudio { $0.folder = folder } }
     #expect(other?.message.hasPrefix("another studio uses \(folder.path)") == true)
+  }
+
+  @Test("leaves a folder alone in which someone keeps something else")
+  func foreignFolder() throws {
+    let scratch = try Scratch()
+    let letter = scratch.folder.appending(path: "trash/letter")
+    try FileManager.default.createDirectory(
+      at: letter.deletingLastPathComponent(), withIntermediateDirectories: true)
+    try Data("dear".utf8).write(to: letter)
+    let problem = refusal { try TestStudio { $0.folder = scratch.folder } }
+    #expect(problem?.message.contains("other things in it") == true)
+    #expect(try Data(contentsOf: letter) == Data("dear".utf8))
   }
 }

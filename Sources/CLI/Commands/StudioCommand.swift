@@ -51,10 +51,15 @@ struct StudioCommand: ParsableCommand {
     settings.examples = try Self.examples()
     let studio = try Studio(model.open(model.folder()), settings) { warn($0) }
     let signals = Signals { code in
-      studio.shutDown {
-        note(
-          "\nthe studio is closed; what was being learned is saved, and the page goes on with it the next time"
-        )
+      studio.shutDown { ending in
+        switch ending {
+        case .nothingLearned: note("\nthe studio is closed")
+        case .saved(let step?):
+          note("\nthe studio is closed; step \(step) is saved, and the page goes on from it the next time")
+        case .saved: note("\nthe studio is closed; no step of what was being learned was complete")
+        case .failed(let error):
+          complain("the studio is closed, and the last step could not be saved: \(error)")
+        }
         _exit(code)
       }
     }
@@ -62,7 +67,7 @@ struct StudioCommand: ParsableCommand {
     if !StudioSettings.isLoopback(host) {
       warn("the connection is not encrypted: whoever can listen on the way can read the password")
     }
-    tell("neti studio is open at\n\n  \(studio.address)\n")
+    tell("neti studio is open at\n\n" + studio.addresses.map { "  \($0)\n" }.joined())
     fflush(nil)
     note("Ctrl-C closes it.")
     withExtendedLifetime(signals) { while true { sleep(1000) } }

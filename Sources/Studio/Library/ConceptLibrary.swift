@@ -11,6 +11,8 @@ final class ConceptLibrary: @unchecked Sendable {
   private var concepts: [ID: StudioConcept] = [:]
   private var progress: [ID: StudioConcept.Progress] = [:]
   private var deleted: Set<ID> = []
+  /// Held by whoever changes concepts, from the question to the answer. Recursive.
+  private let writing = NSRecursiveLock()
 
   /// Concepts that a studio keeps.
   static let mostConcepts = 500
@@ -25,6 +27,10 @@ final class ConceptLibrary: @unchecked Sendable {
       guard FileManager.default.fileExists(atPath: file.path) else { continue }
       do {
         let concept = try JSONFile.decode(StudioConcept.self, from: file)
+        guard concept.id == id else {
+          notice("\(file.path) is of another concept, \(concept.id); it is passed over")
+          continue
+        }
         concepts[id] = concept
         progress[id] = try RunProgress.read(concept, in: place(of: id))
       } catch { notice("\(error)") }
@@ -67,9 +73,14 @@ final class ConceptLibrary: @unchecked Sendable {
 
   // MARK: Changing
 
+  /// Does several things to concepts that belong together: nobody else changes one meanwhile.
+  func exclusively<T>(_ body: () throws -> T) rethrows -> T { try writing.withLock(body) }
+
   func create(title: String, kind: String) throws -> StudioConcept {
+    writing.lock()
+    defer { writing.unlock() }
     let concept = StudioConcept(id: ID(), created: Date(), title: title, kind: kind)
-    guard lock.withLock({ concepts.count }) < Self.mostConcepts else {
+    guard lock.withLock({ concepts.count - deleted.count }) < Self.mostConcepts else {
       throw StudioError("\(Self.mostConcepts) concepts are kept; delete one first")
     }
     try StudioFolder.make(PictureFolder(place(of: concept.id)).images)
@@ -83,12 +94,14 @@ final class ConceptLibrary: @unchecked Sendable {
   /// Changes a concept on the disk, then here.
   @discardableResult
   func change(_ id: ID, _ body: (inout StudioConcept) throws -> Void) throws -> StudioConcept {
-    var concept = try concept(id)
-    try body(&concept)
-    try write(concept)
-    lock.withLock { concepts[id] = concept }
-    changes.mark(.concepts)
-    return concept
+    try exclusively {
+      var concept = try concept(id)
+      try body(&concept)
+      try write(concept)
+      lock.withLock { concepts[id] = concept }
+      changes.mark(.concepts)
+      return concept
+    }
   }
 
   func setProgress(_ id: ID, _ body: (inout StudioConcept.Progress) -> Void) {
@@ -98,18 +111,22 @@ final class ConceptLibrary: @unchecked Sendable {
 
   /// Puts a concept away; `restore` brings it back until the studio starts anew.
   func delete(_ id: ID) throws {
-    _ = try concept(id)
-    try StudioFolder.move(place(of: id), to: folder.trash.appending(path: id.description))
-    _ = lock.withLock { deleted.insert(id) }
+    try exclusively {
+      _ = try concept(id)
+      try StudioFolder.move(place(of: id), to: folder.trash.appending(path: id.description))
+      _ = lock.withLock { deleted.insert(id) }
+    }
     changes.mark(.concepts)
   }
 
   func restore(_ id: ID) throws {
-    guard lock.withLock({ deleted.contains(id) }) else {
-      throw StudioError("this concept was not deleted since the studio started", .notFound)
+    try exclusively {
+      guard lock.withLock({ deleted.contains(id) }) else {
+        throw StudioError("this concept was not deleted since the studio started", .notFound)
+      }
+      try StudioFolder.move(folder.trash.appending(path: id.description), to: place(of: id))
+      _ = lock.withLock { deleted.remove(id) }
     }
-    try StudioFolder.move(folder.trash.appending(path: id.description), to: place(of: id))
-    _ = lock.withLock { deleted.remove(id) }
     changes.mark(.concepts)
   }
 

@@ -12,8 +12,6 @@ struct PictureFolder {
   static let mostPictures = 40
   /// Bytes of a picture's file.
   static let mostBytes = 48 << 20
-  /// One large picture at a time is taken apart: each needs memory for all its pixels.
-  private static let decoding = NSLock()
 
   /// - Parameter place: the concept's folder.
   init(_ place: URL) {
@@ -34,21 +32,18 @@ struct PictureFolder {
       _ = try Image.decode(data, name: name)
       throw StudioError("\(name): not a JPEG, PNG or WebP picture")
     }
-    let (image, square) = try Self.decoding.withLock {
-      let image = try Image.decode(data, name: name)
-      return (
-        (image.width, image.height), Data(try TrainingImages.prepare(image, side: side, crop: true).png())
-      )
-    }
+    let image = try Image.decode(data, name: name)
+    let square = Data(try TrainingImages.prepare(image, side: side, crop: true).png())
     if let other = try twin(of: square) {
       throw StudioError("\(name) shows the same as picture \(other), which is here already", .conflict)
     }
     try AtomicFile.write(data, to: images.appending(path: "\(number).\(ending)"))
     try AtomicFile.write(square, to: squareFile(number))
     return StudioConcept.Picture(
-      number: number, ending: ending, name: name, width: image.0, height: image.1,
-      note: min(image.0, image.1) < side
-        ? "small: \(image.0) × \(image.1), and \(side) × \(side) are learned from; it will be blurred" : nil)
+      number: number, ending: ending, name: name, width: image.width, height: image.height,
+      note: min(image.width, image.height) < side
+        ? "small: \(image.width) × \(image.height), and \(side) × \(side) are learned from; it will be blurred"
+        : nil)
   }
 
   func squareFile(_ number: Int) -> URL { squares.appending(path: "\(number).png") }
@@ -65,6 +60,37 @@ struct PictureFolder {
     let file = captionFile(number)
     guard caption.isEmpty else { return try AtomicFile.write(Data((caption + "\n").utf8), to: file) }
     try? FileManager.default.removeItem(at: file)
+  }
+
+  /// Makes the folder hold what is listed and nothing else. A process that was killed, or a full disk, may have left
+  /// a file whose picture was never listed, or is no longer.
+  ///
+  /// - Throws: when a picture's file is gone, or there is something that the studio did not put there.
+  func reconcile(with pictures: [StudioConcept.Picture]) throws {
+    let files = FileManager.default
+    let listed = Set(pictures.map { "\($0.number).\($0.ending)" })
+    let captions = Set(pictures.filter { !$0.caption.isEmpty }.map { "\($0.number).txt" })
+    for name in try files.contentsOfDirectory(atPath: images.path)
+    where !listed.union(captions).contains(name) {
+      let parts = name.split(separator: ".")
+      guard AtomicFile.isUnfinished(name) || (parts.count == 2 && Int(parts[0]) != nil) else {
+        throw StudioError(
+          "\(quoted(name)) lies among this concept's pictures and was not added on the page; take it out of "
+            + images.path)
+      }
+      try files.removeItem(at: images.appending(path: name))
+    }
+    let squareNames = Set(pictures.map { "\($0.number).png" })
+    for name in try files.contentsOfDirectory(atPath: squares.path) where !squareNames.contains(name) {
+      try files.removeItem(at: squares.appending(path: name))
+    }
+    for picture in pictures {
+      guard files.fileExists(atPath: images.appending(path: "\(picture.number).\(picture.ending)").path)
+      else {
+        throw StudioError("the file of \(picture.name) is gone; remove the picture and add it again")
+      }
+      try write(caption: picture.caption, of: picture.number)
+    }
   }
 
   private func captionFile(_ number: Int) -> URL { images.appending(path: "\(number).txt") }

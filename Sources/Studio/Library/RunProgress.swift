@@ -14,7 +14,7 @@ enum RunProgress {
     if isFinished { progress.state = .learned }
     let events = (try? RunLog.read(run.appending(path: "events.jsonl"))) ?? []
     // What a resumed run goes on from.
-    let saved = events.last { $0.kind == .checkpoint }?.step ?? 0
+    let saved = RunFolder.checkpoints(in: run).map(\.step).max() ?? 0
     progress.step = isFinished ? plan.steps : saved
     let samples = events.filter { $0.kind == .sample && $0.step <= progress.step }
     progress.previews = Array(Set(samples.map(\.step))).sorted()

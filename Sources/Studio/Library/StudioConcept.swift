@@ -9,8 +9,21 @@ struct StudioConcept: Codable, Sendable {
   /// What kind of thing it is: “cat”.
   var kind: String
   var pictures: [Picture] = []
+  /// What the next picture is called; a number is never given twice, as pages remember pictures by theirs.
+  private var next: Int?
   /// From when learning was asked for; the pictures then stay as they are.
   var plan: Plan?
+
+  init(id: ID, created: Date, title: String, kind: String) {
+    (self.id, self.created, self.title, self.kind) = (id, created, title, kind)
+  }
+
+  /// A number for a new picture.
+  mutating func takeNumber() -> Int {
+    let number = max(next ?? 1, (pictures.map(\.number).max() ?? 0) + 1)
+    next = number + 1
+    return number
+  }
 
   struct Picture: Codable, Sendable {
     /// Its file's name: 1 for 1.jpg.
@@ -34,6 +47,8 @@ struct StudioConcept: Codable, Sendable {
     let steps: Int
     /// Tells the base model that it is learned on.
     let base: String
+    /// The options that the model was opened with; nil in concepts of the first studios.
+    let modelWords: [String]?
     /// What `neti` is asked to do, word by word; “{folder}” is the concept's folder.
     let words: [String]
   }

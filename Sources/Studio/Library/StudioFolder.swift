@@ -10,6 +10,7 @@ import NeTI
 ///     concepts/ID/NAME/           the run, as `neti train` makes it
 ///     images/ID.png               what was generated
 ///     trash/ID/                   what was deleted, until the next start
+///     .neti-studio                says that the folder is a studio's
 struct StudioFolder: @unchecked Sendable {
   let url: URL
   // Held as long as the folder is used; nobody asks it anything.
@@ -35,8 +36,39 @@ struct StudioFolder: @unchecked Sendable {
       throw FileError(
         "another studio uses \(url.path): open its page, or choose another folder with `folder`")
     }
-    try? files.removeItem(at: trash)
-    for inner in [concepts, images, trash] { try Self.make(inner) }
+    try checkIsOurs()
+    for inner in [concepts, images, trash] { try Self.make(inner, attributes: mine) }
+    try AtomicFile.write(Data("1\n".utf8), to: marker)
+  }
+
+  /// Says that the folder is a studio's, and of which version.
+  private var marker: URL { url.appending(path: ".neti-studio") }
+
+  /// Refuses a folder in which someone keeps something else.
+  private func checkIsOurs() throws {
+    let files = FileManager.default
+    if files.fileExists(atPath: marker.path) { return }
+    // The first studios wrote no marker.
+    let names = try? files.contentsOfDirectory(atPath: url.path).filter { !$0.hasPrefix(".") }
+    guard let names, names.isEmpty || Set(names) == ["concepts", "images", "trash"] else {
+      throw FileError(
+        "\(url.path) has other things in it than a studio's; choose an empty or a new folder with `folder`")
+    }
+  }
+
+  /// Ends what was deleted, and what a process that was killed had half written.
+  func tidy() {
+    let files = FileManager.default
+    func names(_ folder: URL) -> [String] { (try? files.contentsOfDirectory(atPath: folder.path)) ?? [] }
+    for name in names(trash) where ID(name) != nil { try? files.removeItem(at: trash.appending(path: name)) }
+    let places = names(concepts).filter { ID($0) != nil }.map { concepts.appending(path: $0) }
+    for folder in [images] + places
+      + places.flatMap({ [$0.appending(path: "images"), $0.appending(path: "squares")] })
+    {
+      for name in names(folder) where AtomicFile.isUnfinished(name) {
+        try? files.removeItem(at: folder.appending(path: name))
+      }
+    }
   }
 
   /// Where a studio keeps its things when nobody says: the user's data directory.
@@ -51,9 +83,10 @@ struct StudioFolder: @unchecked Sendable {
     #endif
   }
 
-  static func make(_ folder: URL) throws {
+  static func make(_ folder: URL, attributes: [FileAttributeKey: Any]? = nil) throws {
     do {
-      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      try FileManager.default.createDirectory(
+        at: folder, withIntermediateDirectories: true, attributes: attributes)
     } catch {
       throw FileError("cannot make the folder \(folder.path); check the disk's room and its permissions")
     }
@@ -61,7 +94,8 @@ struct StudioFolder: @unchecked Sendable {
 
   static func move(_ from: URL, to: URL) throws {
     do { try FileManager.default.moveItem(at: from, to: to) } catch {
-      throw FileError("cannot move \(from.lastPathComponent) to \(to.deletingLastPathComponent().path)")
+      throw FileError(
+        "cannot move \(from.lastPathComponent) to \(to.deletingLastPathComponent().lastPathComponent)")
     }
   }
 }

@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 
 /// What a client asks for: the head of a request, strictly read. Its body stays on the connection until someone
@@ -9,8 +10,10 @@ struct HTTPRequest {
     static let head = 16 << 10
     /// How long the head may take to arrive.
     static let headTime: Duration = .seconds(10)
-    /// How long a body may take, and a response.
-    static let bodyTime: Duration = .seconds(60)
+    /// How long a body may take, and a response: large pictures come through slow tunnels.
+    static let bodyTime: Duration = .seconds(600)
+    /// How long a body may stand still.
+    static let pause: Duration = .seconds(10)
     /// Bytes of a body that is words and numbers.
     static let words = 64 << 10
   }
@@ -109,11 +112,24 @@ struct Exchange {
     }
     var body = early.prefix(length)
     while body.count < length {
-      let piece = try connection.read(atMost: length - body.count, before: deadline)
+      let piece = try connection.read(
+        atMost: length - body.count, before: min(deadline, .now + HTTPRequest.Limit.pause))
       guard !piece.isEmpty else { throw StudioError("the request is cut short", .badRequest) }
       body += piece
     }
     return Data(body)
+  }
+
+  // Pictures are large, and taken apart in memory.
+  private static let large = DispatchSemaphore(value: 2)
+
+  /// Reads a large body and works on it, while at most one other does.
+  func withLargeBody<T>(atMost limit: Int, _ work: (Data) throws -> T) throws -> T {
+    guard Self.large.wait(timeout: .now() + 60) == .success else {
+      throw StudioError("other pictures are being read; try again", .tooMany)
+    }
+    defer { Self.large.signal() }
+    return try work(body(atMost: limit))
   }
 
   /// The body as JSON of a type. Only JSON: what a form of another page can send is none.

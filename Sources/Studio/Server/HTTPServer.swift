@@ -17,6 +17,8 @@ import Foundation
 final class HTTPServer: @unchecked Sendable {
   /// Connections at once; a browser opens six, and one for events, for each page.
   static let mostConnections = 64
+  /// The same with those that were cut off, whose threads have not noticed yet.
+  private static let mostThreads = 2 * mostConnections
 
   /// What answers a request. What it throws becomes a response, too.
   typealias Handler = @Sendable (Exchange) throws -> HTTPResponse
@@ -100,13 +102,13 @@ final class HTTPServer: @unchecked Sendable {
     }
   }
 
-  /// Cuts connections off until at most `count` are left; false where all that are left are trusted.
+  /// Cuts connections off until at most `count` are left; false where all that are left are trusted, or too many are
+  /// still to end.
   private func makeRoom(for count: Int) -> Bool {
-    while open.count > count {
-      guard let oldest = open.firstIndex(where: { !$0.isTrusted }) else { return false }
-      open.remove(at: oldest).cutOff()
-    }
-    return true
+    let alive = open.filter { !$0.isCutOff }
+    let spare = alive.filter { !$0.isTrusted }.prefix(max(0, alive.count - count))
+    for connection in spare { connection.cutOff() }
+    return alive.count - spare.count <= count && open.count < Self.mostThreads
   }
 
   private func serve(_ connection: Connection) {

@@ -78,11 +78,4 @@ struct LearnRequest: Decodable, Sendable {
 }
 
 /// Words as a line that a shell reads.
-func shellLine(_ words: [String]) -> String {
-  words.map { word in
-    let isPlain =
-      !word.isEmpty
-      && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0)) }
-    return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
-  }.joined(separator: " ")
-}
+func shellLine(_ words: [String]) -> String { words.map(\.shellQuoted).joined(separator: " ") }

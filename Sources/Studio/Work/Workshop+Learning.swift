@@ -46,11 +46,18 @@ final class LearnJob: @unchecked Sendable {
   }
 
   /// Stops within a moment, however long a step takes, and leaves the last whole step; `body` then ends the process.
-  func stopAtOnce(_ body: () -> Void) {
+  func stopAtOnce(_ body: (Studio.Ending) -> Void) {
     requestStop()
-    if ended.wait(timeout: .now() + 1.2) == .success { return body() }
-    guard let commands = lock.withLock({ commands }) else { return body() }
-    commands.saveLastStep { _ in body() }
+    if ended.wait(timeout: .now() + 1.2) == .success {
+      return body(view.step > 0 ? .saved(step: view.step) : .nothingLearned)
+    }
+    guard let commands = lock.withLock({ commands }) else { return body(.nothingLearned) }
+    commands.saveLastStep { saved in
+      switch saved {
+      case .success(let step): body(.saved(step: step))
+      case .failure(let error): body(.failed(error))
+      }
+    }
   }
 }
 
@@ -142,7 +149,10 @@ extension StudioConcept.Plan {
   /// The words with the concept's folder put in.
   func words(in place: URL) -> [String] {
     let folder = place.path.hasSuffix("/") ? String(place.path.dropLast()) : place.path
-    return words.map { $0.replacing("{folder}", with: folder) }
+    return words.enumerated().map { i, word in
+      i > 0 && ["--images", "--output"].contains(words[i - 1])
+        ? word.replacing("{folder}", with: folder) : word
+    }
   }
 
   /// The line that learns the same anywhere, byte for byte: its result goes into the current folder.
