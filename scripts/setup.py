@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts in place what the Swift package needs: libtorch, and the system's image and text libraries.
+"""Puts in place what the Swift package needs: libtorch, and the system's libraries for images, text and the network.
 
     scripts/setup.py               find libtorch, or fetch it into .libtorch
     scripts/setup.py --from PATH   use an installed Python torch or an unpacked libtorch instead
@@ -42,8 +42,9 @@ LIBRARIES = {"libturbojpeg": (["libturbojpeg0-dev"], ["jpeg-turbo"]),
              "libpng": (["libpng-dev"], ["libpng"]), "libwebp": (["libwebp-dev"], ["webp"]),
              "pangocairo": (["libpango1.0-dev", "fonts-dejavu-core"], ["pango"]),
              "zlib": (["zlib1g-dev"], ["zlib"])}
-if sys.platform != "darwin":  # macOS has CryptoKit
+if sys.platform != "darwin":  # macOS has CryptoKit, and a libcurl of its own
     LIBRARIES["libcrypto"] = (["libssl-dev"], ["openssl"])
+    LIBRARIES["libcurl"] = (["libcurl4-openssl-dev"], ["curl"])
 LIBRARY = "dylib" if sys.platform == "darwin" else "so"
 ELSE = "or set LIBTORCH to an unpacked libtorch, %d.%d or newer, or run scripts/setup.py --from PATH" % OLDEST
 OUT_OF_REACH = "not reachable"
