@@ -383,7 +383,7 @@ def use(path, root):
     return version
 
 
-# ---- image and text libraries
+# ---- the system's libraries
 
 def missing_libraries():
     if shutil.which("pkg-config") is None:
@@ -410,8 +410,8 @@ def install_libraries(missing):
             steps = [sudo + s for s in steps]
     else:
         raise Failure("%s missing: install pkg-config, and the development files of libjpeg-turbo (with its "
-                      "TurboJPEG API), libpng, libwebp and Pango with Cairo" % ", ".join(missing))
-    say("installing the image and text libraries that are missing: " + " ".join(steps[0]))
+                      "TurboJPEG API), libpng, libwebp, libcurl and Pango with Cairo" % ", ".join(missing))
+    say("installing the system's libraries that are missing: " + " ".join(steps[0]))
     for step in steps:
         done = subprocess.run(step, stdin=None if sys.stdin and sys.stdin.isatty() else subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if len(steps) > 1 else None,
@@ -471,7 +471,7 @@ def main(arguments=None, root=ROOT):
         line, changed = libtorch(a, root)
         missing = missing_libraries()
         if missing and a.check:
-            raise Failure("image and text libraries are missing: %s: run scripts/setup.py" % ", ".join(missing))
+            raise Failure("libraries of the system are missing: %s: run scripts/setup.py" % ", ".join(missing))
         if missing:
             install_libraries(missing)
             changed = True

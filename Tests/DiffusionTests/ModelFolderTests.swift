@@ -96,7 +96,8 @@ import Testing
     let scratch = try Scratch()
     let root = try cache(scratch, revisions: ["aa11"], main: "../../../etc")
     #expect(
-      refusal { try ModelFolder("ORG/mini", environment: ["HF_HOME": root.path]) }?.message.contains("revision")
+      refusal { try ModelFolder("ORG/mini", environment: ["HF_HOME": root.path]) }?.message.contains(
+        "revision")
         == true)
   }
 
