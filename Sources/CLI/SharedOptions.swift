@@ -8,9 +8,12 @@ import Torch
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "One file (.safetensors, .ckpt), a folder in the diffusers layout, or the name of a model in the Hugging Face cache; mini-sd when left out.",
+      "One file (.safetensors, .ckpt), a folder in the diffusers layout, or the name of a model on the Hugging Face Hub; mini-sd when left out.",
       valueName: "file, folder or name"))
   var model: String?
+
+  @Flag(help: "Download the model when it is not here; on a terminal that is asked.")
+  var download = false
 
   @Option(
     help: ArgumentHelp(
@@ -79,6 +82,7 @@ struct ModelOptions: ParsableArguments {
     guard let wanted = model ?? name else {
       return try ModelFolder(Installation.miniSD().path, predicting: predicting)
     }
+    try ModelFetching.offer(wanted, download: download)
     return try ModelFolder(wanted, predicting: predicting)
   }
 
