@@ -179,7 +179,8 @@ struct LoRATests {
   }
 
   @Test(
-    "as damaged files are refused or read, and never more", arguments: ["kohya_unet", "peft_alphas", "kohya_dora"])
+    "as damaged files are refused or read, and never more",
+    arguments: ["kohya_unet", "peft_alphas", "kohya_dora"])
   func mutations(_ name: String) throws {
     let scratch = try Scratch()
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))

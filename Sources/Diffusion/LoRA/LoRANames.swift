@@ -30,7 +30,8 @@ enum LoRANames {
 
   /// Other ways to change weights, by what tensors of theirs have in their names.
   private static let otherKinds = [
-    ("hada_", "LoHa"), ("lokr_", "LoKr"), ("lora_mid", "LoCon with a third tensor (Tucker)"), ("oft_", "OFT"), (".on_input", "IA³"),
+    ("hada_", "LoHa"), ("lokr_", "LoKr"), ("lora_mid", "LoCon with a third tensor (Tucker)"), ("oft_", "OFT"),
+    (".on_input", "IA³"),
     (".a1.weight", "GLoRA"), ("lora_A.bias", "LoRA with biases"), ("lora_B.bias", "LoRA with biases"),
     (".diff", "full differences of weights"), (".diff_b", "full differences of weights"),
   ]
