@@ -37,7 +37,9 @@ struct FuzzTarget {
       },
       FuzzTarget(
         name: "LoRA",
-        originals: try ["lora/kohya_unet.safetensors", "lora/peft_alphas.safetensors"].map(fixture),
+        originals: try ["kohya_unet", "peft_alphas", "peft_dora"].map {
+          try fixture("lora/\($0).safetensors")
+        },
         file: url.lastPathComponent
       ) { _ in
         _ = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).add([WeightedLoRA(LoRA(url))])

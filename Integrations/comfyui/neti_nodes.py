@@ -5,7 +5,7 @@ import os
 import folder_paths
 
 from .neti_concept import ConceptError, read_concept
-from .neti_patch import ConceptPrompt, UsedConcept
+from .neti_patch import ConceptPrompt, UsedConcept, check_model
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Beside the folders that the user's extra_model_paths.yaml names.
@@ -73,6 +73,7 @@ class NeTIPrompt:
         patched = model.clone()
         concepts = [concept] + [more[key] for key in sorted(more) if more[key] is not None]
         prompt = ConceptPrompt(clip.clone(), patched.get_model_object("model_sampling"), concepts, text)
+        check_model(patched.model.model_config.unet_config.get("context_dim"), prompt.embedding.shape[-1])
         patched.set_model_attn2_patch(prompt)
         return (patched, [[prompt.embedding, {"pooled_output": prompt.pooled}]])
 

@@ -52,6 +52,15 @@ LAYERS = tuple(
 LAYER_OF_BLOCK = {block_of(path): layer for layer, path in enumerate(LAYERS)}
 
 
+def check_model(context_dim, hidden_size: int) -> None:
+    """Refuses a U-Net that does not take this CLIP's words; its cross-attentions would ask for no concept."""
+    if context_dim != hidden_size:
+        has = "has no cross-attention" if context_dim is None else f"takes words of size {context_dim}"
+        raise ConceptError(
+            f"the model {has}, and this CLIP gives size {hidden_size}: concepts are for Stable Diffusion 1 and 2; "
+            "take model and CLIP from one checkpoint")
+
+
 class ConceptPrompt:
     """A prompt in which concepts stand. Called as an attn2 patch, it gives each layer its own keys and values."""
 

@@ -18,12 +18,13 @@ for folder in ("Integrations/comfyui", "Integrations/diffusers", "Tests/Fixtures
     sys.path.insert(0, str(ROOT / folder))
 
 import torch
+from PIL import Image
 from neti import encode_states  # the formulas of the golden data
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from neti_concept import ConceptError, read_concept
-from neti_patch import LAYER_OF_BLOCK, LAYERS, ConceptPrompt, UsedConcept
+from neti_patch import LAYER_OF_BLOCK, LAYERS, ConceptPrompt, UsedConcept, check_model
 
 DATA = ROOT / "Tests/Fixtures/data/integrations"
 GOLDEN = json.loads((DATA / "cases.json").read_text())
@@ -208,12 +209,20 @@ class ComfyUI(unittest.TestCase):
             self.clip.tokenize = kept
 
 
+    def test_models_of_another_family(self):
+        check_model(128, self.embedding("a cat").shape[-1])
+        for other, words in ((2048, "takes words of size 2048"), (None, "has no cross-attention")):
+            with self.assertRaisesRegex(ConceptError, words + ".*Stable Diffusion 1 and 2"):
+                check_model(other, 128)
+
+
 class Nodes(unittest.TestCase):
     """The nodes, imported as ComfyUI imports them, beside a stand-in for its `folder_paths`."""
 
     def imported(self, folders):
         paths = types.ModuleType("folder_paths")
         paths.models_dir, paths.folder_names_and_paths = "models", folders
+        paths.get_filename_list = lambda name: ["ginger.safetensors"]
         paths.add_model_folder_path = lambda name, folder: folders.setdefault(name, ([], set()))[0].append(folder)
         source = ROOT / "Integrations/comfyui"
         spec = importlib.util.spec_from_file_location(
@@ -228,6 +237,24 @@ class Nodes(unittest.TestCase):
         for folders, before in (({}, []), ({"neti": (["mine"], set())}, ["mine"])):
             self.assertIn("NeTIPrompt", self.imported(folders).NODE_CLASS_MAPPINGS)
             self.assertEqual(folders["neti"], ([*before, *own], {".safetensors"}))
+
+    def test_the_workflow_in_docs_has_the_nodes_as_they_are(self):
+        pack = self.imported({})
+        text = Image.open(ROOT / "docs/images/comfyui-workflow.png").text
+        graph, shown = json.loads(text["prompt"]), json.loads(text["workflow"])
+        self.assertEqual(sorted(n["class_type"] for n in graph.values()), sorted(n["type"] for n in shown["nodes"]))
+        self.assertEqual({n["class_type"] for n in graph.values()} & set(pack.NODE_CLASS_MAPPINGS), set(pack.NODE_CLASS_MAPPINGS))
+        for node in graph.values():
+            kind = pack.NODE_CLASS_MAPPINGS.get(node["class_type"])
+            if kind:
+                takes = kind.INPUT_TYPES()
+                self.assertLessEqual(set(takes["required"]), set(node["inputs"]))
+                self.assertLessEqual(set(node["inputs"]), set(takes["required"]) | set(takes.get("optional", {})))
+                self.assertTrue(callable(getattr(kind, kind.FUNCTION)))
+
+    def test_the_page_that_the_pack_has(self):
+        web = ROOT / "Integrations/comfyui" / self.imported({}).WEB_DIRECTORY
+        self.assertIn('"LoadNeTIConcept"', (web / "thumbnails.js").read_text())
 
 
 if __name__ == "__main__":

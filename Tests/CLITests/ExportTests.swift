@@ -1,4 +1,6 @@
+import Files
 import Foundation
+import Imaging
 import NeTI
 import TestSupport
 import Testing
@@ -13,7 +15,7 @@ struct ExportTests {
 
   private static let modules = [
     "diffusers": ["neti_concept.py", "neti_diffusers.py", "pyproject.toml"],
-    "comfyui": ["neti_concept.py", "neti_patch.py", "neti_nodes.py", "__init__.py"],
+    "comfyui": ["neti_concept.py", "neti_patch.py", "neti_nodes.py", "__init__.py", "web/thumbnails.js"],
   ]
 
   @Test(
@@ -43,8 +45,44 @@ struct ExportTests {
       try Concept(contentsOf: URL(filePath: Self.path(name)))
     )
     #expect(a.about == b.about)
-    #expect(!FileManager.default.fileExists(atPath: made.appending(path: "check.py").path))
+    let names = try FileManager.default.contentsOfDirectory(atPath: made.path)
+    #expect(!names.contains { $0.hasPrefix("check") })
     #expect(scratch.contents == ["\(name)-\(program)"])
+  }
+
+  @Test("puts a thumbnail into the concept: the image that is given, else the run's last validation image")
+  func thumbnail() throws {
+    let place = try Workplace()
+    let file = try place.file(Data(contentsOf: URL(filePath: Self.concept)), "run/concept.safetensors")
+    func thumbnail(_ options: [String]) throws -> String? {
+      try? FileManager.default.removeItem(at: place.path("made"))
+      let line = ["export", file.path, "--for", "comfyui", "--output", "made"] + options
+      let result = try place.run(line)
+      #expect(result.code == 0, "\(result.error)")
+      return try SafetensorsFile(place.path("made/concepts/toy.safetensors")).metadata["modelspec.thumbnail"]
+    }
+    #expect(try thumbnail([]) == nil)
+    for (step, level) in [("000050", 9), ("000100", 200)] {
+      let image = try Image(
+        width: 256, height: 64, pixels: Array(repeating: UInt8(level), count: 3 * 256 * 64))
+      try place.file(Data(image.png()), "run/samples/step-\(step)-0.png")
+    }
+    func shown(_ text: String?) throws -> Image {
+      let start = "data:image/png;base64,"
+      let text = try #require(text)
+      #expect(text.hasPrefix(start))
+      let data = try #require(Data(base64Encoded: String(text.dropFirst(start.count))))
+      return try Image.load(place.file(data, "shown.png"))
+    }
+    let last = try shown(thumbnail([]))
+    #expect(last.width == 128 && last.height == 32 && last.pixels[0] == 200)
+    #expect(try shown(thumbnail(["--thumbnail", "run/samples/step-000050-0.png"])).pixels[0] == 9)
+    try place.expectFailure(
+      ["export", file.path, "--for", "diffusers", "--thumbnail", "shown.png"],
+      ["--thumbnail is for --for comfyui"], code: 64)
+    try place.expectFailure(
+      ["export", file.path, "--for", "comfyui", "--thumbnail", "run/concept.safetensors"],
+      ["concept.safetensors"])
   }
 
   @Test("leaves a folder that is there as it is, and says which programs there are")

@@ -23,6 +23,13 @@ struct WrittenPathTests {
       ("decompose concept", ["decompose", "--prompt", "{}", "--concept", path]),
       ("export file", ["export", path, "--for", "diffusers"]),
       ("export output", ["export", "c.safetensors", "--for", "diffusers", "--output", path]),
+      (
+        "export thumbnail",
+        [
+          "export", Fixtures.url("integrations/toy.safetensors").path, "--for", "comfyui", "--thumbnail",
+          path,
+        ]
+      ),
       ("evaluate concept", ["evaluate", "--concept", path, "--output", "out"]),
       ("evaluate concept", ["evaluate", "--concept", "toy=\(path)", "--output", "out"]),
       ("evaluate lora", ["evaluate", "--lora", path, "--images", "images", "--output", "out"] + concept),

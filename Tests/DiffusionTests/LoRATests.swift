@@ -7,7 +7,9 @@ import Torch
 
 @Suite("LoRAs", .serialized)
 struct LoRATests {
-  private static let names = ["kohya", "kohya_unet", "peft", "peft_alphas", "diffusers", "diffusers_old"]
+  private static let names = [
+    "kohya", "kohya_unet", "peft", "peft_alphas", "diffusers", "diffusers_old", "peft_dora", "kohya_dora",
+  ]
 
   private func url(_ name: String) -> URL { Fixtures.url("lora/\(name).safetensors") }
 
@@ -71,7 +73,7 @@ struct LoRATests {
     let one = try Tensor.ones([4, 4])
     for (key, words) in [
       ("lora_unet_conv_in.hada_w1_a", "LoHa"), ("lora_unet_conv_in.lokr_w1", "LoKr"),
-      ("lora_unet_conv_in.dora_scale", "DoRA"), ("lora_unet_conv_in.lora_mid.weight", "Tucker"),
+      ("lora_unet_conv_in.lora_mid.weight", "Tucker"),
       ("lora_unet_conv_in.oft_blocks", "OFT"), ("lora_unet_conv_in.diff", "full differences"),
       ("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "SDXL"),
       ("transformer.single_blocks.0.attn.to_q.lora_A.weight", "a transformer"),
@@ -90,9 +92,15 @@ struct LoRATests {
       ("lora_up.weight", try Tensor.ones([64, 9, 1, 1]), "do not belong together"),
       ("lora_down.weight", try Tensor.ones([2]), "no LoRA's matrix"),
       ("lora_down.weight", try Tensor.ones([2, 4], dtype: .int64), "no LoRA's matrix"),
+      ("dora_scale", try Tensor.ones([65, 1, 1, 1]), "no number for each output"),
+      ("dora_scale", try Tensor.ones([64, 8, 1, 1]), "no number for each output"),
+      ("dora_scale", try Tensor.ones([1, 64, 1, 1]), "no number for each output"),
+      ("dora_scale", try Tensor.ones([64, 1, 1, 1], dtype: .int64), "no number for each output"),
+      ("lora_magnitude_vector", try Tensor.ones([1, 8, 1, 1]), "no number for each output"),
     ] {
       let file = try changed(scratch) { tensors in
-        tensors = tensors.map { $0.0 == "\(Self.kernel).\(part)" ? ($0.0, tensor) : $0 }
+        tensors.removeAll { $0.0 == "\(Self.kernel).\(part)" }
+        tensors.append(("\(Self.kernel).\(part)", tensor))
       }
       #expect(refusal { try LoRA(file) }?.message.contains(words) == true, "\(part): \(words)")
     }
@@ -147,12 +155,37 @@ struct LoRATests {
     #expect(refusal { try model.unet }?.message.contains("not finite") == true)
   }
 
-  @Test("as damaged files are refused or read, and never more", arguments: ["kohya_unet", "peft_alphas"])
+  @Test("with magnitudes set the length of each output's weights, in older files of each input's")
+  func magnitudes() throws {
+    let scratch = try Scratch()
+    let weight = try RandomSource(seed: 4).normal([6, 4, 3, 3])
+    func lengths(_ name: String, _ magnitude: Tensor, over dims: [Int]) throws -> Tensor {
+      try Safetensors.write([(name, magnitude)], to: scratch.file("m.safetensors"))
+      let file = try SafetensorsFile(scratch.file("m.safetensors"))
+      let read = try #require(Magnitude(try #require(file.entries[name]), outputs: 6, inputs: 4))
+      return try read.applied(to: weight, file).norm(dims)
+    }
+    let outputs = try Tensor([1, 2, 3, 4, 5, 6] as [Float])
+    for (name, shape) in [
+      ("x.dora_scale", [6, 1, 1, 1]), ("x.lora_magnitude_vector", [1, 6, 1, 1]),
+      ("x.lora_magnitude_vector", [6]),
+    ] {
+      #expect(try relativeError(lengths(name, outputs.reshaped(shape), over: [1, 2, 3]), outputs) < 1e-5)
+    }
+    let inputs = try Tensor([4, 3, 2, 1] as [Float])
+    #expect(
+      try relativeError(lengths("x.dora_scale", inputs.reshaped([1, 4, 1, 1]), over: [0, 2, 3]), inputs)
+        < 1e-5)
+  }
+
+  @Test(
+    "as damaged files are refused or read, and never more",
+    arguments: ["kohya_unet", "peft_alphas", "kohya_dora"])
   func mutations(_ name: String) throws {
     let scratch = try Scratch()
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     var read = 0
-    for (i, data) in Mutations(of: try Data(contentsOf: url(name)), count: 400, seed: 18).enumerated() {
+    for (i, data) in Mutations(of: try Data(contentsOf: url(name)), count: 5000, seed: 18).enumerated() {
       let file = try scratch.file(data, "\(i % 2).safetensors")
       guard let lora = try? LoRA(file) else { continue }
       read += (try? model.add([WeightedLoRA(lora)])) == nil ? 0 : 1

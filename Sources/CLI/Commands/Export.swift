@@ -2,6 +2,7 @@ import ArgumentParser
 import Diffusion
 import Files
 import Foundation
+import Imaging
 import NeTI
 
 /// `neti export`: a concept, and what another program needs to draw it, in one folder.
@@ -13,7 +14,7 @@ struct Export: ParsableCommand {
       bypass and truncation.
 
         neti export toy-run/concept.safetensors --for diffusers
-        neti export toy-run/concept.safetensors --for comfyui --output neti-toy
+        neti export toy-run/concept.safetensors --for comfyui --output neti-toy --thumbnail toy.png
 
       README.md in the folder says how to use it.
       """)
@@ -36,8 +37,22 @@ struct Export: ParsableCommand {
       "A new folder; the concept's name and the program's when left out.", valueName: "folder"))
   var output: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "An image that ComfyUI lists the concept with; the run's last validation image when left out.",
+      valueName: "image"))
+  var thumbnail: String?
+
+  func validate() throws {
+    if thumbnail != nil, program != .comfyui {
+      throw ValidationError("--thumbnail is for --for comfyui: \(program.rawValue) lists no concepts")
+    }
+  }
+
   func run() throws {
-    let concept = try Concept.open(place(file))
+    let url = try place(file)
+    let concept = try Concept.open(url)
+    let shown = try program == .comfyui ? image(besides: url) : nil
     let name = Self.fileName(concept.about.token)
     let folder = try place(output ?? "\(name)-\(program.rawValue)", isFolder: true)
     guard !FileManager.default.fileExists(atPath: folder.path) else {
@@ -47,7 +62,7 @@ struct Export: ParsableCommand {
     let partial = folder.deletingLastPathComponent().appending(path: ".neti-\(UUID().uuidString)")
     do {
       try FileManager.default.createDirectory(at: partial, withIntermediateDirectories: true)
-      try write(concept, name: name, to: partial)
+      try write(concept, shown, name: name, to: partial)
       try FileManager.default.moveItem(at: partial, to: folder)
     } catch let error as any CommandFailure {
       try? FileManager.default.removeItem(at: partial)
@@ -61,12 +76,28 @@ struct Export: ParsableCommand {
     tell(folder.relativePath)
   }
 
-  private func write(_ concept: Concept, name: String, to folder: URL) throws {
+  private static let thumbnailSide = 128
+
+  /// The thumbnail: the image that was asked for, else the last one of the run's `samples`.
+  private func image(besides concept: URL) throws -> Image? {
+    let samples = concept.deletingLastPathComponent().appending(path: "samples")
+    let last = try? FileManager.default.contentsOfDirectory(at: samples, includingPropertiesForKeys: nil)
+      .filter { $0.pathExtension == "png" }.max { $0.lastPathComponent < $1.lastPathComponent }
+    guard let url = try thumbnail.map({ try place($0) }) ?? last else { return nil }
+    let image = try Image.load(url)
+    let scale = min(1, Double(Self.thumbnailSide) / Double(max(image.width, image.height)))
+    let side = { (length: Int) in max(1, Int((Double(length) * scale).rounded())) }
+    return try image.resized(width: side(image.width), height: side(image.height))
+  }
+
+  private func write(_ concept: Concept, _ thumbnail: Image?, name: String, to folder: URL) throws {
     let source = try Installation.resource("Integrations/\(program.rawValue)")
-    for file in try FileManager.default.contentsOfDirectory(at: source, includingPropertiesForKeys: nil)
-    where ["py", "toml"].contains(file.pathExtension) && file.lastPathComponent != "check.py" {
-      // Through its data: a link becomes a file.
-      try AtomicFile.write(Data(contentsOf: file), to: folder.appending(path: file.lastPathComponent))
+    try copy(source, ["py", "toml"], to: folder)
+    let page = source.appending(path: "web")
+    if FileManager.default.fileExists(atPath: page.path) {
+      let web = folder.appending(path: "web")
+      try FileManager.default.createDirectory(at: web, withIntermediateDirectories: false)
+      try copy(page, ["js"], to: web)
     }
     let license = try Installation.resource("LICENSE")
     try AtomicFile.write(Data(contentsOf: license), to: folder.appending(path: "LICENSE"))
@@ -75,9 +106,18 @@ struct Export: ParsableCommand {
       place = folder.appending(path: "concepts")
       try FileManager.default.createDirectory(at: place, withIntermediateDirectories: false)
     }
-    try concept.write(to: place.appending(path: "\(name).safetensors"))
+    try concept.write(to: place.appending(path: "\(name).safetensors"), thumbnail: thumbnail)
     try AtomicFile.write(
       Data(readme(concept, name: name).utf8), to: folder.appending(path: "README.md"))
+  }
+
+  /// Copies a module's files, without those that check it.
+  private func copy(_ source: URL, _ kinds: Set<String>, to folder: URL) throws {
+    for file in try FileManager.default.contentsOfDirectory(at: source, includingPropertiesForKeys: nil)
+    where kinds.contains(file.pathExtension) && !file.lastPathComponent.hasPrefix("check") {
+      // Through its data: a link becomes a file.
+      try AtomicFile.write(Data(contentsOf: file), to: folder.appending(path: file.lastPathComponent))
+    }
   }
 
   private func readme(_ concept: Concept, name: String) -> String {

@@ -3,7 +3,8 @@ public import Foundation
 import Torch
 
 /// A LoRA: low-rank changes to weights of the U-Net and the text encoder, W + s · (α / r) · B A (Hu et al. 2021,
-/// https://arxiv.org/abs/2106.09685), of matrices and of convolutions (LoCon).
+/// https://arxiv.org/abs/2106.09685), of matrices and of convolutions (LoCon); with magnitudes also (Liu et al. 2024,
+/// DoRA, https://arxiv.org/abs/2402.09353).
 ///
 /// Read from safetensors files with the names of kohya's scripts, of PEFT and of diffusers (`LoRANames`). The
 /// changes are merged into the weights as they are read, in fp32, so that generating takes no longer.
@@ -24,6 +25,8 @@ public struct LoRA: Sendable {
     let up: SafetensorsEntry
     /// What B A is multiplied with: α / r.
     let scale: Double
+    /// DoRA's m; nil for a LoRA.
+    let magnitude: Magnitude?
     let file: SafetensorsFile
 
     var rank: Int { down.shape[0] }
@@ -77,6 +80,16 @@ public struct LoRA: Sendable {
         "\(quoted(downKey)) of shape \(down.shape) and \(quoted(upKey)) of shape \(up.shape) do not belong together"
       )
     }
+    let magnitude = try keys[.magnitude].map { key in
+      guard let entry = file.entries[key], entry.dtype.isFloating,
+        let magnitude = Magnitude(entry, outputs: up.shape[0], inputs: down.shape[1])
+      else {
+        throw DiffusionError(
+          "\(quoted(key)) of shape \(file.entries[key]?.shape ?? []) has no number for each output of \(quoted(upKey)), "
+            + "of shape \(up.shape)")
+      }
+      return magnitude
+    }
     var scale = alphas.scale(module, rank: rank)
     if let key = keys[.alpha] {
       let tensor = try file.tensor(key)
@@ -87,22 +100,29 @@ public struct LoRA: Sendable {
     }
     return Layer(
       component: module.component, module: module.path, shownName: downKey, down: down, up: up, scale: scale,
-      file: file)
+      magnitude: magnitude, file: file)
   }
 }
 
 extension LoRA.Layer {
-  /// What is added to the weight, in its shape and fp32.
+  /// The changed weight: W + share · scale · B A, or with magnitudes that divided by its lengths and times them. In fp32.
   ///
+  /// - Parameter weight: fp32, its own memory, which is written to.
   /// - Throws: `DiffusionError` when the file holds numbers that are not finite.
-  func change(_ shape: [Int]) throws -> Tensor {
+  func applied(to weight: Tensor, share: Double) throws -> Tensor {
     let a = try file.tensor(down.name).to(.float32).reshaped([rank, -1])
     let b = try file.tensor(up.name).to(.float32).reshaped([-1, rank])
-    let product = try b.matmul(a) * scale
-    guard try product.isFinite().to(.float32).min().item() == 1 else {
-      throw DiffusionError("\(file.url.path): \(quoted(shownName)) has numbers that are not finite")
+    let change = try finite(b.matmul(a) * scale, shownName).reshaped(weight.shape)
+    try weight.add(change, times: share)
+    guard let magnitude else { return weight }
+    return try finite(magnitude.applied(to: weight, file), magnitude.entry.name)
+  }
+
+  private func finite(_ tensor: Tensor, _ name: String) throws -> Tensor {
+    guard try tensor.isFinite().to(.float32).min().item() == 1 else {
+      throw DiffusionError("\(file.url.path): \(quoted(name)) has numbers that are not finite")
     }
-    return try product.reshaped(shape)
+    return tensor
   }
 
   /// Whether a weight of this shape can be changed by it.
@@ -186,8 +206,8 @@ struct WeightChanges {
   func applied(to weight: Tensor, _ name: String) throws -> Tensor {
     guard let layers = layers[name] else { return weight }
     return try withoutGradients {
-      let sum = try weight.to(.float32, device: .cpu, copy: true)
-      for (layer, share) in layers { try sum.add(layer.change(sum.shape), times: share) }
+      var sum = try weight.to(.float32, device: .cpu, copy: true)
+      for (layer, share) in layers { sum = try layer.applied(to: sum, share: share) }
       return sum
     }
   }

@@ -6,6 +6,8 @@ import Foundation
 /// - kohya's scripts: `lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight`, `lora_te_text_model_…`;
 /// - PEFT: `unet.down_blocks.0.attentions.0.proj_in.lora_A.weight`, `text_encoder.…`;
 /// - diffusers: `….lora.down.weight`, `….processor.to_q_lora.down.weight`, `….lora_linear_layer.down.weight`.
+///
+/// DoRA's magnitudes are `….dora_scale` of kohya's and `….lora_magnitude_vector` of PEFT's.
 enum LoRANames {
   /// What has a weight that is changed: its path has `_` for each dot, as kohya's names have it.
   struct Module: Hashable {
@@ -13,7 +15,7 @@ enum LoRANames {
     let path: String
   }
 
-  enum Part { case down, up, alpha }
+  enum Part { case down, up, alpha, magnitude }
 
   private static let endings: [(String, Part)] = [
     (".lora_down.weight", .down), (".lora_up.weight", .up), (".alpha", .alpha),
@@ -22,12 +24,14 @@ enum LoRANames {
     (".lora.down.weight", .down), (".lora.up.weight", .up),
     (".lora_linear_layer.down.weight", .down), (".lora_linear_layer.up.weight", .up),
     ("_lora.down.weight", .down), ("_lora.up.weight", .up),
+    (".dora_scale", .magnitude), (".lora_magnitude_vector", .magnitude),
+    (".lora_magnitude_vector.weight", .magnitude), (".lora_magnitude_vector.default.weight", .magnitude),
   ]
 
   /// Other ways to change weights, by what tensors of theirs have in their names.
   private static let otherKinds = [
-    ("hada_", "LoHa"), ("lokr_", "LoKr"), ("dora_scale", "DoRA"), ("lora_magnitude_vector", "DoRA"),
-    ("lora_mid", "LoCon with a third tensor (Tucker)"), ("oft_", "OFT"), (".on_input", "IA³"),
+    ("hada_", "LoHa"), ("lokr_", "LoKr"), ("lora_mid", "LoCon with a third tensor (Tucker)"), ("oft_", "OFT"),
+    (".on_input", "IA³"),
     (".a1.weight", "GLoRA"), ("lora_A.bias", "LoRA with biases"), ("lora_B.bias", "LoRA with biases"),
     (".diff", "full differences of weights"), (".diff_b", "full differences of weights"),
   ]
@@ -43,7 +47,7 @@ enum LoRANames {
     if let (_, kind) = otherKinds.first(where: {
       $0.0.hasPrefix(".") ? key.hasSuffix($0.0) : key.contains($0.0)
     }) {
-      throw DiffusionError("\(quoted(key)): it is \(kind), which is not supported; LoRA and LoCon are")
+      throw DiffusionError("\(quoted(key)): it is \(kind), which is not supported; LoRA, LoCon and DoRA are")
     }
     let plain = key.hasPrefix("base_model.model.") ? String(key.dropFirst("base_model.model.".count)) : key
     if let (_, family) = otherFamilies.first(where: { plain.hasPrefix($0.key) }) {

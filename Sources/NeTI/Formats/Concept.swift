@@ -1,6 +1,7 @@
 public import Diffusion
 import Files
 public import Foundation
+public import Imaging
 public import Torch
 
 /// A personal concept: the file that training makes and everything else reads.
@@ -55,6 +56,8 @@ public struct Concept {
     static let representation = "neti.representation"
     static let settings = "neti.mapper"
     static let about = "neti.about"
+    /// Of the metadata that programs like ComfyUI list models with (https://github.com/Stability-AI/ModelSpec).
+    static let thumbnail = "modelspec.thumbnail"
   }
 
   /// What of the representation is in the file, by name.
@@ -66,7 +69,9 @@ public struct Concept {
 
   /// Everything the file holds, `extra` included; `tensors` are the representation's, or copies that it
   /// had at another time.
-  func encoded(_ tensors: [(String, Tensor)], extra: [(String, Tensor)] = []) throws -> Data {
+  func encoded(
+    _ tensors: [(String, Tensor)], extra: [(String, Tensor)] = [], thumbnail: Image? = nil
+  ) throws -> Data {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     var meta = ["format": "pt"]
@@ -76,11 +81,18 @@ public struct Concept {
     if let settings = representation.storedSettings {
       meta[Key.settings] = String(decoding: try encoder.encode(settings), as: UTF8.self)
     }
+    if let thumbnail {
+      meta[Key.thumbnail] = "data:image/png;base64," + Data(try thumbnail.png()).base64EncodedString()
+    }
     return try Safetensors.encode(tensors + [("placeholder", placeholder)] + extra, metadata: meta)
   }
 
   /// Writes the file atomically.
-  public func write(to url: URL) throws { try AtomicFile.write(encoded(tensors), to: url) }
+  ///
+  /// - Parameter thumbnail: what other programs list the concept with; some hundred pixels at most.
+  public func write(to url: URL, thumbnail: Image? = nil) throws {
+    try AtomicFile.write(encoded(tensors, thumbnail: thumbnail), to: url)
+  }
 
   /// Reads a concept; throws one line that names the file and what is wrong with it.
   public init(contentsOf url: URL) throws {

@@ -2,10 +2,12 @@
 load_lora_weights and fuse_lora in fp32.
 
 Ranks and, where the naming has them, alphas differ from layer to layer; but diffusers overlooks alphas that differ in
-attention and in the text encoder, so that they are the same there.
+attention and in the text encoder, so that they are the same there. DoRAs have the length of each output's weights, too;
+diffusers 0.42 does not read those of kohya's names, and gets the same numbers by PEFT's names instead.
 """
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -70,7 +72,27 @@ PEFT = dotted(".lora_A.weight", ".lora_B.weight", ".lora_A.weight", ".lora_B.wei
 DIFFUSERS = dotted(".lora.down.weight", ".lora.up.weight", ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight")
 ALL, TEXT = ATTENTION + OTHERS, TEXT_ATTENTION + TEXT_OTHERS
 CASES = {"kohya": (kohya, ALL, TEXT), "kohya_unet": (kohya, OTHERS, []), "peft": (PEFT, ALL, TEXT),
-         "peft_alphas": (PEFT, ALL, TEXT), "diffusers": (DIFFUSERS, ALL, TEXT), "diffusers_old": (old, ATTENTION, TEXT_ATTENTION)}
+         "peft_alphas": (PEFT, ALL, TEXT), "diffusers": (DIFFUSERS, ALL, TEXT), "diffusers_old": (old, ATTENTION, TEXT_ATTENTION),
+         "peft_dora": (PEFT, ALL, TEXT), "kohya_dora": (kohya, ALL, TEXT)}
+
+
+def magnitudes(pipe, items, naming):
+    """The tensors of a naming with DoRA's magnitudes: of each output's weights, changed by up to a half."""
+    g = torch.Generator().manual_seed(7)
+    tensors = naming(items)
+    for component, path, a, b, _ in items:
+        model = pipe.unet if component == "unet" else getattr(pipe.text_encoder, "text_model", pipe.text_encoder)
+        weight = model.get_submodule(path).weight
+        m = (weight.flatten(1).norm(dim=1) * (0.5 + torch.rand(len(weight), generator=g))).half().float()
+        if naming is kohya:
+            name = ("lora_unet_" if component == "unet" else "lora_te_text_model_") + path.replace(".", "_")
+            tensors[f"{name}.dora_scale"] = m.view(-1, *[1] * (weight.dim() - 1))
+        else:
+            name = ("unet." if component == "unet" else "text_encoder.text_model.") + path
+            # PEFT leaves the last word out, and transformers wants it.
+            end = "" if component == "unet" else ".weight"
+            tensors[f"{name}.lora_magnitude_vector{end}"] = m.view(1, -1, 1, 1) if weight.dim() == 4 else m
+    return tensors
 
 
 def metadata(items):
@@ -92,9 +114,16 @@ def make(out: Path):
         pipe = StableDiffusionPipeline.from_pretrained(ROOT / "Models/mini-sd", dtype=torch.float32, safety_checker=None,
                                                        local_files_only=True)
         items = layers(pipe, 90 + n, unet, text)
-        save_file({k: v.half() for k, v in naming(items).items()}, out / f"{name}.safetensors",
+        tensors = magnitudes(pipe, items, naming) if "dora" in name else naming(items)
+        save_file({k: v.half() for k, v in tensors.items()}, out / f"{name}.safetensors",
                   metadata=metadata(items) if name == "peft_alphas" else {"format": "pt"})
-        pipe.load_lora_weights(out, weight_name=f"{name}.safetensors")
+        with TemporaryDirectory() as folder:
+            read = out / f"{name}.safetensors"
+            if name == "kohya_dora":
+                read = Path(folder) / "named.safetensors"
+                scaled = [(c, p, a, b * alpha / len(a), None) for c, p, a, b, alpha in items]
+                save_file(magnitudes(pipe, scaled, PEFT), read)
+            pipe.load_lora_weights(read.parent, weight_name=read.name)
         pipe.fuse_lora(lora_scale=SCALE)
         ids = pipe.tokenizer("a photo of a red robot", padding="max_length", return_tensors="pt").input_ids
         g = torch.Generator().manual_seed(99)  # the test draws the same
