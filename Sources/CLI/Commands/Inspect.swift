@@ -47,13 +47,14 @@ struct Inspect: ParsableCommand {
     let count = r.parameters.reduce(0) { $0 + $1.tensor.count }
     if json {
       struct Report: Encodable {
-        let file: String, about: Concept.About, representation: String, parameters: Int,
-          mapper: Settings?, importance: [Double]?
+        let file: String, about: Concept.About, representation: String, vectors: Int,
+          parameters: Int, mapper: Settings?, importance: [Double]?
       }
       try tellJSON(
         Report(
           file: URL(filePath: file).lastPathComponent, about: a, representation: r.kind.rawValue,
-          parameters: count, mapper: r.storedSettings.map(Settings.init), importance: importance))
+          vectors: r.vectorCount, parameters: count, mapper: r.storedSettings.map(Settings.init),
+          importance: importance))
       return
     }
     tell(
@@ -64,6 +65,9 @@ struct Inspect: ParsableCommand {
       base model      \(a.base.name.oneLine), hidden size \(a.base.hiddenSize), \(a.base.layers.count) cross-attention layers
       trained         \(a.steps) steps
       """)
+    if r.vectorCount > 1 {
+      tell("vectors         \(r.vectorCount), which take \(r.vectorCount) places of words in a prompt")
+    }
     if let loras = a.base.loras { tell("with LoRAs      \(loras.joined(separator: ", ").oneLine)") }
     for (name, value) in r.facts { tell(name.padding(toLength: 16, withPad: " ", startingAt: 0) + value) }
     if let importance {

@@ -5,8 +5,8 @@ import Torch
 
 // A concept from and to the embeddings of other programs.
 extension Concept {
-  /// An embedding of another program as a concept for `base`: `ti` for one vector, `xti` for one per
-  /// layer.
+  /// An embedding of another program as a concept for `base`: `ti` for vectors that all layers share, `xti` for
+  /// those of each layer.
   ///
   /// - Parameters:
   ///   - token: what the concept is called; else what the embedding says, else `name`.
@@ -16,7 +16,7 @@ extension Concept {
     community file: CommunityEmbedding, base: BaseIdentity, token: String? = nil, category: String = "",
     name: String
   ) throws {
-    let (count, d) = (file.vectors.size(0), file.vectors.size(1))
+    let (count, d) = (file.vectors.size(0), file.vectors.size(2))
     guard d == base.hiddenSize else {
       throw NeTIError(
         "\(name) is an embedding of \(d) numbers, and \(base.name) has hidden size \(base.hiddenSize); "
@@ -36,11 +36,11 @@ extension Concept {
     }
     self.init(
       count == 1
-        ? try TextualInversion(vectors: file.vectors, layerCount: base.layers.count)
+        ? try TextualInversion(vectors: file.vectors.selected(0, 0), layerCount: base.layers.count)
         : try ExtendedTextualInversion(vectors: file.vectors, layerCount: base.layers.count),
       about: About(
         token: word, category: category, base: base, steps: max(file.steps ?? 0, 0), training: ""),
-      placeholder: try file.vectors.selected(0, 0).clone())
+      placeholder: try file.vectors.selected(0, 0).selected(0, 0).clone())
   }
 
   private static let longestToken = 200

@@ -59,8 +59,7 @@ public struct ConceptGenerator: ImageGenerator {
     self.concepts = concepts
     try Self.checkOneBase(concepts)
     for c in concepts { _ = try c.concept.check(against: model.baseIdentity) }
-    prompter = try ConceptPrompter(
-      model.tokenizer, concepts.map { .init(name: $0.name, token: $0.concept.about.token) })
+    prompter = try ConceptPrompter(model.tokenizer, concepts.map { .init(name: $0.name, $0.concept) })
   }
 
   /// Refuses concepts that no model can show together.

@@ -62,7 +62,7 @@ public struct Decomposition: ImageGenerator {
     self.model = model
     self.concept = concept
     _ = try concept.check(against: model.baseIdentity)
-    prompter = try ConceptPrompter(model.tokenizer, [.init(token: concept.about.token)])
+    prompter = try ConceptPrompter(model.tokenizer, [.init(concept)])
   }
 
   /// Refuses columns that run backwards, windows that overlap or hold no denoising step.
