@@ -61,14 +61,9 @@ extension String {
     return [
       "category", "clip-skip", "concept", "folder", "format", "guidance", "host", "image", "images", "layer",
       "layout", "lora", "mask", "masks", "model", "output", "password-file", "port", "precision",
-      "prompt-weights", "references", "resume", "scheduler", "steps", "strength", "timestep", "token",
+      "prompt-weights", "references", "regions", "resume", "scheduler", "steps", "strength", "timestep",
+      "token",
       "width",
     ].contains(name)
-  }
-
-  /// As a word of a shell command.
-  var shellQuoted: String {
-    let isPlain = !isEmpty && allSatisfy { $0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0) }
-    return isPlain ? self : "'" + replacing("'", with: "'\\''") + "'"
   }
 }

@@ -90,6 +90,20 @@ public struct ModelFolder: Sendable {
     return (try HuggingFaceCache(environment).snapshot(of: model), model)
   }
 
+  /// The models in the local Hugging Face cache that are complete and of a kind that is run here; at most `count`.
+  package static func cached(
+    atMost count: Int, _ environment: [String: String] = ProcessInfo.processInfo.environment
+  ) -> [ModelFolder] {
+    guard let cache = try? HuggingFaceCache(environment) else { return [] }
+    return cache.repositories.lazy.filter { isRepositoryID($0) }
+      .compactMap { try? ModelFolder($0, environment: environment) }.prefix(count).map { $0 }
+  }
+
+  /// Numbers in the weights of a network, from the heads of its files.
+  package func parameterCount(_ component: Component) throws -> Int {
+    try weights(component, dtype: .float32, device: .cpu).count
+  }
+
   /// The folder of one component.
   public func folder(_ component: Component) -> URL {
     url.appending(path: component.rawValue, directoryHint: .isDirectory)
@@ -274,6 +288,14 @@ private struct HuggingFaceCache {
       model \(id): there is no such folder, and it is not in the local Hugging Face cache \
       (looked for \(snapshots.path)). Download it with: hf download \(id)
       """)
+  }
+
+  /// The repositories that are there, by their ids.
+  var repositories: [String] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+    return names.filter { $0.hasPrefix("models--") }.sorted().map {
+      $0.dropFirst("models--".count).replacing("--", with: "/", maxReplacements: 1)
+    }.map { String($0) }
   }
 
   static func isPlain(_ byte: UInt8) -> Bool {

@@ -1,5 +1,6 @@
 public import ArgumentParser
 import Diffusion
+import Files
 import Foundation
 public import NeTI
 

@@ -79,6 +79,9 @@ public struct Concept {
     return try Safetensors.encode(tensors + [("placeholder", placeholder)] + extra, metadata: meta)
   }
 
+  /// The bytes of its file.
+  package func encoded() throws -> Data { try encoded(tensors) }
+
   /// Writes the file atomically.
   public func write(to url: URL) throws { try AtomicFile.write(encoded(tensors), to: url) }
 

@@ -137,7 +137,7 @@ public final class RunFolder {
   public func checkpoints() -> [Checkpoint] { Self.checkpoints(in: url) }
 
   /// The same of the run in a folder.
-  static func checkpoints(in url: URL) -> [Checkpoint] {
+  package static func checkpoints(in url: URL) -> [Checkpoint] {
     let folder = checkpointsFolder(url)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
     return names.compactMap { name in
