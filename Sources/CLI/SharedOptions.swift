@@ -76,6 +76,22 @@ struct ModelOptions: ParsableArguments {
     }
   }
 
+  /// Those that were given, as words of a command line; files by their whole paths.
+  func words() throws -> [String] {
+    var words: [String] = []
+    if let name = model {
+      let path = try place(name).path
+      words += ["--model", FileManager.default.fileExists(atPath: path) ? path : name]
+    }
+    if let predictionType { words += ["--prediction-type", predictionType.rawValue] }
+    for file in try given() { words += ["--lora", file.description] }
+    if let clipSkip { words += ["--clip-skip", String(clipSkip)] }
+    if device != "cpu" { words += ["--device", device] }
+    if let threads { words += ["--threads", String(threads)] }
+    if precision != .fp32 { words += ["--precision", precision.rawValue] }
+    return words
+  }
+
   /// Where the model is; `name` and `predicting` are what a configuration says when no flag does.
   func folder(_ name: String? = nil, predicting: PredictionType? = nil) throws -> ModelFolder {
     let predicting = predictionType ?? predicting

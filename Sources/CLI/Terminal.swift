@@ -63,10 +63,9 @@ extension String {
     }
     return [
       "category", "clip-skip", "concept", "download", "folder", "format", "guidance", "host", "image",
-      "images", "layer",
-      "layout", "lora", "mask", "masks", "model", "output", "password-file", "port", "precision",
-      "prediction-type", "prompt-weights", "references", "resume", "scheduler", "steps", "strength",
-      "timestep", "token", "width",
+      "images", "layer", "layout", "lora", "mask", "masks", "model", "output", "password-file", "port",
+      "precision", "prediction-type", "prompt-weights", "references", "regions", "resume", "scheduler",
+      "steps", "strength", "timestep", "token", "width",
     ].contains(name)
   }
 }

@@ -100,6 +100,20 @@ public struct ModelFolder: Sendable {
     return (snapshot, model)
   }
 
+  /// The models in the local Hugging Face cache that are complete and of a kind that is run here; at most `count`.
+  package static func cached(
+    atMost count: Int, _ environment: [String: String] = ProcessInfo.processInfo.environment
+  ) -> [ModelFolder] {
+    guard let cache = try? HubCache(environment) else { return [] }
+    return cache.repositories.lazy.compactMap { try? ModelFolder($0.id, environment: environment) }
+      .prefix(count).map { $0 }
+  }
+
+  /// Numbers in the weights of a network, from the heads of its files.
+  package func parameterCount(_ component: Component) throws -> Int {
+    try weights(component, dtype: .float32, device: .cpu).count
+  }
+
   /// The folder of one component.
   public func folder(_ component: Component) -> URL {
     url.appending(path: component.rawValue, directoryHint: .isDirectory)

@@ -39,7 +39,8 @@ package func quoted(_ text: String) -> String {
 extension String {
   /// As a word of a shell command.
   package var shellQuoted: String {
-    let isPlain = !isEmpty && allSatisfy { $0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0) }
+    let isPlain =
+      !isEmpty && allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0)) }
     return isPlain ? self : "'" + replacing("'", with: "'\\''") + "'"
   }
 }

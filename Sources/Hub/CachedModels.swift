@@ -25,10 +25,11 @@ public struct CachedModel: Sendable {
 }
 
 extension HubCache {
+  /// The models that there is anything of, by name.
+  public var repositories: [RepositoryName] { names(in: folder).compactMap { RepositoryName(folderName: $0) } }
+
   /// Every revision of every model here, by name.
-  public func models() -> [CachedModel] {
-    names(in: folder).compactMap { RepositoryName(folderName: $0) }.flatMap { models($0) }
-  }
+  public func models() -> [CachedModel] { repositories.flatMap { models($0) } }
 
   /// The revisions of a model that are here, or the one that its name says.
   public func models(_ name: RepositoryName) -> [CachedModel] {

@@ -21,44 +21,49 @@ extension Studio {
 
   /// Keeps a picture; returns its number.
   func addPicture(_ data: Data, name: String, to id: ID) throws -> Int {
-    // One after another: a large one needs memory for all its pixels.
-    try Self.adding.withLock {
-      let folder = PictureFolder(library.place(of: id))
-      var number = 0
-      try library.change(id) { concept in
-        try Self.checkEditable(concept)
-        guard concept.pictures.count < PictureFolder.mostPictures else {
-          throw StudioError("\(PictureFolder.mostPictures) pictures are here; 3 to 6 are enough")
-        }
-        // What a killed process left must not be taken for a picture that is here.
-        try folder.reconcile(with: concept.pictures)
-        number = concept.takeNumber()
+    try library.concept(id).requireEditable()
+    let folder = PictureFolder(library.place(of: id))
+    let prepared = try PreparedPicture(data, name: name, side: facts.side)
+    var number = 0
+    try library.change(id) { concept in
+      try concept.requireEditable()
+      guard concept.pictures.count < PictureFolder.mostPictures else {
+        throw StudioError("\(PictureFolder.mostPictures) pictures are here; 3 to 6 are enough")
       }
-      let picture = try folder.add(data, name: name, number: number, side: facts.side)
-      do {
-        try library.change(id) { concept in
-          try Self.checkEditable(concept)
-          concept.pictures.append(picture)
-        }
-      } catch {
-        folder.remove(picture)
-        throw error
+      if let other = folder.twin(of: prepared, among: concept.pictures) {
+        throw StudioError(
+          "\(prepared.name) shows the same as picture \(other), which is here already", .conflict)
       }
-      return number
+      number = concept.takeNumber()
+      concept.pictures.append(try folder.add(prepared, number: number, side: facts.side))
+    }
+    return number
+  }
+
+  /// Changes which part of a picture is learned; nil is the middle, and all of that.
+  func setPart(_ part: PicturePart?, of number: Int, in id: ID) throws {
+    let folder = PictureFolder(library.place(of: id))
+    let before = try library.concept(id)
+    try before.requireEditable()
+    let picture = before.pictures[try before.index(of: number)]
+    let cut = try part.map { try folder.cut(picture, $0, side: facts.side) }
+    try library.change(id) { concept in
+      try concept.requireEditable()
+      let i = try concept.index(of: number)
+      try folder.write(cut, of: &concept.pictures[i], part: part, side: facts.side)
+    } after: {
+      try? folder.keepOnly($0.pictures)
     }
   }
 
-  private static let adding = NSLock()
-
   func removePicture(_ number: Int, of id: ID) throws {
-    try library.exclusively {
-      var removed: StudioConcept.Picture?
-      try library.change(id) { concept in
-        try Self.checkEditable(concept)
-        let index = try Self.index(of: number, in: concept)
-        removed = concept.pictures.remove(at: index)
-      }
-      if let removed { PictureFolder(library.place(of: id)).remove(removed) }
+    let folder = PictureFolder(library.place(of: id))
+    try library.change(id) { concept in
+      try concept.requireEditable()
+      concept.pictures.remove(at: try concept.index(of: number))
+    } after: {
+      // Where that fails, or all ends here, it is removed before anything is learned.
+      try? folder.keepOnly($0.pictures)
     }
   }
 
@@ -67,92 +72,60 @@ extension Studio {
     guard caption.count <= 500 else {
       throw StudioError("a caption is one sentence; this has \(caption.count) letters")
     }
-    if !caption.isEmpty { try facts.check(caption: caption) }
+    if !caption.isEmpty { try CaptionFiles.check(caption) }
+    let folder = PictureFolder(library.place(of: id))
     try library.change(id) { concept in
-      try Self.checkEditable(concept)
-      concept.pictures[try Self.index(of: number, in: concept)].caption = caption
-      try PictureFolder(library.place(of: id)).write(caption: caption, of: number)
-    }
-  }
-
-  private static func index(of number: Int, in concept: StudioConcept) throws -> Int {
-    guard let index = concept.pictures.firstIndex(where: { $0.number == number }) else {
-      throw StudioError("this picture is not there any more", .notFound)
-    }
-    return index
-  }
-
-  /// Refuses a concept whose pictures may no longer change.
-  private static func checkEditable(_ concept: StudioConcept) throws {
-    guard concept.plan == nil else {
-      throw StudioError("what this concept is learned from stays as it is; begin a new one", .conflict)
+      try concept.requireEditable()
+      let i = try concept.index(of: number)
+      concept.pictures[i].caption = caption
+      try folder.write(caption: caption, of: number)
     }
   }
 
   /// Plans how a concept is learned, and puts it into the queue.
   func learn(_ id: ID, _ request: LearnRequest) throws {
+    let title = try StudioConcept.checked(request.title, what: "the name", longest: LearnRequest.longestTitle)
+    let kind = try StudioConcept.checked(request.kind, what: "the kind", longest: 40)
+    let place = library.place(of: id)
     try library.change(id) { concept in
-      try Self.checkEditable(concept)
+      try concept.requireEditable()
       guard !concept.pictures.isEmpty else { throw StudioError("choose some pictures first") }
-      concept.title = try StudioConcept.checked(
-        request.title, what: "the name", longest: LearnRequest.longestTitle)
-      concept.kind = try StudioConcept.checked(request.kind, what: "the kind", longest: 40)
-      let place = library.place(of: id)
-      try PictureFolder(place).reconcile(with: concept.pictures)
-      let name = library.freeName(for: concept.title)
+      // Exactly what is listed is learned from, whatever a crash left there.
+      try PictureFolder(place).keepOnly(concept.pictures)
+      let name = library.freeName(for: title)
       let words = try request.words(
         name: name, folder: "{folder}", usualSteps: facts.usualSteps, modelWords: settings.modelWords)
       let plan = StudioConcept.Plan(
-        name: name, steps: try request.steps(facts.usualSteps), base: facts.base,
-        modelWords: settings.modelWords, words: words)
+        name: name, steps: try request.steps(facts.usualSteps), base: facts.base, words: words,
+        modelWords: settings.modelWords, baseName: facts.name)
       // What is wrong with it is told now.
       _ = try settings.configuration(plan.words(in: place))
-      concept.plan = plan
+      (concept.title, concept.kind, concept.plan) = (title, kind, plan)
     }
     workshop.learn(id)
   }
 
   /// Goes on with a concept that was stopped or interrupted.
   func goOn(_ id: ID) throws {
-    try library.exclusively {
-      guard let plan = try library.concept(id).plan, library.progress(of: id).state == .stopped,
-        !workshop.isBusy(with: id)
-      else { throw StudioError("there is nothing to go on with", .conflict) }
-      guard plan.base == facts.base else {
-        throw StudioError("this concept is learned on another model; start the studio with that", .conflict)
-      }
-      // Another precision, say, would lead to another concept.
-      let (asked, now) = (plan.modelWords ?? settings.modelWords, settings.modelWords)
-      guard Self.withoutThreads(asked) == Self.withoutThreads(now) else {
-        let options = asked.isEmpty ? "no option of a model" : shellLine(asked)
-        throw StudioError(
-          "this concept is learned with \(options); start the studio like that to go on", .conflict)
-      }
-      workshop.learn(id)
+    guard let plan = try library.concept(id).plan, library.progress(of: id).state == .stopped,
+      !workshop.isBusy(with: id)
+    else { throw StudioError("there is nothing to go on with", .conflict) }
+    guard plan.base == facts.base else {
+      throw StudioError("this concept is learned on another model; start the studio with that", .conflict)
     }
-  }
-
-  /// Options without the number of threads, which changes nothing that is learned.
-  private static func withoutThreads(_ words: [String]) -> [String] {
-    guard let at = words.firstIndex(of: "--threads") else { return words }
-    return Array(words[..<at] + words[(at + 1)...].dropFirst())
-  }
-
-  /// Puts a concept away that is not being learned.
-  func delete(_ id: ID) throws {
-    try library.exclusively {
-      guard !workshop.isBusy(with: id) else {
-        throw StudioError("this concept is being learned; stop that first", .conflict)
-      }
-      try library.delete(id)
+    if let words = plan.modelWords, words.withoutThreads != settings.modelWords.withoutThreads {
+      throw StudioError(
+        "this concept is learned with other options of the model: close the studio and start it with "
+          + (words.isEmpty ? "none of them" : words.map(\.shellQuoted).joined(separator: " ")), .conflict)
     }
+    workshop.learn(id)
   }
+}
 
-  /// The folder of a concept's run.
-  func run(of id: ID) throws -> URL {
-    guard let plan = try library.concept(id).plan else {
-      throw StudioError("nothing is learned yet", .notFound)
-    }
-    return library.place(of: id).appending(path: plan.name, directoryHint: .isDirectory)
+extension [String] {
+  /// Options of a model without the number of threads, which changes nothing of what is learned.
+  fileprivate var withoutThreads: [String] {
+    guard let at = firstIndex(of: "--threads"), at + 1 < count else { return self }
+    return Array(self[..<at] + self[(at + 2)...])
   }
 }

@@ -8,7 +8,7 @@ import NeTI
 /// ```swift
 /// let studio = try Studio(model, settings) { print($0) }
 /// studio.start()
-/// print(studio.addresses)
+/// print(studio.address)
 /// ```
 ///
 /// It only listens to the trainer and asks: what is learned is what `neti train` learns.
@@ -35,17 +35,17 @@ public final class Studio: Sendable {
       )
     }
     self.settings = settings
+    let door = Door()
+    // Before the folder: whoever cannot have the port changes nothing.
+    server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
     let folder = try StudioFolder(settings.folder ?? StudioFolder.standard())
     changes = Changes()
     facts = try ModelFacts(model)
     library = ConceptLibrary(folder, changes: changes, notice: notice)
     gallery = Gallery(folder.images, changes: changes)
     workshop = Workshop(model, settings, facts: facts, library: library, gallery: gallery, changes: changes)
-    let door = Door()
-    server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
     gate = Gate(host: settings.host, port: server.port, password: settings.password)
     door.open(gate, routes: Routes(self))
-    folder.tidy()
   }
 
   /// What the server asks: it must have a port before there is an address to guard.
@@ -62,8 +62,8 @@ public final class Studio: Sendable {
     }
   }
 
-  /// The addresses to open in a browser: several where it listens on all that the machine has.
-  public var addresses: [String] { gate.addresses }
+  /// The address to open in a browser.
+  public var address: String { gate.address }
 
   /// Serves and works from now on, on threads of its own.
   public func start() {
@@ -71,17 +71,12 @@ public final class Studio: Sendable {
     server.start()
   }
 
-  /// What became of what was being learned when the studio was closed.
-  public enum Ending {
-    case nothingLearned
-    /// Its last whole step; nil where none was complete.
-    case saved(step: Int?)
-    case failed(any Error)
-  }
-
   /// Saves what is being learned, within a moment; `end` then ends the process.
-  public func shutDown(_ end: (Ending) -> Void) {
-    guard let job = workshop.locked({ $0.learning }) else { return end(.nothingLearned) }
+  ///
+  /// - Parameter end: gets the step that was saved, or why it could not be; nil where nothing was being learned, or no
+  ///   step of it was complete.
+  public func shutDown(_ end: (Result<Int?, any Error>) -> Void) {
+    guard let job = workshop.locked({ $0.learning }) else { return end(.success(nil)) }
     job.stopAtOnce(end)
   }
 }

@@ -58,9 +58,6 @@ final class Client {
   @discardableResult
   func send(_ text: String) -> Bool { send(Array(text.utf8)) }
 
-  /// Says that nothing more comes.
-  func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
-
   /// Everything that comes until the server closes.
   func receive() -> Response {
     var data = Data()
@@ -106,7 +103,7 @@ final class Client {
 }
 
 /// A studio on mini-sd in a folder of its own, and a browser that was let in.
-final class TestStudio: @unchecked Sendable {
+final class TestStudio {
   let studio: Studio
   let scratch: Scratch
   let port: UInt16
@@ -124,8 +121,8 @@ final class TestStudio: @unchecked Sendable {
     change(&settings)
     studio = try Studio(StableDiffusion(ModelFolder(Fixtures.miniSD.path)), settings) { _ in }
     studio.start()
-    port = UInt16(studio.addresses[0].split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
-    let token = studio.addresses[0].split(separator: "?").dropFirst().first ?? ""
+    port = UInt16(studio.address.split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
+    let token = studio.address.split(separator: "?").dropFirst().first ?? ""
     let client = try Client(port: port)
     client.send("GET /?\(token) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n\r\n")
     cookie = client.receive().header("Set-Cookie")?.split(separator: ";").first.map(String.init) ?? ""
@@ -146,6 +143,19 @@ final class TestStudio: @unchecked Sendable {
         + all.filter { !$0.value.isEmpty }.map { "\($0.key): \($0.value)\r\n" }.joined() + "\r\n")
     client.send(body)
     return client.receive()
+  }
+
+  /// Asks from any thread; gives the status.
+  func asker() -> @Sendable (_ method: String, _ path: String, _ json: String) throws -> Int {
+    let (port, cookie) = (port, cookie)
+    return { method, path, json in
+      let client = try Client(port: port)
+      client.send(
+        "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nCookie: \(cookie)\r\n"
+          + "Origin: http://127.0.0.1:\(port)\r\nContent-Type: application/json\r\n"
+          + "Content-Length: \(json.utf8.count)\r\n\r\n\(json)")
+      return client.receive().status
+    }
   }
 
   func ask(_ method: String, _ path: String, json: String) throws -> Client.Response {

@@ -1,8 +1,6 @@
-import Dispatch
 import Files
 import Foundation
 import Studio
-import Synchronization
 import TestSupport
 import Testing
 
@@ -18,7 +16,7 @@ struct GateTests {
       try studio.ask("GET", "/api/studio", headers: ["Cookie": "neti-studio-\(studio.port)=guess"]).status
         == 401)
     // The token opens the page only; everything else wants the cookie.
-    let token = studio.studio.addresses[0].split(separator: "?")[1]
+    let token = studio.studio.address.split(separator: "?")[1]
     #expect(try studio.ask("GET", "/api/studio?\(token)", headers: ["Cookie": ""]).status == 401)
     let entry = try studio.ask("GET", "/?\(token)", headers: ["Cookie": ""])
     #expect(entry.status == 303)
@@ -31,7 +29,7 @@ struct GateTests {
   @Test(
     "answers only to its own name",
     arguments: [
-      "evil.example:PORT", "127.0.0.1.evil.example:PORT", "127.0.0.1", "127.0.0.1:x", "192.168.0.1:PORT",
+      "evil.example:PORT", "127.0.0.1.evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "192.168.0.1:PORT",
       "0.0.0.0:PORT",
       "evil.example", "",
     ])
@@ -41,50 +39,6 @@ struct GateTests {
     #expect(try studio.ask("GET", "/", headers: ["Host": name, "Origin": ""]).status == 421)
     #expect(
       try studio.ask("GET", "/", headers: ["Host": "localhost:\(studio.port)", "Origin": ""]).status == 200)
-  }
-
-  @Test("answers through a tunnel, which has another port at the browser's end")
-  func tunnel() throws {
-    let studio = try TestStudio()
-    let (near, foreign) = ("localhost:9000", "http://localhost:9001")
-    func create(_ origin: String) throws -> Int {
-      try studio.ask("POST", "/api/concepts", Data("{}".utf8), headers: ["Host": near, "Origin": origin])
-        .status
-    }
-    #expect(try create(foreign) == 403)
-    #expect(try create("http://" + near) == 200)
-  }
-
-  @Test("tells addresses that others can open where it listens on all of them")
-  func wildcard() throws {
-    let studio = try TestStudio {
-      $0.host = "0.0.0.0"
-      $0.password = "open + sesame"
-    }
-    let addresses = studio.studio.addresses
-    #expect(!addresses.isEmpty && !addresses.contains { $0.contains("0.0.0.0") })
-    let host = addresses[0].dropFirst("http://".count).dropLast()
-    #expect(
-      try studio.ask("GET", "/", headers: ["Host": String(host), "Cookie": "", "Origin": ""]).status == 401)
-  }
-
-  @Test("takes wrong passwords one after another, and the right one waits its turn, too")
-  func guessing() throws {
-    let studio = try TestStudio {
-      $0.host = "0.0.0.0"
-      $0.password = "open + sesame"
-    }
-    let statuses = Mutex<[Int]>([])
-    let start = ContinuousClock.now
-    DispatchQueue.concurrentPerform(iterations: 16) { n in
-      let guess = Data("password=\(n == 0 ? "open+%2B+sesame" : "guess\(n)")".utf8)
-      let status = (try? studio.ask("POST", "/login", guess, headers: ["Cookie": ""]).status) ?? 0
-      statuses.withLock { $0.append(status) }
-    }
-    let counts = Dictionary(grouping: statuses.withLock { $0 }, by: \.self).mapValues(\.count)
-    #expect(Set(counts.keys).isSubset(of: [303, 401, 429]), "\(counts)")
-    let wrong = counts[401] ?? 0
-    #expect(wrong > 0 && ContinuousClock.now - start >= .seconds(wrong), "\(counts)")
   }
 
   @Test("does nothing for another site's page, even with the cookie")
@@ -121,8 +75,6 @@ struct GateTests {
       #expect(policy.hasPrefix("default-src 'none'; script-src 'self'; style-src 'self';"))
       #expect(!policy.contains("unsafe"))
       #expect(response.header("X-Content-Type-Options") == "nosniff")
-      // With no-referrer a browser sends “Origin: null” with the form that asks for the password.
-      #expect(response.header("Referrer-Policy") == "same-origin")
       #expect(response.header("Access-Control-Allow-Origin") == nil)
     }
     let page = try studio.ask("GET", "/").text
@@ -140,7 +92,7 @@ struct GateTests {
       $0.host = "0.0.0.0"
       $0.password = "open + sesame"
     }
-    #expect(!studio.studio.addresses[0].contains("token"))
+    #expect(!studio.studio.address.contains("token"))
     let stranger = ["Cookie": ""]
     let form = try studio.ask("GET", "/", headers: stranger)
     #expect(form.status == 401 && form.text.contains("type=\"password\""))

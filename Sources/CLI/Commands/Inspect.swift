@@ -33,14 +33,7 @@ struct Inspect: ParsableCommand {
     let concept = try Concept.open(place(file))
     let importance = try concept.representation.unitImportance()
     if let plot {
-      guard let importance else {
-        throw NeTIError("a \(concept.representation.kind.rawValue) concept has no hidden units to plot")
-      }
-      let image = try BarChart(
-        title: "\(concept.about.token): contribution of each hidden unit",
-        xLabel: "unit, in the order of nested dropout", yLabel: "norm", values: importance
-      ).draw()
-      try AtomicFile.write(Data(image.png()), to: place(plot))
+      try AtomicFile.write(Data(concept.importanceChart().draw().png()), to: place(plot))
     }
     let a = concept.about
     let r = concept.representation

@@ -107,12 +107,20 @@ extension Concept {
   public func export(
     _ format: ConceptFormat, to url: URL, timestep: Double? = nil, layer: Int? = nil
   ) throws -> String? {
+    let (data, loss) = try exported(format, timestep: timestep, layer: layer)
+    try AtomicFile.write(data, to: url)
+    return loss
+  }
+
+  /// The same as the bytes of a file.
+  package func exported(_ format: ConceptFormat, timestep: Double? = nil, layer: Int? = nil) throws
+    -> (data: Data, loss: String?)
+  {
     let (embedding, loss) = try embedding(for: format, timestep: timestep, layer: layer)
     var metadata = ["format": "pt", "name": about.token, "step": String(about.steps)]
     metadata["neti.base"] = about.base.name
     metadata["neti.approximation"] = loss
-    try AtomicFile.write(Safetensors.encode(embedding.tensors(format), metadata: metadata), to: url)
-    return loss
+    return (try Safetensors.encode(embedding.tensors(format), metadata: metadata), loss)
   }
 
   /// The layer that `name` means: kohya's short name or diffusers' path. Throws when there is none.

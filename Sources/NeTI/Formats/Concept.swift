@@ -93,6 +93,9 @@ public struct Concept {
     return try Safetensors.encode(tensors + [("placeholder", placeholder)] + extra, metadata: meta)
   }
 
+  /// The bytes of its file.
+  package func encoded() throws -> Data { try encoded(tensors) }
+
   /// Writes the file atomically.
   ///
   /// - Parameter thumbnail: what other programs list the concept with; some hundred pixels at most.

@@ -11,7 +11,18 @@ import Torch
 ///
 /// NeTI, section 4.2 (https://arxiv.org/abs/2305.15391).
 public struct Decomposition: ImageGenerator {
-  public enum View: String, CaseIterable, Sendable { case frozen, cumulative, windows }
+  public enum View: String, CaseIterable, Sendable {
+    case frozen, cumulative, windows
+
+    /// What its columns show.
+    public var summary: String {
+      switch self {
+      case .frozen: "frozen: the concept of one timestep at every step"
+      case .cumulative: "cumulative: the concept down to t, the category's word below"
+      case .windows: "windows (not in the paper): the concept within, the category's word outside"
+      }
+    }
+  }
 
   /// What to generate: every prompt with every column and every seed, and the plain image beside them.
   public struct Request: Sendable {
@@ -33,6 +44,16 @@ public struct Decomposition: ImageGenerator {
 
     /// What is generated: the columns and, for comparison, the concept as it is.
     public var variants: [Variant] { columns + [.whole] }
+  }
+
+  /// What images of a request say of it beside their settings.
+  ///
+  /// - Parameter file: the name of the concept's file, where there is one.
+  public func metadata(_ request: Request, file: String? = nil) -> [String: String] {
+    [
+      "concept": concept.about.token, "concept file": file ?? "",
+      "concept truncation": request.truncation.map(String.init) ?? "",
+    ]
   }
 
   /// The last timestep of the training noise.

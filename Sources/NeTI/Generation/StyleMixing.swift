@@ -43,6 +43,22 @@ public struct StyleMixing: ImageGenerator {
     }
   }
 
+  /// What images of a request say of it beside their settings.
+  ///
+  /// - Parameter files: names of the concepts' files, where there are such.
+  public func metadata(_ request: Request, files: (geometry: String, appearance: String)? = nil) -> [String:
+    String]
+  {
+    let names = LayerNames(model.unetConfiguration).names(request.geometryLayers)
+    return [
+      "geometry": geometry.about.token, "geometry file": files?.geometry ?? "",
+      "appearance": appearance.about.token, "appearance file": files?.appearance ?? "",
+      "geometry layers": names.joined(separator: " "),
+      "geometry truncation": request.geometryTruncation.map(String.init) ?? "",
+      "appearance truncation": request.appearanceTruncation.map(String.init) ?? "",
+    ]
+  }
+
   private let model: StableDiffusion
   private let geometry: Concept
   private let appearance: Concept

@@ -17,7 +17,6 @@ final class Connection: @unchecked Sendable {
   private let lock = NSLock()
   private var isClosed = false
   private var trusted = false
-  private var cut = false
 
   /// What is read in one go.
   private static let pieceBytes = 64 << 10
@@ -92,14 +91,8 @@ final class Connection: @unchecked Sendable {
 
   /// Ends it from any thread: whoever waits for it is woken.
   func cutOff() {
-    lock.withLock {
-      cut = true
-      if !isClosed { _ = shutdown(descriptor, Int32(SHUT_RDWR)) }
-    }
+    lock.withLock { if !isClosed { _ = shutdown(descriptor, Int32(SHUT_RDWR)) } }
   }
-
-  /// Whether it was cut off; its thread may still be at work.
-  var isCutOff: Bool { lock.withLock { cut } }
 
   /// Ends it by the thread that serves it, after a client that still sends has had a moment to read the response.
   func finish() {

@@ -1,6 +1,6 @@
-import Dispatch
 import Files
 import Foundation
+import Synchronization
 
 /// Who may come in: decides every request before anything else looks at it.
 ///
@@ -17,10 +17,13 @@ struct Gate: Sendable {
   private let password: String?
 
   static let leastPassword = 8
-  /// Passwords are looked at one after another, and after a wrong one the next waits for so many seconds.
-  private static let (turn, penalty) = (NSLock(), 1 as UInt32)
-  /// Who may wait for his turn; more are refused at once, since each holds a connection.
-  private static let waiting = DispatchSemaphore(value: 8)
+  /// How long a wrong password takes to be refused.
+  private static let penalty: UInt32 = 1
+  /// Passwords are looked at one after another, however many try.
+  private static let turn = NSLock()
+  /// Who waits for it; more are sent away at once.
+  private static let waiting = Mutex(0)
+  private static let mostWaiting = 4
 
   /// - Parameter password: asked for instead of the token, on connections that others can make.
   init(host: String, port: UInt16, password: String?) {
@@ -39,12 +42,10 @@ struct Gate: Sendable {
     }.joined()
   }
 
-  /// The addresses to open, the likeliest first: of a host that means all of them, each that this machine has.
-  var addresses: [String] {
-    let every = SocketAddress.isWildcard(host) ? SocketAddress.ofThisMachine(as: host) : [host]
-    return every.map { name in
-      "http://\(name.contains(":") ? "[\(name)]" : name):\(port)/" + (token.isEmpty ? "" : "?token=\(token)")
-    }
+  /// The address to open.
+  var address: String {
+    let name = host.contains(":") ? "[\(host)]" : host
+    return "http://\(name):\(port)/" + (token.isEmpty ? "" : "?token=\(token)")
   }
 
   /// Cookies do not know ports: two studios on one machine must not take each other's.
@@ -74,14 +75,10 @@ struct Gate: Sendable {
     return HTTPResponse(.unauthorized, "text/html; charset=utf-8", Data(Self.loginPage.utf8))
   }
 
-  /// Only names that nobody else can point here: an address, or this machine's own name for itself. The port may be
-  /// the one that a tunnel has at its other end.
+  /// Only names that nobody else can point here: an address, or this machine's own name for itself.
   private func isOurs(host: String?) -> Bool {
-    guard let host, let colon = host.lastIndex(of: ":"), UInt16(host[host.index(after: colon)...]) != nil
-    else {
-      return port == 80 && host == self.host
-    }
-    let name = host[..<colon]
+    guard let host, host.hasSuffix(":\(port)") || (port == 80 && !host.contains(":")) else { return false }
+    let name = host.hasSuffix(":\(port)") ? host.dropLast(":\(port)".count) : host[...]
     if name.lowercased() == "localhost" { return true }
     let bare = name.hasPrefix("[") && name.hasSuffix("]") ? String(name.dropFirst().dropLast()) : String(name)
     return SocketAddress.isLoopback(self.host)
@@ -125,15 +122,22 @@ struct Gate: Sendable {
     let body = String(decoding: try exchange.body(atMost: 4096), as: UTF8.self)
     let given = body.hasPrefix("password=") ? body.dropFirst("password=".count) : ""
     let text = given.replacing("+", with: " ").removingPercentEncoding ?? ""
-    guard Self.waiting.wait(timeout: .now()) == .success else {
-      throw StudioError("too many try a password at this moment; wait a little", .tooMany)
+    let hasPlace = Self.waiting.withLock { waiting in
+      waiting += 1
+      return waiting <= Self.mostWaiting
     }
-    defer { Self.waiting.signal() }
-    return Self.turn.withLock {
-      if Self.areEqual(text, password) { return welcome }
-      sleep(Self.penalty)
+    defer { Self.waiting.withLock { $0 -= 1 } }
+    guard hasPlace else { throw StudioError("many try to come in at once; wait a moment", .tooMany) }
+    let isRight = Self.turn.withLock {
+      // Within, so that who does not wait for the answer does not get it sooner.
+      let isRight = Self.areEqual(text, password)
+      if !isRight { _ = sleep(Self.penalty) }
+      return isRight
+    }
+    guard isRight else {
       return HTTPResponse(.unauthorized, "text/html; charset=utf-8", Data(Self.loginPage.utf8))
     }
+    return welcome
   }
 
   /// Compared without telling by its time how much of it is right.

@@ -17,8 +17,6 @@ import Foundation
 final class HTTPServer: @unchecked Sendable {
   /// Connections at once; a browser opens six, and one for events, for each page.
   static let mostConnections = 64
-  /// The same with those that were cut off, whose threads have not noticed yet.
-  private static let mostThreads = 2 * mostConnections
 
   /// What answers a request. What it throws becomes a response, too.
   typealias Handler = @Sendable (Exchange) throws -> HTTPResponse
@@ -30,6 +28,8 @@ final class HTTPServer: @unchecked Sendable {
   private let lock = NSLock()
   /// The oldest first; behind the lock.
   private var open: [Connection] = []
+  /// Connections whose threads have not ended, those that were cut off among them; behind the lock.
+  private var served = 0
 
   /// Begins to listen.
   ///
@@ -91,24 +91,28 @@ final class HTTPServer: @unchecked Sendable {
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
     let connection = Connection(descriptor)
     let isTaken = lock.withLock {
-      guard makeRoom(for: Self.mostConnections - 1) else { return false }
+      guard makeRoom(for: Self.mostConnections - 1), served < 2 * Self.mostConnections else { return false }
       open.append(connection)
+      served += 1
       return true
     }
     guard isTaken else { return connection.close() }
     Self.thread("studio connection") { [self] in
       serve(connection)
-      lock.withLock { open.removeAll { $0 === connection } }
+      lock.withLock {
+        open.removeAll { $0 === connection }
+        served -= 1
+      }
     }
   }
 
-  /// Cuts connections off until at most `count` are left; false where all that are left are trusted, or too many are
-  /// still to end.
+  /// Cuts connections off until at most `count` are left; false where all that are left are trusted.
   private func makeRoom(for count: Int) -> Bool {
-    let alive = open.filter { !$0.isCutOff }
-    let spare = alive.filter { !$0.isTrusted }.prefix(max(0, alive.count - count))
-    for connection in spare { connection.cutOff() }
-    return alive.count - spare.count <= count && open.count < Self.mostThreads
+    while open.count > count {
+      guard let oldest = open.firstIndex(where: { !$0.isTrusted }) else { return false }
+      open.remove(at: oldest).cutOff()
+    }
+    return true
   }
 
   private func serve(_ connection: Connection) {
