@@ -6,6 +6,7 @@ Both ask the same Hub, a server on this machine with mini-sd in it. Run by Integ
 import hashlib
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,43 @@ class TheCache(unittest.TestCase):
         self.assertTrue((root / "models--org--mini/blobs" / blob).exists())
         holder.stdout.close()
         neti.stderr.close()
+
+    def on_a_terminal(self, answer, *arguments):
+        """What neti says on a terminal where somebody types an answer."""
+        own, theirs = pty.openpty()
+        neti = subprocess.Popen([NETI, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, cwd=self.work,
+                                env=self.environment("home"))
+        os.close(theirs)
+        said = b""
+        while True:
+            try:
+                part = os.read(own, 4096)
+            except OSError:  # Linux says so when the other side is closed.
+                break
+            if not part:
+                break
+            said += part
+            if said.endswith(b"[y/N] "):
+                self.assertEqual(Hub.asked, [])
+                os.write(own, answer.encode() + b"\n")
+        os.close(own)
+        return neti.wait(), said.decode()
+
+    def test_on_a_terminal_it_asks_before_it_downloads_or_removes(self):
+        line = ["generate", "--prompt", "a cat", "--steps", "1", "--model", "org/mini", "--output", "out", "--threads", "1"]
+        code, said = self.on_a_terminal("n", *line)
+        self.assertEqual((code, Hub.asked), (1, []))
+        self.assertIn("org/mini is not here. Download it from 127.0.0.1", said)
+        self.assertIn("Add --download", said)
+        code, said = self.on_a_terminal("y", *line)
+        self.assertEqual(code, 0, said)
+        Hub.asked.clear()
+        code, said = self.on_a_terminal("", "model", "remove", "org/mini")
+        self.assertIn("nothing was removed", said)
+        self.neti("home", *line)
+        code, said = self.on_a_terminal("yes", "model", "remove", "org/mini")
+        self.assertEqual(code, 0, said)
+        self.assertFalse((self.work / "home/hub/models--org--mini").exists())
 
     def test_what_is_removed_the_library_does_not_find(self):
         self.neti("home", "model", "get", "org/mini")

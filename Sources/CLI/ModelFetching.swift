@@ -15,12 +15,17 @@ enum ModelFetching {
       return
     }
     let cache = try HubCache()
-    if let folder = try cache.snapshot(of: name), ModelFileChoice.isComplete(folder) { return }
+    let folder = try cache.snapshot(of: name)
+    if let folder, ModelFileChoice.isComplete(folder) { return }
     if !download {
       // A name without an organisation is a path with an error more often than a model.
       guard name.id.contains("/"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else { return }
       let settings = try HubSettings()
-      guard !settings.isOffline, Question.agrees("\(name) is not here. Download it from \(settings.place)?")
+      guard !settings.isOffline,
+        Question.agrees(
+          folder == nil
+            ? "\(name) is not here. Download it from \(settings.place)?"
+            : "\(name) is here in part. Download the rest from \(settings.place)?")
       else {
         return
       }
@@ -82,7 +87,7 @@ enum ModelFetching {
 
     func finish() { if done < total { bar?.finish() } }
 
-    private static func megabytes(_ bytes: Int) -> Int { (bytes + 999_999) / 1_000_000 }
+    private static func megabytes(_ bytes: Int) -> Int { max(1, (bytes + 500_000) / 1_000_000) }
   }
 }
 

@@ -132,8 +132,8 @@ public final class HubClient {
       } receive: { bytes in
         if !isRedirect { try receive(bytes) }
       }
-      if isHub { tag = tag ?? response.headers["x-linked-etag"] }
-      guard isRedirect else { return (response, tag ?? (isHub ? response.headers["etag"] : nil)) }
+      if isHub { tag = response.headers["x-linked-etag"] ?? (isRedirect ? nil : response.headers["etag"]) }
+      guard isRedirect else { return (response, tag) }
       guard let target = response.redirect else {
         throw HubError("\(address.place) leads elsewhere without saying where")
       }
@@ -181,8 +181,8 @@ public final class HubClient {
 
   private static func unreachable(_ address: HubAddress, _ failure: TransferFailure) -> HubError {
     HubError(
-      "\(address.place): \(failure.reason); check the network, or a proxy in https_proxy. What was fetched stays, and the "
-        + "same command goes on")
+      "\(address.place): \(failure.reason); check the network, or a proxy in https_proxy"
+        + (failure.isUnreachable ? "" : ". What was fetched stays, and the same command goes on"))
   }
 }
 

@@ -51,3 +51,23 @@ struct FingerprintTests {
         == "7a38a844c9e159de39f0862ee2e28569a8250831150a3fbf0a59c001129b2fb2")
   }
 }
+
+@Suite struct DigestTests {
+  @Test("Bytes in pieces hash to what FIPS 180-4's examples say, SHA-1 and SHA-256")
+  func pieces() throws {
+    let text = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"
+    let expected: [(Digest.Kind, String)] = [
+      (.sha1, "84983e441c3bd26ebaae4aa1f95129e5e54670f1"),
+      (.sha256, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"),
+    ]
+    for (kind, hash) in expected {
+      for cut in [0, 1, 55, 56] {
+        let digest = try Digest(kind)
+        digest.update(String(text.prefix(cut)))
+        Array(text.utf8.dropFirst(cut)).withUnsafeBytes { digest.update($0) }
+        #expect(digest.hexadecimal() == hash)
+      }
+    }
+    #expect(try Digest(.sha1).hexadecimal() == "da39a3ee5e6b4b0d3255bfef95601890afd80709")
+  }
+}

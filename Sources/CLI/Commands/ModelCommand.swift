@@ -122,7 +122,7 @@ struct ModelCommand: ParsableCommand {
       let name = try ModelCommand.name(model)
       let cache = try HubCache()
       let doomed = cache.models(name)
-      if !yes {
+      if !yes, !doomed.isEmpty {
         guard isatty(STDIN_FILENO) == 1 else {
           throw NeTIError("\(name) is removed with --yes, or when a question on the terminal is answered")
         }

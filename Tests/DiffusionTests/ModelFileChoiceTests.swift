@@ -1,0 +1,104 @@
+import Diffusion
+import Files
+import Foundation
+import Hub
+import TestSupport
+import Testing
+
+@Suite("Which files of a repository are fetched")
+struct ModelFileChoiceTests {
+  private static let model = [
+    "model_index.json", "README.md", "scheduler/scheduler_config.json", "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", "text_encoder/config.json",
+    "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/pytorch_model.bin",
+    "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "safety_checker/config.json",
+    "safety_checker/model.safetensors", "feature_extractor/preprocessor_config.json",
+    "v1-5-pruned.safetensors",
+  ]
+
+  private func choice(_ paths: [String]) throws -> ModelFileChoice {
+    let hash = String(repeating: "a", count: 40)
+    let entries = paths.map { #"{"type": "file", "oid": "\#(hash)", "size": 1, "path": "\#($0)"}"# }
+    var list = RepositoryList()
+    try list.add(Data("[\(entries.joined(separator: ","))]".utf8), name: "the list")
+    return try ModelFileChoice(list, name: #require(RepositoryName("org/name")))
+  }
+
+  private func refused(_ paths: [String]) -> String { refusal { try choice(paths) }?.message ?? "" }
+
+  @Test("one variant of each part, weights last, and nothing that neti does not read")
+  func whole() throws {
+    let paths = try choice(Self.model).files.map(\.path)
+    #expect(
+      Set(paths.dropLast(3)) == [
+        "model_index.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt",
+        "tokenizer/tokenizer_config.json", "text_encoder/config.json", "unet/config.json", "vae/config.json",
+      ])
+    #expect(
+      Set(paths.suffix(3)) == [
+        "text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+      ])
+  }
+
+  @Test("the fp16 variant, shards, and a tokenizer of one file, where there is nothing else")
+  func variants() throws {
+    let unet = "unet/diffusion_pytorch_model"
+    let others = Self.model.filter { $0 != "\(unet).safetensors" && !$0.hasPrefix("tokenizer/vocab") }
+    #expect(
+      try choice(others + ["\(unet).fp16.safetensors"]).files.map(\.path).contains("\(unet).fp16.safetensors")
+    )
+    let sharded = try choice(
+      others + ["\(unet).safetensors.index.json", "\(unet)-00001-of-00002.safetensors"])
+    #expect(sharded.indexes.map(\.path) == ["\(unet).safetensors.index.json"])
+    #expect(sharded.files.map(\.path).contains("tokenizer/tokenizer.json"))
+    #expect(!sharded.files.map(\.path).contains("tokenizer/merges.txt"))
+  }
+
+  @Test("a CLIP in the layout of transformers")
+  func clip() throws {
+    let paths = ["config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "tokenizer.json"]
+    let found = try choice(paths + ["model.safetensors", "pytorch_model.bin", "tf_model.h5", "README.md"])
+    #expect(
+      found.files.map(\.path) == [
+        "config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "model.safetensors",
+      ])
+  }
+
+  @Test("what is missing, or of another kind, is said")
+  func refusals() {
+    #expect(refused(Self.model + ["transformer/config.json"]).contains("org/name has transformer/"))
+    #expect(refused(Self.model.filter { !$0.hasPrefix("vae/") }).contains("there is no vae/"))
+    #expect(refused(["a.safetensors"]).contains("fetch its file “a.safetensors” with a browser"))
+    #expect(refused([]).contains("is no model in the diffusers layout"))
+    #expect(
+      refused(Self.model.filter { $0 != "unet/diffusion_pytorch_model.safetensors" }).contains(
+        "there is no unet/diffusion_pytorch_model.safetensors"))
+    #expect(
+      refused(Self.model.filter { $0 != "scheduler/scheduler_config.json" }).contains(
+        "there is no scheduler/"))
+    #expect(refused(Self.model.filter { $0 != "unet/config.json" }).contains("there is no unet/config.json"))
+  }
+
+  @Test("a folder is complete when all of it is there, shards by their index")
+  func complete() throws {
+    let scratch = try Scratch()
+    let root = try scratch.linkMiniSD("m")
+    #expect(ModelFileChoice.isComplete(root))
+    let unet = root.appending(path: "unet/diffusion_pytorch_model.safetensors")
+    try FileManager.default.removeItem(at: unet)
+    #expect(!ModelFileChoice.isComplete(root))
+    try FileManager.default.createSymbolicLink(at: unet, withDestinationURL: URL(filePath: "/nowhere/blob"))
+    #expect(!ModelFileChoice.isComplete(root))
+    try Data(#"{"weight_map": {"a": "1.safetensors"}}"#.utf8).write(
+      to: root.appending(path: "unet/diffusion_pytorch_model.safetensors.index.json"))
+    #expect(!ModelFileChoice.isComplete(root))
+    try Data("x".utf8).write(to: root.appending(path: "unet/1.safetensors"))
+    #expect(ModelFileChoice.isComplete(root))
+    #expect(ModelFileChoice.isComplete(Fixtures.repository.appending(path: "Models/mini-clip")))
+    #expect(!ModelFileChoice.isComplete(scratch.file("nothing")))
+  }
+}
