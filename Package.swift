@@ -35,6 +35,7 @@ let package = Package(
     .library(name: "NeTI", targets: ["NeTI"]),
     .library(name: "Evaluation", targets: ["Evaluation"]),
     .library(name: "Diffusion", targets: ["Diffusion"]),
+    .library(name: "Hub", targets: ["Hub"]),
     .library(name: "Files", targets: ["Files"]),
     .library(name: "Torch", targets: ["Torch"]),
   ],
@@ -81,7 +82,13 @@ let package = Package(
       dependencies: ["Torch", "CZlib", .target(name: "COpenSSL", condition: .when(platforms: [.linux]))],
       swiftSettings: strict),
 
-    .target(name: "Diffusion", dependencies: ["Torch", "Files"], swiftSettings: strict),
+    // Models from the Hub: fetching them, and the cache that they lie in.
+    .systemLibrary(
+      name: "CCurl", pkgConfig: "libcurl",
+      providers: [.apt(["libcurl4-openssl-dev"]), .brew(["curl"])]),
+    .target(name: "Hub", dependencies: ["Files", "CCurl"], swiftSettings: strict),
+
+    .target(name: "Diffusion", dependencies: ["Torch", "Files", "Hub"], swiftSettings: strict),
     .target(
       name: "NeTI",
       dependencies: ["Torch", "Files", "Diffusion", "Imaging", .product(name: "Yams", package: "Yams")],
@@ -95,13 +102,13 @@ let package = Package(
       name: "Studio", dependencies: ["Torch", "Files", "Imaging", "Diffusion", "NeTI"],
       resources: [
         "index.html", "style.css", "app.js", "dom.js", "studio.js", "pictures.js", "learn.js", "generate.js",
-        "concepts.js",
+        "concepts.js", "sheets.js", "regions.js", "compare.js", "look.js", "square.js",
       ].map { .embedInCode("Page/\($0)") },
       swiftSettings: strict),
     .executableTarget(
       name: "CLI",
       dependencies: [
-        "Studio", "Evaluation", "NeTI", "Diffusion", "Imaging", "Files", "Torch",
+        "Studio", "Evaluation", "NeTI", "Diffusion", "Hub", "Imaging", "Files", "Torch",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ] + (isDistributed ? ["TorchDistributed"] : []),
       swiftSettings: strict + (isDistributed ? [.define("NETI_DISTRIBUTED")] : [])),
@@ -129,17 +136,19 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "Evaluation", "NeTI", "Diffusion", "Imaging", "Files", "Torch", "TestSupport",
+        "Evaluation", "NeTI", "Diffusion", "Hub", "Imaging", "Files", "Torch", "TestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Fuzz", swiftSettings: strict),
     .testTarget(
       name: "TorchTests", dependencies: ["Torch", "Files", "Diffusion", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "FilesTests", dependencies: ["Files", "Torch", "TestSupport"], swiftSettings: strict),
+    .testTarget(name: "HubTests", dependencies: ["Hub", "Files", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ImagingTests", dependencies: ["Imaging", "Files", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "DiffusionTests", dependencies: ["Diffusion", "Files", "TestSupport"], swiftSettings: strict),
+      name: "DiffusionTests", dependencies: ["Diffusion", "Hub", "Files", "TestSupport"],
+      swiftSettings: strict),
     .testTarget(
       name: "NeTITests", dependencies: ["NeTI", "Files", "Imaging", "TestSupport"], swiftSettings: strict),
     .testTarget(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts in place what the Swift package needs: libtorch, and the system's image and text libraries.
+"""Puts in place what the Swift package needs: libtorch, and the system's libraries for images, text and the network.
 
     scripts/setup.py               find libtorch, or fetch it into .libtorch
     scripts/setup.py --from PATH   use an installed Python torch or an unpacked libtorch instead
@@ -42,8 +42,9 @@ LIBRARIES = {"libturbojpeg": (["libturbojpeg0-dev"], ["jpeg-turbo"]),
              "libpng": (["libpng-dev"], ["libpng"]), "libwebp": (["libwebp-dev"], ["webp"]),
              "pangocairo": (["libpango1.0-dev", "fonts-dejavu-core"], ["pango"]),
              "zlib": (["zlib1g-dev"], ["zlib"])}
-if sys.platform != "darwin":  # macOS has CryptoKit
+if sys.platform != "darwin":  # macOS has CryptoKit, and a libcurl of its own
     LIBRARIES["libcrypto"] = (["libssl-dev"], ["openssl"])
+    LIBRARIES["libcurl"] = (["libcurl4-openssl-dev"], ["curl"])
 LIBRARY = "dylib" if sys.platform == "darwin" else "so"
 ELSE = "or set LIBTORCH to an unpacked libtorch, %d.%d or newer, or run scripts/setup.py --from PATH" % OLDEST
 OUT_OF_REACH = "not reachable"
@@ -382,7 +383,7 @@ def use(path, root):
     return version
 
 
-# ---- image and text libraries
+# ---- the system's libraries
 
 def missing_libraries():
     if shutil.which("pkg-config") is None:
@@ -409,8 +410,8 @@ def install_libraries(missing):
             steps = [sudo + s for s in steps]
     else:
         raise Failure("%s missing: install pkg-config, and the development files of libjpeg-turbo (with its "
-                      "TurboJPEG API), libpng, libwebp and Pango with Cairo" % ", ".join(missing))
-    say("installing the image and text libraries that are missing: " + " ".join(steps[0]))
+                      "TurboJPEG API), libpng, libwebp, libcurl and Pango with Cairo" % ", ".join(missing))
+    say("installing the system's libraries that are missing: " + " ".join(steps[0]))
     for step in steps:
         done = subprocess.run(step, stdin=None if sys.stdin and sys.stdin.isatty() else subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if len(steps) > 1 else None,
@@ -470,7 +471,7 @@ def main(arguments=None, root=ROOT):
         line, changed = libtorch(a, root)
         missing = missing_libraries()
         if missing and a.check:
-            raise Failure("image and text libraries are missing: %s: run scripts/setup.py" % ", ".join(missing))
+            raise Failure("libraries of the system are missing: %s: run scripts/setup.py" % ", ".join(missing))
         if missing:
             install_libraries(missing)
             changed = True

@@ -2,6 +2,7 @@ import Diffusion
 import Evaluation
 import Files
 import Foundation
+import Hub
 import Imaging
 import NeTI
 import TestSupport
@@ -20,7 +21,7 @@ struct FuzzTarget {
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
     try weights(folder) + modelFiles(folder) + shards(folder) + authors(folder) + embeddings(folder)
-      + configurations() + runs(folder) + evaluations(folder) + tokenizer() + images(folder)
+      + repositories() + configurations() + runs(folder) + evaluations(folder) + tokenizer() + images(folder)
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -99,6 +100,24 @@ struct FuzzTarget {
         name: "index of shards", originals: [Data(index.utf8)],
         file: "model/unet/diffusion_pytorch_model.safetensors.index.json"
       ) { _ in _ = try model.weightFiles(.unet) }
+    ]
+  }
+
+  /// What a Hub answers.
+  private static func repositories() throws -> [FuzzTarget] {
+    let (git, sha256) = (String(repeating: "a", count: 40), String(repeating: "b", count: 64))
+    let list = """
+      [{"type": "directory", "oid": "\(git)", "size": 0, "path": "unet"},
+       {"type": "file", "oid": "\(git)", "size": 743, "path": "unet/config.json"},
+       {"type": "file", "oid": "\(git)", "size": 3438167536, "path": "unet/a.safetensors",
+        "lfs": {"oid": "\(sha256)", "size": 3438167536, "pointerSize": 135}, "xetHash": "\(sha256)"}]
+      """
+    return [
+      FuzzTarget(name: "list of a repository", originals: [Data(list.utf8)], file: "list.json") {
+        var files = RepositoryList()
+        try files.add($0, name: "the list")
+        _ = files.cached()
+      }
     ]
   }
 

@@ -46,7 +46,7 @@ struct HeldOut: ParsableCommand {
 
   func run() throws {
     let folder = try ModelFolder(model)
-    let hash = try fingerprint(of: [.textEncoder, .unet, .vae].flatMap { try folder.weightFiles($0) })
+    let hash = try folder.contentFingerprint()
     var lines = try read().filter { $0.model == hash }
     if report {
       guard !lines.isEmpty else { throw ValidationError("\(results) has no results of \(model)") }

@@ -84,8 +84,8 @@ class ConceptPrompt:
         self._kept: tuple | None = None
 
     def _read(self, clip, concepts: list[UsedConcept], text: str) -> tuple[list, list, str]:
-        """The prompt's tokens, in sections as long as CLIP's sequences; places (section, position, used concept);
-        and the prompt with the categories' words."""
+        """The prompt's tokens, in sections as long as CLIP's sequences; places (section, position, used concept, which
+        of its vectors); and the prompt with the categories' words."""
         tokens = [c.token for c in concepts]
         if len(set(tokens)) < len(tokens):
             raise ConceptError(f"two concepts have the token {next(t for t in tokens if tokens.count(t) > 1)}; give one another")
@@ -102,11 +102,21 @@ class ConceptPrompt:
                 raise ConceptError("the prompt has too many concepts")
             stand_ins[used] = word
         sections = self._tokens(
-            clip, "".join(p if isinstance(p, str) else f" {stand_ins[concepts[p]]} " for p in pieces))
+            clip, "".join(
+                p if isinstance(p, str) else f" {stand_ins[concepts[p]]} " * concepts[p].concept.vectors for p in pieces))
         by_id = {self._id(clip, word): used for used, word in stand_ins.items()}
-        places = [
+        found = [
             (s, at, by_id[t[0]]) for s, section in enumerate(sections) for at, t in enumerate(section)
             if isinstance(t[0], int) and t[0] in by_id]
+        places, counts = [], dict.fromkeys(self.used, 0)
+        for s, at, used in found:
+            vector = counts[used] % used.concept.vectors
+            if vector and (s, at - 1) != places[-1][:2]:
+                raise ConceptError(
+                    f"the {used.concept.vectors} vectors of {used.token} do not fit into one of CLIP's sequences where they "
+                    "stand in the prompt; put the token nearer to the start")
+            counts[used] += 1
+            places.append((s, at, used, vector))
         return sections, places, "".join(p if isinstance(p, str) else concepts[p].concept.category for p in pieces)
 
     @staticmethod
@@ -178,17 +188,17 @@ class ConceptPrompt:
         sections = []
         for layer in range(layers):
             own = [list(section) for section in self.sections]
-            for s, at, used in self.places:
-                own[s][at] = (outputs[used][0][layer], *own[s][at][1:])
+            for s, at, used, vector in self.places:
+                own[s][at] = (outputs[used][0][layer, vector], *own[s][at][1:])
             sections += own
         bypassed: dict[tuple[int, int], torch.Tensor] = {}
 
         def take_bypassed(norm, args, output):
             states = args[0]
-            for s, at, used in self.places:
+            for s, at, used, vector in self.places:
                 if outputs[used][1] is not None:
                     rows = torch.arange(layers, device=states.device) * len(self.sections) + s
-                    moved = norm.forward(add_bypass(states[rows, at], outputs[used][1].to(states.device)))
+                    moved = norm.forward(add_bypass(states[rows, at], outputs[used][1][:, vector].to(states.device)))
                     weight = self.sections[s][at][1]
                     if weight != 1.0:  # as ComfyUI weighs words: against the empty prompt, which is the last row
                         moved = output[-1, at] + (moved - output[-1, at]) * weight

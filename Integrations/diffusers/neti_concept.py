@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 
-FORMAT_MAJOR = 1
+FORMAT_MAJOR = 2
 """The newest major version of the format that is read here."""
 HIDDEN_WIDTH = 128
 """Units of the mapper's hidden layers, which nested dropout orders."""
 BYPASS_SCALE = 0.2
 """The weight of the textual bypass."""
+MOST_VECTORS = 16
+"""Vectors that stand for one concept, each in a place of its own."""
 LARGEST_FILE = 256 << 20
 """A concept has about 2 MB, and a checkpoint with its optimiser's state about 10."""
 
@@ -58,6 +60,8 @@ class Concept:
     category: str
     base_name: str
     hidden_size: int
+    vectors: int
+    """How many stand for the concept, one after another."""
     layers: tuple[str, ...]
     """The cross-attention layers of its base model, by diffusers' paths, in the order in which they run."""
     table_hash: str
@@ -99,21 +103,21 @@ class Concept:
         """What stands for the concept in the layers 0 … `layers` - 1 at a timestep (0 … 999, need not be whole).
 
         Returns v_base for the text encoder's input, and v_bypass, the direction of the residual at its output, or
-        None; both [layers, d] in fp32 on the CPU. `keep` hidden units are kept.
+        None; both [layers, n, d] in fp32 on the CPU, for the n places of its vectors. `keep` hidden units are kept.
         """
         if self.mapper is None:
-            vectors = self.tensors["vectors"]
-            return (vectors[:layers] if self.kind == "xti" else vectors.expand(layers, -1)), None
+            vectors = self.tensors["vectors"].reshape(-1, self.vectors, self.hidden_size)
+            return (vectors[:layers] if self.kind == "xti" else vectors.expand(layers, -1, -1)), None
         t = torch.full((layers,), float(timestep) if self.kind != "space" else 0.0)
         l = torch.arange(layers, dtype=torch.float32) * (self.kind != "time")
         h = self._hidden(t, l)
         if keep is not None:
             h = h * (torch.arange(HIDDEN_WIDTH) < keep)
-        y = self._linear("output", h)
+        y = self._linear("output", h).reshape(layers, self.vectors, -1)
         if self.mapper.target_norm is not None:
-            y = y / y.norm(dim=1, keepdim=True).clamp(min=1e-12) * self.mapper.target_norm
+            y = y / y.norm(dim=-1, keepdim=True).clamp(min=1e-12) * self.mapper.target_norm
         d = self.hidden_size
-        return (y[:, :d], y[:, d:]) if self.mapper.bypass else (y, None)
+        return (y[..., :d], y[..., d:]) if self.mapper.bypass else (y, None)
 
     def _hidden(self, t: torch.Tensor, l: torch.Tensor) -> torch.Tensor:
         """The mapper's last hidden layer, [N, 128], at timesteps and layers [N]."""
@@ -134,7 +138,7 @@ class Concept:
 
 
 def add_bypass(states: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """The text encoder's states [N, d] at a placeholder, before its final LayerNorm, with the textual bypass."""
+    """The text encoder's states [..., d] at a placeholder, before its final LayerNorm, with the textual bypass."""
     h, v = states.float(), direction.float()
     h = h + v / v.norm(dim=-1, keepdim=True) * h.norm(dim=-1, keepdim=True) * BYPASS_SCALE
     return h.to(states.dtype)
@@ -215,7 +219,7 @@ class _Reader:
         return ConceptError(f"{self.name}: {why}")
 
     def concept(self) -> Concept:
-        self._check_version()
+        vectors = self._vectors(self._version())
         kind = self.metadata.get("neti.representation", "none")
         if kind not in MAPPERS + VECTORS:
             raise self.fail(f"unknown representation {_quoted(kind)}; known are {', '.join(MAPPERS + VECTORS)}")
@@ -224,14 +228,14 @@ class _Reader:
         layers = base.texts("layers", 1024)
         d = base.integer("hiddenSize", 1, 16_384)
         mapper = self._mapper(kind, d, len(layers)) if kind in MAPPERS else None
-        tensors = self._tensors(self._shapes(kind, mapper, d, len(layers)))
+        tensors = self._tensors(self._shapes(kind, mapper, d, len(layers), vectors))
         tensors.pop("placeholder")
         return Concept(
             name=self.name, kind=kind, token=about.text("token"), category=about.text("category"),
-            base_name=base.text("name"), hidden_size=d, layers=layers, table_hash=base.text("tokenTableHash"),
+            base_name=base.text("name"), hidden_size=d, vectors=vectors, layers=layers, table_hash=base.text("tokenTableHash"),
             mapper=mapper, tensors=tensors)
 
-    def _check_version(self) -> None:
+    def _version(self) -> int:
         version = self.metadata.get("neti.version")
         if version is None:
             raise self.fail("this safetensors file is not a neti concept; `neti convert` makes one of other formats")
@@ -242,6 +246,17 @@ class _Reader:
             raise self.fail(
                 f"it has format version {_quoted(version)}, newer than this module reads ({FORMAT_MAJOR}.x); "
                 "update the module")
+        return int(match[1])
+
+    def _vectors(self, version: int) -> int:
+        """What a file says of its vectors: from version 2 on, where there are several."""
+        text = self.metadata.get("neti.vectors")
+        if text is None:
+            return 1
+        if version < 2 or not re.fullmatch("[0-9]{1,2}", text) or not 2 <= int(text) <= MOST_VECTORS:
+            raise self.fail(
+                f"neti.vectors is {_quoted(text)}; files of version 2 say 2 to {MOST_VECTORS} there, and others nothing")
+        return int(text)
 
     def _mapper(self, kind: str, hidden_size: int, layer_count: int) -> Mapper:
         s = _Fields(self, "neti.mapper")
@@ -258,14 +273,15 @@ class _Reader:
             raise self.fail("its parts do not fit together: mapper and base model have different sizes")
         return mapper
 
-    def _shapes(self, kind: str, mapper: Mapper | None, d: int, layers: int) -> dict[str, list[int]]:
+    def _shapes(self, kind: str, mapper: Mapper | None, d: int, layers: int, n: int) -> dict[str, list[int]]:
         """The tensors that such a concept has; -1 stands for any size."""
         shapes: dict[str, list[int]] = {"placeholder": [d]}
         if mapper is None:
-            return shapes | {"vectors": [1 if kind == "ti" else layers, d]}
+            own = [n] if kind == "ti" else [layers] if n == 1 else [layers, n]
+            return shapes | {"vectors": [*own, d]}
         first = mapper.time_anchors * layers if mapper.positional_encoding else 2
         linear = {"hidden1": (HIDDEN_WIDTH, first), "hidden2": (HIDDEN_WIDTH, HIDDEN_WIDTH),
-                  "output": (2 * d if mapper.bypass else d, HIDDEN_WIDTH)}
+                  "output": (n * (2 * d if mapper.bypass else d), HIDDEN_WIDTH)}
         if mapper.positional_encoding:
             n = self._shape("frequencies")[0]
             shapes["frequencies"] = [n, 2]

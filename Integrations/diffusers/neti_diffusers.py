@@ -156,15 +156,16 @@ class NeTIConcepts:
         tokenizer, ids, places, words = pipe.tokenizer, [], [], []
         for piece in pieces:
             if isinstance(piece, int):
-                places.append((len(ids) + 1, self._loaded[tokens[piece]]))
-                ids.append(tokenizer.eos_token_id)  # its embedding is replaced
-                words.append(self._loaded[tokens[piece]].concept.category)
+                loaded = self._loaded[tokens[piece]]
+                places.append((len(ids) + 1, loaded))
+                ids += [tokenizer.eos_token_id] * loaded.concept.vectors  # their embeddings are replaced
+                words.append(loaded.concept.category)
             else:
                 converted = pipe.maybe_convert_prompt(piece, tokenizer) if hasattr(pipe, "maybe_convert_prompt") else piece
                 ids += tokenizer(converted, add_special_tokens=False, truncation=False, verbose=False).input_ids
                 words.append(piece)
         length = tokenizer.model_max_length
-        if places[-1][0] > length - 2:
+        if places[-1][0] + places[-1][1].concept.vectors - 1 > length - 2:
             raise ConceptError(
                 f"the prompt is too long: {tokens[[p for p in pieces if isinstance(p, int)][-1]]!r} lies beyond the model's "
                 f"{length} tokens and would be cut off; put it nearer to the start")
@@ -225,7 +226,7 @@ class NeTIConcepts:
         def put_bases(module, args, output):
             output = output.clone()
             for at, base, _ in outputs:
-                output[:, at] = base.to(output)
+                output[:, at : at + base.shape[1]] = base.to(output)
             return output
 
         def take_states(module, args, output):
@@ -236,7 +237,8 @@ class NeTIConcepts:
             values = keys.clone()
             for at, _, bypass in outputs:
                 if bypass is not None:
-                    values[:, at] = module.forward(add_bypass(states[0][:, at], bypass.to(keys.device)))
+                    own = slice(at, at + bypass.shape[1])
+                    values[:, own] = module.forward(add_bypass(states[0][:, own], bypass.to(keys.device)))
             sequences.append(torch.stack([keys, values], 1))
 
         ids = torch.tensor(row.ids, device=like.device).expand(layers, -1)
@@ -261,7 +263,7 @@ class _Loaded:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """A prompt with concepts: token ids, padded, and where which concept stands."""
+    """A prompt with concepts: token ids, padded, and where which concept stands, or begins."""
 
     ids: tuple[int, ...]
     places: tuple[tuple[int, _Loaded], ...]

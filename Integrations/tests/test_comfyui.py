@@ -98,11 +98,13 @@ class ComfyUI(unittest.TestCase):
             with self.subTest(case["prompt"], timestep=case["timestep"]):
                 text = case["prompt"].replace("{", "<").replace("}", ">")
                 prompt = self.prompt(text, *case["concepts"], **case["truncation"])
-                (at,) = [at for _, at, used in prompt.places if used.token == f"<{case['concepts'][0]}>"]
+                places = [at for _, at, used, _ in prompt.places if used.token == f"<{case['concepts'][0]}>"]
+                at, end = places[0], places[-1]
+                self.assertEqual(places, list(range(at, at + read_concept(DATA / f"{case['concepts'][0]}.safetensors").vectors)))
                 rows = []
                 for layer in GOLDEN["layers"]:
                     keys, values = (t[0] for t in self.patched(prompt, prompt.embedding, layer, case["timestep"]))
-                    rows.append(torch.stack([keys[at], keys[at + 1], keys[-1], values[at]]))
+                    rows.append(torch.stack([keys[at], keys[at + 1], keys[-1], values[end]]))
                 self.same(torch.stack(rows), expected[str(i)])
 
     def test_blocks_are_those_of_stable_diffusion(self):
@@ -149,13 +151,23 @@ class ComfyUI(unittest.TestCase):
     def test_a_prompt_of_two_sections(self):
         long = "a red cat in the snow on a beach " * 4
         prompt = self.prompt(long + "<toy>", "toy")
-        self.assertEqual([s for s, _, _ in prompt.places], [1])
+        self.assertEqual([s for s, *_ in prompt.places], [1])
         keys, values = self.patched(prompt, prompt.embedding)
         self.assertEqual(keys.shape[1], 64)
         self.same(keys[:, :32], prompt.embedding[:, :32])  # before the concept, nothing changes
         at = 32 + prompt.places[0][1]
         different = (keys != values).any(-1)[0].nonzero().flatten().tolist()
         self.assertEqual(different, [at])
+
+    def test_several_vectors_stay_in_one_section(self):
+        words = lambda n: self.prompt("red " * n + "<three> in the snow", "three")
+        self.assertEqual([(s, at, vector) for s, at, _, vector in words(27).places], [(0, 28, 0), (0, 29, 1), (0, 30, 2)])
+        for n in (28, 29):
+            with self.assertRaisesRegex(ConceptError, "3 vectors of <three> do not fit"):
+                words(n)
+        self.assertEqual([s for s, *_ in words(30).places], [1, 1, 1])
+        twice = self.prompt("a <three> and a <three>", "three")
+        self.assertEqual([vector for *_, vector in twice.places], [0, 1, 2, 0, 1, 2])
 
     def test_a_category_that_fills_other_sections_than_its_concept(self):
         toy = read_concept(DATA / "toy.safetensors")

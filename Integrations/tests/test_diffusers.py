@@ -89,7 +89,7 @@ class Case(unittest.TestCase):
 
 class Golden(Case):
     def conditioning(self, case):
-        """What the U-Net gets for a prompt at a timestep, [layers, 2, S, d], and where its first concept stands."""
+        """What the U-Net gets for a prompt at a timestep, [layers, 2, S, d], and the place and the vectors of its first concept."""
         for name in case["concepts"]:
             self.concepts.load(concept(name), truncation=case["truncation"].get(name))
         self.pipe.encode_prompt(marked(case["prompt"]), "cpu", 1, False)
@@ -100,16 +100,17 @@ class Golden(Case):
             self.pipe.unet(torch.zeros(1, self.pipe.unet.config.in_channels, 16, 16), torch.tensor(case["timestep"]), encoder_hidden_states=embeds)
         hook.remove()
         self.concepts.unload()
-        return seen[0][:, :, 0], rows[0].places[0][0]
+        at, loaded = rows[0].places[0]
+        return seen[0][:, :, 0], at, loaded.concept.vectors
 
     def test_every_kind_gives_the_formulas_keys_and_values(self):
         expected = load_file(DATA / "expected.safetensors")
         for i, case in enumerate(GOLDEN["cases"]):
             with self.subTest(case["prompt"], timestep=case["timestep"]), warnings.catch_warnings():
                 warnings.simplefilter("error")  # the file's hash of the token table is this model's
-                got, at = self.conditioning(case)
+                got, at, vectors = self.conditioning(case)
                 got = torch.stack([got[0 if len(got) == 1 else l] for l in GOLDEN["layers"]])
-                got = torch.stack([got[:, 0, at], got[:, 0, at + 1], got[:, 0, -1], got[:, 1, at]], 1)
+                got = torch.stack([got[:, 0, at], got[:, 0, at + 1], got[:, 0, -1], got[:, 1, at + vectors - 1]], 1)
                 self.same(got, expected[str(i)], 1e-5)
 
     def test_draws_the_image_that_neti_draws(self):

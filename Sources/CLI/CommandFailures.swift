@@ -2,6 +2,7 @@ import ArgumentParser
 import Diffusion
 import Evaluation
 import Files
+import Hub
 import Imaging
 import NeTI
 import Torch
@@ -11,6 +12,7 @@ extension DiffusionError: CommandFailure {}
 extension ImagingError: CommandFailure {}
 extension EvaluationError: CommandFailure {}
 extension FileError: CommandFailure {}
+extension HubError: CommandFailure {}
 extension NeTIError: CommandFailure {
   var exitCode: ExitCode { isWrongUsage ? .validationFailure : .failure }
 }

@@ -23,7 +23,7 @@ struct Neti: ParsableCommand {
         neti generate --concept run/concept.safetensors --prompt 'a {} on a beach'
 
       Without --model, everything runs on mini-sd, a small model that comes with neti. Give a folder in \
-      the diffusers layout, or the name of a model in the Hugging Face cache, to use Stable Diffusion.
+      the diffusers layout, or the name of a model on the Hugging Face Hub, to use Stable Diffusion.
       """,
     version: versionText,
     subcommands: [
@@ -31,6 +31,7 @@ struct Neti: ParsableCommand {
       Inspect.self,
       Convert.self,
       Export.self,
+      ModelCommand.self,
     ])
 
   private static var versionText: String {

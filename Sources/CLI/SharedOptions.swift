@@ -8,9 +8,12 @@ import Torch
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "One file (.safetensors, .ckpt), a folder in the diffusers layout, or the name of a model in the Hugging Face cache; mini-sd when left out.",
+      "One file (.safetensors, .ckpt), a folder in the diffusers layout, or the name of a model on the Hugging Face Hub; mini-sd when left out.",
       valueName: "file, folder or name"))
   var model: String?
+
+  @Flag(help: "Download the model when it is not here; on a terminal that is asked.")
+  var download = false
 
   @Option(
     help: ArgumentHelp(
@@ -73,12 +76,29 @@ struct ModelOptions: ParsableArguments {
     }
   }
 
+  /// Those that were given, as words of a command line; files by their whole paths.
+  func words() throws -> [String] {
+    var words: [String] = []
+    if let name = model {
+      let path = try place(name).path
+      words += ["--model", FileManager.default.fileExists(atPath: path) ? path : name]
+    }
+    if let predictionType { words += ["--prediction-type", predictionType.rawValue] }
+    for file in try given() { words += ["--lora", file.description] }
+    if let clipSkip { words += ["--clip-skip", String(clipSkip)] }
+    if device != "cpu" { words += ["--device", device] }
+    if let threads { words += ["--threads", String(threads)] }
+    if precision != .fp32 { words += ["--precision", precision.rawValue] }
+    return words
+  }
+
   /// Where the model is; `name` and `predicting` are what a configuration says when no flag does.
   func folder(_ name: String? = nil, predicting: PredictionType? = nil) throws -> ModelFolder {
     let predicting = predictionType ?? predicting
     guard let wanted = model ?? name else {
       return try ModelFolder(Installation.miniSD().path, predicting: predicting)
     }
+    try ModelFetching.offer(wanted, download: download)
     return try ModelFolder(wanted, predicting: predicting)
   }
 
@@ -115,7 +135,7 @@ struct ModelOptions: ParsableArguments {
       guard bytes > 100 << 20 else { return }
       note("loading \(base.folder.name)'s \(component.title) (\(bytes >> 20) MiB)")
     }
-    for line in try base.add(loras) { warn(line) }
+    for line in try base.warnings + base.add(loras) { warn(line) }
     return base
   }
 }

@@ -47,6 +47,9 @@ extension String {
   var namingOptions: String {
     replacing(/`([a-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)( [^`\n]*)?`/) { match in
       let (name, rest) = (String(match.output.1), match.output.2 ?? "")
+      if name == "model", ["get", "list", "remove"].contains(rest.split(separator: " ").first ?? "") {
+        return "\(Installation.command) model\(rest)"
+      }
       if name == "convert" { return "\(Installation.command) convert\(rest)" }
       return Self.isOption(name) ? "--\(name)\(rest)" : String(match.output.0)
     }
@@ -59,16 +62,10 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "clip-skip", "concept", "folder", "format", "guidance", "host", "image", "images", "layer",
-      "layout", "lora", "mask", "masks", "model", "output", "password-file", "port", "precision",
-      "prompt-weights", "references", "resume", "scheduler", "steps", "strength", "timestep", "token",
-      "width",
+      "category", "clip-skip", "concept", "download", "folder", "format", "guidance", "host", "image",
+      "images", "layer", "layout", "lora", "mask", "masks", "model", "output", "password-file", "port",
+      "precision", "prediction-type", "prompt-weights", "references", "regions", "resume", "scheduler",
+      "steps", "strength", "timestep", "token", "width",
     ].contains(name)
-  }
-
-  /// As a word of a shell command.
-  var shellQuoted: String {
-    let isPlain = !isEmpty && allSatisfy { $0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0) }
-    return isPlain ? self : "'" + replacing("'", with: "'\\''") + "'"
   }
 }

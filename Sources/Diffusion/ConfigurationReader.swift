@@ -27,6 +27,14 @@ package struct ConfigurationReader {
     }
   }
 
+  /// Whether a key is there, be it null.
+  func has(_ name: String) -> Bool { container.contains(Key(stringValue: name)) }
+
+  /// The keys that are there and not null.
+  var presentKeys: [String] {
+    container.allKeys.filter { (try? container.decodeNil(forKey: $0)) == false }.map(\.stringValue)
+  }
+
   /// A whole number in `range`; without a default it must be there.
   package func integer(_ name: String, default standard: Int? = nil, in range: ClosedRange<Int>) throws -> Int
   {

@@ -1,12 +1,14 @@
 import Files
 public import Foundation
+import Hub
 package import Torch
 
 /// A model on this machine: a folder in the diffusers layout, with `unet/`, `vae/`, `text_encoder/`,
 /// `tokenizer/` and `scheduler/`; or one file, as model sites have it.
 ///
 /// Found by path, or a folder by repository id (`CompVis/stable-diffusion-v1-4`) in the local Hugging Face
-/// cache, whose snapshots are folders of symbolic links. Nothing is downloaded.
+/// cache, whose snapshots are folders of symbolic links; with `@REVISION`, a certain one. Nothing is downloaded:
+/// `ModelDownload` does that.
 public struct ModelFolder: Sendable {
   /// What a component's folder is called.
   public enum Component: String, Sendable, CaseIterable {
@@ -82,12 +84,34 @@ public struct ModelFolder: Sendable {
       let url = URL(filePath: model, directoryHint: .isDirectory).standardizedFileURL
       return (url, url.lastPathComponent)
     }
-    guard isRepositoryID(model) else {
+    guard let repository = RepositoryName(model) else {
       throw DiffusionError(
         "model \(model.debugDescription): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
       )
     }
-    return (try HuggingFaceCache(environment).snapshot(of: model), model)
+    let cache = try HubCache(environment)
+    guard let snapshot = try cache.snapshot(of: repository) else {
+      throw DiffusionError(
+        """
+        model \(model): there is no such folder, and it is not in the local Hugging Face cache \
+        (looked for \(cache.snapshots(of: repository).path)). Add `download`, or fetch it with: `model get \(model)`
+        """)
+    }
+    return (snapshot, model)
+  }
+
+  /// The models in the local Hugging Face cache that are complete and of a kind that is run here; at most `count`.
+  package static func cached(
+    atMost count: Int, _ environment: [String: String] = ProcessInfo.processInfo.environment
+  ) -> [ModelFolder] {
+    guard let cache = try? HubCache(environment) else { return [] }
+    return cache.repositories.lazy.compactMap { try? ModelFolder($0.id, environment: environment) }
+      .prefix(count).map { $0 }
+  }
+
+  /// Numbers in the weights of a network, from the heads of its files.
+  package func parameterCount(_ component: Component) throws -> Int {
+    try weights(component, dtype: .float32, device: .cpu).count
   }
 
   /// The folder of one component.
@@ -143,15 +167,9 @@ public struct ModelFolder: Sendable {
     if file != nil { return [url] }
     let folder = folder(component)
     let base = component.weightsName
-    for variant in ["", ".fp16"] {
-      let single = folder.appending(path: "\(base)\(variant).safetensors")
-      if Self.exists(single) { return [single] }
-      for indexName in [
-        "\(base).safetensors.index\(variant).json", "\(base)\(variant).safetensors.index.json",
-      ] {
-        let index = folder.appending(path: indexName)
-        if Self.exists(index) { return try Self.shards(index) }
-      }
+    for (name, isIndex) in ModelFileChoice.weightNames(base) {
+      let file = folder.appending(path: name)
+      if Self.exists(file) { return isIndex ? try Self.shards(file) : [file] }
     }
     throw missingWeights(component)
   }
@@ -165,18 +183,12 @@ public struct ModelFolder: Sendable {
       + [folder(.scheduler).appending(path: "scheduler_config.json")]
   }
 
-  private static func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
+  /// A short hash of `contentFiles`, which tells models apart wherever they lie.
+  ///
+  /// - Throws: as `weightFiles`; `FileError` when a file cannot be read.
+  package func contentFingerprint() throws -> String { try fingerprint(of: contentFiles()) }
 
-  /// Organisation and name, or a name alone, of letters, digits, `-`, `_` and `.`.
-  static func isRepositoryID(_ text: String) -> Bool {
-    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-    return (1...2).contains(parts.count)
-      && parts.allSatisfy { part in
-        (1...96).contains(part.utf8.count) && !part.contains("..") && !part.hasPrefix(".")
-          && !part.hasPrefix("-")
-          && part.utf8.allSatisfy { HuggingFaceCache.isPlain($0) }
-      }
-  }
+  private static func exists(_ url: URL) -> Bool { FileManager.default.fileExists(atPath: url.path) }
 }
 
 // MARK: - What is there, and what is not
@@ -218,7 +230,7 @@ extension ModelFolder {
   }
 
   /// The files that a sharded model's index names, each once.
-  private static func shards(_ index: URL) throws -> [URL] {
+  static func shards(_ index: URL) throws -> [URL] {
     struct Index: Decodable {
       let weightMap: [String: String]
       enum CodingKeys: String, CodingKey { case weightMap = "weight_map" }
@@ -233,62 +245,5 @@ extension ModelFolder {
         "\(JSONFile.displayName(index)): \(bad.debugDescription) is no name of a safetensors file")
     }
     return names.map { index.deletingLastPathComponent().appending(path: $0) }
-  }
-}
-
-/// The folder that Hugging Face's libraries download to.
-private struct HuggingFaceCache {
-  let folder: URL
-
-  /// The rule of `huggingface_hub`: `HF_HUB_CACHE`, else `HF_HOME/hub`, else the user's cache.
-  /// Paths may have `~` and variables in them, as there.
-  init(_ environment: [String: String]) throws {
-    func set(_ name: String) throws -> URL? {
-      guard let path = environment[name], !path.isEmpty else { return nil }
-      return URL(filePath: try expandedPath(path, environment: environment))
-    }
-    let home = try set("HOME") ?? FileManager.default.homeDirectoryForCurrentUser
-    let cache = try set("XDG_CACHE_HOME") ?? home.appending(path: ".cache")
-    let huggingFace = try set("HF_HOME") ?? cache.appending(path: "huggingface")
-    folder = try set("HF_HUB_CACHE") ?? set("HUGGINGFACE_HUB_CACHE") ?? huggingFace.appending(path: "hub")
-  }
-
-  /// The folder of a repository's main revision, or of the only one there is.
-  func snapshot(of id: String) throws -> URL {
-    let files = FileManager.default
-    let name = "models--" + id.replacingOccurrences(of: "/", with: "--")
-    let snapshots = folder.appending(path: name).appending(path: "snapshots")
-    let there = ((try? files.contentsOfDirectory(atPath: snapshots.path)) ?? []).filter { !$0.hasPrefix(".") }
-    let reference = folder.appending(path: name).appending(path: "refs/main")
-    if let data = try? JSONFile.read(reference) {
-      let revision = String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-      guard (1...64).contains(revision.utf8.count), revision.utf8.allSatisfy(Self.isHexadecimal) else {
-        throw DiffusionError("\(reference.path) does not hold a revision")
-      }
-      if there.contains(revision) { return snapshots.appending(path: revision, directoryHint: .isDirectory) }
-    } else if there.count == 1 {
-      return snapshots.appending(path: there[0], directoryHint: .isDirectory)
-    }
-    throw DiffusionError(
-      """
-      model \(id): there is no such folder, and it is not in the local Hugging Face cache \
-      (looked for \(snapshots.path)). Download it with: hf download \(id)
-      """)
-  }
-
-  static func isPlain(_ byte: UInt8) -> Bool {
-    switch byte {
-    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."):
-      true
-    default: false
-    }
-  }
-
-  private static func isHexadecimal(_ byte: UInt8) -> Bool {
-    switch byte {
-    case UInt8(ascii: "a")...UInt8(ascii: "f"), UInt8(ascii: "0")...UInt8(ascii: "9"): true
-    default: false
-    }
   }
 }

@@ -192,6 +192,12 @@ public final class StableDiffusion {
   public var resolution: Int { unetConfiguration.sampleSize * vaeFactor }
   /// d of the text encoder.
   public var hiddenSize: Int { textConfiguration.hiddenSize }
+  /// What its files say that nothing follows from, in lines for the user.
+  public var warnings: [String] {
+    schedulerConfiguration.unknownKeys.map {
+      "\(folder.name), scheduler_config.json: \(quoted($0)) is no key of its schedulers, and changes nothing"
+    }
+  }
   /// What the U-Net predicts.
   public var predictionType: PredictionType { schedulerConfiguration.predictionType }
 

@@ -28,4 +28,12 @@ public enum SystemMemory {
     }
     return limits.min()
   }
+
+  /// The most that this process has had in memory, in bytes; nil where nothing tells.
+  public static func peak() -> Double? {
+    guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else { return nil }
+    let line = text.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    let kilobytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
+    return kilobytes.map { $0 * 1024 }
+  }
 }

@@ -73,7 +73,7 @@ public struct Weights {
   package var names: Set<String> { Set(store.places.keys) }
 
   /// The shape of every tensor, by its name from the top; counts as no use.
-  var shapes: [String: [Int]] { store.places.mapValues(\.shape) }
+  package var shapes: [String: [Int]] { store.places.mapValues(\.shape) }
 
   /// Numbers in all tensors.
   var count: Int { store.places.values.reduce(0) { $0 + $1.count } }
@@ -123,7 +123,7 @@ public struct Weights {
     store.unused = store.unused.filter { name in
       guard name.hasPrefix(start) else { return true }
       let parts = name.dropFirst(start.count).split(separator: ".", maxSplits: 1)
-      guard parts.count == 2, let n = Int(parts[0]), n >= count else { return true }
+      guard parts.count == 2, let n = Int(parts[0]), String(n) == parts[0], n >= count else { return true }
       let first = start + "0." + parts[1]
       return store.places[first] == nil || store.unused.contains(first)
     }

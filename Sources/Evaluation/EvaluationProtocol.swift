@@ -35,7 +35,7 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
     clipIdentity = clip.identity
     base = model.folder.name
     baseIdentity =
-      try fingerprint(of: model.folder.contentFiles())
+      try model.folder.contentFingerprint()
       + (model.folder.predicting.map { " \($0.rawValue)" } ?? "")
     loras = try model.loraFingerprint.map {
       "\(model.loras.map(\.description).joined(separator: ", ")) (\($0))"

@@ -30,6 +30,11 @@ public enum AtomicFile {
     flushFolder(of: url)
   }
 
+  /// Whether a file has the name of one that was not finished, by a process that was killed.
+  public static func isUnfinished(_ name: String) -> Bool {
+    name.hasPrefix(".neti-") && name.hasSuffix(".tmp")
+  }
+
   /// Makes the rename itself durable. A file system that cannot is no reason to fail: the data is safe.
   private static func flushFolder(of url: URL) {
     let descriptor = open(url.deletingLastPathComponent().path, O_RDONLY | O_CLOEXEC)

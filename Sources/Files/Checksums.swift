@@ -38,7 +38,7 @@ package enum SHA256 {
 }
 
 /// What a `fingerprint` begins with: others are of earlier versions, and say nothing.
-package let fingerprintVersion = "2-"
+package let fingerprintVersion = "3-"
 
 /// A short hash of files' sizes and contents, of gigabytes in a moment: all of a file up to 64 MB, else 4096 pieces of
 /// 4 KB evenly over it. So it tells models whose weights differ in a run of bytes longer than 1/4096 of a file.

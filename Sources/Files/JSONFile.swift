@@ -6,6 +6,8 @@ public enum JSONFile {
   public static let maximumSize = 64 << 20
   /// Objects and arrays inside one another; published configurations have three or four.
   public static let maximumDepth = 64
+  /// Bytes of a key, as it is written.
+  public static let maximumKeyBytes = 4096
 
   /// The `T` that the JSON file at `url` describes. Names are taken as they are written (no
   /// conversion between snake and camel case).
@@ -17,9 +19,7 @@ public enum JSONFile {
 
   /// The same for bytes that are in memory already; `name` stands for them in errors.
   public static func decode<T: Decodable>(_ type: T.Type, from data: Data, name: String) throws -> T {
-    guard depthIsAllowed(data) else {
-      throw FileError("\(name): more than \(maximumDepth) objects or arrays inside one another")
-    }
+    try checkShape(data, name)
     do {
       let decoder = JSONDecoder()
       // Python writes -Infinity (diffusers does, in schedulers), which only JSON5 allows.
@@ -44,32 +44,40 @@ public enum JSONFile {
     url.pathComponents.suffix(2).filter { $0 != "/" }.joined(separator: "/")
   }
 
-  /// Counts brackets outside strings, before any recursive parser sees the data.
-  private static func depthIsAllowed(_ data: Data) -> Bool {
+  /// Counts brackets outside strings and the bytes of keys, before any parser sees the data.
+  private static func checkShape(_ data: Data, _ name: String) throws {
     var depth = 0
-    var inString = false
-    var escaped = false
-    for byte in data {
+    var (inString, escaped) = (false, false)
+    var (start, length) = (0, 0)
+    for (i, byte) in data.enumerated() {
       if inString {
         if escaped {
           escaped = false
         } else if byte == UInt8(ascii: "\\") {
           escaped = true
         } else if byte == UInt8(ascii: "\"") {
-          inString = false
+          (inString, length) = (false, i - start)
         }
         continue
       }
       switch byte {
-      case UInt8(ascii: "\""): inString = true
+      case UInt8(ascii: "\""): (inString, start) = (true, i)
+      case UInt8(ascii: ":"):
+        // Swift compares keys by their normal form, which takes long for a long one of combining marks.
+        guard length <= maximumKeyBytes else {
+          throw FileError("\(name): a key has more than \(maximumKeyBytes) bytes")
+        }
       case UInt8(ascii: "{"), UInt8(ascii: "["):
         depth += 1
-        if depth > maximumDepth { return false }
+        guard depth <= maximumDepth else {
+          throw FileError("\(name): more than \(maximumDepth) objects or arrays inside one another")
+        }
       case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
+      // JSON5 has other strings and comments, in which brackets would not count.
+      case UInt8(ascii: "'"), UInt8(ascii: "/"): throw FileError("\(name): not valid JSON")
       default: break
       }
     }
-    return true
   }
 
   private static func explain(_ error: DecodingError, _ data: Data) -> String {

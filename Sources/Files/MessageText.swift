@@ -35,3 +35,12 @@ package func quoted(_ text: String) -> String {
   let start = String(String.UnicodeScalarView(scalars.prefix(limit)))
   return "“" + start.escaped + (scalars.dropFirst(limit).isEmpty ? "”" : "…”")
 }
+
+extension String {
+  /// As a word of a shell command.
+  package var shellQuoted: String {
+    let isPlain =
+      !isEmpty && allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0)) }
+    return isPlain ? self : "'" + replacing("'", with: "'\\''") + "'"
+  }
+}

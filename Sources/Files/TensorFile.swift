@@ -54,8 +54,20 @@ package struct TorchWeights: TensorFile {
     var tensors: [String: TorchTensor] = [:]
     for entry in entries {
       guard case .string(let name) = entry.key, case .tensor(let tensor) = entry.value else { continue }
+      guard name.utf8.count <= ZipArchive.maximumNameBytes else {
+        throw FileError("cannot read \(url.path): a tensor's name has \(name.utf8.count) bytes")
+      }
       try file.check(tensor)
       tensors[name] = tensor
+    }
+    let inner = entries.compactMap { entry -> String? in
+      guard case .string(let name) = entry.key, case .dictionary = entry.value else { return nil }
+      return name
+    }
+    guard !tensors.isEmpty || inner.isEmpty else {
+      throw FileError(
+        "cannot read \(url.path): its weights lie under \(inner.prefix(3).map(quoted).joined(separator: ", ")), and are "
+          + "looked for at the top or under “state_dict”; save them so")
     }
     self.tensors = tensors
   }

@@ -48,6 +48,13 @@ extension Image {
     }
   }
 
+  /// Turned clockwise by 90 degrees, so many times.
+  package func turnedClockwise(_ quarters: Int) -> Image {
+    // EXIF's 6 says that the camera was turned to the left, and 8 to the right.
+    let orientations = [1, 6, 3, 8]
+    return turned(Orientation(value: orientations[((quarters % 4) + 4) % 4]))
+  }
+
   /// An image whose pixel (x, y) is this one's at `source(x, y)`.
   private func mapped(_ newWidth: Int, _ newHeight: Int, _ source: (Int, Int) -> (Int, Int)) -> Image {
     var out = [UInt8](repeating: 0, count: pixels.count)

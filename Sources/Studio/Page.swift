@@ -12,6 +12,11 @@ package enum Page {
     "learn.js": (script, PackageResources.learn_js),
     "generate.js": (script, PackageResources.generate_js),
     "concepts.js": (script, PackageResources.concepts_js),
+    "sheets.js": (script, PackageResources.sheets_js),
+    "regions.js": (script, PackageResources.regions_js),
+    "compare.js": (script, PackageResources.compare_js),
+    "look.js": (script, PackageResources.look_js),
+    "square.js": (script, PackageResources.square_js),
   ]
   private static let script = "text/javascript; charset=utf-8"
 

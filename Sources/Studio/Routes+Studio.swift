@@ -41,32 +41,66 @@ extension Routes {
       try library.restore(Self.id(ids))
       return .done()
     }
-    add("GET", "/api/concepts/:id/file") { _, ids in
-      let id = try Self.id(ids)
-      let file = try library.file(of: id)
-      var response = HTTPResponse(.ok, "application/octet-stream", try Data(contentsOf: file))
-      let name = try library.concept(id).plan?.name ?? "concept"
-      response.headers.append(("Content-Disposition", "attachment; filename=\"\(name).safetensors\""))
-      return response
+    add("GET", "/api/concepts/:id/file") { exchange, ids in
+      let query = exchange.request.query
+      guard let format = ConceptFormat(rawValue: query["format"] ?? "neti"), format != .authors else {
+        throw StudioError("there is no such format", .notFound)
+      }
+      let timestep = try query["timestep"].map { text in
+        guard let t = Double(text), (0...999).contains(t) else {
+          throw StudioError("the timestep is a number from 0 to 999")
+        }
+        return t
+      }
+      let (data, name) = try studio.exported(Self.id(ids), format, timestep: timestep)
+      return .file(data, name: name)
     }
+    add("POST", "/api/imports") { exchange, _ in
+      let name = exchange.request.query["name"] ?? ""
+      return try exchange.large(atMost: Import.mostBytes) {
+        try .json(["id": studio.importConcept($0, name: name)])
+      }
+    }
+    add("GET", "/api/concepts/:id/importance") { _, ids in
+      HTTPResponse(.ok, "image/png", try studio.importance(of: Self.id(ids)))
+    }
+    add("GET", "/api/models") { _, _ in try .json(studio.models()) }
   }
 
   private mutating func addPictures(_ studio: Studio) {
     struct Caption: Decodable { let caption: String }
+    struct Part: Decodable { let part: PicturePart? }
     add("POST", "/api/concepts/:id/pictures") { exchange, ids in
       let id = try Self.id(ids)
       guard exchange.request.headers["content-type"]?.hasPrefix("multipart/") != true else {
         throw StudioError("a picture is sent by itself, not in a form", .unsupportedMedia)
       }
-      let data = try exchange.body(atMost: PictureFolder.mostBytes)
       let name = exchange.request.query["name"] ?? ""
-      return try .json(["number": studio.addPicture(data, name: name, to: id)])
+      return try exchange.large(atMost: PictureFolder.mostBytes) {
+        try .json(["number": studio.addPicture($0, name: name, to: id)])
+      }
     }
     add("GET", "/api/concepts/:id/pictures/:number") { _, ids in
       let (id, number) = try (Self.id(ids), Self.number(ids, 1))
-      _ = try studio.library.concept(id)
+      let concept = try studio.library.concept(id)
+      _ = try concept.index(of: number)
       let file = PictureFolder(studio.library.place(of: id)).squareFile(number)
       return .png(try readFile(file, limit: PictureFolder.mostBytes, name: "the picture"))
+    }
+    add("GET", "/api/concepts/:id/pictures/:number/original") { exchange, ids in
+      let (id, number) = try (Self.id(ids), Self.number(ids, 1))
+      let concept = try studio.library.concept(id)
+      let picture = concept.pictures[try concept.index(of: number)]
+      guard let quarters = Int(exchange.request.query["quarters"] ?? "0"), (0...3).contains(quarters) else {
+        throw StudioError("a picture is turned 0 to 3 times", .badRequest)
+      }
+      let shown = try PictureFolder(studio.library.place(of: id)).shown(picture, turned: quarters, side: 640)
+      return .png(shown)
+    }
+    add("PUT", "/api/concepts/:id/pictures/:number/part") { exchange, ids in
+      let part = try exchange.json(Part.self, atMost: PicturePart.mostBytes).part
+      try studio.setPart(part, of: Self.number(ids, 1), in: Self.id(ids))
+      return .done()
     }
     add("DELETE", "/api/concepts/:id/pictures/:number") { _, ids in
       try studio.removePicture(Self.number(ids, 1), of: Self.id(ids))
@@ -93,20 +127,30 @@ extension Routes {
       return .done()
     }
     add("GET", "/api/concepts/:id/losses") { _, ids in
-      try .json(RunProgress.losses(run: studio.run(of: Self.id(ids))))
+      let place = studio.library.place(of: try studio.library.concept(Self.id(ids)).id)
+      return try .json(FixedLoss.read(place.appending(path: FixedLoss.name)))
     }
     add("GET", "/api/concepts/:id/previews/:step/:index") { _, ids in
       let (step, index) = try (Self.number(ids, 1), Self.number(ids, 2))
-      let file = try RunProgress.preview(step: step, index: index, run: studio.run(of: Self.id(ids)))
+      let file = try RunProgress.preview(step: step, index: index, run: studio.library.run(of: Self.id(ids)))
       return .png(try readFile(file, limit: Gallery.mostBytes, name: "the picture"))
     }
   }
 
   private mutating func addGenerating(_ studio: Studio) {
-    add("POST", "/api/generations") { exchange, _ in
-      let request = try exchange.json(GenerateRequest.self)
-      let replacing = exchange.request.query["replace"] == "yes"
-      return try .json(["id": studio.workshop.generate(request, replacing: replacing)])
+    func order(_ path: String, _ make: @escaping @Sendable (Exchange) throws -> Order) {
+      add("POST", path) { exchange, _ in
+        let replacing = exchange.request.query["replace"] == "yes"
+        return try .json(["id": studio.workshop.generate(make(exchange), replacing: replacing)])
+      }
+    }
+    order("/api/generations") { .images(try $0.json(GenerateRequest.self)) }
+    order("/api/grids") { .grid(try $0.json(GridRequest.self)) }
+    order("/api/mixtures") { .mix(try $0.json(MixRequest.self)) }
+    order("/api/decompositions") { .decompose(try $0.json(DecomposeRequest.self)) }
+    add("GET", "/api/sheets/:id") { _, ids in
+      let id = try Self.id(ids)
+      return .file(try studio.gallery.sheet(id), name: "table-\(id).png", type: "image/png")
     }
     add("POST", "/api/generations/stop") { _, _ in
       studio.workshop.stopGenerating()
@@ -118,7 +162,7 @@ extension Routes {
       return .done()
     }
     add("POST", "/api/settings") { exchange, _ in
-      try .json(Gallery.settings(of: exchange.body(atMost: Gallery.mostBytes)))
+      try exchange.large(atMost: Gallery.mostBytes) { try .json(Gallery.settings(of: $0)) }
     }
   }
 

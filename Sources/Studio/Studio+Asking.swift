@@ -21,70 +21,86 @@ extension Studio {
 
   /// Keeps a picture; returns its number.
   func addPicture(_ data: Data, name: String, to id: ID) throws -> Int {
-    let before = try editable(id)
-    guard before.pictures.count < PictureFolder.mostPictures else {
-      throw StudioError("\(PictureFolder.mostPictures) pictures are here; 3 to 6 are enough")
-    }
+    try library.concept(id).requireEditable()
     let folder = PictureFolder(library.place(of: id))
-    return try Self.adding.withLock {
-      let number = (try library.concept(id).pictures.map(\.number).max() ?? 0) + 1
-      let picture = try folder.add(data, name: name, number: number, side: facts.side)
-      try library.change(id) { $0.pictures.append(picture) }
-      return number
+    let prepared = try PreparedPicture(data, name: name, side: facts.side)
+    var number = 0
+    try library.change(id) { concept in
+      try concept.requireEditable()
+      guard concept.pictures.count < PictureFolder.mostPictures else {
+        throw StudioError("\(PictureFolder.mostPictures) pictures are here; 3 to 6 are enough")
+      }
+      if let other = folder.twin(of: prepared, among: concept.pictures) {
+        throw StudioError(
+          "\(prepared.name) shows the same as picture \(other), which is here already", .conflict)
+      }
+      number = concept.takeNumber()
+      concept.pictures.append(try folder.add(prepared, number: number, side: facts.side))
+    }
+    return number
+  }
+
+  /// Changes which part of a picture is learned; nil is the middle, and all of that.
+  func setPart(_ part: PicturePart?, of number: Int, in id: ID) throws {
+    let folder = PictureFolder(library.place(of: id))
+    let before = try library.concept(id)
+    try before.requireEditable()
+    let picture = before.pictures[try before.index(of: number)]
+    let cut = try part.map { try folder.cut(picture, $0, side: facts.side) }
+    try library.change(id) { concept in
+      try concept.requireEditable()
+      let i = try concept.index(of: number)
+      try folder.write(cut, of: &concept.pictures[i], part: part, side: facts.side)
+    } after: {
+      try? folder.keepOnly($0.pictures)
     }
   }
 
-  /// One after another, so that each gets a number of its own.
-  private static let adding = NSLock()
-
   func removePicture(_ number: Int, of id: ID) throws {
-    guard let picture = try editable(id).pictures.first(where: { $0.number == number }) else {
-      throw StudioError("this picture is not there any more", .notFound)
+    let folder = PictureFolder(library.place(of: id))
+    try library.change(id) { concept in
+      try concept.requireEditable()
+      concept.pictures.remove(at: try concept.index(of: number))
+    } after: {
+      // Where that fails, or all ends here, it is removed before anything is learned.
+      try? folder.keepOnly($0.pictures)
     }
-    try library.change(id) { $0.pictures.removeAll { $0.number == number } }
-    PictureFolder(library.place(of: id)).remove(picture)
   }
 
   func setCaption(_ text: String, of number: Int, in id: ID) throws {
     let caption = text.split(whereSeparator: \.isWhitespace).joined(separator: " ")
-    guard try editable(id).pictures.contains(where: { $0.number == number }) else {
-      throw StudioError("this picture is not there any more", .notFound)
-    }
     guard caption.count <= 500 else {
       throw StudioError("a caption is one sentence; this has \(caption.count) letters")
     }
-    if !caption.isEmpty { try facts.check(caption: caption) }
-    try PictureFolder(library.place(of: id)).write(caption: caption, of: number)
+    if !caption.isEmpty { try CaptionFiles.check(caption) }
+    let folder = PictureFolder(library.place(of: id))
     try library.change(id) { concept in
-      for i in concept.pictures.indices where concept.pictures[i].number == number {
-        concept.pictures[i].caption = caption
-      }
+      try concept.requireEditable()
+      let i = try concept.index(of: number)
+      concept.pictures[i].caption = caption
+      try folder.write(caption: caption, of: number)
     }
-  }
-
-  /// A concept whose pictures may still change.
-  private func editable(_ id: ID) throws -> StudioConcept {
-    let concept = try library.concept(id)
-    guard concept.plan == nil else {
-      throw StudioError("what this concept is learned from stays as it is; begin a new one", .conflict)
-    }
-    return concept
   }
 
   /// Plans how a concept is learned, and puts it into the queue.
   func learn(_ id: ID, _ request: LearnRequest) throws {
-    guard try !editable(id).pictures.isEmpty else { throw StudioError("choose some pictures first") }
     let title = try StudioConcept.checked(request.title, what: "the name", longest: LearnRequest.longestTitle)
     let kind = try StudioConcept.checked(request.kind, what: "the kind", longest: 40)
-    let name = library.freeName(for: title)
-    let words = try request.words(
-      name: name, folder: "{folder}", usualSteps: facts.usualSteps, modelWords: settings.modelWords)
-    let plan = StudioConcept.Plan(
-      name: name, steps: try request.steps(facts.usualSteps), base: facts.base, words: words)
-    // What is wrong with it is told now.
-    _ = try settings.configuration(plan.words(in: library.place(of: id)))
-    try library.change(id) {
-      ($0.title, $0.kind, $0.plan) = (title, kind, plan)
+    let place = library.place(of: id)
+    try library.change(id) { concept in
+      try concept.requireEditable()
+      guard !concept.pictures.isEmpty else { throw StudioError("choose some pictures first") }
+      // Exactly what is listed is learned from, whatever a crash left there.
+      try PictureFolder(place).keepOnly(concept.pictures)
+      let name = library.freeName(for: title)
+      let words = try request.words(
+        name: name, folder: "{folder}", usualSteps: facts.usualSteps, modelWords: settings.modelWords)
+      let plan = StudioConcept.Plan(
+        name: name, steps: try request.steps(facts.usualSteps), base: facts.base, words: words,
+        modelWords: settings.modelWords, baseName: facts.name)
+      // What is wrong with it is told now.
+      _ = try settings.configuration(plan.words(in: place))
+      (concept.title, concept.kind, concept.plan) = (title, kind, plan)
     }
     workshop.learn(id)
   }
@@ -97,14 +113,19 @@ extension Studio {
     guard plan.base == facts.base else {
       throw StudioError("this concept is learned on another model; start the studio with that", .conflict)
     }
+    if let words = plan.modelWords, words.withoutThreads != settings.modelWords.withoutThreads {
+      throw StudioError(
+        "this concept is learned with other options of the model: close the studio and start it with "
+          + (words.isEmpty ? "none of them" : words.map(\.shellQuoted).joined(separator: " ")), .conflict)
+    }
     workshop.learn(id)
   }
+}
 
-  /// The folder of a concept's run.
-  func run(of id: ID) throws -> URL {
-    guard let plan = try library.concept(id).plan else {
-      throw StudioError("nothing is learned yet", .notFound)
-    }
-    return library.place(of: id).appending(path: plan.name, directoryHint: .isDirectory)
+extension [String] {
+  /// Options of a model without the number of threads, which changes nothing of what is learned.
+  fileprivate var withoutThreads: [String] {
+    guard let at = firstIndex(of: "--threads"), at + 1 < count else { return self }
+    return Array(self[..<at] + self[(at + 2)...])
   }
 }

@@ -1,4 +1,5 @@
 import Diffusion
+import Files
 import Foundation
 import NeTI
 
@@ -11,7 +12,9 @@ extension Studio {
     /// For each quality, its steps.
     let steps: [String: Int]
     let guidance: Double, denoisingSteps: Int, scheduler: String, schedulers: [String], width: Int
-    let mostPictureBytes: Int
+    let mostPictureBytes: Int, mostImportBytes: Int
+    /// Settings of a run that stay as they are, for who wants to know.
+    let defaults: [String: String]
   }
 
   var about: About {
@@ -23,17 +26,45 @@ extension Studio {
       denoisingSteps: facts.defaults?.denoisingSteps ?? 25,
       scheduler: (facts.defaults?.scheduler ?? .dpm).rawValue,
       schedulers: SchedulerKind.allCases.map(\.rawValue),
-      width: NeTIMapper.hiddenWidth, mostPictureBytes: PictureFolder.mostBytes)
+      width: NeTIMapper.hiddenWidth, mostPictureBytes: PictureFolder.mostBytes,
+      mostImportBytes: Import.mostBytes, defaults: facts.trainingDefaults)
+  }
+
+  /// A model on this machine.
+  struct ModelView: Encodable {
+    let name: String, isOpen: Bool, parts: [ModelFacts.Part]
+    /// What opens it.
+    let commandLine: String?
+  }
+
+  private static let mostModels = 50
+
+  /// The open one first, then those that could be opened.
+  func models() -> [ModelView] {
+    let others = ModelFolder.cached(atMost: Self.mostModels).filter { $0.name != facts.name }
+    return [ModelView(name: facts.name, isOpen: true, parts: facts.parts, commandLine: nil)]
+      + others.compactMap { folder in
+        guard let parts = try? ModelFacts.parts(folder, bytesEach: 4) else { return nil }
+        return ModelView(
+          name: folder.name, isOpen: false, parts: parts,
+          commandLine: [settings.command, "studio", "--model", folder.name].map(\.shellQuoted)
+            .joined(separator: " "))
+      }
   }
 
   /// A concept as pages show it.
   private struct ConceptView: Encodable {
-    struct Picture: Encodable { let number: Int, name: String, caption: String, note: String? }
+    struct Picture: Encodable {
+      let number: Int, name: String, caption: String, note: String?, version: Int
+      let width: Int, height: Int, part: PicturePart?
+    }
     let id: ID, title: String, kind: String, name: String?, steps: Int?
     let pictures: [Picture]
     let progress: StudioConcept.Progress
     /// Whether the studio's model understands it.
     let fits: Bool
+    /// The model that it is learned on, and bytes of its file.
+    let base: String?, bytes: Int?, isImported: Bool
     /// What learns the same without the studio.
     let commandLine: String?
 
@@ -41,12 +72,19 @@ extension Studio {
       (id, title, kind) = (concept.id, concept.title, concept.kind)
       (name, steps) = (concept.plan?.name, concept.plan?.steps)
       pictures = concept.pictures.map {
-        .init(number: $0.number, name: $0.name, caption: $0.caption, note: $0.note)
+        .init(
+          number: $0.number, name: $0.name, caption: $0.caption, note: $0.note, version: $0.version ?? 0,
+          width: $0.width, height: $0.height, part: $0.part)
       }
       self.progress = progress
+      base = concept.plan?.baseName
+      bytes = progress.bytes
+      isImported = concept.plan?.isImported ?? false
       fits = concept.plan.map { $0.base == studio.facts.base } ?? true
-      commandLine = concept.plan?.commandLine(
-        studio.settings.command, in: studio.library.place(of: concept.id))
+      commandLine = concept.plan.flatMap { plan in
+        plan.words.isEmpty
+          ? nil : plan.commandLine(studio.settings.command, in: studio.library.place(of: concept.id))
+      }
     }
   }
 
@@ -55,11 +93,18 @@ extension Studio {
     let learning: ID?, learnJob: LearnJob.Shown?, toLearn: [ID]
     let generating: ID?, generateJob: GenerateJob.Shown?, prompt: String?, toGenerate: Int
     let problem: String?, warnings: [String]
+    /// What earlier runs took on this model: seconds of a step, bytes at the peak.
+    let experience: Experience.Entry?
+    let deleted: [Deleted]
 
-    init(_ state: Workshop.State) {
+    struct Deleted: Encodable { let id: ID, title: String }
+
+    init(_ state: Workshop.State, _ library: ConceptLibrary, base: String) {
+      experience = library.folder.experience(base)
+      deleted = library.restorable.map { .init(id: $0.id, title: $0.title) }
       (learning, learnJob, toLearn) = (state.learning?.id, state.learning?.view, state.toLearn)
       (generating, generateJob) = (state.generating?.id, state.generating?.view)
-      (prompt, toGenerate) = (state.generating?.request.prompt, state.toGenerate.count)
+      (prompt, toGenerate) = (state.generating?.order.prompt, state.toGenerate.count)
       (problem, warnings) = (state.problem, state.warnings)
     }
   }
@@ -67,8 +112,8 @@ extension Studio {
   private func part(_ part: Changes.Part) throws -> Data {
     switch part {
     case .concepts: try HTTPResponse.encoded(library.all.map { ConceptView($0.concept, $0.progress, self) })
-    case .images: try HTTPResponse.encoded(gallery.all)
-    case .work: try HTTPResponse.encoded(WorkView(workshop.locked { $0 }))
+    case .images: try HTTPResponse.encoded(gallery.newest)
+    case .work: try HTTPResponse.encoded(WorkView(workshop.locked { $0 }, library, base: facts.base))
     }
   }
 

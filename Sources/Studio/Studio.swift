@@ -35,14 +35,15 @@ public final class Studio: Sendable {
       )
     }
     self.settings = settings
+    let door = Door()
+    // Before the folder: whoever cannot have the port changes nothing.
+    server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
     let folder = try StudioFolder(settings.folder ?? StudioFolder.standard())
     changes = Changes()
     facts = try ModelFacts(model)
     library = ConceptLibrary(folder, changes: changes, notice: notice)
     gallery = Gallery(folder.images, changes: changes)
     workshop = Workshop(model, settings, facts: facts, library: library, gallery: gallery, changes: changes)
-    let door = Door()
-    server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
     gate = Gate(host: settings.host, port: server.port, password: settings.password)
     door.open(gate, routes: Routes(self))
   }
@@ -71,8 +72,11 @@ public final class Studio: Sendable {
   }
 
   /// Saves what is being learned, within a moment; `end` then ends the process.
-  public func shutDown(_ end: () -> Void) {
-    guard let job = workshop.locked({ $0.learning }) else { return end() }
+  ///
+  /// - Parameter end: gets the step that was saved, or why it could not be; nil where nothing was being learned, or no
+  ///   step of it was complete.
+  public func shutDown(_ end: (Result<Int?, any Error>) -> Void) {
+    guard let job = workshop.locked({ $0.learning }) else { return end(.success(nil)) }
     job.stopAtOnce(end)
   }
 }

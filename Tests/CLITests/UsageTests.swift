@@ -30,7 +30,7 @@ struct UsageTests {
   @Test(
     "no example of a command's help is broken by its width",
     arguments: [
-      "demo", "train", "generate", "mix", "decompose", "inspect", "convert", "export", "evaluate",
+      "demo", "train", "generate", "mix", "decompose", "inspect", "convert", "export", "evaluate", "model",
     ])
   func examples(_ command: String) throws {
     let help = try CommandLineTool.run(["help", command], in: Fixtures.repository).output

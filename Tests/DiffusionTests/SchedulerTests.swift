@@ -244,6 +244,11 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (#"{"steps_offset": 9223372036854775807, "timestep_spacing": "leading"}"#, "steps_offset"),
       (#"{"lambda_min_clipped": 1e30}"#, "lambda_min_clipped"),
       (#"{"_use_default_values": 3}"#, "_use_default"),
+      (
+        #"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#,
+        "“FlowMatchEulerDiscreteScheduler”, which is no"
+      ),
+      (#"{"_class_name": ["LCMScheduler"]}"#, "_class_name"),
       (#"[]"#, "scheduler_config.json"),
     ] {
       let error = refusal { try makeScheduler(.dpm, configured(json), steps: 10) }
@@ -261,6 +266,10 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (.euler, #"{"timestep_type": "continuous"}"#, "“timestep_type” is “continuous” and not discrete"),
       (.lcm, #"{"original_inference_steps": 2000}"#, "“original_inference_steps” is 2000"),
       (.tcd, #"{"original_inference_steps": 5}"#, "choose a number in 1…5"),
+      (
+        .ddim, #"{"rescale_betas_zero_snr": true}"#,
+        "predicts epsilon, which ddim cannot do; `scheduler dpm++`"
+      ),
     ] as [(SchedulerKind, String, String)] {
       let error = refusal { try makeScheduler(kind, configured(json), steps: 10) }
       #expect(error?.message.contains(part) == true, "\(json): \(error?.message ?? "")")
@@ -277,7 +286,18 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
     }
     #expect(try configured(#"{"_class_name": "LCMScheduler"}"#).distilledFor == .lcm)
     #expect(try configured(#"{"_class_name": "TCDScheduler"}"#).distilledFor == .tcd)
-    #expect(try configured(#"{"_class_name": ["LCMScheduler"]}"#).distilledFor == nil)
+  }
+
+  @Test("Keys that no scheduler has are told, those of other schedulers not")
+  func unknownKeys() throws {
+    let c = try configured(
+      #"{"beta_shedule": "linear", "rho": null, "tau_func": 1, "_diffusers_version": "0.6.0", "s_noise": 1}"#)
+    #expect(c.unknownKeys == ["beta_shedule", "s_noise"])
+    let golden = try SchedulerGolden.load()
+    #expect(
+      try golden.variants.keys.allSatisfy {
+        try golden.configuration($0).unknownKeys.isEmpty
+      })
   }
 
   @Test("The levels of a spread fall where its timesteps repeat")

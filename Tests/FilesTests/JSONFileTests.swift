@@ -30,6 +30,13 @@ import Testing
       (#"{"name": null, "inner": {"sizes": []}}"#, "“name”"),
       (#"[]"#, "the whole file"), (#"{"name": "a", "#, "not valid JSON"), ("", "not valid JSON"),
       (String(repeating: "[", count: 100_000), "inside one another"),
+      // JSON5, which Infinity turns on, has other strings.
+      (#"{"name": Infinity, 'a"': [[]]}"#, "not valid JSON"), ("// Infinity\n{}", "not valid JSON"),
+      // Keys are compared by their normal form, which takes long for these.
+      (
+        "{\"a" + String(repeating: "\u{301}\u{323}", count: 20_000) + "\": 1}",
+        "a key has more than 4096 bytes"
+      ),
       (String(repeating: #"{"a":"#, count: 65), "inside one another"),
     ])
   func wrong(json: String, part: String) {

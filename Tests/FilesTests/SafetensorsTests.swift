@@ -185,6 +185,23 @@ private func readAll(_ url: URL) throws {
     }
   }
 
+  @Test func `A name that takes long to compare is refused, and a type that is not read is told`() throws {
+    let scratch = try Scratch()
+    let long = "a" + String(repeating: "\u{301}\u{323}", count: 20_000)
+    let metadata = "{\"__metadata__\":{\"\(long)\":\"\"}}"
+    for header in ["{\(member(long, "U8", "[0]", 0, 0))}", metadata] {
+      let error = #expect(throws: FileError.self) {
+        try SafetensorsFile(scratch.file(bytes(header: header), "long.safetensors"))
+      }
+      #expect(error?.message.contains("more than 512 bytes") == true)
+    }
+    let eight = try scratch.file(
+      bytes(header: "{\(member("w", "F8_E4M3", "[2]", 0, 2))}", data: 2), "fp8.safetensors")
+    let error = #expect(throws: FileError.self) { try SafetensorsFile(eight) }
+    #expect(error?.message.contains("“F8_E4M3”, which is not supported; take the file in fp16") == true)
+    #expect(error?.message.contains("not a sound") == false)
+  }
+
   @Test func `Five thousand damaged files crash nothing`() throws {
     let scratch = try Scratch()
     var refused = 0

@@ -7,7 +7,7 @@
 
 Each section is a module in sections/ with `make(out: Path)`; it writes small files into data/SECTION.
 The reference versions are pinned in requirements.txt; a virtual environment with them is made in
-.venv-fixtures on first use (a section may name another file with REQUIREMENTS).
+.venv-fixtures on first use.
 """
 import argparse, hashlib, importlib.util, json, os, subprocess, sys, tempfile
 from pathlib import Path
@@ -90,9 +90,7 @@ def main():
     for s in a.sections or every:
         if s not in every:
             sys.exit(f"no section {s}; there are {', '.join(every)}")
-        text = (HERE / "sections" / f"{s}.py").read_text()
-        req = next((l.split('"')[1] for l in text.splitlines() if l.startswith("REQUIREMENTS = ")), "requirements.txt")
-        python = os.environ.get("NETI_FIXTURE_PYTHON_" + req.split(".")[0].upper()) or environment(req)
+        python = os.environ.get("NETI_FIXTURE_PYTHON_REQUIREMENTS") or environment("requirements.txt")
         run = lambda out: subprocess.check_call([str(python), str(HERE / "make_fixtures.py"), s, "--inside", str(out)])
         if a.check:
             with tempfile.TemporaryDirectory() as d:

@@ -81,6 +81,10 @@ struct ConceptManifestTests {
       (#"{"images": "p", "token": "<t>", "category": "c", "output": 3}"#, "output must be the name"),
       (#"{"images": "p", "token": "<>", "category": "c"}"#, "add \"output\""),
       (#"{"images": "p", "token": "<t>", "category": "c", "model": "m"}"#, "give `model`"),
+      (
+        #"{"images": "p", "token": "<t>", "category": "c", "model.prediction_type": "epsilon"}"#,
+        "give `prediction-type`"
+      ),
       (#"{"images": "p", "token": "<t>", "category": "c", "log.exp_dir": "m"}"#, "`output`"),
       (
         spotty + "\n" + spotty.replacing("<spotty>", with: "<SPOTTY>"),

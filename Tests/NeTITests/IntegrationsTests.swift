@@ -48,11 +48,12 @@ struct IntegrationsTests {
           [Int?](repeating: c.truncation[$0.name], count: conditioner.distinctLayers)
         })
       let at = prompt.positions[0]
+      let last = at + prompt.vectorCounts[0] - 1
       let rows = try golden.layers.map { layer in
         let pair = contexts.count == 1 ? contexts[0] : contexts[layer]
         let (keys, values) = (try pair.keys.selected(0, 0), try pair.values.selected(0, 0))
         return try Tensor.stacked(
-          [at, at + 1, keys.size(0) - 1].map { try keys.selected(0, $0) } + [values.selected(0, at)], 0)
+          [at, at + 1, keys.size(0) - 1].map { try keys.selected(0, $0) } + [values.selected(0, last)], 0)
       }
       let error = try relativeError(.stacked(rows, 0), expected.tensor("\(i)"))
       #expect(error < 1e-5, "\(c.prompt) at \(c.timestep): \(error)")

@@ -135,7 +135,8 @@ struct PhotoTests {
     #expect(try warnings(mask(64, 64) { _, _ in false }, 1).first?.contains("black everywhere") == true)
     #expect(try warnings(nil, 0.1).first?.contains("no step") == true)
     #expect(try warnings(nil, 0).first?.contains("no step") == true)
-    #expect(try warnings(mask(64, 64) { x, _ in x == 9 }, 0.5).isEmpty)
+    #expect(try warnings(mask(64, 64) { x, _ in x == 9 }, 0.5).first?.contains("too thin") == true)
+    #expect(try warnings(mask(64, 64) { x, _ in (9...16).contains(x) }, 0.5).isEmpty)
   }
 
   @Test("refuses a mask in other proportions and a strength outside 0…1; has diffusers' defaults")

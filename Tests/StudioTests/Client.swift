@@ -145,6 +145,19 @@ final class TestStudio {
     return client.receive()
   }
 
+  /// Asks from any thread; gives the status.
+  func asker() -> @Sendable (_ method: String, _ path: String, _ json: String) throws -> Int {
+    let (port, cookie) = (port, cookie)
+    return { method, path, json in
+      let client = try Client(port: port)
+      client.send(
+        "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nCookie: \(cookie)\r\n"
+          + "Origin: http://127.0.0.1:\(port)\r\nContent-Type: application/json\r\n"
+          + "Content-Length: \(json.utf8.count)\r\n\r\n\(json)")
+      return client.receive().status
+    }
+  }
+
   func ask(_ method: String, _ path: String, json: String) throws -> Client.Response {
     try ask(method, path, Data(json.utf8))
   }

@@ -87,7 +87,7 @@ struct LearningTests {
       learned.commandLine?.hasSuffix(
         "--token '<my-cat>' --category cat --output my-cat --steps 2 --seed 1 "
           + "--validate-every 5 --validation-prompt 'a photo of a {}' --validation-prompt 'a watercolor painting of a {}' "
-          + "--eval.num_validation_images 1 --eval.num_denoising_steps 20 --log.save_steps 5 --log.checkpoints_total_limit 2"
+          + "--eval.num_validation_images 1 --eval.num_denoising_steps 20 --log.save_steps 5 --log.checkpoints_total_limit 12"
       )
         == true, "\(learned.commandLine ?? "")")
     let file = try studio.ask("GET", "/api/concepts/\(id)/file")

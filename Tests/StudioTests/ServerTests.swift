@@ -139,6 +139,29 @@ struct ServerTests {
     withExtendedLifetime(clients) {}
   }
 
+  @Test("does not take a folder with other things in it, and deletes nothing there")
+  func foreignFolder() throws {
+    let scratch = try Scratch()
+    let letter = scratch.folder.appending(path: "trash/letter")
+    try FileManager.default.createDirectory(
+      at: letter.deletingLastPathComponent(), withIntermediateDirectories: true)
+    try Data("dear".utf8).write(to: letter)
+    let refused = refusal { try TestStudio { $0.folder = scratch.folder } }
+    #expect(
+      refused?.message.contains("is no studio's folder; choose an empty or new one with `folder`") == true)
+    #expect(try Data(contentsOf: letter) == Data("dear".utf8))
+
+    // A port that is taken changes nothing either.
+    let studio = try TestStudio()
+    let fresh = scratch.folder.appending(path: "fresh")
+    _ = refusal {
+      try TestStudio {
+        ($0.port, $0.folder) = (studio.port, fresh)
+      }
+    }
+    #expect(!FileManager.default.fileExists(atPath: fresh.path))
+  }
+
   @Test("says in one line that its port or its folder is taken")
   func taken() throws {
     let studio = try TestStudio()

@@ -86,19 +86,8 @@ struct Decompose: ParsableCommand {
     let decomposition = try Decomposition(base, concept)
     try results.generate(
       decomposition.prepare(request), on: base, told: told,
-      metadata: [
-        "concept": concept.about.token, "concept file": file.lastPathComponent,
-        "concept truncation": truncation.map(String.init) ?? "",
-      ],
-      title: "\(concept.about.token) over the denoising process", subtitle: subtitle)
-  }
-
-  private var subtitle: String {
-    switch view {
-    case .frozen: "frozen: the concept of one timestep at every step"
-    case .cumulative: "cumulative: the concept down to t, the category's word below"
-    case .windows: "windows (not in the paper): the concept within, the category's word outside"
-    }
+      metadata: decomposition.metadata(request, file: file.lastPathComponent),
+      title: "\(concept.about.token) over the denoising process", subtitle: view.summary)
   }
 
   private func columns() throws -> [Variant] {

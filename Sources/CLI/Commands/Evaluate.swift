@@ -62,7 +62,7 @@ struct Evaluate: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "A CLIP's folder, or its name in the Hugging Face cache; mini-clip for mini-sd.",
+      "A CLIP's folder, or its name on the Hugging Face Hub; mini-clip for mini-sd.",
       valueName: "folder or name"))
   var clip: String?
 
@@ -110,6 +110,7 @@ struct Evaluate: ParsableCommand {
     let subjects = try EvaluationSubjects(files: concept, images: images, references: references).subjects
     let words = baseline ? Self.words(subjects) : []
     let folder = try model.folder()
+    if let clip { try ModelFetching.offer(clip, download: model.download) }
     let base = try model.open(folder, usualClipSkip: Generate.clipSkip(subjects.compactMap(\.concept)))
     var (settings, told) = try sampling.settings(for: base)
     if let told { note(told) }

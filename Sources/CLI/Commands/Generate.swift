@@ -23,7 +23,8 @@ struct Generate: ParsableCommand {
 
         neti generate --concept toy=FILE --concept mug=FILE --prompt '{toy} by {mug}'
 
-      --layout free gives the model the whole prompt at once, and small models then show one of them.
+      --regions 2,1 gives the first twice as much room as the second. --layout free gives the model the whole prompt \
+      at once, and small models then show one of them.
 
       Without --concept the base model follows the prompt by itself. {{ and }} are plain braces.
 
@@ -58,6 +59,12 @@ struct Generate: ParsableCommand {
   )
   var layout: ConceptLayout?
 
+  @Option(
+    help: ArgumentHelp(
+      "How wide each concept's part is beside the others', from left to right; all alike when left out.",
+      valueName: "2,1"))
+  var regions: RegionList?
+
   @OptionGroup var results: ResultOptions
 
   func validate() throws {
@@ -66,6 +73,11 @@ struct Generate: ParsableCommand {
     for k in truncation?.values ?? [] { try GenerationOptions.check(truncation: k, "--truncation") }
     if truncation != nil, concept.isEmpty {
       throw ValidationError("--truncation needs a --concept")
+    }
+    if regions != nil, concept.count < 2 || layout == .free {
+      throw ValidationError(
+        "--regions needs several concepts side by side: --concept toy=FILE --concept mug=FILE, without --layout free"
+      )
     }
     if let layout, concept.count < 2 {
       throw ValidationError(
@@ -85,6 +97,7 @@ struct Generate: ParsableCommand {
     request.settings = settings
     request.truncations = truncation?.values ?? [nil]
     request.layout = layout ?? request.layout
+    request.regions = regions?.values
     request.photo = photo
 
     var metadata = self.photo.metadata(photo)
@@ -92,7 +105,10 @@ struct Generate: ParsableCommand {
       metadata["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
       metadata["concept file"] = concept.map { URL(filePath: $0).lastPathComponent }.joined(separator: " ")
     }
-    if concepts.count > 1 { metadata["layout"] = request.layout.rawValue }
+    if concepts.count > 1 {
+      metadata["layout"] = request.layout.rawValue
+      metadata["regions"] = regions?.defaultValueDescription ?? ""
+    }
     try results.generate(
       generator.prepare(request), on: base, told: told, metadata: metadata,
       title: concepts.map { $0.concept.about.token }.joined(separator: ", "))
@@ -118,4 +134,17 @@ struct Generate: ParsableCommand {
     }
     return .init(try Concept.open(place(argument)))
   }
+}
+
+/// Numbers above 0, written 2,1.
+struct RegionList: ExpressibleByArgument {
+  let values: [Double]
+
+  init?(argument: String) {
+    let values = argument.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) ?? 0 }
+    guard values.count <= 16, values.allSatisfy({ $0.isFinite && $0 > 0 }) else { return nil }
+    self.values = values
+  }
+
+  var defaultValueDescription: String { values.map { String(format: "%g", $0) }.joined(separator: ",") }
 }

@@ -33,27 +33,21 @@ struct Inspect: ParsableCommand {
     let concept = try Concept.open(place(file))
     let importance = try concept.representation.unitImportance()
     if let plot {
-      guard let importance else {
-        throw NeTIError("a \(concept.representation.kind.rawValue) concept has no hidden units to plot")
-      }
-      let image = try BarChart(
-        title: "\(concept.about.token): contribution of each hidden unit",
-        xLabel: "unit, in the order of nested dropout", yLabel: "norm", values: importance
-      ).draw()
-      try AtomicFile.write(Data(image.png()), to: place(plot))
+      try AtomicFile.write(Data(concept.importanceChart().draw().png()), to: place(plot))
     }
     let a = concept.about
     let r = concept.representation
     let count = r.parameters.reduce(0) { $0 + $1.tensor.count }
     if json {
       struct Report: Encodable {
-        let file: String, about: Concept.About, representation: String, parameters: Int,
-          mapper: Settings?, importance: [Double]?
+        let file: String, about: Concept.About, representation: String, vectors: Int,
+          parameters: Int, mapper: Settings?, importance: [Double]?
       }
       try tellJSON(
         Report(
           file: URL(filePath: file).lastPathComponent, about: a, representation: r.kind.rawValue,
-          parameters: count, mapper: r.storedSettings.map(Settings.init), importance: importance))
+          vectors: r.vectorCount, parameters: count, mapper: r.storedSettings.map(Settings.init),
+          importance: importance))
       return
     }
     tell(
@@ -64,6 +58,9 @@ struct Inspect: ParsableCommand {
       base model      \(a.base.name.oneLine), hidden size \(a.base.hiddenSize), \(a.base.layers.count) cross-attention layers
       trained         \(a.steps) steps
       """)
+    if r.vectorCount > 1 {
+      tell("vectors         \(r.vectorCount), which take \(r.vectorCount) places of words in a prompt")
+    }
     if let loras = a.base.loras { tell("with LoRAs      \(loras.joined(separator: ", ").oneLine)") }
     for (name, value) in r.facts { tell(name.padding(toLength: 16, withPad: " ", startingAt: 0) + value) }
     if let importance {

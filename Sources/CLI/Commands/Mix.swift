@@ -73,8 +73,7 @@ struct Mix: ParsableCommand {
     let photo = try photo.read()
     let folder = try model.folder()
     let base = try model.open(folder, usualClipSkip: Generate.clipSkip([geometry, appearance]))
-    let names = LayerNames(base.unetConfiguration)
-    let kept = try names.indices(
+    let kept = try LayerNames(base.unetConfiguration).indices(
       layers.split(separator: ",", omittingEmptySubsequences: false).map {
         $0.trimmingCharacters(in: .whitespaces)
       })
@@ -90,13 +89,9 @@ struct Mix: ParsableCommand {
     let mixing = try StyleMixing(base, geometry: geometry, appearance: appearance)
     try results.generate(
       mixing.prepare(request), on: base, told: told,
-      metadata: self.photo.metadata(photo).merging([
-        "geometry": geometry.about.token, "geometry file": g.lastPathComponent,
-        "appearance": appearance.about.token, "appearance file": a.lastPathComponent,
-        "geometry layers": names.names(kept).joined(separator: " "),
-        "geometry truncation": truncationGeometry.map(String.init) ?? "",
-        "appearance truncation": truncationAppearance.map(String.init) ?? "",
-      ]) { $1 },
+      metadata: self.photo.metadata(photo).merging(
+        mixing.metadata(request, files: (g.lastPathComponent, a.lastPathComponent))
+      ) { $1 },
       title: "geometry of \(geometry.about.token), appearance of \(appearance.about.token)",
       subtitle: "the geometry keeps the layers \(layers)")
   }

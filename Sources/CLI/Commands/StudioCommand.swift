@@ -47,14 +47,20 @@ struct StudioCommand: ParsableCommand {
     (settings.host, settings.port) = (host, port)
     settings.password = try passwordFile.map { try StudioSettings.password(from: place($0)) }
     settings.command = Installation.command
-    settings.modelWords = try modelWords()
+    settings.modelWords = try model.words()
     settings.examples = try Self.examples()
     let studio = try Studio(model.open(model.folder()), settings) { warn($0) }
     let signals = Signals { code in
-      studio.shutDown {
-        note(
-          "\nthe studio is closed; what was being learned is saved, and the page goes on with it the next time"
-        )
+      studio.shutDown { saved in
+        switch saved {
+        case .success(let step?):
+          note(
+            "\nthe studio is closed; step \(step) of what was being learned is saved, and the page goes on from it"
+          )
+        case .success(nil): note("\nthe studio is closed")
+        case .failure(let error):
+          note("\nneti: the studio is closed, and the last step could not be saved: \("\(error)".oneLine)")
+        }
         _exit(code)
       }
     }
@@ -66,21 +72,6 @@ struct StudioCommand: ParsableCommand {
     fflush(nil)
     note("Ctrl-C closes it.")
     withExtendedLifetime(signals) { while true { sleep(1000) } }
-  }
-
-  /// The options of the model, as `train` takes them.
-  private func modelWords() throws -> [String] {
-    var words: [String] = []
-    if let name = model.model {
-      let path = try place(name).path
-      words += ["--model", FileManager.default.fileExists(atPath: path) ? path : name]
-    }
-    for file in model.lora { words += ["--lora", try "\(place(file.path).path):\(file.weight)"] }
-    if let skip = model.clipSkip { words += ["--clip-skip", String(skip)] }
-    if model.device != "cpu" { words += ["--device", model.device] }
-    if let threads = model.threads { words += ["--threads", String(threads)] }
-    if model.precision != .fp32 { words += ["--precision", model.precision.rawValue] }
-    return words
   }
 
   private struct ExampleDescription: Decodable { let category: String }

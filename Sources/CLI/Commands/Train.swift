@@ -1,5 +1,6 @@
 public import ArgumentParser
 import Diffusion
+import Files
 import Foundation
 public import NeTI
 
@@ -86,6 +87,12 @@ struct Train: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "How many vectors stand for the concept, 1 to 16; each takes a place of a word in prompts. 1 when left out.",
+      valueName: "number"))
+  var vectors: Int?
+
+  @Option(
+    help: ArgumentHelp(
       "What is learned, object or style: it decides the sentences that the concept is learned in.",
       valueName: "name"))
   var property: String?
@@ -121,6 +128,9 @@ struct Train: ParsableCommand {
   func validate() throws {
     if let steps, steps < 1 { throw ValidationError("--steps \(steps): at least 1") }
     if let seed, seed < 0 { throw ValidationError("--seed \(seed): a whole number from 0 on") }
+    if let vectors, !RepresentationSettings.vectorCounts.contains(vectors) {
+      throw ValidationError("--vectors \(vectors): 1 to 16")
+    }
     if let validateEvery, validateEvery < 1 {
       throw ValidationError("--validate-every \(validateEvery): at least 1")
     }
@@ -276,6 +286,7 @@ struct Train: ParsableCommand {
     set("model.prediction_type", model.predictionType?.rawValue)
     if !model.lora.isEmpty { set("model.loras", try Self.list(model.lora.map(\.description))) }
     set("model.representation", representation?.rawValue)
+    set("model.num_vectors", vectors.map(String.init))
     set("model.clip_skip", model.clipSkip.map(String.init))
     set("optim.max_train_steps", steps.map(String.init))
     set("optim.seed", seed.map(String.init))

@@ -63,6 +63,43 @@ extension Region.Place {
     }
   }
 
+  /// Regions of widths that are in the proportion of `parts`, from left to right. At each border the part that both
+  /// have in common is as large, beside the narrower of the two, as it is between regions of one width; there they are
+  /// blended linearly.
+  ///
+  /// - Throws: when there is no region, a part is not above 0, or one has no room.
+  public static func row(parts: [Double], width: Int) throws -> [Self] {
+    guard !parts.isEmpty, parts.allSatisfy({ $0.isFinite && $0 > 0 }) else {
+      throw DiffusionError("the parts of regions must be numbers above 0")
+    }
+    let unit = Double(width) / parts.reduce(0, +)
+    let widths = parts.map { $0 * unit }
+    guard widths.allSatisfy({ $0 >= 2 }) else {
+      throw DiffusionError("\(parts.count) regions in \(width) columns of latents; each needs two or more")
+    }
+    // Two of one width share `overlap` of each.
+    let share = Self.overlap / (2 - Self.overlap)
+    var borders: [Range<Int>] = []
+    var edge = 0.0
+    for (left, right) in zip(widths, widths.dropFirst()) {
+      edge += left
+      let half = max(0.5, share * min(left, right))
+      borders.append(Int((edge - half).rounded())..<Int((edge + half).rounded()))
+    }
+    return parts.indices.map { i in
+      let left = i == 0 ? nil : borders[i - 1]
+      let right = i == parts.count - 1 ? nil : borders[i]
+      let columns = (left?.lowerBound ?? 0)..<(right?.upperBound ?? width)
+      return Self(
+        columns: columns,
+        shares: columns.map { c in
+          if let left, left.contains(c) { return rise(c, left) }
+          if let right, right.contains(c) { return 1 - rise(c, right) }
+          return 1
+        })
+    }
+  }
+
   /// From 0 to 1 within `columns`, at the middle of column c.
   private static func rise(_ c: Int, _ columns: Range<Int>) -> Float {
     (Float(c - columns.lowerBound) + 0.5) / Float(columns.count)

@@ -12,7 +12,7 @@ public enum PredictionType: String, CaseIterable, Sendable {
 
 /// A `scheduler_config.json`, whichever scheduler wrote it: any other can be made from it, as
 /// diffusers' `from_config` does. A key that is absent, null, or listed under `_use_default_values`
-/// has its default; where the schedulers' defaults differ the property is optional and nil means the
+/// has its default, but a switch that is null is off; where the schedulers' defaults differ the property is optional and nil means the
 /// default of the scheduler that is made. A scheduler leaves alone the keys that diffusers' does not read.
 public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
   public enum BetaSchedule: String, CaseIterable, Sendable {
@@ -122,6 +122,9 @@ public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
   /// LCM: what the timestep is multiplied by in the boundary condition.
   public var timestepScaling = 10.0
 
+  /// Keys of the file that no scheduler of Stable Diffusion has, and that are not null.
+  public private(set) var unknownKeys: [String] = []
+
   /// Switches that are not implemented here, with the schedulers that would read them.
   private var unsupported: [Unsupported] = []
 
@@ -169,8 +172,44 @@ public struct SchedulerConfiguration: Decodable, Sendable, Equatable {
       if predictionType == .sample { return "“prediction_type” is sample" }
     case .ddim, .ddpm, .euler, .lms, .lcm, .tcd: break
     }
+    // Nothing of the image is left at the last timestep, so that it cannot be told from the noise.
+    if rescaleBetasZeroSNR, predictionType == .epsilon, [.ddim, .ddpm, .lcm, .tcd].contains(kind) {
+      return "“rescale_betas_zero_snr” is true while the model predicts epsilon"
+    }
     return nil
   }
+}
+
+// MARK: - What there is
+
+extension SchedulerConfiguration {
+  /// Schedulers whose files describe noise as Stable Diffusion's do, in diffusers' names.
+  private static let knownClasses: Set<String> = {
+    let names = [
+      "DDIM", "DDIMInverse", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep", "DPMSolverMultistep",
+      "DPMSolverMultistepInverse", "DPMSolverSDE", "DPMSolverSinglestep", "EulerAncestralDiscrete",
+      "EulerDiscrete",
+      "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM", "LMSDiscrete", "PNDM", "SASolver",
+      "TCD",
+      "UniPCMultistep",
+    ]
+    return Set(names.flatMap { [$0 + "Scheduler", "Flax" + $0 + "Scheduler"] })
+  }()
+
+  /// The keys that these schedulers have; those that mean nothing to the ones here are left alone.
+  private static let knownKeys: Set<String> = [
+    "_class_name", "_diffusers_version", "_use_default_values", "_name_or_path",
+    "algorithm_type", "beta_end", "beta_schedule", "beta_start", "clip_sample", "clip_sample_range",
+    "corrector_order", "disable_corrector", "dynamic_thresholding_ratio", "euler_at_final",
+    "final_sigmas_type",
+    "flow_shift", "interpolation_type", "lambda_min_clipped", "lower_order_final", "noise_sampler_seed",
+    "num_train_timesteps", "original_inference_steps", "predict_epsilon", "predict_x0", "prediction_type",
+    "predictor_order", "rescale_betas_zero_snr", "sample_max_value", "set_alpha_to_one", "shift_terminal",
+    "sigma_max", "sigma_min", "skip_prk_steps", "solver_order", "solver_p", "solver_type", "steps_offset",
+    "tau_func", "thresholding", "time_shift_type", "timestep_scaling", "timestep_spacing", "timestep_type",
+    "trained_betas", "use_beta_sigmas", "use_dynamic_shifting", "use_exponential_sigmas", "use_flow_sigmas",
+    "use_karras_sigmas", "use_lu_lambdas", "variance_type",
+  ]
 }
 
 // MARK: - Reading
@@ -186,12 +225,23 @@ extension SchedulerConfiguration {
       ignored = Set(try reader.value("_use_default_values", default: [String]()))
     }
 
+    /// Those that are there and not among `known`.
+    func unknown(_ known: Set<String>) -> [String] {
+      reader.presentKeys.filter { !known.contains($0) && !ignored.contains($0) }.sorted()
+    }
+
     func value<T: Decodable>(_ key: String, _ standard: T) throws -> T {
       ignored.contains(key) ? standard : try reader.value(key, default: standard)
     }
 
     func choice<T: RawRepresentable & CaseIterable>(_ key: String) throws -> T? where T.RawValue == String {
       try value(key, String?.none).map { try reader.choice(key, $0) }
+    }
+
+    /// Null is no default here but counts as false, as in Python.
+    func isOn(_ key: String) throws -> Bool? {
+      if ignored.contains(key) || !reader.has(key) { return nil }
+      return try reader.value(key, default: false)
     }
 
     func positive(_ key: String, _ standard: Double) throws -> Double {
@@ -206,6 +256,12 @@ extension SchedulerConfiguration {
   private mutating func readSchedule(_ keys: Keys) throws {
     let name = try keys.value("_class_name", JSONValue.null)
     distilledFor = name == .string("LCMScheduler") ? .lcm : name == .string("TCDScheduler") ? .tcd : nil
+    guard name == .null || Self.knownClasses.contains(where: { name == .string($0) }) else {
+      throw DiffusionError(
+        "“_class_name” is \(name), which is no scheduler of Stable Diffusion; take the scheduler_config.json of the "
+          + "model that this one was made from")
+    }
+    unknownKeys = keys.unknown(Self.knownKeys)
     numTrainTimesteps = try keys.value("num_train_timesteps", 1000)
     betaStart = try keys.value("beta_start", Double?.none)
     betaEnd = try keys.value("beta_end", Double?.none)
@@ -241,8 +297,8 @@ extension SchedulerConfiguration {
   }
 
   private mutating func readBounds(_ keys: Keys) throws {
-    setAlphaToOne = try keys.value("set_alpha_to_one", Bool?.none)
-    clipSample = try keys.value("clip_sample", Bool?.none)
+    setAlphaToOne = try keys.isOn("set_alpha_to_one")
+    clipSample = try keys.isOn("clip_sample")
     clipSampleRange = try keys.positive("clip_sample_range", 1)
     if try keys.value("thresholding", false) {
       let found = Thresholding(
@@ -271,11 +327,11 @@ extension SchedulerConfiguration {
     if !(1...3).contains(solverOrder) {
       refuse("“solver_order” is \(solverOrder) and not 1, 2 or 3", [.dpm, .unipc])
     }
-    lowerOrderFinal = try keys.value("lower_order_final", true)
+    lowerOrderFinal = try keys.isOn("lower_order_final") ?? true
     eulerAtFinal = try keys.value("euler_at_final", false)
     let lambda = try keys.value("lambda_min_clipped", -Double.infinity)
     lambdaMinClipped = lambda == -.infinity ? nil : lambda
-    predictsClean = try keys.value("predict_x0", true)
+    predictsClean = try keys.isOn("predict_x0") ?? true
     uncorrectedSteps = Set(try keys.value("disable_corrector", [Int]()))
     originalInferenceSteps = try keys.value("original_inference_steps", 50)
     timestepScaling = try keys.positive("timestep_scaling", 10)

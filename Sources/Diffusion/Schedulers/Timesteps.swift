@@ -50,7 +50,10 @@ enum Timesteps {
   /// The reference runs past the end by one step where rounding lets it (61 steps of 1000 give 62);
   /// that timestep of −1 is left out here.
   private static func trailing(from end: Int, by ratio: Double, steps: Int) -> [Double] {
-    (0..<steps).map { (Double(end) - Double($0) * ratio).rounded(.toNearestOrEven) - 1 }.filter { $0 >= 0 }
+    // As NumPy's arange counts: in multiples of the first difference, which is rounded.
+    let difference = (Double(end) - ratio) - Double(end)
+    return (0..<steps).map { (Double(end) + Double($0) * difference).rounded(.toNearestOrEven) - 1 }
+      .filter { $0 >= 0 }
   }
 
   private static func checked(_ timesteps: [Int], offset: Int, _ total: Int) throws -> [Double] {

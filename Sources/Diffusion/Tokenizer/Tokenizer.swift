@@ -7,9 +7,7 @@ public import Foundation
 /// case, anywhere in the text, the longest at the leftmost place. What lies between them is cut into
 /// words (`WordSplitter`) and these into symbols (`BytePairEncoder`).
 ///
-/// Source: the slow `CLIPTokenizer` of transformers 4.27.4 without the optional text repair. Newer
-/// versions differ on accents, contractions, runs of punctuation and characters that they do not
-/// remove; the tests list examples.
+/// Source: `CLIPTokenizer` of transformers 5, but that its added tokens are found in any case.
 public struct CLIPTokenizer: Sendable {
   /// Unicode scalars of a text that are read; what follows counts as cut off.
   public static let maximumTextLength = 100_000

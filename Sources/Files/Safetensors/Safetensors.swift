@@ -46,6 +46,10 @@ public final class SafetensorsFile: Sendable {
       let header = try SafetensorsHeader(Array(bytes[8..<dataStart]))
       self.entries = try Self.checkedEntries(header, data: dataStart..<bytes.count)
       self.metadata = header.metadata
+    } catch let error as UnsupportedType {
+      throw FileError(
+        "\(url.path): \(quoted(error.name)) has the element type \(quoted(error.dtype)), which is not supported; take "
+          + "the file in fp16, bf16 or fp32")
     } catch let error as FileError {
       throw FileError("\(url.path) is not a sound safetensors file: \(error.message)")
     }
@@ -80,6 +84,8 @@ public final class SafetensorsFile: Sendable {
     if let entry = entries[name] { file.forget(entry.range) }
   }
 
+  private struct UnsupportedType: Error { let name: String, dtype: String }
+
   /// Checks each declaration and that together they cover `data`, the file's data part, exactly.
   private static func checkedEntries(_ header: SafetensorsHeader, data: Range<Int>) throws
     -> [String: SafetensorsEntry]
@@ -90,8 +96,7 @@ public final class SafetensorsFile: Sendable {
     let ordered = header.tensors.sorted { ($0.value.begin, $0.value.end) < ($1.value.begin, $1.value.end) }
     for (name, tensor) in ordered {
       guard let dtype = DType(safetensors: tensor.dtype) else {
-        throw FileError(
-          "\(quoted(name)) has the element type \(quoted(tensor.dtype)), which is not supported")
+        throw UnsupportedType(name: name, dtype: tensor.dtype)
       }
       let size = try byteCount(name, tensor.shape, dtype)
       guard tensor.begin <= tensor.end, tensor.end <= data.count else {

@@ -14,6 +14,11 @@ struct SafetensorsHeader {
     var end: Int
   }
 
+  /// Names of tensors and fields; the longest real one has some 150 bytes. Swift compares names by their normal form,
+  /// which takes long for a long one of combining marks.
+  static let maximumNameBytes = 512
+  static let maximumTensors = 100_000
+
   private(set) var metadata: [String: String] = [:]
   private(set) var tensors: [String: Declaration] = [:]
 
@@ -28,6 +33,9 @@ struct SafetensorsHeader {
         metadata = try Self.strings(&reader)
       } else {
         let declaration = try Self.declaration(&reader, key)
+        guard tensors.count < Self.maximumTensors else {
+          throw reader.problem("there are more than \(Self.maximumTensors) tensors")
+        }
         if tensors.updateValue(declaration, forKey: key) != nil {
           throw reader.problem("the tensor \(quoted(key)) comes twice")
         }
@@ -82,7 +90,7 @@ struct JSONReader {
     try expect("{")
     if take("}") { return }
     repeat {
-      let key = try string()
+      let key = try string(atMost: SafetensorsHeader.maximumNameBytes)
       try expect(":")
       try member(&self, key)
     } while take(",")
@@ -123,10 +131,12 @@ struct JSONReader {
     return value
   }
 
-  mutating func string() throws -> String {
+  /// - Parameter limit: bytes of it.
+  mutating func string(atMost limit: Int = .max) throws -> String {
     try expect("\"")
     var text: [UInt8] = []
     while let byte = peek {
+      guard text.count <= limit else { throw problem("a name has more than \(limit) bytes") }
       position += 1
       switch byte {
       case UInt8(ascii: "\""):

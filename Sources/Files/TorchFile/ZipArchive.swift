@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 
 /// The entries of a zip archive that are stored as they are, which is all that `torch.save` writes
 /// (PKWARE's APPNOTE 6.3.9, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3).
@@ -17,6 +18,14 @@ package struct ZipArchive: Sendable {
 
   private let file: MappedFile
   private var entries: [String: Entry] = [:]
+  /// Entries whose check sums were right: many tensors may share one.
+  private let checked = Checked()
+
+  private final class Checked: Sendable {
+    private let names = Mutex<Set<String>>([])
+    func contains(_ name: String) -> Bool { names.withLock { $0.contains(name) } }
+    func insert(_ name: String) { names.withLock { _ = $0.insert(name) } }
+  }
 
   package var names: [String] { entries.keys.sorted() }
 
@@ -55,10 +64,12 @@ package struct ZipArchive: Sendable {
   /// Where the contents of the entry `name` lie in the file, after a look at their check sum.
   func checkedRange(_ name: String) throws -> Range<Int> {
     guard let entry = entries[name] else { throw FileError("the archive has no entry \(quoted(name))") }
+    if checked.contains(name) { return entry.data }
     guard
       crc32(UnsafeRawBufferPointer(rebasing: file.bytes[entry.data]).bindMemory(to: UInt8.self))
         == entry.checksum
     else { throw FileError("the entry \(quoted(name)) is damaged: its check sum is wrong") }
+    checked.insert(name)
     return entry.data
   }
 

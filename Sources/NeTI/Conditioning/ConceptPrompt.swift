@@ -10,8 +10,10 @@ public struct ConceptPrompt: Sendable, Equatable {
   public let ids: [Int]
   /// The concepts that stand in it, by their indices.
   public let concepts: [Int]
-  /// Where each of them stands.
+  /// Where each of them stands, or begins.
   public let positions: [Int]
+  /// How many positions each takes: as many as vectors stand for it.
+  public let vectorCounts: [Int]
   /// How much each position counts, as `PromptWeights` says it; nil where all count alike.
   public let weights: [Float]?
   /// What did not fit into the model's length and was cut off; empty when all of it fits.
@@ -20,19 +22,22 @@ public struct ConceptPrompt: Sendable, Equatable {
   let kind: String
   let oddities: PromptOddities
 
-  /// A prompt of ids, in which the first concepts stand at `positions`.
+  /// A prompt of ids, in which the first concepts, of one vector each, stand at `positions`.
   public init(text: String, ids: [Int], positions: [Int], cutOff: String) {
-    self.init(text: text, ids: ids, concepts: Array(positions.indices), positions: positions, cutOff: cutOff)
+    self.init(
+      text: text, ids: ids, concepts: Array(positions.indices), positions: positions,
+      vectorCounts: positions.map { _ in 1 }, cutOff: cutOff)
   }
 
   init(
-    text: String, ids: [Int], concepts: [Int], positions: [Int], weights: [Float]? = nil, cutOff: String,
-    kind: String = "prompt", oddities: PromptOddities = .init()
+    text: String, ids: [Int], concepts: [Int], positions: [Int], vectorCounts: [Int],
+    weights: [Float]? = nil, cutOff: String, kind: String = "prompt", oddities: PromptOddities = .init()
   ) {
     self.text = text
     self.ids = ids
     self.concepts = concepts
     self.positions = positions
+    self.vectorCounts = vectorCounts
     self.weights = weights
     self.cutOff = cutOff
     self.kind = kind
@@ -48,10 +53,18 @@ public struct ConceptPrompter: Sendable {
     public let name: String
     /// The concept's own token, such as `<toy>`.
     public let token: String
+    /// How many positions it takes.
+    public let vectorCount: Int
 
-    public init(name: String = "", token: String) {
+    public init(name: String = "", token: String, vectorCount: Int = 1) {
       self.name = name
       self.token = token
+      self.vectorCount = vectorCount
+    }
+
+    public init(name: String = "", _ concept: Concept) {
+      self.init(
+        name: name, token: concept.about.token, vectorCount: concept.representation.vectorCount)
     }
   }
 
@@ -148,25 +161,31 @@ public struct ConceptPrompter: Sendable {
       case .text(let words): ids += tokenizer.encode(words)
       case .concept(let c):
         places[c] = start
-        // The row of the placeholder is overwritten, so its id matters to nobody.
-        ids.append(tokenizer.vocabularySize)
+        // The rows of the placeholder are overwritten, so its id matters to nobody.
+        ids += Array(repeating: tokenizer.vocabularySize, count: names[c].vectorCount)
       }
       weights += Array(repeating: Float(piece.weight), count: ids.count - start)
     }
     let framed = tokenizer.framed(ids)
     let kept = framed.count - 2
     let positions = try concepts.map { c in
-      guard let place = places[c], place < kept else {
+      let (n, place) = (names[c].vectorCount, places[c] ?? kept)
+      guard place + n <= kept else {
+        let lies =
+          n == 1
+          ? "lies beyond the model's \(tokenizer.modelMaxLength) tokens"
+          : "has \(n) vectors, which take the positions \(place + 1) to \(place + n) of the model's \(kept),"
         throw NeTIError(
-          "the \(text.kind) “\(text.written)” is too long: \(names[c].braces) lies beyond the model's "
-            + "\(tokenizer.modelMaxLength) tokens and would be cut off; put it nearer to the start")
+          "the \(text.kind) “\(text.written)” is too long: \(names[c].braces) \(lies) and would be cut off; "
+            + "put it nearer to the start")
       }
       return place + 1
     }
     let all = [1] + weights.prefix(kept) + Array(repeating: 1, count: framed.ids.count - kept - 1)
     return ConceptPrompt(
       text: text.written, ids: framed.ids, concepts: concepts, positions: positions,
-      weights: all.allSatisfy { $0 == 1 } ? nil : all, cutOff: framed.truncatedText, kind: text.kind,
+      vectorCounts: concepts.map { names[$0].vectorCount }, weights: all.allSatisfy { $0 == 1 } ? nil : all,
+      cutOff: framed.truncatedText, kind: text.kind,
       oddities: text.oddities)
   }
 }

@@ -5,7 +5,7 @@ import Torch
 /// of the U-Net sees.
 ///
 /// For every sample and layer, the concept's embedding v_base(t, l) replaces the placeholder's token
-/// embedding; the text encoder runs; before its final LayerNorm the textual bypass (`TextualBypass`) is added
+/// embedding, or its n vectors those of n positions; the text encoder runs; before its final LayerNorm the textual bypass (`TextualBypass`) is added
 /// at the placeholder. Keys come from the sequence without the bypass, values from the one with it. NeTI,
 /// sections 3.1 and 3.3 (https://arxiv.org/abs/2305.15391).
 ///
@@ -73,6 +73,11 @@ public struct SpaceTimeConditioner {
   func sequences(_ prompts: [ConceptPrompt], samples: [Sample], keep: [[Int?]]) throws
     -> (keys: Tensor, values: Tensor?)
   {
+    for prompt in prompts where prompt.vectorCounts != concepts.map(\.vectorCount) {
+      throw NeTIError(
+        "the prompt “\(prompt.text)” has \(prompt.vectorCounts) positions for its concepts, whose vectors are "
+          + "\(concepts.map(\.vectorCount)); tokenise it with the concepts that it shows")
+    }
     let device = encoder.tokenEmbedding.device
     let layers = distinctLayers
     let rowPrompts = (0..<layers).flatMap { _ in samples.map(\.prompt) }
@@ -105,8 +110,10 @@ public struct SpaceTimeConditioner {
       let mask = try c < keep.count ? Truncation.mask(keep: keep[c], width: width) : nil
       let e = try concept.embeddings(timesteps: t, layers: l, mask: mask)
       let at = try rows(of: c, prompts, rowPrompts, stride: rest, offset: -start).to(device: device)
-      inputs = try inputs.indexCopied(0, at, e.base.to(inputs.dtype, device: device))
-      if let direction = e.bypass { bypasses.append((c, try direction.to(device: device))) }
+      inputs = try inputs.indexCopied(0, at, e.base.reshaped([-1, d]).to(inputs.dtype, device: device))
+      if let direction = e.bypass {
+        bypasses.append((c, try direction.reshaped([-1, d]).to(device: device)))
+      }
     }
 
     let h = try encoder.hiddenStates(
@@ -127,10 +134,14 @@ public struct SpaceTimeConditioner {
     return (keys, try values.reshaped(keys.shape))
   }
 
-  /// Where concept c's placeholder lies in each row of a flattened [rows, stride, …].
+  /// Where the positions of concept c's placeholder lie in each row of a flattened [rows, stride, …].
   private func rows(
     of c: Int, _ prompts: [ConceptPrompt], _ rowPrompts: [Int], stride: Int, offset: Int
   ) throws -> Tensor {
-    try Tensor(rowPrompts.enumerated().map { r, p in r * stride + prompts[p].positions[c] + offset })
+    let n = concepts[c].vectorCount
+    return try Tensor(
+      rowPrompts.enumerated().flatMap { r, p in
+        (0..<n).map { r * stride + prompts[p].positions[c] + $0 + offset }
+      })
   }
 }

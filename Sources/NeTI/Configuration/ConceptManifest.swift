@@ -98,6 +98,7 @@ public struct ConceptManifest: Sendable {
     "model.loras": "one model serves all lines: give `lora`",
     "precision": "one model serves all lines: give `precision`",
     "optim.mixed_precision": "one model serves all lines: give `precision`",
+    "model.prediction_type": "one model serves all lines: give `prediction-type`",
     "model.clip_skip": "one model serves all lines: give `clip-skip`",
   ]
 

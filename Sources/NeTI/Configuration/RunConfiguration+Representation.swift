@@ -3,6 +3,7 @@ extension RunConfiguration.Model {
   var representationSettings: RepresentationSettings {
     var s = RepresentationSettings()
     s.kind = representation
+    s.vectorCount = numVectors
     s.usesPositionalEncoding = usePositionalEncoding
     s.timeAnchors = numPeTimeAnchors
     s.sigmaTime = peSigmas.sigmaT

@@ -73,6 +73,10 @@ extension RunConfiguration {
       "model.representation", \.model.representation, inTheirs: .absent, short: "representation",
       noEffect: .onRepresentation),
     Setting(
+      "model.num_vectors", \.model.numVectors, .between(RepresentationSettings.vectorCounts),
+      inTheirs: .absent,
+      short: "vectors", noEffect: .onRepresentation),
+    Setting(
       "model.clip_skip", \.model.clipSkip, .between(1...StableDiffusion.largestClipSkip), inTheirs: .absent),
 
     Setting("eval.validation_prompts", \.eval.validationPrompts, effect: .run),

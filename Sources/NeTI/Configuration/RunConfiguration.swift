@@ -90,6 +90,8 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var loras: [String] = []
     /// Ours: what a concept is made of.
     public var representation = RepresentationKind.neti
+    /// Ours: how many vectors stand for the concept, one after another.
+    public var numVectors = 1
     /// Ours: which layer of the text encoder is used, counted from the last.
     public var clipSkip = 1
   }

@@ -17,7 +17,7 @@ public import Torch
 public struct CommunityEmbedding {
   /// The token or the name that the file gives; nil where it gives none.
   public var name: String?
-  /// [1, d], or [16, d] in the order of `LayerNames.shortNames`; float32.
+  /// [1, n, d] for n vectors in one placeholder, or [16, n, d] in the order of `LayerNames.shortNames`; float32.
   public var vectors: Tensor
   /// Training steps, where the file says.
   public var steps: Int?
@@ -110,12 +110,11 @@ public struct CommunityEmbedding {
       else {
         throw fail("\(quoted(name)) has the shape \(t.shape), which is no embedding")
       }
-      guard t.rank == 1 || t.size(0) == 1 else {
+      guard t.rank == 1 || RepresentationSettings.vectorCounts.contains(t.size(0)) else {
         throw fail(
-          "\(quoted(name)) holds \(t.size(0)) vectors for one placeholder; neti reads embeddings with one vector"
-        )
+          "\(quoted(name)) holds \(t.size(0)) vectors for one placeholder; neti reads embeddings of 1 to 16")
       }
-      let row = try t.to(.float32, copy: true).reshaped([1, -1])
+      let row = try t.to(.float32, copy: true).reshaped([1, t.rank == 1 ? 1 : t.size(0), t.shape[t.rank - 1]])
       guard try row.isFinite().to(.float32).sum().item() == Double(row.count) else {
         throw fail("\(quoted(name)) has values that are not finite numbers")
       }
@@ -133,23 +132,27 @@ public struct CommunityEmbedding {
 
   /// The tensors of a file in `format`. Throws when the format cannot hold the vectors or the name.
   func tensors(_ format: ConceptFormat) throws -> [(String, Tensor)] {
-    if vectors.size(0) == LayerNames.shortNames.count {
+    let layers = vectors.size(0)
+    guard layers == 1 else {
+      guard layers == LayerNames.shortNames.count else {
+        throw NeTIError(
+          "kohya's XTI format is for the \(LayerNames.shortNames.count) layers of Stable Diffusion 1.x, and this base "
+            + "model has \(layers); use `format diffusers`")
+      }
       guard format == .kohya else {
         throw NeTIError("the format \(format.rawValue) holds one vector, and this has one for each layer")
       }
-      return try LayerNames.shortNames.enumerated().map {
-        ($1, try vectors.sliced(0, $0..<$0 + 1).contiguous())
+      var tensors: [(String, Tensor)] = []
+      for (i, layer) in LayerNames.shortNames.enumerated() {
+        tensors.append((layer, try vectors.selected(0, i).contiguous()))
       }
+      return tensors
     }
-    guard vectors.size(0) == 1 else {
-      throw NeTIError(
-        "kohya's XTI format is for the \(LayerNames.shortNames.count) layers of Stable Diffusion 1.x, and this base "
-          + "model has \(vectors.size(0)); use `format diffusers`")
-    }
-    guard format == .diffusers else { return [("emb_params", vectors)] }
+    let shared = try vectors.selected(0, 0).contiguous()
+    guard format == .diffusers else { return [("emb_params", shared)] }
     guard let name, !name.isEmpty else {
       throw NeTIError("diffusers' format needs the token; give it with `token`")
     }
-    return [(name, vectors)]
+    return [(name, shared)]
   }
 }

@@ -33,6 +33,10 @@ extension Concept {
       throw NeTIError(
         "the authors' format holds a neti concept only, and this is \(representation.kind.rawValue)")
     }
+    guard mapper.vectorCount == 1 else {
+      throw NeTIError(
+        "the authors' format holds a concept of one vector, and \(about.token) has \(mapper.vectorCount)")
+    }
     var s = RunConfiguration.authors
     s.data.placeholderToken = about.token
     s.data.superCategoryToken = about.category

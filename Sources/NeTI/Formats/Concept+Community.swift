@@ -5,8 +5,8 @@ import Torch
 
 // A concept from and to the embeddings of other programs.
 extension Concept {
-  /// An embedding of another program as a concept for `base`: `ti` for one vector, `xti` for one per
-  /// layer.
+  /// An embedding of another program as a concept for `base`: `ti` for vectors that all layers share, `xti` for
+  /// those of each layer.
   ///
   /// - Parameters:
   ///   - token: what the concept is called; else what the embedding says, else `name`.
@@ -16,7 +16,7 @@ extension Concept {
     community file: CommunityEmbedding, base: BaseIdentity, token: String? = nil, category: String = "",
     name: String
   ) throws {
-    let (count, d) = (file.vectors.size(0), file.vectors.size(1))
+    let (count, d) = (file.vectors.size(0), file.vectors.size(2))
     guard d == base.hiddenSize else {
       throw NeTIError(
         "\(name) is an embedding of \(d) numbers, and \(base.name) has hidden size \(base.hiddenSize); "
@@ -36,11 +36,11 @@ extension Concept {
     }
     self.init(
       count == 1
-        ? try TextualInversion(vectors: file.vectors, layerCount: base.layers.count)
+        ? try TextualInversion(vectors: file.vectors.selected(0, 0), layerCount: base.layers.count)
         : try ExtendedTextualInversion(vectors: file.vectors, layerCount: base.layers.count),
       about: About(
         token: word, category: category, base: base, steps: max(file.steps ?? 0, 0), training: ""),
-      placeholder: try file.vectors.selected(0, 0).clone())
+      placeholder: try file.vectors.selected(0, 0).selected(0, 0).clone())
   }
 
   private static let longestToken = 200
@@ -107,12 +107,20 @@ extension Concept {
   public func export(
     _ format: ConceptFormat, to url: URL, timestep: Double? = nil, layer: Int? = nil
   ) throws -> String? {
+    let (data, loss) = try exported(format, timestep: timestep, layer: layer)
+    try AtomicFile.write(data, to: url)
+    return loss
+  }
+
+  /// The same as the bytes of a file.
+  package func exported(_ format: ConceptFormat, timestep: Double? = nil, layer: Int? = nil) throws
+    -> (data: Data, loss: String?)
+  {
     let (embedding, loss) = try embedding(for: format, timestep: timestep, layer: layer)
     var metadata = ["format": "pt", "name": about.token, "step": String(about.steps)]
     metadata["neti.base"] = about.base.name
     metadata["neti.approximation"] = loss
-    try AtomicFile.write(Safetensors.encode(embedding.tensors(format), metadata: metadata), to: url)
-    return loss
+    return (try Safetensors.encode(embedding.tensors(format), metadata: metadata), loss)
   }
 
   /// The layer that `name` means: kohya's short name or diffusers' path. Throws when there is none.

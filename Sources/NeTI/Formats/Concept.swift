@@ -10,8 +10,9 @@ public import Torch
 /// stands for the token; everything else is text in the file's metadata. A checkpoint is the same
 /// file with the optimiser's state beside it, in tensors called `optimizer.…`.
 public struct Concept {
-  /// major.minor of the file format: a newer major is refused.
-  public static let formatVersion = (major: 1, minor: 0)
+  /// major.minor of the file format: a newer major is refused. Version 2 has several vectors for the concept; a
+  /// file that has one is of version 1.
+  public static let formatVersion = (major: 2, minor: 0)
 
   public let representation: any ConceptRepresentation
   public var about: About
@@ -54,6 +55,7 @@ public struct Concept {
   private enum Key {
     static let version = "neti.version"
     static let representation = "neti.representation"
+    static let vectors = "neti.vectors"
     static let settings = "neti.mapper"
     static let about = "neti.about"
     /// Of the metadata that programs like ComfyUI list models with (https://github.com/Stability-AI/ModelSpec).
@@ -75,7 +77,11 @@ public struct Concept {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     var meta = ["format": "pt"]
-    meta[Key.version] = "\(Self.formatVersion.major).\(Self.formatVersion.minor)"
+    meta[Key.version] = "1.0"
+    if representation.vectorCount > 1 {
+      meta[Key.version] = "\(Self.formatVersion.major).\(Self.formatVersion.minor)"
+      meta[Key.vectors] = String(representation.vectorCount)
+    }
     meta[Key.representation] = representation.kind.rawValue
     meta[Key.about] = String(decoding: try encoder.encode(about), as: UTF8.self)
     if let settings = representation.storedSettings {
@@ -86,6 +92,9 @@ public struct Concept {
     }
     return try Safetensors.encode(tensors + [("placeholder", placeholder)] + extra, metadata: meta)
   }
+
+  /// The bytes of its file.
+  package func encoded() throws -> Data { try encoded(tensors) }
 
   /// Writes the file atomically.
   ///
@@ -125,6 +134,7 @@ public struct Concept {
         "it has format version \(quoted(version)), newer than this program reads (\(Self.formatVersion.major).x); update neti"
       )
     }
+    let vectorCount = try Self.vectorCount(file.metadata[Key.vectors], major: major, name)
     guard let kind = file.metadata[Key.representation].flatMap(RepresentationKind.init(rawValue:)) else {
       throw fail(
         "unknown representation \(quoted(file.metadata[Key.representation] ?? "none")); known are \(RepresentationKind.allCases.map(\.rawValue).joined(separator: ", "))"
@@ -156,16 +166,33 @@ public struct Concept {
     do {
       representation = try kind.type.init(
         StoredRepresentation(
-          kind: kind, tensors: tensors, layerCount: about.base.layers.count,
+          kind: kind, vectorCount: vectorCount, tensors: tensors, layerCount: about.base.layers.count,
           settings: (name, Key.settings, file.metadata[Key.settings])))
     } catch let e as NeTIError {
       throw fail(e.message)
+    }
+    guard representation.vectorCount == vectorCount else {
+      throw fail(
+        "its tensor vectors is for \(representation.vectorCount) vectors, and \(Key.vectors) says \(vectorCount)"
+      )
     }
     guard representation.kind == kind, placeholder.shape == [representation.hiddenSize],
       representation.hiddenSize == about.base.hiddenSize, representation.layerCount == about.base.layers.count
     else {
       throw fail("its parts do not fit together: mapper, placeholder and base model have different sizes")
     }
+  }
+
+  /// What a file says of its vectors: from version 2 on, where there are several.
+  private static func vectorCount(_ text: String?, major: Int, _ name: String) throws -> Int {
+    guard let text else { return 1 }
+    guard major > 1, let count = Int(text), count > 1, RepresentationSettings.vectorCounts.contains(count)
+    else {
+      throw NeTIError(
+        "\(name): \(Key.vectors) is \(quoted(text)); files of version 2 say 2 to 16 there, and others nothing"
+      )
+    }
+    return count
   }
 
   private static func decode<T: Decodable>(_ type: T.Type, _ text: String?, _ key: String, _ name: String)

@@ -35,6 +35,8 @@ public struct ConceptGenerator: ImageGenerator {
     public var truncations: [Int?] = [nil]
     /// How several concepts share an image; one has it all.
     public var layout = ConceptLayout.sideBySide
+    /// How wide the concepts' regions are, from left to right, beside each other: [2, 1]; nil for all alike.
+    public var regions: [Double]?
     /// What the images are generated into; nil starts from noise alone.
     public var photo: Photo?
     /// Whether prompts and negative prompt have AUTOMATIC1111's weights (`PromptText`).
@@ -59,8 +61,7 @@ public struct ConceptGenerator: ImageGenerator {
     self.concepts = concepts
     try Self.checkOneBase(concepts)
     for c in concepts { _ = try c.concept.check(against: model.baseIdentity) }
-    prompter = try ConceptPrompter(
-      model.tokenizer, concepts.map { .init(name: $0.name, token: $0.concept.about.token) })
+    prompter = try ConceptPrompter(model.tokenizer, concepts.map { .init(name: $0.name, $0.concept) })
   }
 
   /// Refuses concepts that no model can show together.
@@ -90,9 +91,7 @@ public struct ConceptGenerator: ImageGenerator {
     let texts = try words.prompts.map { ($0.written, try parts($0, words.shown, request.layout)) }
     let pipeline = try TextToImagePipeline(model, settings(request, concepts: words.shown.count))
     for k in request.truncations { try words.checkTruncation(k, of: concepts.map(\.concept)) }
-    let places: [Region.Place?] =
-      try request.layout.hasRegions(words.shown.count)
-      ? Region.Place.row(words.shown.count, width: pipeline.size.width) : [nil]
+    let places = try places(request, words.shown.count, width: pipeline.size.width)
     // What stands in the negative prompt only has no dial.
     func tables(_ prompt: ConceptPrompt) throws -> [ConditioningTable] {
       try self.tables(
@@ -101,7 +100,7 @@ public struct ConceptGenerator: ImageGenerator {
           prompt.concepts.map { words.shown.contains($0) ? k : nil }
         })
     }
-    return Generation(
+    return try Generation(
       pipeline, into: request.photo,
       variants: request.truncations.map { $0.map(Variant.truncation) ?? .whole },
       promptWeights: request.promptWeights,
@@ -117,6 +116,28 @@ public struct ConceptGenerator: ImageGenerator {
       },
       negative: { try tables(words.negative).map { table in Conditioning(contexts: { table[$0] }) } })
   }
+
+  /// Where the concepts are in images of so many columns of latents.
+  private func places(_ request: Request, _ concepts: Int, width: Int) throws -> [Region.Place?] {
+    guard request.layout.hasRegions(concepts) else {
+      guard request.regions == nil else {
+        throw NeTIError(wrongUsage: "`regions` is for several concepts side by side, and here are none")
+      }
+      return [nil]
+    }
+    guard let parts = request.regions else { return try Region.Place.row(concepts, width: width) }
+    guard parts.count == concepts, parts.allSatisfy({ $0.isFinite && $0 > 0 }),
+      (parts.min() ?? 0) >= Self.leastRegion * (parts.reduce(0, +) / Double(concepts))
+    else {
+      throw NeTIError(
+        wrongUsage:
+          "`regions` wants a number above 0 for each of the \(concepts) concepts, such as 2,1; the smallest "
+          + "at least a quarter of their mean")
+    }
+    return try Region.Place.row(parts: parts, width: width)
+  }
+
+  private static let leastRegion = 0.25
 
   /// Prompts that are cut off or perhaps meant otherwise, fine-tuned bases.
   private func warnings(_ prompts: [ConceptPrompt], _ remedies: PromptRemedies) throws -> [String] {

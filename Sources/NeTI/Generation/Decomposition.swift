@@ -11,7 +11,18 @@ import Torch
 ///
 /// NeTI, section 4.2 (https://arxiv.org/abs/2305.15391).
 public struct Decomposition: ImageGenerator {
-  public enum View: String, CaseIterable, Sendable { case frozen, cumulative, windows }
+  public enum View: String, CaseIterable, Sendable {
+    case frozen, cumulative, windows
+
+    /// What its columns show.
+    public var summary: String {
+      switch self {
+      case .frozen: "frozen: the concept of one timestep at every step"
+      case .cumulative: "cumulative: the concept down to t, the category's word below"
+      case .windows: "windows (not in the paper): the concept within, the category's word outside"
+      }
+    }
+  }
 
   /// What to generate: every prompt with every column and every seed, and the plain image beside them.
   public struct Request: Sendable {
@@ -33,6 +44,16 @@ public struct Decomposition: ImageGenerator {
 
     /// What is generated: the columns and, for comparison, the concept as it is.
     public var variants: [Variant] { columns + [.whole] }
+  }
+
+  /// What images of a request say of it beside their settings.
+  ///
+  /// - Parameter file: the name of the concept's file, where there is one.
+  public func metadata(_ request: Request, file: String? = nil) -> [String: String] {
+    [
+      "concept": concept.about.token, "concept file": file ?? "",
+      "concept truncation": request.truncation.map(String.init) ?? "",
+    ]
   }
 
   /// The last timestep of the training noise.
@@ -62,7 +83,7 @@ public struct Decomposition: ImageGenerator {
     self.model = model
     self.concept = concept
     _ = try concept.check(against: model.baseIdentity)
-    prompter = try ConceptPrompter(model.tokenizer, [.init(token: concept.about.token)])
+    prompter = try ConceptPrompter(model.tokenizer, [.init(concept)])
   }
 
   /// Refuses columns that run backwards, windows that overlap or hold no denoising step.
@@ -87,7 +108,7 @@ public struct Decomposition: ImageGenerator {
       return try self.conditionings(
         request, prompt, word: word.map { try prompter.prompt($0, showing: []) }, timesteps: times)
     }
-    return Generation(
+    return try Generation(
       pipeline, variants: request.variants, promptWeights: request.promptWeights,
       warnings: try warnings(request, prompts.map(\.1) + [words.negative]),
       prompts: prompts.map { text, prompt in

@@ -40,7 +40,7 @@ public struct Generation {
   init(
     _ pipeline: TextToImagePipeline, into photo: Photo? = nil, variants: [Variant], promptWeights: Bool,
     warnings: [String], prompts: [Prompt], negative: @escaping () throws -> [Conditioning]
-  ) {
+  ) throws {
     self.pipeline = pipeline
     self.photo = photo
     settings = pipeline.settings
@@ -49,7 +49,7 @@ public struct Generation {
     self.prompts = prompts
     self.negative = negative
     self.warnings =
-      warnings + (photo?.warnings(pipeline) ?? []) + [Self.unusedNegative(pipeline)].compactMap(\.self)
+      warnings + (try photo?.warnings(pipeline) ?? []) + [Self.unusedNegative(pipeline)].compactMap(\.self)
   }
 
   /// Why the negative prompt has no effect, if so.
@@ -81,6 +81,7 @@ public struct Generation {
       var images: [GeneratedImage] = []
       let stepsPerVariant = settings.seeds.count * pipeline.timesteps.count
       let negatives = try pipeline.isGuided ? negative() : []
+      let placed = photo?.placement(pipeline.model)
       for prompt in prompts {
         for (i, conditioning) in try prompt.conditionings().enumerated() {
           let variant = variants[i]
@@ -92,7 +93,7 @@ public struct Generation {
             }, watching: watching)
           for (seed, d) in zip(settings.seeds, decoded) {
             let made = try Image(width: d.width, height: d.height, pixels: d.rgb)
-            let image = try photo?.with(made, feather: pipeline.model.vaeFactor) ?? made
+            let image = try placed?(made) ?? made
             images.append(GeneratedImage(prompt: prompt.text, seed: seed, variant: variant, image: image))
           }
         }

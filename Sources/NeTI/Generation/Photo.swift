@@ -45,25 +45,42 @@ public struct Photo: Sendable {
       mask: try mask?.resized(width: size.width, height: size.height).isOn, strength: strength)
   }
 
-  /// The photo with what was generated at the model's size in it.
-  ///
-  /// - Parameter feather: over how many of the generated pixels a mask's edge fades.
-  func with(_ generated: Image, feather: Int) throws -> Image {
-    let whole = try generated.resized(width: image.width, height: image.height)
-    guard let mask else { return whole }
-    let scale = (Double(image.width * image.height) / Double(generated.width * generated.height)).squareRoot()
-    return try image.covered(by: whole, mask.feathered(Int((Double(feather) * scale).rounded())))
+  /// What puts images of the model's size into the photo. The mask's edge fades over one position of the latents.
+  func placement(_ model: StableDiffusion) -> (Image) throws -> Image {
+    let size = model.startingSize(width: image.width, height: image.height)
+    let scale = (Double(image.width * image.height) / Double(size.width * size.height)).squareRoot()
+    let soft = mask?.feathered(Int((Double(model.vaeFactor) * scale).rounded()))
+    return { generated in
+      let whole = try generated.resized(width: image.width, height: image.height)
+      return try soft.map { try image.covered(by: whole, $0) } ?? whole
+    }
   }
 
   /// What the user should know before he waits for images that are the photo itself.
-  func warnings(_ pipeline: TextToImagePipeline) -> [String] {
+  ///
+  /// - Throws: as `Mask.resized`.
+  func warnings(_ pipeline: TextToImagePipeline) throws -> [String] {
     if pipeline.timesteps.isEmpty {
       return [
         "`strength` \(strength) of \(pipeline.settings.steps) steps is no step, so that nothing is generated anew; "
           + "take a larger one, or more `steps`"
       ]
     }
-    guard let mask, !mask.isOn.contains(true) else { return [] }
-    return ["the mask is black everywhere, so that nothing is generated anew; what is white on it is"]
+    guard let mask else { return [] }
+    guard mask.isOn.contains(true) else {
+      return ["the mask is black everywhere, so that nothing is generated anew; what is white on it is"]
+    }
+    // A position of the latents is generated anew where its first pixel is.
+    let (model, factor) = (pipeline.model, pipeline.model.vaeFactor)
+    let size = model.startingSize(width: image.width, height: image.height)
+    let fitted = try mask.resized(width: size.width, height: size.height).isOn
+    let isThin = !stride(from: 0, to: size.height, by: factor).contains { y in
+      stride(from: 0, to: size.width, by: factor).contains { fitted[y * size.width + $0] }
+    }
+    return isThin
+      ? [
+        "what is white on the mask is too thin, so that nothing is generated anew: at \(size.width)×\(size.height), "
+          + "where the model generates, make it \(factor) pixels wide or more"
+      ] : []
   }
 }

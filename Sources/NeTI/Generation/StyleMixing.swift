@@ -43,10 +43,28 @@ public struct StyleMixing: ImageGenerator {
     }
   }
 
+  /// What images of a request say of it beside their settings.
+  ///
+  /// - Parameter files: names of the concepts' files, where there are such.
+  public func metadata(_ request: Request, files: (geometry: String, appearance: String)? = nil) -> [String:
+    String]
+  {
+    let names = LayerNames(model.unetConfiguration).names(request.geometryLayers)
+    return [
+      "geometry": geometry.about.token, "geometry file": files?.geometry ?? "",
+      "appearance": appearance.about.token, "appearance file": files?.appearance ?? "",
+      "geometry layers": names.joined(separator: " "),
+      "geometry truncation": request.geometryTruncation.map(String.init) ?? "",
+      "appearance truncation": request.appearanceTruncation.map(String.init) ?? "",
+    ]
+  }
+
   private let model: StableDiffusion
   private let geometry: Concept
   private let appearance: Concept
-  private let prompter: ConceptPrompter
+  /// Read the same prompts for each concept, which may take other numbers of positions.
+  private let geometryPrompter: ConceptPrompter
+  private let appearancePrompter: ConceptPrompter
 
   /// The concepts may be of different representations. Throws when one does not fit the model.
   public init(_ model: StableDiffusion, geometry: Concept, appearance: Concept) throws {
@@ -55,13 +73,32 @@ public struct StyleMixing: ImageGenerator {
     self.appearance = appearance
     for c in [geometry, appearance] { _ = try c.check(against: model.baseIdentity) }
     // One placeholder stands for both.
-    prompter = try ConceptPrompter(model.tokenizer, [.init(token: geometry.about.token)])
+    func prompter(_ c: Concept) throws -> ConceptPrompter {
+      try ConceptPrompter(
+        model.tokenizer,
+        [.init(token: geometry.about.token, vectorCount: c.representation.vectorCount)])
+    }
+    (geometryPrompter, appearancePrompter) = try (prompter(geometry), prompter(appearance))
+  }
+
+  /// A prompt as each concept needs it.
+  private struct Pair {
+    let geometry: ConceptPrompt
+    let appearance: ConceptPrompt
   }
 
   public func prepare(_ request: Request) throws -> Generation {
-    let words = try prompter.words(
-      request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
-    let prompts = try words.prompts.map { try prompter.prompt($0, showing: words.shown) }
+    func read(_ prompter: ConceptPrompter) throws -> ConceptPrompter.Words {
+      try prompter.words(
+        request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
+    }
+    let words = try read(geometryPrompter)
+    let negative = Pair(geometry: words.negative, appearance: try read(appearancePrompter).negative)
+    let prompts = try words.prompts.map {
+      Pair(
+        geometry: try geometryPrompter.prompt($0, showing: words.shown),
+        appearance: try appearancePrompter.prompt($0, showing: words.shown))
+    }
     var settings = request.settings
     settings.start = try request.photo?.start(model)
     let pipeline = try TextToImagePipeline(model, settings)
@@ -72,30 +109,30 @@ public struct StyleMixing: ImageGenerator {
       throw NeTIError(
         "the geometry's layers are \(request.geometryLayers.sorted()); this model has 0…\(layerCount - 1)")
     }
-    func conditionings(_ prompt: ConceptPrompt) throws -> [Conditioning] {
+    func conditionings(_ prompt: Pair) throws -> [Conditioning] {
       try self.conditionings(request, prompt, timesteps: pipeline.timesteps, layerCount: layerCount)
     }
-    return Generation(
+    return try Generation(
       pipeline, into: request.photo, variants: request.variants, promptWeights: request.promptWeights,
-      warnings: try warnings(prompts + [words.negative]),
+      warnings: try warnings(prompts + [negative]),
       prompts: prompts.map { prompt in
-        Generation.Prompt(text: prompt.text) { try conditionings(prompt) }
+        Generation.Prompt(text: prompt.geometry.text) { try conditionings(prompt) }
       },
-      negative: { try conditionings(words.negative) })
+      negative: { try conditionings(negative) })
   }
 
   /// One for each variant.
   private func conditionings(
-    _ request: Request, _ prompt: ConceptPrompt, timesteps: [Double], layerCount: Int
+    _ request: Request, _ prompt: Pair, timesteps: [Double], layerCount: Int
   ) throws -> [Conditioning] {
-    func table(_ c: Concept, keep: Int?) throws -> ConditioningTable {
+    func table(_ c: Concept, _ prompt: ConceptPrompt, keep: Int?) throws -> ConditioningTable {
       try ConditioningTable(
         SpaceTimeConditioner(
           model.textEncoder, concepts: prompt.concepts.map { _ in c.representation }, layerCount: layerCount),
         prompt, timesteps: timesteps, truncations: [keep])
     }
-    let g = try table(geometry, keep: request.geometryTruncation)
-    let a = try table(appearance, keep: request.appearanceTruncation)
+    let g = try table(geometry, prompt.geometry, keep: request.geometryTruncation)
+    let a = try table(appearance, prompt.appearance, keep: request.appearanceTruncation)
     return request.variants.map { variant in
       switch variant {
       case .mixed(let start):
@@ -111,8 +148,11 @@ public struct StyleMixing: ImageGenerator {
     }
   }
 
-  private func warnings(_ prompts: [ConceptPrompt]) throws -> [String] {
-    try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
+  private func warnings(_ pairs: [Pair]) throws -> [String] {
+    // Of concepts with as many vectors both are the same.
+    let longer = pairs.map(\.appearance).filter { !$0.cutOff.isEmpty && !pairs.map(\.geometry).contains($0) }
+    let prompts = pairs.map(\.geometry) + longer
+    return try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
       + ConceptPrompt.warnings(
         prompts, modelMaxLength: model.tokenizer.modelMaxLength, .init(weighing: "prompt-weights"))
   }

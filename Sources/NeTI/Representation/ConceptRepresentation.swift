@@ -29,6 +29,8 @@ public protocol ConceptRepresentation: AnyObject {
   var hiddenSize: Int { get }
   /// Cross-attention layers of the base model.
   var layerCount: Int { get }
+  /// The vectors n that stand for the concept, each in a position of its own, one after another.
+  var vectorCount: Int { get }
 
   /// Whether the embedding changes with the timestep.
   var dependsOnTime: Bool { get }
@@ -65,6 +67,8 @@ extension ConceptRepresentation {
 /// A representation as a concept's file holds it.
 public struct StoredRepresentation {
   public let kind: RepresentationKind
+  /// Vectors that stand for the concept, 1 … 16.
+  public let vectorCount: Int
   /// Everything trained and kept, by name, in fp32; the concept alone owns it.
   public let tensors: [String: Tensor]
   /// Cross-attention layers of the base model.
@@ -82,11 +86,12 @@ public struct StoredRepresentation {
   }
 }
 
-/// What stands for the concept: at the text encoder's input, and as a residual at its output.
+/// What stands for the concept, in the n positions of its placeholder: at the text encoder's input, and as a residual
+/// at its output.
 public struct ConceptEmbedding {
-  /// [N, d]
+  /// [N, n, d]
   public let base: Tensor
-  /// [N, d], the direction of the textual bypass; nil without one.
+  /// [N, n, d], the direction of the textual bypass; nil without one.
   public let bypass: Tensor?
 
   public init(base: Tensor, bypass: Tensor?) {

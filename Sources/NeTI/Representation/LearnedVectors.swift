@@ -4,21 +4,21 @@ public import Torch
 /// What textual inversion and extended textual inversion share: learned vectors that start at the category's
 /// word, without norm, bypass or dropout.
 public protocol LearnedVectors: ConceptRepresentation {
-  /// [rows, d]
+  /// The last dimension is d.
   var vectors: Tensor { get }
 }
 
 extension LearnedVectors {
-  public var hiddenSize: Int { vectors.size(1) }
+  public var hiddenSize: Int { vectors.size(vectors.rank - 1) }
   public var dependsOnTime: Bool { false }
   public var truncationWidth: Int? { nil }
   public var parameters: [(name: String, tensor: Tensor)] { [("vectors", vectors)] }
   public var buffers: [(name: String, tensor: Tensor)] { [] }
 
-  /// A copy in fp32 of `vectors`, which must be [rows, d].
-  static func checked(_ vectors: Tensor, rows: Int) throws -> Tensor {
-    guard vectors.rank == 2, vectors.size(0) == rows else {
-      throw NeTIError("the tensor vectors has shape \(vectors.shape); expected [\(rows), hidden size]")
+  /// A copy in fp32 of `vectors`, of which `isSound` must hold.
+  static func checked(_ vectors: Tensor, _ expected: String, _ isSound: ([Int]) -> Bool) throws -> Tensor {
+    guard isSound(vectors.shape) else {
+      throw NeTIError("the tensor vectors has shape \(vectors.shape); expected \(expected)")
     }
     return try vectors.to(.float32, copy: true)
   }

@@ -12,6 +12,9 @@ public import Torch
 ///     y ← norm · y / ‖y‖₂                           when the output is normalised (`OutputNorm`)
 ///     (v_base, v_bypass) = split(y)
 ///
+/// Where n vectors stand for the concept (ours), W₃ gives n such y, one after another, and each is normalised and split
+/// by itself.
+///
 /// NeTI, sections 3.2–3.4 (https://arxiv.org/abs/2305.15391). Without the encoding, x is (t, l)
 /// scaled to [−1, 1] and there is no anchor layer. fp32 throughout, whatever the model runs in.
 public final class NeTIMapper: ConceptRepresentation {
@@ -21,6 +24,8 @@ public final class NeTIMapper: ConceptRepresentation {
     public var hiddenSize: Int
     /// L, the cross-attention layers of the U-Net.
     public var layerCount: Int
+    /// n, the vectors that stand for the concept; the file has it elsewhere, for every representation.
+    public var vectorCount = 1
     public var usesPositionalEncoding = true
     public var timeAnchors = 10
     public var sigmaTime = 0.03
@@ -37,6 +42,12 @@ public final class NeTIMapper: ConceptRepresentation {
       self.layerCount = layerCount
     }
 
+    private enum CodingKeys: String, CodingKey {
+      case kind, hiddenSize, layerCount, usesPositionalEncoding, timeAnchors, sigmaTime, sigmaLayer,
+        outputBypass
+      case targetNorm, usesNestedDropout, nestedDropoutProbability
+    }
+
     /// Refuses what no mapper can have.
     public func validate() throws {
       guard kind.type == NeTIMapper.self else {
@@ -44,6 +55,10 @@ public final class NeTIMapper: ConceptRepresentation {
       }
       guard (1...16_384).contains(hiddenSize), (1...1_024).contains(layerCount) else {
         throw NeTIError("a mapper for hidden size \(hiddenSize) and \(layerCount) layers is out of range")
+      }
+      guard RepresentationSettings.vectorCounts.contains(vectorCount) else {
+        throw NeTIError(
+          "a mapper for \(vectorCount) vectors is out of range; 1 to 16 can stand for a concept")
       }
       if usesPositionalEncoding { _ = try PositionalEncoding.anchorTimesteps(timeAnchors) }
       if let n = targetNorm, !(n.isFinite && n > 0) {
@@ -74,7 +89,9 @@ public final class NeTIMapper: ConceptRepresentation {
   public convenience init(_ stored: StoredRepresentation) throws {
     var tensors = stored.tensors
     let frequencies = tensors.removeValue(forKey: "frequencies")
-    try self.init(stored.settings(Settings.self), tensors: tensors, frequencies: frequencies)
+    var settings = try stored.settings(Settings.self)
+    settings.vectorCount = stored.vectorCount
+    try self.init(settings, tensors: tensors, frequencies: frequencies)
   }
 
   /// A mapper at its start; `keys` give frequencies and weights.
@@ -141,6 +158,7 @@ public final class NeTIMapper: ConceptRepresentation {
   public var kind: RepresentationKind { settings.kind }
   public var hiddenSize: Int { settings.hiddenSize }
   public var layerCount: Int { settings.layerCount }
+  public var vectorCount: Int { settings.vectorCount }
   public var dependsOnTime: Bool { settings.kind != .space }
   public var truncationWidth: Int? { settings.usesNestedDropout ? Self.hiddenWidth : nil }
   public var parameters: [(name: String, tensor: Tensor)] { network.parameters.map { ($0.name, $0.value) } }
@@ -169,16 +187,19 @@ public final class NeTIMapper: ConceptRepresentation {
 
   public func embeddings(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> ConceptEmbedding {
     let y = try output(timesteps: timesteps, layers: layers, mask: mask)
+      .reshaped([layers.count, vectorCount, -1])
     guard settings.outputBypass else { return ConceptEmbedding(base: y, bypass: nil) }
     let d = settings.hiddenSize
-    return ConceptEmbedding(base: try y.sliced(1, 0..<d), bypass: try y.sliced(1, d..<2 * d))
+    return ConceptEmbedding(base: try y.sliced(2, 0..<d), bypass: try y.sliced(2, d..<2 * d))
   }
 
-  /// M(t, l) before it is split, [N, 2d] (or [N, d] without the bypass).
+  /// M(t, l) before it is split, [N, n · 2d] (or [N, n · d] without the bypass).
   public func output(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> Tensor {
     var h = try hidden(timesteps: timesteps, layers: layers)
     if let mask { h = try h * mask }
-    return try OutputNorm.apply(network.output.linear(h), norm: settings.targetNorm)
+    let y = try network.output.linear(h)
+    return try OutputNorm.apply(y.reshaped([-1, settings.vectorSize]), norm: settings.targetNorm)
+      .reshaped(y.shape)
   }
 
   /// h, [N, 128], all units kept.
@@ -203,6 +224,7 @@ extension NeTIMapper.Settings {
   init(_ asked: RepresentationSettings, hiddenSize: Int, layerCount: Int, targetNorm: Double?) {
     self.init(hiddenSize: hiddenSize, layerCount: layerCount)
     kind = asked.kind
+    vectorCount = asked.vectorCount
     usesPositionalEncoding = asked.usesPositionalEncoding
     timeAnchors = asked.timeAnchors
     sigmaTime = asked.sigmaTime
@@ -216,9 +238,12 @@ extension NeTIMapper.Settings {
   /// What the first hidden layer takes: the anchors, or the two scaled coordinates.
   private var firstWidth: Int { usesPositionalEncoding ? timeAnchors * layerCount : 2 }
 
+  /// What is given for each vector: 2d, or d without the bypass.
+  fileprivate var vectorSize: Int { outputBypass ? 2 * hiddenSize : hiddenSize }
+
   fileprivate func shapes(_ encoding: PositionalEncoding?) -> MapperNetwork<[Int]> {
     MapperNetwork(
       frequencies: encoding?.frequencies.size(0), width: firstWidth, hidden: NeTIMapper.hiddenWidth,
-      output: outputBypass ? 2 * hiddenSize : hiddenSize)
+      output: vectorCount * vectorSize)
   }
 }

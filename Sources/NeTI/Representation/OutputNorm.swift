@@ -10,7 +10,7 @@ import Torch
 /// authors' code, whose least norm is kept here.
 enum OutputNorm {
   /// - Parameters:
-  ///   - y: [N, 2d], or [N, d] without the bypass.
+  ///   - y: [N, 2d], or [N, d] without the bypass; of several vectors each is a row.
   ///   - norm: above 0; nil leaves y as it comes.
   static func apply(_ y: Tensor, norm: Double?) throws -> Tensor {
     guard let norm else { return y }

@@ -1,6 +1,11 @@
 /// What a run can choose of its representation.
 public struct RepresentationSettings: Sendable, Equatable {
+  /// How many vectors may stand for one concept.
+  public static let vectorCounts = 1...16
+
   public var kind = RepresentationKind.neti
+  /// Vectors that stand for the concept, in `vectorCounts`.
+  public var vectorCount = 1
   /// The mapper's choices, as in `NeTIMapper.Settings`; learned vectors have none.
   public var usesPositionalEncoding = true
   public var timeAnchors = 10

@@ -1,23 +1,29 @@
 public import Torch
 
-/// Textual inversion (`ti`): one learned vector v ∈ R^d, the same at every timestep and in every layer.
+/// Textual inversion (`ti`): one learned vector v ∈ R^d, or several one after another, the same at every timestep and
+/// in every layer.
 ///
 /// Gal et al., *An Image is Worth One Word* (https://arxiv.org/abs/2208.01618).
 public final class TextualInversion: LearnedVectors {
   public let layerCount: Int
-  /// [1, d]
+  /// [n, d]
   public let vectors: Tensor
 
-  /// - Parameter vectors: [1, d].
+  /// - Parameter vectors: [n, d], n in `RepresentationSettings.vectorCounts`.
   public init(vectors: Tensor, layerCount: Int) throws {
-    self.vectors = try Self.checked(vectors, rows: 1)
+    self.vectors = try Self.checked(vectors, "[1 to 16, hidden size]") {
+      $0.count == 2 && RepresentationSettings.vectorCounts.contains($0[0])
+    }
     self.layerCount = layerCount
   }
 
   public convenience init(
     startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
   ) throws {
-    try self.init(vectors: row.reshaped([1, -1]), layerCount: layerCount)
+    // As diffusers', kohya's and A1111's code: all vectors start as the word's. They part because they stand in
+    // different places.
+    try self.init(
+      vectors: row.reshaped([1, -1]).repeatInterleaved(asked.vectorCount, 0), layerCount: layerCount)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {
@@ -26,9 +32,11 @@ public final class TextualInversion: LearnedVectors {
 
   public static func dependsOnLayer(_ kind: RepresentationKind) -> Bool { false }
   public var kind: RepresentationKind { .ti }
+  public var vectorCount: Int { vectors.size(0) }
 
   public func embeddings(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> ConceptEmbedding {
     let rows = try Tensor.zeros([layers.count], dtype: .int64, device: layers.device)
-    return ConceptEmbedding(base: try vectors.indexSelected(0, rows), bypass: nil)
+    let base = try vectors.reshaped([1, -1]).indexSelected(0, rows)
+    return ConceptEmbedding(base: try base.reshaped([layers.count, vectorCount, hiddenSize]), bypass: nil)
   }
 }

@@ -1,3 +1,4 @@
+public import Imaging
 import Torch
 
 extension NeTIMapper {
@@ -11,5 +12,19 @@ extension NeTIMapper {
       let size = try hidden(timesteps: t, layers: l).abs().mean([0])
       return try (size * network.output.weight.detached().norm([0])).doubles()
     }
+  }
+}
+
+extension Concept {
+  /// A chart of how much each hidden unit contributes.
+  ///
+  /// - Throws: a `NeTIError` for a concept that has no hidden units.
+  public func importanceChart() throws -> BarChart {
+    guard let importance = try representation.unitImportance() else {
+      throw NeTIError("a \(representation.kind.rawValue) concept has no hidden units to plot")
+    }
+    return BarChart(
+      title: "\(about.token): contribution of each hidden unit",
+      xLabel: "unit, in the order of nested dropout", yLabel: "norm", values: importance)
   }
 }

@@ -3,7 +3,7 @@ import Foundation
 import Imaging
 
 /// The captions of images: text files beside them, `1.txt` or `1.caption` for `1.jpg`.
-struct CaptionFiles {
+package struct CaptionFiles {
   /// Bytes of a text: a caption is a sentence.
   private static let largestSize = 16_384
   /// How webui's templates name the concept, and the text of an image.
@@ -63,11 +63,26 @@ struct CaptionFiles {
       )
     }
     let caption = words.replacing(webuiName, with: Templates.placeholder)
-    guard try PromptText(caption, [.init(token: token)], kind: "caption").count(of: 0) == 1 else {
+    guard try count(caption, token) == 1 else {
       throw NeTIError(
         "\(url.path): a caption has the concept in it once, as {} or \(token), and this is \(quoted(words)); "
           + "correct it")
     }
     return caption
+  }
+
+  /// How often the concept stands in a caption.
+  private static func count(_ caption: String, _ token: String) throws -> Int {
+    try PromptText(caption, [.init(token: token)], kind: "caption").count(of: 0)
+  }
+
+  /// Refuses a caption that no image can have, whatever the concept's token will be.
+  package static func check(_ caption: String) throws {
+    for marker in [webuiName, webuiText] where caption.contains(marker) {
+      throw NeTIError("the caption has \(marker) in it; write {} where the concept stands")
+    }
+    guard try count(caption, "") == 1 else {
+      throw NeTIError("the caption \(quoted(caption)) must have {} in it once, where the concept stands")
+    }
   }
 }

@@ -42,7 +42,7 @@ public struct HeldOutLoss {
 
   /// The loss of a learned concept.
   public func callAsFunction(_ concept: Concept) throws -> Double {
-    let prompter = try ConceptPrompter(model.tokenizer, [.init(token: concept.about.token)])
+    let prompter = try ConceptPrompter(model.tokenizer, [.init(concept)])
     return try mean(prompter(prompt), concepts: [concept.representation])
   }
 

@@ -44,7 +44,10 @@ public final class Trainer {
   ) throws {
     try self.init(
       model: model, examples: examples,
-      prompts: TrainingPrompts(configuration.data, examples, model.tokenizer), configuration: configuration,
+      prompts: TrainingPrompts(
+        configuration.data, examples, model.tokenizer,
+        vectorCount: TrainingStart(configuration, resuming: checkpoint).vectorCount),
+      configuration: configuration,
       resuming: checkpoint, processes: processes, notice: notice)
   }
 

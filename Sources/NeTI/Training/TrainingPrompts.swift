@@ -13,10 +13,16 @@ struct TrainingPrompts {
   /// Per image, its caption's index in `sentences`, if it has one.
   private let captions: [Int?]
 
+  /// - Parameter vectorCount: of the concept.
+  ///
   /// Refuses a placeholder that the model knows as a word, a category without a word in it, and captions
   /// that are no prompts.
-  init(_ data: RunConfiguration.Images, _ examples: [TrainingExample], _ tokenizer: CLIPTokenizer) throws {
-    let prompter = try ConceptPrompter(tokenizer, [.init(token: data.placeholderToken)])
+  init(
+    _ data: RunConfiguration.Images, _ examples: [TrainingExample], _ tokenizer: CLIPTokenizer,
+    vectorCount: Int
+  ) throws {
+    let prompter = try ConceptPrompter(
+      tokenizer, [.init(token: data.placeholderToken, vectorCount: vectorCount)])
     var sentences = try data.learnableProperty.templates.map { try prompter($0) }
     templateCount = sentences.count
     var read: [ConceptPrompt] = []

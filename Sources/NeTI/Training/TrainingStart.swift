@@ -18,6 +18,9 @@ struct TrainingStart {
       ?? configuration.model.mapperCheckpointPath.map { try Concept(contentsOf: URL(filePath: $0)) }
   }
 
+  /// The vectors of the concept of this run.
+  var vectorCount: Int { given?.representation.vectorCount ?? configuration.model.numVectors }
+
   /// The concept of this run; a new one starts as the category's word.
   ///
   /// - Parameter notice: receives one line for each thing the user should know.

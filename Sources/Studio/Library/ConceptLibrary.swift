@@ -8,6 +8,8 @@ final class ConceptLibrary: @unchecked Sendable {
   private let changes: Changes
   // Behind the lock.
   private let lock = NSLock()
+  /// One change at a time, from reading a concept to keeping it. Taken before the other lock, never within it.
+  private let writing = NSLock()
   private var concepts: [ID: StudioConcept] = [:]
   private var progress: [ID: StudioConcept.Progress] = [:]
   private var deleted: Set<ID> = []
@@ -25,6 +27,13 @@ final class ConceptLibrary: @unchecked Sendable {
       guard FileManager.default.fileExists(atPath: file.path) else { continue }
       do {
         let concept = try JSONFile.decode(StudioConcept.self, from: file)
+        guard concept.id == id else {
+          throw StudioError("\(file.path) belongs to another folder: it is a copy, and is passed over")
+        }
+        StudioFolder.removeLeftovers(place(of: id))
+        let pictures = PictureFolder(place(of: id))
+        // Before anything is learned it is done again, and must succeed.
+        if concept.plan == nil { try? pictures.keepOnly(concept.pictures) }
         concepts[id] = concept
         progress[id] = try RunProgress.read(concept, in: place(of: id))
       } catch { notice("\(error)") }
@@ -59,36 +68,46 @@ final class ConceptLibrary: @unchecked Sendable {
 
   /// The file of a concept that is learned.
   func file(of id: ID) throws -> URL {
-    guard let plan = try concept(id).plan, progress(of: id).state == .learned else {
+    guard progress(of: id).state == .learned else {
       throw StudioError("this concept is not learned yet", .conflict)
     }
-    return place(of: id).appending(path: plan.name).appending(path: "concept.safetensors")
+    return try run(of: id).appending(path: "concept.safetensors")
+  }
+
+  /// The folder of a concept's run.
+  func run(of id: ID) throws -> URL {
+    guard let plan = try concept(id).plan else { throw StudioError("nothing is learned yet", .notFound) }
+    return place(of: id).appending(path: plan.name, directoryHint: .isDirectory)
   }
 
   // MARK: Changing
 
   func create(title: String, kind: String) throws -> StudioConcept {
     let concept = StudioConcept(id: ID(), created: Date(), title: title, kind: kind)
-    guard lock.withLock({ concepts.count }) < Self.mostConcepts else {
+    guard lock.withLock({ concepts.count - deleted.count }) < Self.mostConcepts else {
       throw StudioError("\(Self.mostConcepts) concepts are kept; delete one first")
     }
-    try StudioFolder.make(PictureFolder(place(of: concept.id)).images)
-    try StudioFolder.make(PictureFolder(place(of: concept.id)).squares)
+    try PictureFolder(place(of: concept.id)).make()
     try write(concept)
     lock.withLock { concepts[concept.id] = concept }
     changes.mark(.concepts)
     return concept
   }
 
-  /// Changes a concept on the disk, then here.
-  @discardableResult
-  func change(_ id: ID, _ body: (inout StudioConcept) throws -> Void) throws -> StudioConcept {
-    var concept = try concept(id)
-    try body(&concept)
-    try write(concept)
-    lock.withLock { concepts[id] = concept }
-    changes.mark(.concepts)
-    return concept
+  /// Changes a concept on the disk, then here. No other change comes between, so that what `body` finds is so.
+  ///
+  /// - Parameter after: tidies up when the change is kept, before another begins.
+  func change(
+    _ id: ID, _ body: (inout StudioConcept) throws -> Void, after: (StudioConcept) -> Void = { _ in }
+  ) throws {
+    try writing.withLock {
+      var concept = try concept(id)
+      try body(&concept)
+      try write(concept)
+      lock.withLock { concepts[id] = concept }
+      changes.mark(.concepts)
+      after(concept)
+    }
   }
 
   func setProgress(_ id: ID, _ body: (inout StudioConcept.Progress) -> Void) {
@@ -98,26 +117,36 @@ final class ConceptLibrary: @unchecked Sendable {
 
   /// Puts a concept away; `restore` brings it back until the studio starts anew.
   func delete(_ id: ID) throws {
-    _ = try concept(id)
-    try StudioFolder.move(place(of: id), to: folder.trash.appending(path: id.description))
-    _ = lock.withLock { deleted.insert(id) }
+    try writing.withLock {
+      _ = try concept(id)
+      try StudioFolder.move(place(of: id), to: folder.trash.appending(path: id.description))
+      _ = lock.withLock { deleted.insert(id) }
+    }
     changes.mark(.concepts)
   }
 
   func restore(_ id: ID) throws {
-    guard lock.withLock({ deleted.contains(id) }) else {
-      throw StudioError("this concept was not deleted since the studio started", .notFound)
+    try writing.withLock {
+      guard lock.withLock({ deleted.contains(id) }) else {
+        throw StudioError("this concept was not deleted since the studio started", .notFound)
+      }
+      try StudioFolder.move(folder.trash.appending(path: id.description), to: place(of: id))
+      _ = lock.withLock { deleted.remove(id) }
     }
-    try StudioFolder.move(folder.trash.appending(path: id.description), to: place(of: id))
-    _ = lock.withLock { deleted.remove(id) }
     changes.mark(.concepts)
+  }
+
+  /// What can be brought back, by its title.
+  var restorable: [(id: ID, title: String)] {
+    lock.withLock { deleted.compactMap { id in concepts[id].map { (id, $0.title) } } }
+      .sorted { ($0.title, $0.id.description) < ($1.title, $1.id.description) }
   }
 
   /// A name for prompts and folders that no other concept here has.
   func freeName(for title: String) -> String {
     let slug = StudioConcept.slug(title)
     let base = slug.isEmpty ? "concept" : slug
-    let taken = Set(["images", "squares"] + lock.withLock { concepts.values.compactMap { $0.plan?.name } })
+    let taken = Set(PictureFolder.names + lock.withLock { concepts.values.compactMap { $0.plan?.name } })
     if !taken.contains(base) { return base }
     return (2...).lazy.map { "\(base)-\($0)" }.first { !taken.contains($0) } ?? base
   }

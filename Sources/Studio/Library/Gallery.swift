@@ -33,8 +33,33 @@ final class Gallery: @unchecked Sendable {
     }.sorted { $0.made > $1.made }
   }
 
-  /// The newest first.
-  var all: [Entry] { lock.withLock { entries } }
+  /// What pages are told of.
+  private static let mostShown = 300
+
+  /// The newest first, as many as a page shows.
+  var newest: [Entry] { lock.withLock { Array(entries.prefix(Self.mostShown)) } }
+
+  /// A table with its labels, drawn as one picture.
+  func sheet(_ id: ID) throws -> Data {
+    let cells = lock.withLock { entries.filter { $0.settings["sheet"] == id.description } }.reversed()
+    guard let first = cells.first else { throw StudioError("this table is not there any more", .notFound) }
+    func labels(_ key: String) -> [String] {
+      cells.map { $0.settings[key] ?? "" }.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    }
+    let (rows, columns) = (labels("row"), labels("column"))
+    let sections = try Sheet.Section(
+      columns: columns,
+      rows: rows.map { row in
+        try Sheet.Row(
+          label: row,
+          images: columns.map { column in
+            try cells.first { $0.settings["row"] ?? "" == row && $0.settings["column"] ?? "" == column }.map {
+              try Image.decode(data(of: $0.id), name: "an image of the table")
+            }
+          })
+      })
+    return Data(try Sheet(title: first.settings["prompt"] ?? "", sections: [sections]).draw().png())
+  }
 
   /// Keeps an image with its settings.
   @discardableResult
@@ -70,7 +95,10 @@ final class Gallery: @unchecked Sendable {
   static func settings(of data: Data) throws -> [String: String] {
     let known: Set = [
       "prompt", "negative prompt", "seed", "steps", "guidance", "scheduler", "truncation", "concept", "model",
-      "software", "names",
+      "software", "names", "lora", "clip skip", "prompt weights", "layout", "regions", "sheet", "row",
+      "column",
+      "checkpoint", "geometry", "appearance", "geometry layers", "mixed from", "alone", "frozen at",
+      "concept down to", "concept within",
     ]
     var settings: [String: String] = [:]
     for (key, value) in try PNGText.read([UInt8](data), name: "the image") where known.contains(key) {

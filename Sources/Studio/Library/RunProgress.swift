@@ -9,12 +9,19 @@ enum RunProgress {
     guard let plan = concept.plan else { return progress }
     let run = place.appending(path: plan.name, directoryHint: .isDirectory)
     progress.state = .stopped
+    let file = run.appending(path: "concept.safetensors")
+    progress.bytes = (try? file.resourceValues(forKeys: [.fileSizeKey]))?.fileSize
+    if plan.isImported == true {
+      if progress.bytes != nil { (progress.state, progress.step) = (.learned, plan.steps) }
+      return progress
+    }
     guard RunFolder.holdsRun(run) else { return progress }
     let isFinished = (try? RunFolder.isFinished(RunFolder.configuration(of: run))) ?? false
     if isFinished { progress.state = .learned }
     let events = (try? RunLog.read(run.appending(path: "events.jsonl"))) ?? []
+    progress.checkpoints = RunFolder.checkpoints(in: run).map(\.step).sorted()
     // What a resumed run goes on from.
-    let saved = events.last { $0.kind == .checkpoint }?.step ?? 0
+    let saved = progress.checkpoints.last ?? 0
     progress.step = isFinished ? plan.steps : saved
     let samples = events.filter { $0.kind == .sample && $0.step <= progress.step }
     progress.previews = Array(Set(samples.map(\.step))).sorted()
@@ -33,10 +40,11 @@ enum RunProgress {
     return folder.appending(path: name)
   }
 
-  /// The loss of every step.
-  static func losses(run: URL) throws -> [Double] {
-    let file = run.appending(path: "events.jsonl")
-    guard FileManager.default.fileExists(atPath: file.path) else { return [] }
-    return try RunLog.read(file).compactMap { $0.kind == .step ? $0.loss : nil }
+  /// The concept as it was after `step` steps.
+  static func checkpoint(step: Int, run: URL) throws -> URL {
+    guard let found = RunFolder.checkpoints(in: run).first(where: { $0.step == step }) else {
+      throw StudioError("the concept after \(step) steps is not kept", .notFound)
+    }
+    return found.url
   }
 }

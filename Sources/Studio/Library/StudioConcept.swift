@@ -11,20 +11,53 @@ struct StudioConcept: Codable, Sendable {
   var pictures: [Picture] = []
   /// From when learning was asked for; the pictures then stay as they are.
   var plan: Plan?
+  /// The number of the next picture: one that was removed does not come again.
+  private var next: Int?
+
+  init(id: ID, created: Date, title: String, kind: String) {
+    (self.id, self.created, self.title, self.kind) = (id, created, title, kind)
+  }
+
+  /// A number that no picture had.
+  mutating func takeNumber() -> Int {
+    let number = max(next ?? 1, (pictures.map(\.number).max() ?? 0) + 1)
+    next = number + 1
+    return number
+  }
+
+  /// Refuses to change the pictures of what is learned already.
+  func requireEditable() throws {
+    guard plan == nil else {
+      throw StudioError("what this concept is learned from stays as it is; begin a new one", .conflict)
+    }
+  }
+
+  /// Where a picture is.
+  func index(of number: Int) throws -> Int {
+    guard let index = pictures.firstIndex(where: { $0.number == number }) else {
+      throw StudioError("this picture is not there any more", .notFound)
+    }
+    return index
+  }
 
   struct Picture: Codable, Sendable {
     /// Its file's name: 1 for 1.jpg.
     let number: Int
+    /// Of the copy of the file.
     let ending: String
     /// What the file was called that it is a copy of.
     let name: String
-    /// Of the copy.
+    /// Of the copy, upright.
     let width: Int
     let height: Int
     /// A sentence with {} in it; empty for none.
     var caption = ""
     /// What its person should know of it.
-    let note: String?
+    var note: String?
+    /// Which part of it is learned, where that is not the middle.
+    var part: PicturePart?
+    /// How often `part` was changed, so that no browser shows an old one.
+    var version: Int?
   }
 
   /// How it is learned.
@@ -36,6 +69,12 @@ struct StudioConcept: Codable, Sendable {
     let base: String
     /// What `neti` is asked to do, word by word; “{folder}” is the concept's folder.
     let words: [String]
+    /// Those of the words that say how the model is opened.
+    var modelWords: [String]?
+    /// What the base model is called.
+    var baseName: String?
+    /// Whether the concept came as a file.
+    var isImported: Bool?
   }
 
   /// Where it stands.
@@ -59,6 +98,10 @@ struct StudioConcept: Codable, Sendable {
     var previews: [Int] = []
     /// Pictures of each of these steps.
     var previewCount = 0
+    /// Steps whose concept is kept.
+    var checkpoints: [Int] = []
+    /// Of the concept's file.
+    var bytes: Int?
     /// Why it stopped, where something failed.
     var problem: String?
   }

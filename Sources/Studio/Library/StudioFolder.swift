@@ -10,8 +10,11 @@ import NeTI
 ///     concepts/ID/NAME/           the run, as `neti train` makes it
 ///     images/ID.png               what was generated
 ///     trash/ID/                   what was deleted, until the next start
+///     experience.json             how long a step took, for the next estimate
+///     .neti-studio                says that the folder is a studio's
 struct StudioFolder: @unchecked Sendable {
   let url: URL
+  let experience: Experience
   // Held as long as the folder is used; nobody asks it anything.
   private let lock: FolderLock
 
@@ -35,8 +38,45 @@ struct StudioFolder: @unchecked Sendable {
       throw FileError(
         "another studio uses \(url.path): open its page, or choose another folder with `folder`")
     }
-    try? files.removeItem(at: trash)
-    for inner in [concepts, images, trash] { try Self.make(inner) }
+    try Self.claim(url)
+    experience = Experience(url.appending(path: "experience.json"))
+    // What was deleted; nothing else is touched.
+    for name in (try? files.contentsOfDirectory(atPath: trash.path)) ?? [] where ID(name) != nil {
+      try? files.removeItem(at: trash.appending(path: name))
+    }
+    for inner in [concepts, images, trash] {
+      try Self.make(inner)
+      Self.removeLeftovers(inner)
+    }
+  }
+
+  private static let marker = ".neti-studio"
+  /// What a studio's folder held before it said so itself.
+  private static let inner: Set = ["concepts", "images", "trash"]
+
+  /// Refuses a folder with other things in it: a studio deletes and lists what it finds.
+  private static func claim(_ url: URL) throws {
+    let file = url.appending(path: marker)
+    guard !FileManager.default.fileExists(atPath: file.path) else { return }
+    let found = Set((try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? [])
+      .subtracting([FolderLock.fileName, ".DS_Store"])
+    guard found.isEmpty || found == inner else {
+      throw FileError(
+        "\(url.path) has other things in it and is no studio's folder; choose an empty or new one with `folder`"
+      )
+    }
+    try AtomicFile.write(Data("neti studio keeps everything in this folder.\n".utf8), to: file)
+  }
+
+  /// A file for a moment; what a crash leaves of it goes at the next start.
+  func scratch() -> URL { trash.appending(path: ".neti-\(ID()).tmp") }
+
+  /// Removes what a process that was killed had not finished writing.
+  static func removeLeftovers(_ folder: URL) {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+    for name in names where name.hasPrefix(".neti-") && name.hasSuffix(".tmp") {
+      try? FileManager.default.removeItem(at: folder.appending(path: name))
+    }
   }
 
   /// Where a studio keeps its things when nobody says: the user's data directory.
@@ -61,7 +101,7 @@ struct StudioFolder: @unchecked Sendable {
 
   static func move(_ from: URL, to: URL) throws {
     do { try FileManager.default.moveItem(at: from, to: to) } catch {
-      throw FileError("cannot move \(from.lastPathComponent) to \(to.deletingLastPathComponent().path)")
+      throw FileError("\(from.lastPathComponent) cannot be moved; check the disk's room and its permissions")
     }
   }
 }

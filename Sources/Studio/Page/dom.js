@@ -59,8 +59,9 @@ export async function attempt(work) {
 
 /** A place to drop files on. */
 export function acceptDrops(element, take) {
+  const holdsFiles = (event) => [...event.dataTransfer.types].includes('Files')
   const over = (event) => {
-    if (![...event.dataTransfer.types].includes('Files')) return
+    if (!holdsFiles(event)) return
     event.preventDefault()
     element.classList.add('over')
   }
@@ -68,10 +69,20 @@ export function acceptDrops(element, take) {
   element.addEventListener('dragover', over)
   element.addEventListener('dragleave', () => element.classList.remove('over'))
   element.addEventListener('drop', (event) => {
+    // Words that are dragged into a field are the browser's business.
+    if (!holdsFiles(event)) return
     event.preventDefault()
     element.classList.remove('over')
     take([...event.dataTransfer.files])
   })
+}
+
+/** 1610612736 → “1.5 GiB” */
+export function size(bytes) {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB']
+  let i = 0
+  for (; bytes >= 1024 && i < units.length - 1; i++) bytes /= 1024
+  return `${i ? bytes.toFixed(1) : bytes} ${units[i]}`
 }
 
 /** 65 → “1:05 minutes” */

@@ -1,9 +1,15 @@
 // Prompts to images: chips for the concepts, the dial, what is forming, and all images so far.
 import { ask, concept, studio, usable, watch } from './studio.js'
-import { acceptDrops, attempt, h, list, setSource, setText, toast } from './dom.js'
+import { acceptDrops, attempt, h, list, setText, toast } from './dom.js'
+import { compareSection } from './compare.js'
+import { namesIn, regionsField } from './regions.js'
+import { formingSection, gallerySection } from './sheets.js'
 
 /** What was typed stays while the page is open. */
-const kept = { prompt: '', negative: '', seed: 0, count: 4, truncation: null, guidance: null, steps: null, scheduler: null }
+const kept = {
+  prompt: '', negative: '', seed: 0, count: 4, truncation: null, guidance: null, steps: null, scheduler: null,
+  layout: 'side-by-side', regions: null,
+}
 
 export function generateView(main, [id]) {
   const wanted = concept(id)
@@ -14,6 +20,7 @@ export function generateView(main, [id]) {
   main.append(controls.section, forming.section, gallery.section)
   acceptDrops(main, (files) => attempt(async () => {
     if (!files.length) return
+    if (files[0].size > studio.about.mostPictureBytes) throw new Error(`${files[0].name} is too large.`)
     controls.restore(await ask('POST', 'settings', files[0]))
   }))
   return watch(() => { for (const part of [controls, forming, gallery]) part.update() })
@@ -22,7 +29,10 @@ export function generateView(main, [id]) {
 function controlsSection() {
   const about = studio.about
   const bind = (element, name, number) => {
-    element.addEventListener('input', () => { kept[name] = number ? Number(element.value) : element.value })
+    element.addEventListener('input', () => {
+      kept[name] = number ? Number(element.value) : element.value
+      if (name === 'prompt') regions.update()
+    })
     return element
   }
   const prompt = bind(h('textarea', { id: 'prompt', rows: 2, maxLength: 2000, placeholder: 'a photo of a cat on a beach' }), 'prompt')
@@ -30,42 +40,42 @@ function controlsSection() {
   const seed = bind(h('input', { type: 'number', min: 0 }), 'seed', true)
   const count = bind(h('input', { type: 'number', min: 1, max: 16 }), 'count', true)
   const steps = bind(h('input', { type: 'number', min: 1, max: 200 }), 'steps', true)
-  const guidance = bind(h('input', { type: 'range', min: 1, max: 15, step: 0.5 }), 'guidance', true)
+  const guidance = bind(h('input', { type: 'number', min: 0, max: 100, step: 'any' }), 'guidance', true)
   const scheduler = bind(h('select', {}, about.schedulers.map((s) => h('option', {}, s))), 'scheduler')
   const dial = h('input', { type: 'range', id: 'dial', min: 1, max: about.width, step: 1 })
   const dialText = h('span', {})
-  const guidanceText = h('span', {})
   const chips = h('div', { class: 'row', role: 'group', 'aria-label': 'Concepts to put into the prompt' })
   const noConcept = h('p', { class: 'quiet' }, 'Concepts that you learn appear here. Without one, the model follows the prompt by itself.')
   const button = h('button', { class: 'main', id: 'generate' }, 'Generate')
   const stop = h('button', { type: 'button', onclick: () => attempt(() => ask('POST', 'generations/stop')) }, 'Stop')
-  const problem = h('p', { class: 'warn', role: 'status' })
+  const regions = regionsField(kept, () => { prompt.value = kept.prompt; regions.update() })
 
   const hasConcept = () => usable().some((c) => prompt.value.includes(`{${c.name}}`))
   const labels = () => {
     kept.truncation = Number(dial.value) >= about.width ? null : Number(dial.value)
     setText(dialText, kept.truncation === null ? 'The dial: all of the concept' : `The dial: ${dial.value} of ${about.width} parts of the concept`)
-    setText(guidanceText, `Guidance: the prompt leads with ${guidance.value}`)
   }
   dial.addEventListener('input', labels)
-  guidance.addEventListener('input', labels)
-  const start = (replace) => attempt(() => ask('POST', 'generations' + (replace ? '?replace=yes' : ''), {
-    prompt: prompt.value, negative: negative.value, guidance: Number(guidance.value), steps: Number(steps.value),
-    seeds: [...Array(Math.max(1, Math.min(16, Number(count.value) || 1))).keys()].map((i) => Number(seed.value || 0) + i),
-    truncation: hasConcept() ? kept.truncation : null, scheduler: scheduler.value,
-  }))
+  const request = () => ({
+    prompt: prompt.value, negative: negative.value, guidance: Number(guidance.value), steps: Math.round(Number(steps.value)),
+    seeds: [...Array(Math.max(1, Math.min(16, Math.round(Number(count.value)) || 1))).keys()]
+      .map((i) => Math.round(Number(seed.value || 0)) + i),
+    truncation: hasConcept() ? kept.truncation : null, scheduler: scheduler.value, ...regions.request(),
+  })
+  const start = (replace) => attempt(() => ask('POST', 'generations' + (replace ? '?replace=yes' : ''), request()))
   dial.addEventListener('change', () => { if (hasConcept()) start(true) })
 
-  const form = h('form', { onsubmit: (event) => { event.preventDefault(); start(false) } },
-    h('label', {}, h('span', {}, 'What the images show'), prompt), h('p', {}), chips, noConcept,
+  // The studio checks what is typed, and says what is wrong with it where it can be seen.
+  const form = h('form', { noValidate: true, onsubmit: (event) => { event.preventDefault(); start(false) } },
+    h('label', {}, h('span', {}, 'What the images show'), prompt), h('p', {}), chips, noConcept, regions.element,
     h('div', { class: 'fields' },
       h('label', {}, dialText, dial), h('label', {}, h('span', {}, 'How many images'), count)),
     h('details', {}, h('summary', {}, 'More'), h('div', { class: 'fields' },
-      h('label', {}, guidanceText, guidance), h('label', {}, h('span', {}, 'What they should not show'), negative),
+      h('label', {}, h('span', {}, 'Guidance: how strongly the prompt leads'), guidance), h('label', {}, h('span', {}, 'What they should not show'), negative),
       h('label', {}, h('span', {}, 'Seed: the same gives the same image'), seed),
       h('label', {}, h('span', {}, 'Denoising steps'), steps),
       h('label', {}, h('span', {}, 'Scheduler'), scheduler))),
-    h('p', {}), h('div', { class: 'row' }, button, stop), problem)
+    compareSection(request), h('p', {}), h('div', { class: 'row' }, button, stop))
   const section = h('section', {}, h('h2', {}, 'Generate'), form)
 
   function insert(name) {
@@ -76,6 +86,7 @@ function controlsSection() {
     prompt.value = before + (before && !before.endsWith(' ') ? ' ' : '') + text + prompt.value.slice(at)
     kept.prompt = prompt.value
     prompt.focus()
+    regions.update()
   }
 
   /** Fills the controls. */
@@ -89,6 +100,7 @@ function controlsSection() {
     scheduler.value = kept.scheduler ?? about.scheduler
     dial.value = kept.truncation ?? about.width
     labels()
+    regions.update()
   }
   fill()
 
@@ -102,11 +114,16 @@ function controlsSection() {
       prompt: named(settings.prompt), negative: named(settings['negative prompt'] ?? ''), seed: Number(settings.seed ?? 0), count: 1,
       truncation: settings.truncation ? Number(settings.truncation) : null, guidance: Number(settings.guidance ?? about.guidance),
       steps: Number(settings.steps ?? about.denoisingSteps), scheduler: settings.scheduler ?? null,
+      layout: settings.layout ?? 'side-by-side',
     })
+    if (settings.regions) kept.regions = { key: namesIn(kept.prompt).join(' '), parts: settings.regions.split(',').map(Number), moved: true }
     fill()
     scrollTo({ top: 0 })
     const isHere = !own || usable().some((c) => c.name === own)
-    toast(isHere ? 'The settings of this image are back.' : `The settings are back, but the concept ${own} is not here.`)
+    const others = ['lora', 'clip skip', 'prompt weights', 'checkpoint', 'geometry', 'frozen at', 'concept down to', 'concept within']
+      .filter((key) => settings[key])
+    toast([isHere ? 'The settings of this image are back' : `The settings are back, but the concept ${own} is not here`,
+      others.length ? `; not these: ${others.join(', ')}` : '', '.'].join(''))
   }
 
   return {
@@ -118,47 +135,7 @@ function controlsSection() {
       noConcept.hidden = usable().length > 0
       dial.disabled = !usable().length
       stop.disabled = !studio.work.generating && !studio.work.toGenerate
-      setText(problem, [studio.work.problem, ...studio.work.warnings].filter(Boolean).join(' '))
-    },
-  }
-}
-
-function formingSection() {
-  const line = h('p', { role: 'status' })
-  const bar = h('progress', { max: 1, value: 0, 'aria-label': 'Denoising steps that are done' })
-  const tiles = h('div', { class: 'tiles' })
-  const section = h('section', { id: 'forming' }, line, bar, tiles)
-  return {
-    section,
-    update: () => {
-      const { generateJob: job, prompt, toGenerate } = studio.work
-      section.hidden = !job
-      if (!job) return
-      setText(line, `“${prompt}”` + (toGenerate ? `, and ${toGenerate} more after it` : ''))
-      bar.value = job.total ? job.step / job.total : 0
-      list(tiles, job.previews.map((source, i) => ({ source, i })), (p) => p.i, () => h('div', { class: 'tile' },
-        h('img', { class: 'forming', alt: 'An image that is forming' })), (tile, p) => setSource(tile.querySelector('img'), p.source))
-    },
-  }
-}
-
-function gallerySection(restore) {
-  const tiles = h('div', { class: 'tiles large' })
-  const empty = h('p', { class: 'quiet' }, 'Images appear here. Drop one on this page to get its settings back.')
-  const section = h('section', {}, h('h2', {}, 'Images'), empty, tiles)
-  const describe = (s) => [`seed ${s.seed}`, s.truncation ? `dial ${s.truncation}` : null].filter(Boolean).join(', ')
-  return {
-    section,
-    update: () => {
-      empty.hidden = studio.images.length > 0
-      list(tiles, studio.images.slice(0, 200), (image) => image.id, ({ id, settings }) => h('div', { class: 'tile' },
-        h('a', { href: `/api/images/${id}`, target: '_blank', rel: 'noopener' },
-          h('img', { src: `/api/images/${id}`, alt: settings.prompt ?? 'An image', loading: 'lazy' })),
-        h('p', { class: 'quiet' }, `${settings.prompt} (${describe(settings)})`),
-        h('div', { class: 'row' },
-          h('button', { class: 'small', onclick: () => restore(settings) }, 'Settings'),
-          h('a', { class: 'button small', href: `/api/images/${id}`, download: `${id}.png` }, 'Save'),
-          h('button', { class: 'small', onclick: () => attempt(() => ask('DELETE', `images/${id}`)) }, 'Delete'))))
+      regions.update()
     },
   }
 }

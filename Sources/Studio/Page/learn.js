@@ -1,14 +1,17 @@
 // From pictures to a concept: the name, how thoroughly, and watching it being learned.
 import { ask, concept, studio, watch } from './studio.js'
-import { attempt, clock, h, list, setSource, setText, toast } from './dom.js'
+import { attempt, clock, h, list, setSource, setText, size, toast } from './dom.js'
 import { picturesSection } from './pictures.js'
 
 /** What is between the studio and one concept: its id, made when it is first needed. */
 function currentConcept(id) {
+  let made
   const current = async (make) => {
     if (!current.id && make) {
-      current.id = (await ask('POST', 'concepts', {})).id
-      history.replaceState(null, '', '#learn/' + current.id)
+      // Several drops at once make one concept.
+      made ??= ask('POST', 'concepts', {})
+      try { current.id = (await made).id } finally { made = undefined }
+      if (location.hash.startsWith('#learn') || !location.hash) history.replaceState(null, '', '#learn/' + current.id)
     }
     return current.id
   }
@@ -19,7 +22,8 @@ function currentConcept(id) {
 export function learnView(main, [id]) {
   // A page that is opened anew shows what is not finished.
   const busy = studio.work.learning ?? studio.concepts.find((c) => c.progress.state !== 'learned')?.id
-  const current = currentConcept(id === 'new' ? undefined : id ?? busy)
+  // One that was deleted is begun anew.
+  const current = currentConcept(id === 'new' ? undefined : concept(id)?.id ?? (id ? undefined : busy))
   const pictures = picturesSection(current, (name) => attempt(async () => {
     current.id = (await ask('POST', 'concepts', { example: name })).id
     location.hash = '#learn/' + current.id
@@ -48,6 +52,20 @@ function planSection(current) {
       h('input', { type: 'radio', name: 'quality', value, checked: value === 'good' }), h('b', {}, name),
       h('span', {}, `${text}: ${studio.about.steps[value]} steps`))))
   const button = h('button', { class: 'main', id: 'learn' }, 'Learn it')
+  const estimate = h('span', { class: 'quiet', id: 'estimate' })
+  const foresee = () => {
+    const count = Number(steps.value) || studio.about.steps[form.elements.quality.value]
+    steps.placeholder = String(studio.about.steps[form.elements.quality.value])
+    const { secondsEach, memory } = studio.work.experience ?? {}
+    setText(estimate, [
+      memory ? `Takes about ${size(memory)} of memory, as it did last time`
+        : studio.about.memory ? `Takes about ${studio.about.memory} of memory` : null,
+      secondsEach ? `about ${clock(secondsEach * count)}, a step taking ${secondsEach.toPrecision(2)} seconds here`
+        : 'the time is measured in the first steps',
+    ].filter(Boolean).join('; ') + '.')
+  }
+  const failed = h('p', { class: 'warn', role: 'status' })
+  let isAsking = false
   const form = h('form', {}, h('div', { class: 'fields' },
     h('label', {}, h('span', {}, 'A name for it'), title),
     h('label', {}, h('span', {}, 'What kind of thing it is, in one word'), kind)),
@@ -55,11 +73,14 @@ function planSection(current) {
   h('details', {}, h('summary', {}, 'More'), h('div', { class: 'fields' },
     h('label', {}, h('span', {}, 'Training steps'), steps),
     h('label', {}, h('span', {}, 'Seed: the same gives the same concept'), seed),
-    h('label', {}, style, ' It is a style, not a thing'))),
-  h('p', {}), h('div', { class: 'row' }, button, h('span', { class: 'quiet' },
-    studio.about.memory ? `Takes about ${studio.about.memory} of memory; the time is measured in the first steps.` : '')))
+    h('label', {}, style, ' It is a style, not a thing')),
+  h('p', { class: 'quiet' }, 'The rest is as the model likes it: ' + Object.entries(studio.about.defaults)
+    .map(([name, value]) => `${name} ${value}`).join(', ') + '.')),
+  h('p', {}), h('div', { class: 'row' }, button, estimate), failed)
   form.addEventListener('submit', (event) => {
     event.preventDefault()
+    if (isAsking) return
+    isAsking = button.disabled = true
     attempt(async () => {
       const id = await current(false)
       if (!id) throw new Error('Choose some pictures first.')
@@ -69,15 +90,18 @@ function planSection(current) {
       })
       document.getElementById('view').focus()
       scrollTo({ top: 0 })
-    })
+    }).finally(() => { isAsking = button.disabled = false })
   })
-  const section = h('section', {}, h('h2', {}, h('span', { class: 'number' }, '2'), 'Name it and learn it'), form)
+  form.addEventListener('input', foresee)
+  const section = h('section', {}, h('h2', {}, h('span', { class: 'number' }, '2'), ' Name it and learn it'), form)
   let filled
   return {
     section,
     update: (c) => {
       section.hidden = Boolean(c && c.progress.state !== 'pictures')
-      button.disabled = !c?.pictures.length
+      button.disabled = !c?.pictures.length || isAsking
+      foresee()
+      setText(failed, c?.progress.problem ?? '')
       // An example says what it is; what a person typed stays.
       if (c && filled !== c.id) {
         filled = c.id
@@ -91,11 +115,14 @@ function planSection(current) {
 function progressSection(current) {
   const heading = h('h2', {})
   const bar = h('progress', { max: 1, value: 0, 'aria-label': 'Steps that are done' })
-  const line = h('p', { role: 'status' })
+  const line = h('p', {})
+  // Only what happens is read aloud, not every step.
+  const said = h('p', { class: 'unseen', role: 'status' })
   const problem = h('p', { class: 'warn' })
   const stop = h('button', { onclick: () => attempt(() => ask('POST', `concepts/${current.id}/stop`)) }, 'Stop, and keep the work')
   const goOn = h('button', { class: 'main', onclick: () => attempt(() => ask('POST', `concepts/${current.id}/resume`)) }, 'Go on')
   const use = h('button', { class: 'main', onclick: () => { location.hash = '#generate/' + current.id } }, 'Generate with it')
+  const look = h('button', { onclick: () => { location.hash = '#look/' + current.id } }, 'Look inside')
   const another = h('button', { onclick: () => { location.hash = '#learn/new' } }, 'Learn another one')
   const slider = h('input', { type: 'range', min: 0, step: 1, 'aria-label': 'How it looked after so many steps' })
   const when = h('p', { class: 'quiet' })
@@ -109,7 +136,7 @@ function progressSection(current) {
   }) }, 'Copy')
   const details = h('details', {}, h('summary', {}, 'The same on the command line'),
     h('p', { class: 'quiet' }, 'This line learns exactly the same concept, byte for byte.'), command, copy)
-  const section = h('section', {}, heading, bar, line, problem, h('div', { class: 'row' }, use, goOn, stop, another),
+  const section = h('section', {}, heading, bar, line, said, problem, h('div', { class: 'row' }, use, look, goOn, stop, another),
     history, loss.element, details)
   // The newest, until someone looks back.
   let isLookingBack = false
@@ -122,18 +149,21 @@ function progressSection(current) {
     const job = studio.work.learning === c.id ? studio.work.learnJob : null
     const step = job && job.total ? job.step : c.progress.step
     setText(heading, headings[state](c))
+    setText(said, headings[state](c))
     bar.hidden = state === 'learned'
     bar.value = step / c.steps
     setText(line, status(c, state, job, step))
+    look.hidden = use.hidden = state !== 'learned' || !c.fits
+    copy.hidden = !navigator.clipboard
+    details.hidden = !c.commandLine
     setText(problem, [c.progress.problem, ...(job?.warnings ?? [])].filter(Boolean).join(' '))
     stop.hidden = !(state === 'learning' || state === 'waiting')
     stop.disabled = Boolean(job?.isStopping)
     goOn.hidden = state !== 'stopped' || !c.fits
-    use.hidden = state !== 'learned' || !c.fits
     another.hidden = state !== 'learned' && state !== 'stopped'
     setText(command, c.commandLine ?? '')
     showPreviews(c)
-    loss.update(c, step)
+    loss.update(c)
   }
 
   function showPreviews(c) {
@@ -144,6 +174,7 @@ function progressSection(current) {
     if (!isLookingBack) slider.value = steps.length - 1
     slider.hidden = steps.length < 2
     const step = steps[Number(slider.value)]
+    slider.setAttribute('aria-valuetext', `after ${step} steps`)
     list(previews, [...Array(c.progress.previewCount).keys()], (i) => i, (i) => h('div', { class: 'tile' },
       h('img', { alt: `Generated picture ${i + 1}` })), (tile, i) =>
       setSource(tile.querySelector('img'), `/api/concepts/${c.id}/previews/${step}/${i}`))
@@ -160,42 +191,62 @@ const headings = {
 }
 
 function status(c, state, job, step) {
-  if (state === 'waiting') return 'It begins when what is being learned is done.'
+  if (state === 'waiting') {
+    const before = studio.work.toLearn.indexOf(c.id)
+    return `It begins when what is being learned is done${before > 0 ? `, and ${before} more before it` : ''}.`
+  }
   if (state === 'stopped') return `Step ${step} of ${c.steps} is kept. It can go on from there, to exactly the same concept.`
+  if (state === 'learned' && c.isImported) return 'It came as a file.'
   if (state === 'learned') return `${c.steps} steps, from ${c.pictures.length} pictures.`
+  if (job?.isStopping) return job.total ? `Stopping after step ${step}…` : 'Stopping when the pictures are prepared…'
   if (!job?.total) return 'Preparing the pictures…'
-  if (job.isStopping) return `Stopping after step ${step}…`
   const left = job.secondsLeft === undefined ? 'measuring how long it takes' : `about ${clock(job.secondsLeft)} left`
-  return `Step ${step} of ${c.steps}, ${left}. You can close this page: learning goes on.`
+  const memory = job.memory ? `, ${size(job.memory)} of memory at most` : ''
+  return `Step ${step} of ${c.steps}, ${left}${memory}. You can close this page: learning goes on.`
 }
 
-/** The loss of all steps, smoothed; it should fall. */
+/** The loss at each checkpoint, on timesteps and noises that stay the same; the best is marked. */
 function lossChart(current) {
-  const path = document.createElementNS('http://www.w3.org/2000/svg', 'path')
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg')
-  svg.setAttribute('viewBox', '0 0 100 40')
-  svg.setAttribute('preserveAspectRatio', 'none')
-  svg.setAttribute('class', 'chart')
-  svg.setAttribute('role', 'img')
-  svg.append(path)
-  const element = h('details', {}, h('summary', {}, 'The loss'), svg,
-    h('p', { class: 'quiet' }, 'How far the model is from the pictures, step by step, smoothed. It jumps; what counts is that it falls.'))
-  let shown
+  const shape = (tag, attributes) => {
+    const element = document.createElementNS('http://www.w3.org/2000/svg', tag)
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value)
+    return element
+  }
+  const path = shape('path', {})
+  const best = shape('line', { class: 'best', y1: 0, y2: 40 })
+  const svg = shape('svg', { viewBox: '0 0 100 40', preserveAspectRatio: 'none', class: 'chart', role: 'img' })
+  svg.append(best, path)
+  const words = h('p', {})
+  const element = h('details', {}, h('summary', {}, 'The loss'), svg, words,
+    h('p', { class: 'quiet' }, 'How far the concept is from its pictures, on noises that nothing is trained on and that are the same each time. Lower is better; the mark is the best so far.'))
+  let shown, latest = 0
   async function draw() {
     const c = concept(current.id)
-    const losses = await ask('GET', `concepts/${c.id}/losses`)
-    let mean = losses[0]
-    const smooth = losses.map((loss) => { mean = 0.9 * mean + 0.1 * Number(loss); return mean })
-    const [low, high] = [Math.min(...smooth), Math.max(...smooth)]
-    path.setAttribute('d', smooth.map((v, i) =>
-      `${i ? 'L' : 'M'}${(100 * i / Math.max(1, c.steps - 1)).toFixed(2)} ${(38 - 36 * (v - low) / (high - low || 1)).toFixed(2)}`).join(''))
-    svg.setAttribute('aria-label', `The loss after ${losses.length} steps is ${mean?.toFixed(4) ?? 'not known'}`)
+    if (!c) return
+    const turn = ++latest
+    const points = await ask('GET', `concepts/${c.id}/losses`)
+    // An answer that comes late is not drawn over a newer one.
+    if (turn !== latest) return
+    best.style.visibility = points.length ? 'visible' : 'hidden'
+    if (!points.length) return setText(words, 'The first is measured at the first checkpoint.')
+    const losses = points.map((p) => Number(p.loss))
+    const [low, high] = [Math.min(...losses), Math.max(...losses)]
+    const x = (step) => (100 * step / Math.max(1, c.steps)).toFixed(2)
+    const y = (loss) => (36 - 32 * (loss - low) / (high - low || 1)).toFixed(2)
+    path.setAttribute('d', (points.length === 1 ? [points[0], points[0]] : points).map((p, i) => `${i ? 'L' : 'M'}${x(p.step)} ${y(Number(p.loss))}`).join(''))
+    const winner = points[losses.indexOf(low)]
+    best.setAttribute('x1', x(winner.step))
+    best.setAttribute('x2', x(winner.step))
+    const text = `The best so far: step ${winner.step}, with a loss of ${low.toFixed(4)}.`
+    setText(words, text)
+    svg.setAttribute('aria-label', text)
   }
   element.addEventListener('toggle', () => { if (element.open) attempt(draw) })
   return {
     element,
-    update: (c, step) => {
-      const name = `${c.id} ${Math.floor(step / 5)}`
+    update: (c) => {
+      element.hidden = c.isImported
+      const name = `${c.id} ${c.progress.checkpoints.length} ${c.progress.state}`
       if (!element.open || shown === name) return
       shown = name
       attempt(draw)

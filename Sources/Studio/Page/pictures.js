@@ -1,6 +1,7 @@
 // The pictures that a concept is learned from: chosen, shown as the trainer sees them, described.
-import { ask, concept, studio, watch } from './studio.js'
-import { acceptDrops, attempt, h, list, setText, toast } from './dom.js'
+import { ask, concept, square, studio } from './studio.js'
+import { acceptDrops, attempt, h, list, setSource, setText, toast } from './dom.js'
+import { editSquare } from './square.js'
 
 /** The section of a page; `current` gives the concept's id, or makes a concept. */
 export function picturesSection(current, startExample) {
@@ -39,8 +40,12 @@ export function picturesSection(current, startExample) {
     const isFixed = Boolean(c && c.progress.state !== 'pictures')
     drop.hidden = isFixed
     examples.hidden = isFixed || Boolean(c?.pictures.length)
-    list(tiles, c?.pictures ?? [], (p) => `${c.id}-${p.number}`, (p) => pictureTile(c.id, p), (tile) => {
+    list(tiles, c?.pictures ?? [], (p) => `${c.id}-${p.number}`, (p) => pictureTile(c.id, p), (tile, p) => {
       for (const field of tile.querySelectorAll('details, button')) field.hidden = isFixed
+      setSource(tile.querySelector('img'), square(c, p))
+      setText(tile.querySelector('.note'), [p.note, p.part?.mask ? 'Parts of it are left out.' : null].filter(Boolean).join(' '))
+      const caption = tile.querySelector('input')
+      if (document.activeElement !== caption && !tile.querySelector('details').open) caption.value = p.caption
     })
     const count = c?.pictures.length ?? 0
     setText(hint, count ? `Each square is exactly what is learned from${count < 3 ? '; three or more pictures work better' : ''}.` : '')
@@ -61,9 +66,14 @@ function pictureTile(id, picture) {
     catch (error) { setText(warning, 'Not kept: ' + error.message) }
   })
   return h('div', { class: 'tile' },
-    h('img', { src: `/api/concepts/${id}/pictures/${picture.number}`, alt: `Picture ${picture.number}: ${picture.name}` }),
-    picture.note ? h('p', { class: 'warn' }, picture.note) : null,
+    h('img', { alt: `Picture ${picture.number}: ${picture.name}` }), h('p', { class: 'warn note' }),
     h('div', { class: 'row' }, h('button', {
+      type: 'button', class: 'small', 'aria-label': `Square of picture ${picture.number}`,
+      onclick: () => {
+        const now = concept(id)?.pictures.find((p) => p.number === picture.number)
+        if (now) editSquare(id, now)
+      },
+    }, 'Square…'), h('button', {
       type: 'button', class: 'small', 'aria-label': `Remove picture ${picture.number}`,
       onclick: () => attempt(async () => {
         await ask('DELETE', `concepts/${id}/pictures/${picture.number}`)

@@ -1,7 +1,7 @@
 // What the studio knows, as it tells it, and how it is asked.
 
 /** `about` stays; the others change with the studio's events. */
-export const studio = { about: null, concepts: [], images: [], work: { toLearn: [], warnings: [] } }
+export const studio = { about: null, concepts: [], images: [], work: { toLearn: [], warnings: [], deleted: [] } }
 
 const listeners = new Set()
 /** Calls `listener` now and after every change, until the function that comes back is called. */
@@ -36,17 +36,36 @@ function sentence(text) {
 /** Waits for the first news of all parts; the others follow by themselves. */
 export async function listen() {
   studio.about = await ask('GET', 'studio')
-  const source = new EventSource('/api/events')
   const lost = document.getElementById('connection')
-  const first = ['concepts', 'images', 'work'].map((part) => new Promise((resolve) => {
-    source.addEventListener(part, (event) => {
-      studio[part] = JSON.parse(event.data)
-      for (const listener of listeners) listener()
-      resolve()
-    })
-  }))
-  source.onopen = () => { lost.hidden = true }
-  source.onerror = () => { lost.hidden = false }
+  const told = {}
+  const first = ['concepts', 'images', 'work'].map((part) => new Promise((resolve) => { told[part] = resolve }))
+  let source
+  const connect = () => {
+    source = new EventSource('/api/events')
+    for (const part of Object.keys(told)) {
+      source.addEventListener(part, (event) => {
+        studio[part] = JSON.parse(event.data)
+        for (const listener of listeners) {
+          // What fails in one place keeps the others from nothing.
+          try { listener() } catch (error) { console.error(error) }
+        }
+        told[part]()
+      })
+    }
+    source.onopen = () => { lost.hidden = true }
+    source.onerror = () => {
+      // After a new start of the studio this page's cookie is of no use.
+      lost.textContent = source.readyState === EventSource.CLOSED
+        ? 'The studio was started anew: open the address that it printed.' : 'The studio does not answer. Is it still running?'
+      lost.hidden = false
+    }
+  }
+  connect()
+  // Browsers allow six connections for all pages together: a page that nobody sees needs none.
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) source.close()
+    else if (source.readyState === EventSource.CLOSED) connect()
+  })
   await Promise.all(first)
 }
 
@@ -58,5 +77,8 @@ export const usable = () => studio.concepts.filter((c) => c.progress.state === '
 export function face(c) {
   const step = c.progress.previews.at(-1)
   if (step !== undefined) return `/api/concepts/${c.id}/previews/${step}/0`
-  return c.pictures.length ? `/api/concepts/${c.id}/pictures/${c.pictures[0].number}` : null
+  return c.pictures.length ? square(c, c.pictures[0]) : null
 }
+
+/** What the trainer sees of a picture. */
+export const square = (c, picture) => `/api/concepts/${c.id}/pictures/${picture.number}?v=${picture.version}`

@@ -1,5 +1,6 @@
 import Files
 import Foundation
+import Synchronization
 
 /// Who may come in: decides every request before anything else looks at it.
 ///
@@ -18,8 +19,11 @@ struct Gate: Sendable {
   static let leastPassword = 8
   /// How long a wrong password takes to be refused.
   private static let penalty: UInt32 = 1
-  /// Wrong passwords are refused one after another, however many try.
-  private static let penaltyLock = NSLock()
+  /// Passwords are looked at one after another, however many try.
+  private static let turn = NSLock()
+  /// Who waits for it; more are sent away at once.
+  private static let waiting = Mutex(0)
+  private static let mostWaiting = 4
 
   /// - Parameter password: asked for instead of the token, on connections that others can make.
   init(host: String, port: UInt16, password: String?) {
@@ -118,8 +122,19 @@ struct Gate: Sendable {
     let body = String(decoding: try exchange.body(atMost: 4096), as: UTF8.self)
     let given = body.hasPrefix("password=") ? body.dropFirst("password=".count) : ""
     let text = given.replacing("+", with: " ").removingPercentEncoding ?? ""
-    guard Self.areEqual(text, password) else {
-      Self.penaltyLock.withLock { _ = sleep(Self.penalty) }
+    let hasPlace = Self.waiting.withLock { waiting in
+      waiting += 1
+      return waiting <= Self.mostWaiting
+    }
+    defer { Self.waiting.withLock { $0 -= 1 } }
+    guard hasPlace else { throw StudioError("many try to come in at once; wait a moment", .tooMany) }
+    let isRight = Self.turn.withLock {
+      // Within, so that who does not wait for the answer does not get it sooner.
+      let isRight = Self.areEqual(text, password)
+      if !isRight { _ = sleep(Self.penalty) }
+      return isRight
+    }
+    guard isRight else {
       return HTTPResponse(.unauthorized, "text/html; charset=utf-8", Data(Self.loginPage.utf8))
     }
     return welcome

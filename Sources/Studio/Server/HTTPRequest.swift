@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 
 /// What a client asks for: the head of a request, strictly read. Its body stays on the connection until someone
@@ -11,6 +12,10 @@ struct HTTPRequest {
     static let headTime: Duration = .seconds(10)
     /// How long a body may take, and a response.
     static let bodyTime: Duration = .seconds(60)
+    /// The same of pictures and files, which may come over a slow line; and how long it may stand still.
+    static let (largeTime, pieceTime): (Duration, Duration) = (.seconds(900), .seconds(20))
+    /// Large bodies at once, and how long another waits for its turn.
+    static let (mostLarge, largePatience) = (2, 120.0)
     /// Bytes of a body that is words and numbers.
     static let words = 64 << 10
   }
@@ -102,14 +107,31 @@ struct Exchange {
 
   /// The body, read whole.
   func body(atMost limit: Int = HTTPRequest.Limit.words) throws -> Data {
+    try body(atMost: limit, within: HTTPRequest.Limit.bodyTime)
+  }
+
+  private static let large = DispatchSemaphore(value: HTTPRequest.Limit.mostLarge)
+
+  /// Reads a large body and does something with it; few of them are in memory at once.
+  func large<T>(atMost limit: Int, _ work: (Data) throws -> T) throws -> T {
+    _ = try request.contentLength(atMost: limit)
+    guard Self.large.wait(timeout: .now() + HTTPRequest.Limit.largePatience) == .success else {
+      throw StudioError("other files are still being read; try again in a moment", .tooMany)
+    }
+    defer { Self.large.signal() }
+    return try work(body(atMost: limit, within: HTTPRequest.Limit.largeTime))
+  }
+
+  private func body(atMost limit: Int, within time: Duration) throws -> Data {
     let length = try request.contentLength(atMost: limit)
-    let deadline = ContinuousClock.now + HTTPRequest.Limit.bodyTime
+    let deadline = ContinuousClock.now + time
     if length > 0, request.headers["expect"]?.lowercased() == "100-continue" {
       try connection.write(Data("HTTP/1.1 100 Continue\r\n\r\n".utf8), before: deadline)
     }
     var body = early.prefix(length)
     while body.count < length {
-      let piece = try connection.read(atMost: length - body.count, before: deadline)
+      let piece = try connection.read(
+        atMost: length - body.count, before: min(deadline, .now + HTTPRequest.Limit.pieceTime))
       guard !piece.isEmpty else { throw StudioError("the request is cut short", .badRequest) }
       body += piece
     }
@@ -117,13 +139,13 @@ struct Exchange {
   }
 
   /// The body as JSON of a type. Only JSON: what a form of another page can send is none.
-  func json<T: Decodable>(_ type: T.Type) throws -> T {
+  func json<T: Decodable>(_ type: T.Type, atMost limit: Int = HTTPRequest.Limit.words) throws -> T {
     let kind = request.headers["content-type"]?.split(separator: ";").first?.trimmingCharacters(
       in: .whitespaces)
     guard kind?.lowercased() == "application/json" else {
       throw StudioError("this wants application/json", .unsupportedMedia)
     }
-    let data = try body()
+    let data = try body(atMost: limit)
     do { return try JSONDecoder().decode(type, from: data) } catch {
       throw StudioError("what the page sent cannot be read; load the page anew", .badRequest)
     }

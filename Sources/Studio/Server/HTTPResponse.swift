@@ -57,6 +57,13 @@ struct HTTPResponse {
 
   static func png(_ data: Data) -> HTTPResponse { HTTPResponse(.ok, "image/png", data, cached: true) }
 
+  /// Something to save under a name, which is one of ours.
+  static func file(_ data: Data, name: String, type: String = "application/octet-stream") -> HTTPResponse {
+    var response = HTTPResponse(.ok, type, data)
+    response.headers.append(("Content-Disposition", "attachment; filename=\"\(name)\""))
+    return response
+  }
+
   /// Server-sent events.
   static func events(_ stream: @escaping (EventStream) throws -> Void) -> HTTPResponse {
     var response = HTTPResponse(.ok, "text/event-stream", Data())
@@ -71,7 +78,7 @@ struct HTTPResponse {
       "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
         + "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
-    ("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"), ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"), ("Connection", "close"),
   ]

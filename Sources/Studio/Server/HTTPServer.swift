@@ -28,6 +28,8 @@ final class HTTPServer: @unchecked Sendable {
   private let lock = NSLock()
   /// The oldest first; behind the lock.
   private var open: [Connection] = []
+  /// Connections whose threads have not ended, those that were cut off among them; behind the lock.
+  private var served = 0
 
   /// Begins to listen.
   ///
@@ -89,14 +91,18 @@ final class HTTPServer: @unchecked Sendable {
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
     let connection = Connection(descriptor)
     let isTaken = lock.withLock {
-      guard makeRoom(for: Self.mostConnections - 1) else { return false }
+      guard makeRoom(for: Self.mostConnections - 1), served < 2 * Self.mostConnections else { return false }
       open.append(connection)
+      served += 1
       return true
     }
     guard isTaken else { return connection.close() }
     Self.thread("studio connection") { [self] in
       serve(connection)
-      lock.withLock { open.removeAll { $0 === connection } }
+      lock.withLock {
+        open.removeAll { $0 === connection }
+        served -= 1
+      }
     }
   }
 

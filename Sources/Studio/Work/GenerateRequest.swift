@@ -5,17 +5,21 @@ import NeTI
 
 /// What the page asks to generate.
 struct GenerateRequest: Decodable, Sendable, Equatable {
-  let prompt: String
-  let negative: String?
-  let seeds: [Int]
-  let truncation: Int?
-  let guidance: Double?
-  let steps: Int?
-  let scheduler: String?
+  var prompt: String
+  var negative: String?
+  var seeds: [Int]
+  var truncation: Int?
+  var guidance: Double?
+  var steps: Int?
+  var scheduler: String?
+  /// How several concepts share an image, and how wide the part of each is.
+  var layout: String?
+  var regions: [Double]?
 
   static let mostSeeds = 16
   private static let longestPrompt = 2000
   private static let mostSteps = 200
+  private static let mostRegions = 8
 
   /// Throws one line for the first value that is out of bounds.
   func check() throws {
@@ -37,6 +41,13 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
     }
     if let truncation, !(1...NeTIMapper.hiddenWidth).contains(truncation) {
       throw StudioError("truncation \(truncation): between 1 and \(NeTIMapper.hiddenWidth)")
+    }
+    if let layout, ConceptLayout(rawValue: layout) == nil {
+      throw StudioError("there is no layout \(quoted(layout))")
+    }
+    if let regions {
+      guard (2...Self.mostRegions).contains(regions.count), regions.allSatisfy({ (0.01...100).contains($0) })
+      else { throw StudioError("regions are 2 to \(Self.mostRegions) numbers above 0") }
     }
     if let scheduler, SchedulerKind(rawValue: scheduler) == nil {
       throw StudioError("there is no scheduler \(quoted(scheduler))")
@@ -60,6 +71,8 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
     request.seeds = seeds.map { UInt64($0) }
     request.steps = steps ?? usual?.denoisingSteps ?? 25
     request.guidance = guidance ?? usual?.guidance ?? 7.5
+    request.layout = layout.flatMap(ConceptLayout.init(rawValue:)) ?? request.layout
+    request.regions = regions
     let kind = scheduler.flatMap(SchedulerKind.init(rawValue:))
     request.scheduler = kind ?? usual?.scheduler ?? request.scheduler
     return request

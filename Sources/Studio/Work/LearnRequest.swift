@@ -33,7 +33,8 @@ struct LearnRequest: Decodable, Sendable {
   /// What is generated while it learns, always from the same noise.
   private static let things = ["a photo of a {}", "a watercolor painting of a {}"]
   private static let styles = ["a house in the style of {}", "a cat in the style of {}"]
-  /// How often that happens over a run, and how often a run is saved; and the fewest steps between.
+  /// How often that happens over a run, and how often a run is saved, all of which is kept to be compared; and the
+  /// fewest steps between.
   private static let (times, leastPause) = (10, 5)
 
   /// The words of `neti` for it, beginning with `train`.
@@ -63,7 +64,7 @@ struct LearnRequest: Decodable, Sendable {
     for prompt in isStyle == true ? Self.styles : Self.things { words += ["--validation-prompt", prompt] }
     words += [
       "--eval.num_validation_images", "1", "--eval.num_denoising_steps", "20", "--log.save_steps", pause,
-      "--log.checkpoints_total_limit", "2",
+      "--log.checkpoints_total_limit", String(Self.times + 2),
     ]
     return words + modelWords
   }
@@ -75,14 +76,4 @@ struct LearnRequest: Decodable, Sendable {
     }
     return steps
   }
-}
-
-/// Words as a line that a shell reads.
-func shellLine(_ words: [String]) -> String {
-  words.map { word in
-    let isPlain =
-      !word.isEmpty
-      && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "/._-+,:@%=".contains($0)) }
-    return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
-  }.joined(separator: " ")
 }

@@ -8,7 +8,9 @@ import Torch
 /// Images that are asked for.
 final class GenerateJob: @unchecked Sendable {
   let id = ID()
-  let request: GenerateRequest
+  let order: Order
+  /// Whether a newer one of its kind takes its place, as one that a dial asked for.
+  let isReplaceable: Bool
   private let lock = NSLock()
   private var shown = Shown()
   private var stop = false
@@ -21,7 +23,10 @@ final class GenerateJob: @unchecked Sendable {
     var previews: [String] = []
   }
 
-  init(_ request: GenerateRequest) { self.request = request }
+  init(_ order: Order, isReplaceable: Bool) {
+    self.order = order
+    self.isReplaceable = isReplaceable
+  }
 
   var view: Shown { lock.withLock { shown } }
   var isStopping: Bool { lock.withLock { stop } }
@@ -46,55 +51,62 @@ extension Workshop {
     }
   }
 
+  /// Something to generate at once, and what its images say beside what all images say.
+  struct Part {
+    let generation: Generation
+    var metadata: [String: String] = [:]
+    /// Where an image is in a table; nil for those that are in none.
+    var place: ((GeneratedImage) -> (row: String, column: String))?
+  }
+
   private func run(_ job: GenerateJob, warn: ([String]) -> Void) throws {
-    let concepts = try concepts(of: job.request)
-    let only = concepts.count == 1 ? concepts[0].name : nil
-    var request = job.request.request(only: only, usual: facts.defaults)
-    if !concepts.isEmpty { request.truncations = [job.request.truncation] }
-    let generator = try ConceptGenerator(
-      model, concepts: concepts.map { .init(name: only == nil ? $0.name : "", $0.concept) })
-    let generation = try generator.prepare(request)
-    warn(generation.warnings)
-    let images = try generation(
-      progress: { progress in
-        if job.isStopping { throw Stopped() }
-        job.show { ($0.step, $0.total) = (progress.stepsDone, progress.stepsTotal) }
-        changes.mark(.work)
-      },
-      watching: { denoising in
-        let glimpses = try glimpses(denoising)
-        job.show { $0.previews = glimpses }
-      })
-    var metadata = settings.metadata(generation, model)
-    metadata["concept"] = concepts.map { $0.concept.about.token }.joined(separator: " ")
-    metadata["names"] = concepts.map(\.name).joined(separator: " ")
-    for image in images.reversed() {
-      var own = metadata.merging(image.variant.names.metadata) { $1 }
+    // All is checked before anything is computed.
+    let parts = try parts(of: job.order)
+    warn(parts.flatMap(\.generation.warnings).reduce(into: []) { if !$0.contains($1) { $0.append($1) } })
+    let total = parts.reduce(0) { $0 + $1.generation.totalSteps }
+    var done = 0
+    for part in parts {
+      let images = try part.generation(
+        progress: { progress in
+          if job.isStopping { throw Stopped() }
+          serveErrands()
+          job.show { ($0.step, $0.total) = (done + progress.stepsDone, total) }
+          changes.mark(.work)
+        },
+        watching: { denoising in
+          let glimpses = glimpses(denoising)
+          job.show { $0.previews = glimpses }
+        })
+      done += part.generation.totalSteps
+      // Of a table that is stopped, what is finished is kept.
+      try keep(images, of: part, job)
+    }
+  }
+
+  private func keep(_ images: [GeneratedImage], of part: Part, _ job: GenerateJob) throws {
+    let common = settings.metadata(part.generation, model).merging(part.metadata) { $1 }
+    for image in part.place == nil ? images.reversed() : images {
+      var own = common.merging(image.variant.names.metadata) { $1 }
       own["prompt"] = image.prompt
       own["seed"] = String(image.seed)
+      if let place = part.place?(image) {
+        own["sheet"] = job.id.description
+        (own["row"], own["column"]) = (place.row, place.column)
+      }
       try gallery.add(image.image, settings: own)
     }
   }
 
-  /// The concepts whose names stand in the request's texts.
-  private func concepts(of request: GenerateRequest) throws -> [(name: String, concept: Concept)] {
-    let names = request.names
-    return try library.all.filter { concept, progress in
-      concept.plan.map { names.contains($0.name) && $0.base == facts.base } ?? false
-        && progress.state == .learned
-    }.map { concept, _ in
-      (concept.plan?.name ?? "", try Concept(contentsOf: library.file(of: concept.id)))
-    }
-  }
-
   /// Small images of unfinished latents.
-  private func glimpses(_ denoising: Denoising) throws -> [String] {
-    if preview == nil { preview = try fittedPreview() }
-    guard let preview else { return [] }
-    return try preview(denoising.latents).map { small in
+  private func glimpses(_ denoising: Denoising) -> [String] {
+    // Tried once; images come without it.
+    if preview == nil { preview = .some(try? fittedPreview()) }
+    guard case .some(.some(let preview)) = preview else { return [] }
+    let images = try? preview(denoising.latents).map { small in
       let image = try Image(width: small.width, height: small.height, pixels: small.rgb)
       return "data:image/png;base64," + Data(try image.png()).base64EncodedString()
     }
+    return images ?? []
   }
 
   /// Fitted to the pictures that come with neti.

@@ -19,6 +19,8 @@ final class LearnJob: @unchecked Sendable {
     /// The mean loss of the last steps.
     var loss: Double?
     var secondsLeft: Double?
+    /// Bytes at the process's peak.
+    var memory: Double?
     var isStopping = false
     var warnings: [String] = []
   }
@@ -45,12 +47,17 @@ final class LearnJob: @unchecked Sendable {
     }
   }
 
+  var isStopping: Bool { lock.withLock { stop } }
+
   /// Stops within a moment, however long a step takes, and leaves the last whole step; `body` then ends the process.
-  func stopAtOnce(_ body: () -> Void) {
+  /// It gets the step that was saved, nil where none was complete.
+  func stopAtOnce(_ body: (Result<Int?, any Error>) -> Void) {
     requestStop()
-    if ended.wait(timeout: .now() + 1.2) == .success { return body() }
-    guard let commands = lock.withLock({ commands }) else { return body() }
-    commands.saveLastStep { _ in body() }
+    if ended.wait(timeout: .now() + 1.2) == .success {
+      return body(.success(view.step > 0 ? view.step : nil))
+    }
+    guard let commands = lock.withLock({ commands }) else { return body(.success(nil)) }
+    commands.saveLastStep { body($0) }
   }
 }
 
@@ -61,6 +68,10 @@ extension Workshop {
     var problem: String?
     do { try run(job) } catch { problem = "\(error)" }
     job.ended.signal()
+    // What failed before it began can be mended: its pictures and captions may change again.
+    if problem != nil, let run = try? library.run(of: job.id), !RunFolder.holdsRun(run) {
+      try? library.change(job.id) { $0.plan = nil }
+    }
     if let concept = try? library.concept(job.id),
       let now = try? RunProgress.read(concept, in: library.place(of: job.id))
     {
@@ -69,6 +80,7 @@ extension Workshop {
         $0.problem = problem
       }
     }
+    library.folder.experience.save()
     update { $0.learning = nil }
   }
 
@@ -79,24 +91,28 @@ extension Workshop {
     let c = try settings.configuration(words)
     try MemoryEstimate.require(c, on: model)
     let images = try TrainingImages(c.data, side: c.data.resolution ?? model.resolution)
+    if job.isStopping { return }
     let run = try TrainingRun(
       folder: c.runFolder, configuration: c, model: model, examples: images.examples, resume: true)
     job.serve(run.trainer.commands)
     job.show {
       $0.total = c.optim.maxTrainSteps
-      $0.warnings = run.notices
+      $0.warnings = images.warnings + run.notices
     }
     var pace = Pace()
-    _ = try run { event in listen(event, job, &pace) }
+    let grid = FixedLoss(
+      model, images.examples, file: library.place(of: job.id).appending(path: FixedLoss.name))
+    _ = try run { event in listen(event, job, &pace, grid) }
   }
 
   /// How long a step takes, validation images included, generations between steps left out.
-  private struct Pace {
+  struct Pace {
     var first: (step: Int, time: ContinuousClock.Instant)?
     var pauses = Duration.zero
     var loss: Double?
 
-    mutating func secondsLeft(step: Int, total: Int) -> Double? {
+    /// Of a step; nil before there are some.
+    mutating func secondsEach(step: Int) -> Double? {
       // The first step makes caches; the next ones tell.
       guard let first else {
         first = (step, .now)
@@ -104,11 +120,10 @@ extension Workshop {
       }
       guard step - first.step >= 2 else { return nil }
       return (ContinuousClock.now - first.time - pauses) / .seconds(1) / Double(step - first.step)
-        * Double(total - step)
     }
   }
 
-  private func listen(_ event: TrainingEvent, _ job: LearnJob, _ pace: inout Pace) {
+  private func listen(_ event: TrainingEvent, _ job: LearnJob, _ pace: inout Pace, _ grid: FixedLoss) {
     switch event {
     case .started(let from, let to):
       job.show {
@@ -117,16 +132,25 @@ extension Workshop {
       }
     case .step(let s):
       pace.loss = pace.loss.map { 0.95 * $0 + 0.05 * s.loss } ?? s.loss
-      let left = pace.secondsLeft(step: s.step, total: job.view.total)
-      job.show {
-        $0.step = s.step
-        $0.loss = pace.loss
-        $0.secondsLeft = left
+      let each = pace.secondsEach(step: s.step)
+      job.show { shown in
+        shown.step = s.step
+        shown.loss = pace.loss
+        shown.secondsLeft = each.map { $0 * Double(shown.total - s.step) }
+        shown.memory = SystemMemory.peak()
+      }
+      if let each {
+        library.folder.experience.learn(facts.base, secondsEach: each, memory: SystemMemory.peak())
       }
       let start = ContinuousClock.now
-      generateWaiting()
+      // One image's worth: who waits for many does not starve what is learned, nor a stop.
+      if !job.isStopping { generateOne() }
       pace.pauses += ContinuousClock.now - start
-    case .checkpoint: break
+    case .checkpoint(let step, let file):
+      library.setProgress(job.id) { if !$0.checkpoints.contains(step) { $0.checkpoints.append(step) } }
+      do { try grid.measure(file, step: step) } catch {
+        job.show { $0.warnings.append("the loss on the fixed grid was not measured: \(error)") }
+      }
     case .samples(let step, let images):
       library.setProgress(job.id) {
         if !$0.previews.contains(step) { $0.previews.append(step) }
@@ -142,13 +166,16 @@ extension StudioConcept.Plan {
   /// The words with the concept's folder put in.
   func words(in place: URL) -> [String] {
     let folder = place.path.hasSuffix("/") ? String(place.path.dropLast()) : place.path
-    return words.map { $0.replacing("{folder}", with: folder) }
+    // Only the two that are paths: a kind may be called anything.
+    return zip(words, [""] + words).map { word, before in
+      ["--images", "--output"].contains(before) ? word.replacing("{folder}", with: folder) : word
+    }
   }
 
   /// The line that learns the same anywhere, byte for byte: its result goes into the current folder.
   func commandLine(_ command: String, in place: URL) -> String {
     var words = words(in: place)
     if let at = words.firstIndex(of: "--output"), at + 1 < words.count { words[at + 1] = name }
-    return command + " " + shellLine(words)
+    return ([command] + words.map(\.shellQuoted)).joined(separator: " ")
   }
 }

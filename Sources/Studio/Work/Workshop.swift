@@ -14,7 +14,8 @@ final class Workshop: @unchecked Sendable {
   let facts: ModelFacts
   // Only the thread touches these.
   let model: StableDiffusion
-  var preview: LatentPreview?
+  /// Nil before it was tried; then nil within where none can be had.
+  var preview: LatentPreview??
   // Behind the condition's lock.
   private let condition = NSCondition()
   private var state = State()
@@ -28,6 +29,8 @@ final class Workshop: @unchecked Sendable {
     var problem: String?
     /// What the last generation said.
     var warnings: [String] = []
+    /// What is quick and needs the thread.
+    var errands: [Errand] = []
   }
 
   /// Generations that may wait; more clicks are refused.
@@ -60,12 +63,14 @@ final class Workshop: @unchecked Sendable {
   private enum Task {
     case learn(LearnJob)
     case generate(GenerateJob)
+    case errands
   }
 
   private func work(_ task: Task) {
     switch task {
     case .learn(let job): learn(job)
     case .generate(let job): generate(job)
+    case .errands: serveErrands()
     }
   }
 
@@ -75,6 +80,7 @@ final class Workshop: @unchecked Sendable {
     condition.lock()
     defer { condition.unlock() }
     while true {
+      if !state.errands.isEmpty { return .errands }
       if let job = Self.takeGeneration(&state) { return .generate(job) }
       if !state.toLearn.isEmpty {
         let job = LearnJob(id: state.toLearn.removeFirst())
@@ -92,9 +98,10 @@ final class Workshop: @unchecked Sendable {
     return state.generating
   }
 
-  /// Generates what is waiting, between two training steps.
-  func generateWaiting() {
-    while let job = locked({ Self.takeGeneration(&$0) }) { generate(job) }
+  /// Generates one of what waits, between two training steps, so that learning goes on, too.
+  func generateOne() {
+    serveErrands()
+    if let job = locked({ Self.takeGeneration(&$0) }) { generate(job) }
   }
 
   /// Looks at the state, or changes it.
@@ -108,6 +115,48 @@ final class Workshop: @unchecked Sendable {
   func update(_ body: (inout State) -> Void) {
     locked { body(&$0) }
     changes.mark(.work)
+  }
+
+  // MARK: What is quick
+
+  /// Something that takes a moment, such as a plot of a concept.
+  final class Errand: @unchecked Sendable {
+    fileprivate let body: () -> Void
+    fileprivate let done = DispatchSemaphore(value: 0)
+    fileprivate init(_ body: @escaping () -> Void) { self.body = body }
+  }
+
+  /// Written by one thread before the other reads.
+  private final class Box<T>: @unchecked Sendable { var value: T? }
+
+  /// How long a page waits for the thread, which may be within a training step; and how many may.
+  private static let (patience, mostErrands) = (20.0, 8)
+
+  /// Runs `body` on the thread that computes, as soon as it has a moment, and gives its result.
+  func errand<T: Sendable>(_ body: @escaping @Sendable () throws -> T) throws -> T {
+    let result = Box<Result<T, any Error>>()
+    let errand = Errand { result.value = Result { try body() } }
+    try locked { state in
+      guard state.errands.count < Self.mostErrands else {
+        throw StudioError("the studio is busy; try again in a moment", .tooMany)
+      }
+      state.errands.append(errand)
+    }
+    condition.broadcast()
+    let isDone = errand.done.wait(timeout: .now() + Self.patience) == .success
+    locked { state in state.errands.removeAll { $0 === errand } }
+    guard isDone, let result = result.value else {
+      throw StudioError("the studio is busy with a long step; try again in a moment", .tooMany)
+    }
+    return try result.get()
+  }
+
+  /// Does what is quick.
+  func serveErrands() {
+    while let errand = locked({ $0.errands.isEmpty ? nil : $0.errands.removeFirst() }) {
+      errand.body()
+      errand.done.signal()
+    }
   }
 
   // MARK: What is asked for
@@ -135,16 +184,16 @@ final class Workshop: @unchecked Sendable {
 
   /// Puts a generation into the queue; a request that waits already is not added again.
   ///
-  /// - Parameter replacing: whether what this page asked for before is no longer wanted.
-  func generate(_ request: GenerateRequest, replacing: Bool) throws -> ID {
-    try request.check()
+  /// - Parameter replacing: whether it takes the place of what was asked for in this way before and is not finished.
+  func generate(_ order: Order, replacing: Bool) throws -> ID {
+    try order.check()
     let id = try locked { state -> ID in
       if replacing {
-        state.toGenerate.removeAll()
-        state.generating?.requestStop()
+        state.toGenerate.removeAll(where: \.isReplaceable)
+        if let job = state.generating, job.isReplaceable { job.requestStop() }
       }
       if let same = (state.toGenerate + [state.generating].compactMap { $0 }).first(where: {
-        $0.request == request
+        $0.order == order
       }),
         !same.isStopping
       {
@@ -153,7 +202,7 @@ final class Workshop: @unchecked Sendable {
       guard state.toGenerate.count < Self.mostWaiting else {
         throw StudioError("\(Self.mostWaiting) generations wait already; let them come first", .tooMany)
       }
-      let job = GenerateJob(request)
+      let job = GenerateJob(order, isReplaceable: replacing)
       state.toGenerate.append(job)
       return job.id
     }

@@ -2,7 +2,7 @@
 
 - NAME.safetensors: concept files, one for each kind and ablation, as neti writes them.
 - cases.json, expected.safetensors: prompts with concepts at timesteps; of some layers the keys at the placeholder of
-  the first concept, after it and at the end, and the value at it: [layers, 4, d].
+  the first concept, after it and at the end, and the value at it, or at its last vector: [layers, 4, d].
 - picture.safetensors: latents and picture of one case after 8 steps of DPM-Solver++.
 """
 import hashlib, json, math
@@ -12,25 +12,32 @@ from safetensors.torch import save_file
 from neti import MINI, encode_states, mapper, per_layer
 
 D, LAYERS = 128, [0, 5, 8, 15]
-# kind, encoding, bypass, norm, nested dropout, seed
+# kind, encoding, bypass, norm, nested dropout, seed; several vectors stand for those in VECTORS
 CONCEPTS = {"toy": ("neti", True, True, 0.45, True, 31), "bare": ("neti", False, False, None, False, 32),
             "time": ("time", False, True, 0.4, True, 33), "space": ("space", False, False, 0.3, True, 34),
-            "ti": ("ti", False, False, None, False, 35), "xti": ("xti", False, False, None, False, 36)}
+            "ti": ("ti", False, False, None, False, 35), "xti": ("xti", False, False, None, False, 36),
+            "three": ("neti", True, True, 0.45, True, 37), "ti4": ("ti", False, False, None, False, 38),
+            "xti2": ("xti", False, False, None, False, 39)}
+VECTORS = {"three": 3, "ti4": 4, "xti2": 2}
 PAIR = "a photo of {toy} next to {bare} in the snow"
 CASES = [("a photo of {toy} on a beach", {}, 981), ("a photo of {toy} on a beach", {}, 500.25), ("{toy}", {"toy": 40}, 3),
          ("a drawing of {bare} in the snow", {}, 500.75), ("a photo of {time} in the snow", {"time": 1}, 700),
          ("a photo of {space} in the snow", {}, 700), ("a photo of {ti}", {}, 20), ("a photo of {xti}", {}, 20),
-         (PAIR, {"toy": 64}, 611)]
-WORDS = {"toy": "cat", "bare": "vase", "time": "fish", "space": "robot", "ti": "car", "xti": "house"}
+         (PAIR, {"toy": 64}, 611), ("a photo of {three} in the snow", {"three": 24}, 444), ("a {three}", {}, 800.5),
+         ("a photo of {ti4} on a beach", {}, 20), ("a photo of {xti2} on a beach", {}, 20),
+         ("a {three} and a {ti4} in the snow", {}, 300)]
+WORDS = {"toy": "cat", "bare": "vase", "time": "fish", "space": "robot", "ti": "car", "xti": "house", "three": "star",
+         "ti4": "cup", "xti2": "mug"}
 
 
-def parameters(kind, encoding, bypass, norm, dropout, seed):
+def parameters(kind, encoding, bypass, norm, dropout, seed, n=1):
     """In fp16, so that the files are small."""
     g = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(shape, generator=g).half()
-    if kind in ("ti", "xti"): return {"vectors": draw(16 if kind == "xti" else 1, D) * 0.02}
+    if kind == "xti": return {"vectors": draw(*((16, D) if n == 1 else (16, n, D))) * 0.02}
+    if kind == "ti": return {"vectors": draw(n, D) * 0.02}
     first = 32 if encoding else 2
-    shapes = {"hidden1": (128, first), "hidden2": (128, 128), "output": (2 * D if bypass else D, 128)}
+    shapes = {"hidden1": (128, first), "hidden2": (128, 128), "output": (n * (2 * D if bypass else D), 128)}
     p = {}
     if encoding:
         shapes["input"] = (first, 32)
@@ -43,24 +50,26 @@ def parameters(kind, encoding, bypass, norm, dropout, seed):
 
 
 def output(name, p, t, l, keep):
-    """v_base and v_bypass or None, [N, d], at timesteps and layers [N]."""
+    """v_base and v_bypass or None, [N, n, d], at timesteps and layers [N]."""
     kind, encoding, bypass, norm, _, _ = CONCEPTS[name]
+    n = VECTORS.get(name, 1)
     p = {k: v.float() for k, v in p.items()}
-    if kind == "ti": return p["vectors"].expand(len(t), -1), None
-    if kind == "xti": return p["vectors"][l.long()], None
+    if kind == "ti": return p["vectors"].expand(len(t), -1, -1), None
+    if kind == "xti": return p["vectors"][l.long()].reshape(len(t), n, D), None
     if kind == "time": l = torch.zeros_like(l)
     if kind == "space": t = torch.zeros_like(t)
     if encoding:
-        y = mapper(p, t, l, norm, torch.full_like(t, 128 if keep is None else keep))
+        # The norm is each vector's own.
+        y = mapper(p, t, l, None, torch.full_like(t, 128 if keep is None else keep)).reshape(len(t), n, -1)
     else:
         h = torch.stack([t.floor() / 999 * 2 - 1, l / 15 * 2 - 1], 1)
         for i in (1, 2):
             h = F.linear(h, p[f"hidden{i}.weight"], p[f"hidden{i}.bias"])
             h = F.leaky_relu(F.layer_norm(h, (128,), p[f"norm{i}.weight"], p[f"norm{i}.bias"]), 0.01)
         if keep is not None: h = h * (torch.arange(128) < keep).float()
-        y = F.linear(h, p["output.weight"], p["output.bias"])
-        if norm is not None: y = F.normalize(y, dim=-1) * norm
-    return (y[:, :D], y[:, D:]) if bypass else (y, None)
+        y = F.linear(h, p["output.weight"], p["output.bias"]).reshape(len(t), n, -1)
+    if norm is not None: y = F.normalize(y, dim=-1) * norm
+    return (y[..., :D], y[..., D:]) if bypass else (y, None)
 
 
 def make(out: Path):
@@ -80,12 +89,14 @@ def make(out: Path):
     concepts = {}
     for name, choices in CONCEPTS.items():
         kind, encoding, bypass, target, dropout, _ = choices
-        concepts[name] = parameters(*choices)
+        n = VECTORS.get(name, 1)
+        concepts[name] = parameters(*choices, n)
         about = {"token": f"<{name}>", "category": WORDS[name], "base": base, "steps": 0, "training": ""}
         settings = {"kind": kind, "hiddenSize": D, "layerCount": 16, "usesPositionalEncoding": encoding, "timeAnchors": 2, "sigmaTime": 0.03,
                     "sigmaLayer": 2.0, "outputBypass": bypass, "usesNestedDropout": dropout, "nestedDropoutProbability": 0.5}
         if target: settings["targetNorm"] = target
         meta = {"format": "pt", "neti.version": "1.0", "neti.representation": kind, "neti.about": json.dumps(about, sort_keys=True)}
+        if n > 1: meta |= {"neti.version": "2.0", "neti.vectors": str(n)}
         if "vectors" not in concepts[name]: meta["neti.mapper"] = json.dumps(settings, sort_keys=True)
         save_file({**concepts[name], "placeholder": torch.zeros(D).half()}, out / f"{name}.safetensors", metadata=meta)
 
@@ -93,8 +104,9 @@ def make(out: Path):
 
     def sequences(prompt, keep, t):
         """Keys and values [16, S, d] of a prompt at a timestep, and where the first concept stands."""
-        row = ids(prompt.format(**WORDS))
+        row = ids(prompt.format(**{c: " ".join([w] * VECTORS.get(c, 1)) for c, w in WORDS.items()}))
         places = {c: row.index(ids(w)[1]) for c, w in WORDS.items() if "{" + c + "}" in prompt}
+        places = {c: range(at, at + VECTORS.get(c, 1)) for c, at in places.items()}
         e = table[torch.tensor(row)].repeat(16, 1, 1)
         given = {c: output(c, concepts[c], torch.full((16,), float(t)), torch.arange(16.0), keep.get(c)) for c in places}
         for c, at in places.items(): e[:, at] = given[c][0]
@@ -102,14 +114,15 @@ def make(out: Path):
         g = h.clone()
         for c, at in places.items():
             v = given[c][1]
-            if v is not None: g[:, at] += 0.2 * v / v.norm(dim=1, keepdim=True) * h[:, at].norm(dim=1, keepdim=True)
-        return norm(h), norm(g), min(places.values())
+            if v is not None: g[:, at] += 0.2 * v / v.norm(dim=-1, keepdim=True) * h[:, at].norm(dim=-1, keepdim=True)
+        return norm(h), norm(g), min(places.values(), key=lambda r: r.start)
 
     with torch.no_grad():
         expected = {}
         for i, (prompt, keep, t) in enumerate(CASES):
             k, v, at = sequences(prompt, keep, t)
-            expected[str(i)] = torch.stack([k[:, at], k[:, at + 1], k[:, -1], v[:, at]], 1)[LAYERS].contiguous()
+            rows = [k[:, at.start], k[:, at.start + 1], k[:, -1], v[:, at.stop - 1]]
+            expected[str(i)] = torch.stack(rows, 1)[LAYERS].contiguous()
         save_file(expected, out / "expected.safetensors")
 
         prompt, keep, _ = CASES[0]

@@ -20,6 +20,8 @@ KINDS = {
 MINI_SD = json.loads((Path(__file__).resolve().parents[3] / "Models/mini-sd/scheduler/scheduler_config.json").read_text())
 SHAPE = [1, 1, 2, 3]
 
+NULL = "null"  # a key that is there and null
+
 # What is put over mini-sd's JSON (None removes a key), for which schedulers, at which numbers of steps.
 EVERY, SIGMA, STEPS = list(KINDS)[:5], ["dpm++", "euler"], [10, 20, 50]
 NEWER, DISTILLED, SPREAD = ["euler-a", "lms", "unipc"], ["lcm", "tcd"], ["dpm++", "unipc", "euler", "lms"]
@@ -114,6 +116,13 @@ VARIANTS = [
     ("unipc-noise", {"predict_x0": False, **TO_MINIMUM}, ["unipc"], [10]),
     ("unipc-noise-third", {"predict_x0": False, **THIRD, **TO_MINIMUM}, ["unipc"], [10]),
     ("uncorrected", {"disable_corrector": [0, 1, 5]}, ["unipc"], [10]),
+
+    ("null-clip", {"clip_sample": NULL}, ["ddim", "ddpm", "lcm"], [4]),
+    ("null-alpha", {"set_alpha_to_one": NULL}, ["ddim", "pndm"], [10]),
+    ("null-order", {"lower_order_final": NULL, **TO_MINIMUM}, ["dpm++", "unipc"], [10]),
+    ("null-clean", {"predict_x0": NULL, **TO_MINIMUM}, ["unipc"], [10]),
+    # Where NumPy's way to count meets ties.
+    ("trailing", {"timestep_spacing": "trailing"}, ["dpm++", "ddim"], [48, 96]),
 ]
 
 V_TRAILING = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
@@ -127,7 +136,7 @@ PROBES = {
     "prediction_type": [{"prediction_type": v} for v in ["v_prediction", "sample", "flow_prediction", "x"]],
     "timestep_spacing": [{"timestep_spacing": v} for v in ["linspace", "leading", "trailing", "x"]],
     "steps_offset": [{"timestep_spacing": "leading", "steps_offset": 5}],
-    "rescale_betas_zero_snr": [{"rescale_betas_zero_snr": True, **V_TRAILING}],
+    "rescale_betas_zero_snr": [{"rescale_betas_zero_snr": True, **V_TRAILING}, {"rescale_betas_zero_snr": True}],
     "clip_sample": [{"clip_sample": True}], "clip_sample_range": [{"clip_sample": True, "clip_sample_range": 0.5}],
     "thresholding": [{"thresholding": True}],
     "dynamic_thresholding_ratio": [{**THRESHOLD, "dynamic_thresholding_ratio": 0.5}],
@@ -170,7 +179,7 @@ UNREAD = {
 
 def merged(change):
     config = {**MINI_SD, **change}
-    return {k: v for k, v in config.items() if v is not None or k not in change}
+    return {k: None if v == NULL else v for k, v in config.items() if v is not None or k not in change}
 
 
 def run(kind, config, steps):

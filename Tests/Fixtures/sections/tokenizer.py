@@ -1,6 +1,4 @@
-"""Ids of the reference tokenizer: transformers 4.27.4's slow one with its own clean-up (no ftfy)."""
-REQUIREMENTS = "requirements_old.txt"
-
+"""Ids of the reference tokenizer, that of current transformers."""
 from pathlib import Path
 
 from _tokenizer_texts import MINI_SD, clip_folder, write
@@ -8,13 +6,8 @@ from _tokenizer_texts import MINI_SD, clip_folder, write
 
 def load(folder, **options):
     from transformers import CLIPTokenizer
-    from transformers.models.clip.tokenization_clip import BasicTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder), **options)
-    # As if ftfy were not installed.
-    tokenizer.fix_text = None
-    tokenizer.nlp = BasicTokenizer(do_lower_case=True)
-    return tokenizer
+    return CLIPTokenizer.from_pretrained(str(folder), **options)
 
 
 def make(out: Path):

@@ -11,7 +11,7 @@ public import Foundation
 
 /// A lock on a folder for as long as the object lives; the system frees it when the process dies.
 package final class FolderLock {
-  static let fileName = ".lock"
+  package static let fileName = ".lock"
   private let descriptor: Int32
 
   /// Throws when another process has it. Where the file system knows no locks, there is none.

@@ -108,7 +108,7 @@ public final class RunFolder {
   private func removeLeftovers() {
     for folder in [url, checkpointsFolder, samplesFolder] {
       let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-      for name in names where name.hasPrefix(".neti-") && name.hasSuffix(".tmp") {
+      for name in names where AtomicFile.isUnfinished(name) {
         try? FileManager.default.removeItem(at: folder.appending(path: name))
       }
     }
@@ -137,7 +137,7 @@ public final class RunFolder {
   public func checkpoints() -> [Checkpoint] { Self.checkpoints(in: url) }
 
   /// The same of the run in a folder.
-  static func checkpoints(in url: URL) -> [Checkpoint] {
+  package static func checkpoints(in url: URL) -> [Checkpoint] {
     let folder = checkpointsFolder(url)
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
     return names.compactMap { name in
@@ -183,7 +183,7 @@ public final class RunFolder {
       throw NeTIError("cannot look into \(folder.path): no permission")
     }
     let content = names.filter {
-      !unimportant.contains($0) && !($0.hasPrefix(".neti-") && $0.hasSuffix(".tmp"))
+      !unimportant.contains($0) && !AtomicFile.isUnfinished($0)
     }.sorted()
     guard !content.isEmpty else { return nil }
     if content.contains(configurationName) {

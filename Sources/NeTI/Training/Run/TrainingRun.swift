@@ -39,18 +39,18 @@ public final class TrainingRun {
     self.configuration = configuration
     // Everything that can fail later, before the folder is made: what is wrong should leave nothing behind, and
     // no step should be taken in vain.
-    let prompts = try TrainingPrompts(configuration.data, examples, model.tokenizer)
+    let there = RunFolder.checkpoints(in: url)
+    let goesOn = resume && RunFolder.holdsRun(url)
+    // The checkpoints hold what became of the concept that the configuration names.
+    let begun = goesOn ? there.lazy.compactMap { try? Checkpoint(contentsOf: $0.url) }.first : nil
+    let start = try TrainingStart(configuration, resuming: begun)
+    let prompts = try TrainingPrompts(
+      configuration.data, examples, model.tokenizer, vectorCount: start.vectorCount)
     try RunFolder.require(configuration, in: url, resume: resume)
     var content = try RunContent(configuration, examples, model)
-    let goesOn = resume && RunFolder.holdsRun(url)
-    let there = RunFolder.checkpoints(in: url)
     if goesOn { try content.requireSame(asIn: url, configuration, isSaved: !there.isEmpty) }
     self.content = content
-    var begun = configuration
-    // The checkpoints hold what became of it.
-    if goesOn { begun.model.mapperCheckpointPath = nil }
-    let concept = try TrainingStart(begun, resuming: nil)
-      .concept(model, prompts.category, RandomKeys(seed: 0)) { _ in }
+    let concept = try start.concept(model, prompts.category, RandomKeys(seed: 0)) { _ in }
     var lines: [String] = []
     validation = try Self.validation(configuration, model, concept) { lines.append($0) }
     try DiskEstimate(

@@ -1,0 +1,149 @@
+import ArgumentParser
+import Diffusion
+import Files
+import Foundation
+import Hub
+import NeTI
+
+/// `neti model`: base models from the Hugging Face Hub.
+struct ModelCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "model",
+    abstract: "Get base models from the Hugging Face Hub, list and remove them.",
+    discussion: """
+      Models lie in the cache that Hugging Face's libraries use, too: what one program fetched, the others find.
+
+        neti model get CompVis/stable-diffusion-v1-4
+        neti model list
+        neti model remove CompVis/stable-diffusion-v1-4
+
+      HF_TOKEN holds the token for gated and private models, HF_HOME says where the cache lies, HF_ENDPOINT names another \
+      Hub, and HF_HUB_OFFLINE=1 forbids the network.
+      """,
+    subcommands: [Get.self, List.self, Remove.self])
+
+  /// The name of a model on the Hub.
+  private static func name(_ text: String) throws -> RepositoryName {
+    guard let name = RepositoryName(text) else {
+      throw NeTIError(
+        "model \(quoted(text)) is no name on the Hub: ORGANISATION/NAME, or ORGANISATION/NAME@REVISION")
+    }
+    return name
+  }
+
+  struct Get: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Fetch a model, or what is missing of it.",
+      discussion: """
+          neti model get CompVis/stable-diffusion-v1-4
+          neti model get org/name@v2
+
+        Only what neti needs is fetched: configurations, tokenizer, and one file or set of shards for each part's weights; \
+        no pickles, no safety checker. Stopped or cut off, the same command goes on. Every file is checked against its hash.
+        """)
+
+    @Argument(
+      help: ArgumentHelp(
+        "Organisation and name, with @REVISION for a branch, tag or commit.", valueName: "name"))
+    var model: String
+
+    @Flag(help: "Print what was fetched as JSON.")
+    var json = false
+
+    func run() throws {
+      let name = try ModelCommand.name(model)
+      let (folder, commit, size) = try ModelFetching.fetch(name, into: HubCache())
+      if json {
+        struct Report: Encodable { let model: String, commit: String, bytes: Int, folder: String }
+        return try tellJSON(Report(model: "\(name)", commit: commit, bytes: size, folder: folder.path))
+      }
+      tell("\(name) is here: \(byteText(size)) in \(folder.path)")
+    }
+  }
+
+  struct List: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "List the models in the Hugging Face cache.")
+
+    @Flag(help: "Print the list as JSON.")
+    var json = false
+
+    struct Row: Encodable {
+      let model: String, revision: String, commit: String, bytes: Int, family: String, isComplete: Bool
+      let lastUsed: String?
+    }
+
+    func run() throws {
+      let cache = try HubCache()
+      let rows = cache.models().map { model in
+        Row(
+          model: model.name.id, revision: model.references.joined(separator: ", "), commit: model.commit,
+          bytes: model.size, family: ModelFolder.family(of: model.folder),
+          isComplete: model.isWhole && ModelFileChoice.isComplete(model.folder),
+          lastUsed: model.lastUsed?.formatted(.iso8601.year().month().day()))
+      }
+      if json { return try tellJSON(rows) }
+      guard !rows.isEmpty else { return note("there is no model in \(cache.folder.path)") }
+      let lines =
+        [["model", "revision", "size", "family", "", "last used"]]
+        + rows.map { row in
+          let revision = row.revision.isEmpty ? String(row.commit.prefix(12)) : row.revision
+          return [
+            row.model, revision, byteText(row.bytes), row.family,
+            row.isComplete ? "complete" : "not complete",
+            row.lastUsed ?? "",
+          ].map(\.oneLine)
+        }
+      let widths = lines[0].indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
+      for line in lines {
+        let cells = zip(line, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+        tell(cells.joined(separator: "  ").trimmingSuffixSpaces)
+      }
+    }
+  }
+
+  struct Remove: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Remove a model from the Hugging Face cache.",
+      discussion: """
+          neti model remove org/name
+          neti model remove org/name@v2 --yes
+
+        With @REVISION, only that revision goes, with the files that no other one uses.
+        """)
+
+    @Argument(
+      help: ArgumentHelp("Organisation and name, with @REVISION for one revision.", valueName: "name"))
+    var model: String
+
+    @Flag(help: "Remove without asking.")
+    var yes = false
+
+    func run() throws {
+      let name = try ModelCommand.name(model)
+      let cache = try HubCache()
+      let doomed = cache.models(name)
+      if !yes {
+        guard isatty(STDIN_FILENO) == 1 else {
+          throw NeTIError("\(name) is removed with --yes, or when a question on the terminal is answered")
+        }
+        let size = byteText(doomed.reduce(0) { $0 + $1.size })
+        guard
+          Question.agrees(
+            "Remove \(name), \(doomed.count) revision(s) of \(size), from \(cache.folder.path)?")
+        else {
+          return note("nothing was removed")
+        }
+      }
+      let bytes = try cache.remove(name)
+      tell("\(name) is removed; \(byteText(bytes)) became free")
+    }
+  }
+}
+
+extension String {
+  fileprivate var trimmingSuffixSpaces: String {
+    var text = self
+    while text.last == " " { text.removeLast() }
+    return text
+  }
+}

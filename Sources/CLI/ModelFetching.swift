@@ -1,0 +1,97 @@
+import ArgumentParser
+import Diffusion
+import Files
+import Foundation
+import Hub
+
+/// Getting models from the Hub, with words and a progress bar.
+enum ModelFetching {
+  /// Fetches a model that is named like one on the Hub and is not here, where that is wanted: with `--download`, or after
+  /// a yes on the terminal. Otherwise nothing happens, and opening it says what is missing.
+  static func offer(_ model: String, download: Bool) throws {
+    let path = try expandedPath(model)
+    guard !model.isEmpty, !FileManager.default.fileExists(atPath: path), let name = RepositoryName(path)
+    else {
+      return
+    }
+    let cache = try HubCache()
+    if let folder = try cache.snapshot(of: name), ModelFileChoice.isComplete(folder) { return }
+    if !download {
+      // A name without an organisation is a path with an error more often than a model.
+      guard name.id.contains("/"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else { return }
+      let settings = try HubSettings()
+      guard !settings.isOffline, Question.agrees("\(name) is not here. Download it from \(settings.place)?")
+      else {
+        return
+      }
+    }
+    _ = try fetch(name, into: cache)
+  }
+
+  /// Fetches what is missing of a model; returns where it lies and how large it is.
+  static func fetch(_ name: RepositoryName, into cache: HubCache) throws -> (
+    folder: URL, commit: String, size: Int
+  ) {
+    let bar = Bar()
+    let settings = try HubSettings()
+    let client = try HubClient(settings, listener: bar.listen)
+    let download = try ModelDownload(name, from: client, into: cache)
+    let missing = download.size - download.present
+    if missing > 0 {
+      note(
+        "\(name): \(byteText(missing)) to fetch from \(settings.place)"
+          + (download.present > 0 ? ", \(byteText(download.present)) are here" : "")
+          + ", into \(cache.folder.path)")
+    }
+    bar.begin(name.id, total: download.size, present: download.present)
+    do { try download.run() } catch {
+      bar.finish()
+      throw error
+    }
+    bar.finish()
+    return (download.folder, download.commit, download.size)
+  }
+
+  /// Bytes as a bar of megabytes; what keeps it waiting as lines.
+  private final class Bar {
+    private var bar: ProgressBar?
+    private var done = 0
+    private var total = 0
+    private var saidWaiting = false
+
+    func begin(_ name: String, total: Int, present: Int) {
+      (self.total, done) = (total, present)
+      guard total > present else { return }
+      bar = ProgressBar(name, total: Self.megabytes(total), first: Self.megabytes(present), unit: "MB")
+    }
+
+    func listen(_ event: HubEvent) {
+      switch event {
+      case .received(let bytes):
+        done += bytes
+        bar?.update(
+          done >= total ? Self.megabytes(total) : min(Self.megabytes(done), Self.megabytes(total) - 1))
+      case .waits(let seconds, let reason):
+        bar?.finish()
+        note("\(reason); going on in \(seconds) s")
+      case .waitsForAnother:
+        if !saidWaiting { note("another process fetches the same; waiting for it") }
+        saidWaiting = true
+      }
+    }
+
+    func finish() { if done < total { bar?.finish() } }
+
+    private static func megabytes(_ bytes: Int) -> Int { (bytes + 999_999) / 1_000_000 }
+  }
+}
+
+/// A question that is answered on the terminal.
+enum Question {
+  /// Whether the answer is yes; anything else is no.
+  static func agrees(_ text: String) -> Bool {
+    writeStandardError(text.printable + " [y/N] ")
+    let answer = readLine()?.trimmingCharacters(in: .whitespaces).lowercased() ?? ""
+    return ["y", "yes"].contains(answer)
+  }
+}

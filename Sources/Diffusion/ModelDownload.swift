@@ -1,0 +1,47 @@
+import Files
+public import Foundation
+public import Hub
+
+/// What neti needs of a model, fetched from the Hub into the cache.
+public final class ModelDownload {
+  public let files: [RepositoryFile]
+  private let snapshot: SnapshotDownload
+
+  /// Asks the Hub what there is, and chooses. Indexes of shards are fetched, as they say what else is needed.
+  ///
+  /// - Throws: one line that says why it cannot be fetched or is not a model that neti opens.
+  public init(_ name: RepositoryName, from client: HubClient, into cache: HubCache) throws {
+    snapshot = try SnapshotDownload(name, from: client, into: cache)
+    let choice = try ModelFileChoice(snapshot.list, name: name)
+    var files = choice.files
+    for index in choice.indexes {
+      try snapshot.fetch(index)
+      let folder = index.path.split(separator: "/").dropLast().map { $0 + "/" }.joined()
+      for shard in try ModelFolder.shards(snapshot.folder.appending(path: index.path)) {
+        let path = folder + shard.lastPathComponent
+        guard let file = snapshot.list.file(path) else {
+          throw DiffusionError("\(name): \(index.path) names \(quoted(path)), which is not there")
+        }
+        files.append(file)
+      }
+    }
+    self.files = files
+  }
+
+  /// The commit that is fetched.
+  public var commit: String { snapshot.commit }
+  /// The snapshot's folder in the cache.
+  public var folder: URL { snapshot.folder }
+  /// Bytes in all.
+  public var size: Int { snapshot.size(files) }
+  /// Bytes of them that are in the cache.
+  public var present: Int { snapshot.present(files) }
+
+  /// Fetches what is missing.
+  ///
+  /// - Throws: `HubError` before the first byte where the disk has no room; then in one line what went wrong.
+  public func run() throws {
+    try snapshot.requireRoom(for: files)
+    try snapshot.fetch(files)
+  }
+}

@@ -1,0 +1,33 @@
+import Files
+public import Foundation
+
+extension ModelFolder {
+  /// What kind of model a folder holds, for a list: told by the width of the U-Net's cross-attention, else by what the
+  /// folder calls itself. Nothing but small JSON files is read.
+  public static func family(of folder: URL) -> String {
+    struct UNet: Decodable {
+      let width: Int
+      enum CodingKeys: String, CodingKey { case width = "cross_attention_dim" }
+    }
+    struct Pipeline: Decodable {
+      let name: String
+      enum CodingKeys: String, CodingKey { case name = "_class_name" }
+    }
+    struct Model: Decodable {
+      let kind: String
+      enum CodingKeys: String, CodingKey { case kind = "model_type" }
+    }
+    func read<T: Decodable>(_ type: T.Type, _ path: String) -> T? {
+      try? JSONFile.decode(type, from: folder.appending(path: path))
+    }
+    switch read(UNet.self, "unet/config.json")?.width {
+    case 768: return "Stable Diffusion 1"
+    case 1024: return "Stable Diffusion 2"
+    case 2048: return "SDXL"
+    default: break
+    }
+    if let name = read(Pipeline.self, "model_index.json")?.name { return name }
+    let kind = read(Model.self, "config.json")?.kind
+    return kind == "clip" ? "CLIP" : kind ?? "unknown"
+  }
+}

@@ -1,0 +1,119 @@
+import Files
+public import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// A model on its way from the Hub into the cache: its list first, then those of its files that somebody chose.
+public final class SnapshotDownload {
+  /// Bytes that stay free on the disk.
+  static let reserve = 64 << 20
+
+  public let name: RepositoryName
+  /// What the revision stands for on the Hub today.
+  public let commit: String
+  /// Every file of the repository.
+  public let list: RepositoryList
+  private let client: HubClient
+  private let cache: HubCache
+  private var isPrepared = false
+
+  /// Asks the Hub for the commit and its files.
+  ///
+  /// - Throws: `HubError` that says why there is no such model for whoever asks; `FileError` for a broken answer.
+  public init(_ name: RepositoryName, from client: HubClient, into cache: HubCache) throws {
+    self.name = name
+    self.client = client
+    self.cache = cache
+    commit = try name.wanted.isHexadecimal(40) ? name.wanted : client.commit(of: name)
+    list = try client.files(of: name, commit)
+  }
+
+  /// The snapshot's folder.
+  public var folder: URL { cache.snapshot(name, commit) }
+
+  /// Bytes that are here of those that are to be fetched.
+  public func present(_ files: [RepositoryFile]) -> Int {
+    blobs(files).reduce(0) { $0 + cache.present(name, $1) }
+  }
+
+  /// Bytes of files; what several share counts once.
+  public func size(_ files: [RepositoryFile]) -> Int { blobs(files).reduce(0) { $0 + $1.size } }
+
+  /// Checks that what is missing has room on the disk.
+  ///
+  /// - Throws: `HubError` with both numbers where it has not.
+  public func requireRoom(for files: [RepositoryFile]) throws {
+    var disk = statvfs()
+    var folder = cache.folder.standardizedFileURL
+    // What is made only later lies on the disk of what is there.
+    while statvfs(folder.path, &disk) != 0 {
+      guard folder.pathComponents.count > 1 else { return }
+      folder.deleteLastPathComponent()
+    }
+    let free = Double(disk.f_bavail) * Double(disk.f_frsize)
+    let needed = size(files) - present(files)
+    guard needed > 0, Double(needed) + Double(Self.reserve) > free else { return }
+    throw HubError(
+      "\(name) needs \(byteText(needed)), and the disk of \(cache.folder.path) has \(byteText(Int(free))) left; make room, "
+        + "or set HF_HOME to a folder on another disk")
+  }
+
+  /// Fetches a file, and links it into the snapshot.
+  ///
+  /// - Throws: `HubError` in one line; what came of the file stays, and goes on next time.
+  public func fetch(_ file: RepositoryFile) throws {
+    if !isPrepared {
+      try cache.prepare(name)
+      try cache.keep(list, name, commit)
+      isPrepared = true
+    }
+    try BlobDownload(client, cache, name, commit, file, counted: cache.present(name, file)).run()
+    try cache.link(file, name, commit)
+  }
+
+  /// Fetches files; then the revision's name stands for the snapshot.
+  public func fetch(_ files: [RepositoryFile]) throws {
+    for file in files { try fetch(file) }
+    try cache.setReference(name, to: commit)
+  }
+
+  private func blobs(_ files: [RepositoryFile]) -> [RepositoryFile] {
+    var seen: Set<String> = []
+    return files.filter { seen.insert($0.blobName).inserted }
+  }
+}
+
+extension HubCache {
+  /// Whether a blob is there, whole by its size.
+  func hasBlob(_ name: RepositoryName, _ file: RepositoryFile) -> Bool {
+    size(blob(name, file.blobName)) == file.size
+  }
+
+  /// Bytes of a file that are here, of a part, too.
+  func present(_ name: RepositoryName, _ file: RepositoryFile) -> Int {
+    if hasBlob(name, file) { return file.size }
+    return size(partial(name, file.blobName)).map { $0 <= file.size ? $0 : 0 } ?? 0
+  }
+
+  /// Bytes of a regular file, or of what a link leads to.
+  func size(_ url: URL) -> Int? {
+    var found = stat()
+    guard stat(url.path, &found) == 0, found.st_mode & S_IFMT == S_IFREG else { return nil }
+    return Int(found.st_size)
+  }
+}
+
+/// 3.4 GB, as disks and the Hub count.
+public func byteText(_ bytes: Int) -> String {
+  let units = ["bytes", "kB", "MB", "GB", "TB"]
+  var (value, unit) = (Double(bytes), 0)
+  while value >= 999.5, unit < units.count - 1 { (value, unit) = (value / 1000, unit + 1) }
+  return unit == 0
+    ? "\(bytes) bytes" : String(format: value < 9.95 ? "%.1f %@" : "%.0f %@", value, units[unit])
+}

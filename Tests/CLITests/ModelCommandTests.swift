@@ -1,0 +1,216 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("Models from the Hub")
+struct ModelCommandTests {
+  /// mini-sd, and what neti must leave where it is.
+  private static func files(_ more: [String: Data] = [:], without: Set<String> = []) throws -> [String: Data]
+  {
+    var files: [String: Data] = [
+      "README.md": Data("# mini".utf8), "v1.ckpt": Data("pickle".utf8),
+      "safety_checker/config.json": Data("{}".utf8),
+      "safety_checker/model.safetensors": Data("checker".utf8),
+      "unet/diffusion_pytorch_model.bin": Data("pickle".utf8),
+      "vae/diffusion_pytorch_model.fp16.safetensors": Data("half".utf8),
+    ]
+    for path in try FileManager.default.subpathsOfDirectory(atPath: Fixtures.miniSD.path) {
+      let url = Fixtures.miniSD.appending(path: path)
+      if !url.hasDirectoryPath, let data = try? Data(contentsOf: url) { files[path] = data }
+    }
+    return files.merging(more) { $1 }.filter { !without.contains($0.key) }
+  }
+
+  private static let needed: Set<String> = [
+    "model_defaults.json", "model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json",
+    "text_encoder/model.safetensors", "tokenizer/merges.txt", "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer_config.json", "tokenizer/vocab.json", "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
+  ]
+  private static let weights = "unet/diffusion_pytorch_model.safetensors"
+
+  private let place: Workplace
+
+  init() throws { place = try Workplace() }
+
+  private func start(_ hub: LoopbackHub, _ arguments: [String], _ more: [String: String] = [:]) throws
+    -> RunningTool
+  {
+    try RunningTool(
+      CommandLineTool.executable, arguments, in: place.folder,
+      environment: hub.environment(place.path("home")).merging(more) { $1 })
+  }
+
+  private func run(_ hub: LoopbackHub, _ arguments: [String], _ more: [String: String] = [:]) throws
+    -> CommandLineTool.Result
+  { try start(hub, arguments, more).wait() }
+
+  private func snapshot(_ hub: LoopbackHub) -> URL {
+    place.path("home/hub/models--org--mini/snapshots/\(hub.commit)")
+  }
+
+  /// Whether everything that is needed is there, byte for byte, and no more.
+  private func isRight(_ hub: LoopbackHub, _ needed: Set<String> = Self.needed) throws -> Bool {
+    let paths = try FileManager.default.subpathsOfDirectory(atPath: snapshot(hub).path).filter {
+      hub.files[$0] != nil
+    }
+    let blobs = try FileManager.default.contentsOfDirectory(
+      atPath: place.path("home/hub/models--org--mini/blobs").path)
+    return Set(paths) == needed && Set(blobs) == Set(needed.compactMap { hub.files[$0]?.blobName })
+      && paths.allSatisfy {
+        (try? Data(contentsOf: snapshot(hub).appending(path: $0))) == hub.files[$0]?.data
+      }
+  }
+
+  @Test("are fetched with --download, and not without it where nobody can be asked")
+  func download() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    let line = Workplace.generate("a cat", ["--model", "org/mini"])
+    let refused = try run(hub, line)
+    #expect(refused.code == 1 && hub.requests.isEmpty)
+    #expect(
+      Workplace.failure(in: refused.error).contains(
+        "Add --download, or fetch it with: neti model get org/mini"))
+    let made = try run(hub, line + ["--download"])
+    #expect(made.code == 0, "\(made.error)")
+    #expect(try isRight(hub))
+    #expect(made.error.contains("to fetch from 127.0.0.1:"))
+    // What is here is opened without the network.
+    hub.change { _, reply in reply }
+    #expect(try run(hub, line + ["--download"]).code == 0)
+    #expect(try run(hub, line, ["HF_HUB_OFFLINE": "1"]).code == 0)
+    #expect(hub.requests.isEmpty)
+  }
+
+  @Test("are listed and removed")
+  func listAndRemove() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    #expect(try run(hub, ["model", "list"]).error.contains("there is no model in"))
+    let got = try run(hub, ["model", "get", "org/mini"])
+    #expect(got.code == 0 && got.output.contains("org/mini is here: "), "\(got.error)")
+    let list = try run(hub, ["model", "list"]).output
+    #expect(list.contains("org/mini  main") && list.contains("  complete"), "\(list)")
+    try FileManager.default.removeItem(at: snapshot(hub).appending(path: Self.weights))
+    #expect(try run(hub, ["model", "list"]).output.contains("not complete"))
+    let asked = try run(hub, ["model", "remove", "org/mini"])
+    #expect(asked.code == 1 && asked.error.contains("--yes"))
+    let removed = try run(hub, ["model", "remove", "org/mini", "--yes"])
+    #expect(removed.code == 0 && removed.output.contains("became free"), "\(removed.error)")
+    #expect(try run(hub, ["model", "list", "--json"]).output == "[\n\n]\n")
+    #expect(try run(hub, ["model", "remove", "org/mini", "--yes"]).code == 1)
+    for name in ["../x", "a/b/c", "", "org/mini@../x"] {
+      for command in [["get", name], ["remove", name, "--yes"]] {
+        let result = try run(hub, ["model"] + command)
+        #expect(result.code == 1 && result.error.contains("is no name on the Hub"), "\(result.error)")
+      }
+    }
+  }
+
+  @Test("that are killed again and again while they come are right in the end")
+  func killed() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    let store = hub.store.port
+    hub.change { request, reply in
+      var reply = reply
+      if request.port == store { reply.pause = 4 }
+      return reply
+    }
+    var random = SplitMix64(seed: 11)
+    var kills = 0
+    for _ in 0..<12 {
+      let tool = try start(hub, ["model", "get", "org/mini"])
+      let deadline = ContinuousClock.now + .milliseconds(Int.random(in: 30...700, using: &random))
+      while tool.isRunning, ContinuousClock.now < deadline { usleep(1000) }
+      tool.send(SIGKILL)
+      if tool.wait().killed { kills += 1 }
+      // Whatever has a blob's name is that blob.
+      let blobs = place.path("home/hub/models--org--mini/blobs")
+      for name in (try? FileManager.default.contentsOfDirectory(atPath: blobs.path)) ?? []
+      where !name.hasSuffix(".incomplete") {
+        let data = try Data(contentsOf: blobs.appending(path: name))
+        #expect(hub.files.values.contains { $0.blobName == name && $0.data == data }, "\(name)")
+      }
+    }
+    #expect(kills >= 4)
+    let result = try run(hub, ["model", "get", "org/mini"])
+    #expect(result.code == 0, "\(result.error)")
+    #expect(try isRight(hub))
+    #expect(hub.requests.contains { $0.headers["range"] != nil })
+  }
+
+  @Test("two processes fetch once, and the one that waits says so in one line")
+  func together() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    let store = hub.store.port
+    hub.change { request, reply in
+      var reply = reply
+      if request.port == store { reply.pause = 10 }
+      return reply
+    }
+    let tools = try (0..<2).map { _ in try start(hub, ["model", "get", "org/mini"]) }
+    let results = tools.map { $0.wait() }
+    #expect(results.allSatisfy { $0.code == 0 }, "\(results)")
+    #expect(try isRight(hub))
+    let lines = results.map { $0.error.components(separatedBy: "another process fetches the same").count - 1 }
+    #expect(lines.allSatisfy { $0 <= 1 } && lines.reduce(0, +) >= 1, "\(results)")
+    let fetched = hub.requests.filter { $0.port == store }.map(\.path)
+    #expect(fetched.count == Set(fetched).count && fetched.count == 3)
+  }
+
+  @Test("a disk that becomes full is said, and what came stays")
+  func fullDisk() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    let settings = hub.environment(place.path("home")).map { "export \($0)='\($1)'" }.joined(separator: "\n")
+    let result = try CommandLineTool.run(
+      ["model", "get", "org/mini"], in: place.folder, setup: "\(settings)\nulimit -f 600")
+    #expect(result.code == 1 && !result.killed, "\(result.error)")
+    #expect(Workplace.failure(in: result.error).contains("cannot write"), "\(result.error)")
+    #expect(result.error.contains("the same command goes on"))
+    #expect(try run(hub, ["model", "get", "org/mini"]).code == 0)
+    #expect(try isRight(hub) && hub.requests.contains { $0.headers["range"] != nil })
+  }
+
+  @Test("shards come by their index, and only those")
+  func shards() throws {
+    let index =
+      #"{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#
+    let path = "unet/diffusion_pytorch_model.safetensors.index.json"
+    let shards = ["unet/model-00001-of-00002.safetensors", "unet/model-00002-of-00002.safetensors"]
+    let more = [
+      path: Data(index.utf8), shards[0]: Data("one".utf8), shards[1]: Data("two".utf8),
+      "unet/model-00003-of-00002.safetensors": Data("three".utf8),
+    ]
+    let hub = try LoopbackHub("org/mini", Self.files(more, without: [Self.weights]))
+    let result = try run(hub, ["model", "get", "org/mini"])
+    #expect(result.code == 0, "\(result.error)")
+    #expect(try isRight(hub, Self.needed.subtracting([Self.weights]).union([path]).union(shards)))
+    let bad = try LoopbackHub(
+      "org/mini",
+      Self.files(
+        [path: Data(#"{"weight_map": {"a": "../../x.safetensors"}}"#.utf8)], without: [Self.weights]),
+      commit: String(repeating: "d", count: 40))
+    #expect(try run(bad, ["model", "get", "org/mini"]).error.contains("is no name of a safetensors file"))
+  }
+
+  @Test("what is no model for neti is refused before anything is fetched")
+  func others() throws {
+    for (more, without, words) in [
+      (["transformer/config.json": Data()], [], "has transformer/"),
+      ([:], ["vae/config.json"], "no vae/config.json"),
+      ([:], [Self.weights], "pickles are not fetched"),
+      (["unet/diffusion_pytorch_model.fp16.safetensors": Data("x".utf8)], [Self.weights], ""),
+    ] as [([String: Data], Set<String>, String)] {
+      let hub = try LoopbackHub("org/mini", Self.files(more, without: without))
+      let result = try run(hub, ["model", "get", "org/mini"])
+      if words.isEmpty {
+        #expect(result.code == 0, "\(result.error)")
+      } else {
+        #expect(result.code == 1 && Workplace.failure(in: result.error).contains(words), "\(result.error)")
+        #expect(!FileManager.default.fileExists(atPath: place.path("home").path))
+      }
+    }
+    let single = try LoopbackHub("org/one", ["model.safetensors": Data("x".utf8)])
+    let refused = try run(single, ["model", "get", "org/one"]).error
+    #expect(refused.contains("fetch its file “model.safetensors” with a browser, and name that with --model"))
+  }
+}

@@ -1,0 +1,207 @@
+import Diffusion
+import Files
+import Foundation
+import Imaging
+import NeTI
+import Studio
+import TestSupport
+import Testing
+
+/// Tables, mixtures, strips and files of concepts, as the page asks for them.
+@Suite("The studio's tables and files", .serialized)
+struct OrderTests {
+  /// A studio with two concepts of two steps, `one` and `two`.
+  private func learned() throws -> (studio: TestStudio, ids: [String]) {
+    let studio = try TestStudio()
+    let ids = try ["one", "two"].map { name in
+      let id = try studio.example()
+      let plan = #"{"title": "\#(name)", "kind": "cat", "quality": "quick", "steps": 2, "seed": 1}"#
+      #expect(try studio.ask("POST", "/api/concepts/\(id)/learn", json: plan).status == 200)
+      return id
+    }
+    for id in ids { _ = try #require(try studio.wait(for: "learned", of: id)) }
+    return (studio, ids)
+  }
+
+  /// The images of an order, when all of them are there, with what their files say.
+  private func images(_ studio: TestStudio, _ path: String, _ json: String, count: Int) throws
+    -> (sheet: String, settings: [[String: String]])
+  {
+    let response = try studio.ask("POST", path, json: json)
+    #expect(response.status == 200, "\(response.text)")
+    let id = try JSONDecoder().decode([String: String].self, from: response.body)["id"] ?? ""
+    let folder = studio.scratch.folder.appending(path: "studio/images")
+    let end = ContinuousClock.now + .seconds(300)
+    while ContinuousClock.now < end {
+      let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter {
+        $0.hasSuffix(".png") && !$0.hasPrefix(".")
+      }
+      let all = try names.map { name in
+        let text = try PNGText.read([UInt8](Data(contentsOf: folder.appending(path: name))), name: name)
+        return Dictionary(text.map { ($0.0, $0.1) }) { a, _ in a }
+      }.filter { $0["sheet"] == id }
+      if all.count >= count { return (id, all) }
+      Thread.sleep(forTimeInterval: 0.1)
+    }
+    return (id, [])
+  }
+
+  @Test("tables, mixtures and strips come from the library's calls, and say what they are")
+  func tables() throws {
+    let (studio, ids) = try learned()
+    let base = #""base": {"prompt": "a {one}", "seeds": [3], "steps": 2}"#
+    let grid = try images(
+      studio, "/api/grids",
+      #"{\#(base), "columns": {"kind": "dial", "values": ["8", "all"]}, "rows": {"kind": "guidance", "values": ["2", "5"]}}"#,
+      count: 4)
+    #expect(Set(grid.settings.map { $0["column"] }) == ["dial 8", "all of it"])
+    #expect(Set(grid.settings.map { $0["row"] }) == ["guidance 2", "guidance 5"])
+    #expect(grid.settings.allSatisfy { $0["seed"] == "3" })
+    let sheet = try studio.ask("GET", "/api/sheets/\(grid.sheet)")
+    #expect(sheet.status == 200)
+    #expect(try Image.decode(sheet.body, name: "sheet").width > 256)
+    #expect(try studio.ask("GET", "/api/sheets/nothing").status == 404)
+
+    let checkpoints = try images(
+      studio, "/api/grids", #"{\#(base), "columns": {"kind": "checkpoint", "values": ["2", "all"]}}"#,
+      count: 2)
+    #expect(Set(checkpoints.settings.map { $0["column"] }) == ["after 2 steps", "learned"])
+
+    let mixture = try images(
+      studio, "/api/mixtures",
+      #"{"geometry": "\#(ids[0])", "appearance": "\#(ids[1])", "prompt": "a {}", "starts": [999, -1], "layers": "coarse", "seed": 0, "steps": 2}"#,
+      count: 2)
+    #expect(Set(mixture.settings.map { $0["mixed from"] }) == ["999", "never"])
+    #expect(mixture.settings.allSatisfy { $0["geometry"] == "<one>" && $0["appearance"] == "<two>" })
+
+    let strip = try images(
+      studio, "/api/decompositions",
+      #"{"concept": "\#(ids[0])", "prompt": "a {}", "view": "frozen", "count": 2, "seed": 0, "steps": 2}"#,
+      count: 3)
+    #expect(Set(strip.settings.map { $0["frozen at"] ?? "" }) == ["750", "250", ""])
+
+    let regions = try studio.ask(
+      "POST", "/api/generations",
+      json:
+        #"{"prompt": "{one} by {two}", "seeds": [0], "steps": 1, "layout": "side-by-side", "regions": [2, 1]}"#
+    )
+    #expect(regions.status == 200)
+  }
+
+  @Test("refuses tables, mixtures and strips that are out of bounds")
+  func hostileOrders() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    let base = #""base": {"prompt": "a cat", "seeds": [0], "steps": 1}"#
+    func axis(_ kind: String, _ values: String) -> String {
+      #"{\#(base), "columns": {"kind": "\#(kind)", "values": [\#(values)]}}"#
+    }
+    for (path, json) in [
+      ("/api/grids", axis("dial", "")), ("/api/grids", axis("dial", #""1","1""#)),
+      ("/api/grids", axis("dial", #""x""#)), ("/api/grids", axis("dial", #""999""#)),
+      ("/api/grids", axis("guidance", #""nan""#)), ("/api/grids", axis("guidance", #""1e9""#)),
+      ("/api/grids", axis("seed", #""-1""#)), ("/api/grids", axis("seed", #""99999999999999999999999""#)),
+      ("/api/grids", axis("prompt", #"" ""#)), ("/api/grids", axis("model", #""/etc/passwd""#)),
+      ("/api/grids", axis("seed", (0..<50).map { "\"\($0)\"" }.joined(separator: ","))),
+      (
+        "/api/mixtures",
+        #"{"geometry": "../x", "appearance": "b", "prompt": "a {}", "starts": [1], "layers": "coarse", "seed": 0}"#
+      ),
+      (
+        "/api/mixtures",
+        #"{"geometry": "a", "appearance": "a", "prompt": "a {}", "starts": [1], "layers": "coarse", "seed": 0}"#
+      ),
+      (
+        "/api/mixtures",
+        #"{"geometry": "a", "appearance": "b", "prompt": "a {}", "starts": [1000], "layers": "coarse", "seed": 0}"#
+      ),
+      ("/api/decompositions", #"{"concept": "a", "prompt": "a {}", "view": "magic", "count": 2, "seed": 0}"#),
+      (
+        "/api/decompositions",
+        #"{"concept": "a", "prompt": "a {}", "view": "frozen", "count": 1000, "seed": 0}"#
+      ),
+      ("/api/generations", #"{"prompt": "a", "seeds": [0], "layout": "round"}"#),
+      ("/api/generations", #"{"prompt": "a", "seeds": [0], "regions": [0, 1]}"#),
+    ] {
+      let status = try studio.ask("POST", path, json: json).status
+      #expect([400, 422].contains(status), "\(status) \(path) \(json)")
+    }
+    // What is not learned has no file, and no plot.
+    #expect(try studio.ask("GET", "/api/concepts/\(id)/importance").status == 409)
+    #expect(try studio.ask("GET", "/api/concepts/\(id)/file?format=a1111").status == 409)
+    #expect(try studio.ask("GET", "/api/concepts/\(id)/file?format=exe").status == 404)
+  }
+
+  @Test("writes concepts for other programs and takes them back, as the commands do")
+  func files() throws {
+    let (studio, ids) = try learned()
+    let place = studio.scratch.folder.appending(path: "studio/concepts/\(ids[0])/one/concept.safetensors")
+    let concept = try Concept(contentsOf: place)
+    let plot = try studio.ask("GET", "/api/concepts/\(ids[0])/importance")
+    #expect(try plot.body == Data(concept.importanceChart().draw().png()))
+
+    let written = studio.scratch.folder.appending(path: "one.safetensors")
+    for format in [ConceptFormat.diffusers, .a1111] {
+      try concept.export(format, to: written, timestep: 300)
+      let file = try studio.ask("GET", "/api/concepts/\(ids[0])/file?format=\(format.rawValue)&timestep=300")
+      #expect(try file.body == Data(contentsOf: written))
+    }
+    #expect(
+      try studio.ask("GET", "/api/concepts/\(ids[0])/file?format=diffusers&timestep=5000").status == 422)
+
+    for (name, data) in [
+      ("mine.safetensors", try Data(contentsOf: place)),
+      ("theirs.safetensors", try Data(contentsOf: written)),
+    ] {
+      let made = try studio.ask("POST", "/api/imports?name=\(name)", data)
+      #expect(made.status == 200, "\(made.text)")
+      let id = try JSONDecoder().decode([String: String].self, from: made.body)["id"] ?? ""
+      let view = try #require(try studio.concepts().first { $0.id == id })
+      #expect(view.progress.state == "learned" && view.commandLine == nil)
+      #expect(["one-2", "one-3"].contains(view.name))
+    }
+    // What came is used as what was learned.
+    let used = try images(
+      studio, "/api/grids",
+      #"{"base": {"prompt": "a {one-2}", "seeds": [0], "steps": 1}, "columns": {"kind": "seed", "values": ["0"]}}"#,
+      count: 1)
+    #expect(used.settings.first?["names"] == "one-2")
+  }
+
+  @Test("refuses files that are no concept, in one line, and keeps nothing of them")
+  func hostileFiles() throws {
+    let studio = try TestStudio()
+    func status(_ data: Data, _ name: String = "x.safetensors") throws -> Client.Response {
+      try studio.ask("POST", "/api/imports?name=\(name)", data)
+    }
+    let evil = Data("\u{80}\u{2}cos\nsystem\n(S'touch /tmp/x'\ntR.".utf8)
+    for data in [Data(), Data("no".utf8), evil, Data(repeating: 255, count: 100_000)] {
+      let response = try status(data, "%2e%2e%2fevil.pt")
+      #expect([400, 422].contains(response.status))
+      #expect(
+        !response.text.contains(studio.scratch.folder.path) && !response.text.contains(".tmp"),
+        "\(response.text)")
+    }
+    #expect(try studio.ask("POST", "/api/imports", headers: ["Content-Length": "999999999"]).status == 413)
+    let good = try Data(contentsOf: Fixtures.url("community/a1111.pt"))
+    for mutation in Mutations(of: good, count: 100, seed: 17) {
+      #expect([200, 422].contains(try status(mutation, "x.pt").status))
+    }
+    let trash = studio.scratch.folder.appending(path: "studio/trash")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: trash.path).isEmpty)
+  }
+
+  @Test("tells the models of this machine and what they take")
+  func models() throws {
+    struct Model: Decodable {
+      struct Part: Decodable { let name: String, bytes: Int }
+      let name: String, isOpen: Bool, parts: [Part]
+    }
+    let studio = try TestStudio()
+    let all = try JSONDecoder().decode([Model].self, from: studio.ask("GET", "/api/models").body)
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    #expect(all[0].isOpen && all.dropFirst().allSatisfy { !$0.isOpen })
+    #expect(all[0].parts.map(\.name) == ["text encoder", "U-Net", "VAE"])
+    #expect(try all[0].parts[1].bytes == model.parameterCount(.unet) * 4)
+  }
+}
