@@ -197,12 +197,12 @@ class Story(StudioCase):
 
     def test_two_concepts_and_a_look_inside(self):
         page = self.page
-        for example in ("ginger", "jay"):
+        for example, steps in (("ginger", STEPS), ("jay", "2")):
             page.goto(page.url.split("#")[0] + "#learn/new")
-            self.learn(example)
+            self.learn(example, steps)
             self.wait_learned()
         page.get_by_role("button", name="Look inside").click()
-        page.get_by_label("The concept", exact=True).first.wait_for()
+        page.locator("#which").wait_for()
         page.get_by_text("Show the plot").click()
         self.until("document.querySelector('img.plot').naturalWidth == 760", 120)
         page.get_by_role("button", name="Generate beside them").click()
@@ -212,6 +212,7 @@ class Story(StudioCase):
         page.get_by_label("With the look of").select_option(label="ginger")
         page.get_by_role("button", name="Mix them").click()
         page.get_by_text("The look takes over from timestep 999 on.").wait_for(timeout=300_000)
+        self.until("document.querySelector('#mix input[type=range]').max == 7", 300)
         page.get_by_label("Where the look takes over").press("End")
         page.get_by_text("never: the first concept alone").wait_for()
         self.until("[...document.querySelectorAll('.view img')].every(i => i.naturalWidth > 0)")

@@ -93,6 +93,7 @@ export function editSquare(id, picture) {
     const box = stage.getBoundingClientRect()
     const unit = size().width / box.width
     const from = { px: event.clientX, py: event.clientY, x, y }
+    let last
     const follow = (e) => {
       if (tool() === 0) {
         x = from.x + (e.clientX - from.px) * unit
@@ -100,7 +101,12 @@ export function editSquare(id, picture) {
         place()
       } else {
         const own = frame.getBoundingClientRect()
-        dab((e.clientX - own.left) / own.width, (e.clientY - own.top) / own.height)
+        const now = { x: (e.clientX - own.left) / own.width, y: (e.clientY - own.top) / own.height }
+        // What lies between two events of a quick hand is painted, too.
+        const count = last ? Math.ceil(Math.hypot(now.x - last.x, now.y - last.y) / (Number(brush.value) / 4)) : 0
+        for (let i = 1; i <= count; i++) dab(last.x + (now.x - last.x) * i / count, last.y + (now.y - last.y) * i / count)
+        dab(now.x, now.y)
+        last = now
       }
     }
     follow(event)
