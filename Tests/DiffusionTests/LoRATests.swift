@@ -162,7 +162,8 @@ struct LoRATests {
     func lengths(_ name: String, _ magnitude: Tensor, over dims: [Int]) throws -> Tensor {
       try Safetensors.write([(name, magnitude)], to: scratch.file("m.safetensors"))
       let file = try SafetensorsFile(scratch.file("m.safetensors"))
-      let read = try #require(Magnitude(try #require(file.entries[name]), outputs: 6, inputs: 4))
+      let entry = try #require(file.entries[name])
+      let read = try #require(Magnitude(entry, outputs: 6, inputs: 4))
       return try read.applied(to: weight, file).norm(dims)
     }
     let outputs = try Tensor([1, 2, 3, 4, 5, 6] as [Float])
