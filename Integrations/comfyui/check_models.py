@@ -12,7 +12,7 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
-import mini_sd
+import check_mini_sd
 import torch
 from neti import encode_states, mapper  # the formulas of neti's golden data
 from safetensors.torch import save_file
@@ -41,7 +41,7 @@ def filled(module, seed):
 def set_groups(module):
     for m in module.modules():
         if isinstance(m, torch.nn.GroupNorm):
-            m.num_groups = mini_sd.config("unet")["norm_num_groups"]
+            m.num_groups = check_mini_sd.config("unet")["norm_num_groups"]
 
 
 def random_model():
@@ -67,7 +67,7 @@ def random_clip():
 
 def mini(scratch):
     """mini-sd's model, CLIP and VAE, as Load Checkpoint gives them."""
-    mini_sd.write(scratch / "mini-sd.ckpt.safetensors")
+    check_mini_sd.write(scratch / "mini-sd.ckpt.safetensors")
     return comfy.sd.load_checkpoint_guess_config(str(scratch / "mini-sd.ckpt.safetensors"))[:3]
 
 

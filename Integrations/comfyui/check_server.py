@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import mini_sd
+import check_mini_sd
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
@@ -30,8 +30,8 @@ def check(asked, scratch, say):
     for folder in ("models/checkpoints", "models/neti", "custom_nodes", "input", "output", "user"):
         (base / folder).mkdir(parents=True)
     (base / "custom_nodes/neti").symlink_to(HERE)
-    (base / "custom_nodes/mini_sd.py").symlink_to(HERE / "mini_sd.py")
-    mini_sd.write(base / "models/checkpoints/mini-sd.safetensors")
+    (base / "custom_nodes/check_mini_sd.py").symlink_to(HERE / "check_mini_sd.py")
+    check_mini_sd.write(base / "models/checkpoints/mini-sd.safetensors")
     concept = asked.concept or ROOT / "Tests/Fixtures/data/integrations/toy.safetensors"
     shutil.copy(concept, base / "models/neti/ginger.safetensors")
     with socket.socket() as s:

@@ -46,7 +46,9 @@ struct ExportTests {
     )
     #expect(a.about == b.about)
     let names = try FileManager.default.contentsOfDirectory(atPath: made.path)
-    #expect(!names.contains { $0.hasPrefix("check") })
+    #expect(
+      Set(names.filter { $0.hasSuffix(".py") })
+        == Set((Self.modules[program] ?? []).filter { $0.hasSuffix(".py") }))
     #expect(scratch.contents == ["\(name)-\(program)"])
   }
 

@@ -2,7 +2,7 @@
 
 Put a link to this file into custom_nodes, and the model, which this makes of Models/mini-sd, into models/checkpoints:
 
-    python Integrations/comfyui/mini_sd.py FOLDER/models/checkpoints/mini-sd.safetensors
+    python Integrations/comfyui/check_mini_sd.py FOLDER/models/checkpoints/mini-sd.safetensors
 
 Load Checkpoint then takes it as any other. It is here for the workflow in docs and for check.py.
 """
