@@ -6,10 +6,9 @@ import Foundation
 /// Source: the normalizer and the pattern of `CLIPTokenizer` in transformers 5, `models/clip/tokenization_clip.py`.
 /// Character classes are those of the running system's Unicode.
 enum WordSplitter {
-  /// Tried in this order, wherever a word begins.
-  private static let fixed = [
-    "<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d",
-  ].map { Array($0.unicodeScalars) }
+  private static let contractions = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].map {
+    Array($0.unicodeScalars)
+  }
 
   /// The UTF-8 bytes of each word.
   static func words(_ text: some Sequence<Unicode.Scalar>) -> [[UInt8]] {
@@ -27,9 +26,7 @@ enum WordSplitter {
   /// Where the word that begins at `start` ends; `start` itself for space.
   private static func endOfWord(_ scalars: [Unicode.Scalar], _ start: Int) -> Int {
     let first = scalars[start]
-    if "<'".unicodeScalars.contains(first),
-      let found = fixed.first(where: { scalars[start...].starts(with: $0) })
-    {
+    if first == "'", let found = contractions.first(where: { scalars[start...].starts(with: $0) }) {
       return start + found.count
     }
     let kind = Kind(first)

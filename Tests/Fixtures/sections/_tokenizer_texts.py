@@ -192,7 +192,7 @@ def write(file: Path, folder: Path, load, padded: bool):
             assert tokenizer.add_tokens(token) == 1, token
         cases = []
         for text in texts:
-            case = {"text": text, "ids": tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))}
+            case = {"text": text, "ids": tokenizer(text, add_special_tokens=False).input_ids}
             if padded or options:
                 case["padded"] = tokenizer(text, padding="max_length", truncation=True).input_ids
             cases.append(case)
