@@ -148,7 +148,11 @@ struct FuzzTarget {
   }
 
   private static func embeddings(_ folder: URL) throws -> [FuzzTarget] {
-    try ["a1111.pt", "xti.pt", "diffusers.safetensors", "xti.safetensors"].map { name in
+    try [
+      "a1111.pt", "xti.pt", "diffusers.safetensors", "xti.safetensors", "numpy-2.pkl", "numpy-4.pkl",
+      "a1111.png",
+      "pixels.png", "promptplus.bin",
+    ].map { name in
       let url = folder.appending(path: name)
       return FuzzTarget(
         name: "embedding \(name)", originals: [try fixture("community/\(name)")], file: name

@@ -2,6 +2,7 @@ import Files
 import Foundation
 import TestSupport
 import Testing
+import Torch
 
 /// Operations of the pickle machine, as bytes.
 private enum Code {
@@ -102,6 +103,49 @@ private func message(_ code: [UInt8]...) -> String {
     code += Array("e".utf8) + Code.put(0) + Code.global("builtins", "set") + Code.put(1) + Array("(".utf8)
     for _ in 0..<100 { code += Code.get(1) + Code.get(0) + [0x85, UInt8(ascii: "R")] }
     #expect(message(Code.start, code, Array("t.".utf8)).contains("more than"))
+  }
+
+  /// `_reconstruct(ndarray, (0,), b"b")` and its state of one float.
+  private static func array(
+    shape: [UInt8] = [1], type: String = "f4", order: String = "<", text: String = "\0\0\0\0",
+    class name: (String, String) = ("numpy", "ndarray")
+  ) -> [UInt8] {
+    let made =
+      Code.global("numpy.core.multiarray", "_reconstruct") + Code.global(name.0, name.1) + Code.one + [0x85]
+      + Code.text("b") + [0x87] + Array("R".utf8)
+    let dtype =
+      Code.global("numpy", "dtype") + Code.text(type) + [0x85] + Array("R(".utf8) + Code.one
+      + Code.text(order) + Array("tb".utf8)
+    let bytes =
+      Code.global("_codecs", "encode") + Code.text(text) + Code.text("latin1") + [0x86] + Array("R".utf8)
+    let sizes = Array("(".utf8) + shape.flatMap { [UInt8(ascii: "K"), $0] } + Array("t".utf8)
+    return made + Array("(".utf8) + Code.one + sizes + dtype + [0x89] + bytes + Array("tb".utf8)
+  }
+
+  @Test func `An array of NumPy's is its numbers, and nothing else is made by its name`() throws {
+    guard case .array(let array) = try read(Code.start, Self.array(text: "\0\0\u{C0}\u{3F}"), Code.stop)
+    else {
+      Issue.record("not an array")
+      return
+    }
+    #expect(try array.tensor().floats() == [1.5])
+    for (code, why) in [
+      (Self.array(shape: [2]), "instead of 8"), (Self.array(shape: [255, 255, 255, 255]), "instead of"),
+      (Self.array(type: "O8"), "not read"), (Self.array(order: ">"), "little-endian"),
+      (Self.array(text: "\u{100}"), "encoded bytes"), (Self.array(class: ("numpy", "dtype")), "class"),
+      (Self.array(class: ("os", "system")), "wants to use"),
+      (Array(Self.array().prefix(while: { $0 != UInt8(ascii: "R") })) + Array("R".utf8), "without numbers"),
+    ] {
+      let text = message(Code.start, code, Code.stop)
+      #expect(text.contains(why), "\(text)")
+    }
+  }
+
+  @Test func `Bytes that are made of one text again and again are bounded`() {
+    let text = Array("X".utf8) + [0, 0, 1, 0] + Array(repeating: UInt8(ascii: "x"), count: 65_536)
+    var code = text + Code.put(0) + Code.global("_codecs", "encode") + Code.put(1) + Array("(".utf8)
+    for _ in 0..<100 { code += Code.get(1) + Code.get(0) + Code.text("latin1") + [0x86] + Array("R".utf8) }
+    #expect(message(Code.start, code, Array("t.".utf8)).contains("as text"))
   }
 
   @Test func `Memo entries, references and members of every container are bounded`() {

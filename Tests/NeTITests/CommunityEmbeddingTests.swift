@@ -28,6 +28,8 @@ struct CommunityEmbeddingTests {
   static let single: [(String, String, Int)] = [
     ("diffusers.safetensors", "<toy>", 0), ("diffusers.bin", "<toy>", 0), ("parameter.bin", "<toy>", 0),
     ("a1111.pt", "toy", 500), ("first.pt", "first", 0), ("kohya.safetensors", "kohya", 0),
+    ("onetrainer.safetensors", "onetrainer", 0), ("numpy.bin", "<toy>", 0), ("numpy-2.pkl", "<toy>", 0),
+    ("numpy-4.pkl", "<toy>", 0), ("a1111.png", "toy", 500), ("pixels.png", "toy", 500),
   ]
 
   @Test("with one vector become a ti concept with exactly that vector", arguments: single)
@@ -52,9 +54,55 @@ struct CommunityEmbeddingTests {
   }
 
   @Test(
+    "with several vectors for one placeholder become a ti concept with exactly those",
+    arguments: [
+      ("two.safetensors", 2), ("three.pt", 3), ("sixteen.safetensors", 16), ("numpy-columns.pkl", 2),
+    ])
+  func several(_ name: String, _ count: Int) throws {
+    let c = try Concept.open(Self.file(name)) { Self.base }
+    #expect(c.representation.kind == .ti && c.representation.vectorCount == count)
+    #expect(
+      try c.representation.parameters[0].tensor.floats()
+        == Self.expected("many").sliced(0, 0..<count).floats())
+  }
+
+  @Test("with several vectors in each layer become an xti concept")
+  func severalInLayers() throws {
+    let c = try Concept.open(Self.file("xti-two.safetensors")) { Self.base }
+    #expect(c.representation.kind == .xti && c.representation.vectorCount == 2)
+    let many = try Self.expected("many")
+    let pairs = try (0..<16).map { try Tensor.stacked([many.selected(0, $0), many.selected(0, 15 - $0)], 0) }
+    #expect(try c.representation.parameters[0].tensor.floats() == Tensor.stacked(pairs, 0).floats())
+  }
+
+  @Test("of prompt-plus-pytorch have a vector for each block, and of its forks for each layer")
+  func promptPlus() throws {
+    let many = try Self.expected("many")
+    let layers = try Concept.open(Self.file("promptplus.bin")) { Self.base }
+    #expect(layers.representation.kind == .xti && layers.about.token == "<toy>")
+    #expect(try layers.representation.parameters[0].tensor.floats() == many.floats())
+    let blocks = try Concept.open(Self.file("promptplus-blocks.bin")) { Self.base }
+    let order = [0, 0, 1, 1, 2, 2, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6]
+    #expect(
+      try blocks.representation.parameters[0].tensor.floats()
+        == order.flatMap { try many.selected(0, $0).floats() })
+  }
+
+  @Test(
+    "whose arrays or pictures hold no vectors are refused in one line",
+    arguments: [
+      ("numpy-big.pkl", "little-endian"), ("numpy-objects.pkl", "not read"), ("plain.png", "no embedding"),
+    ])
+  func noVectors(_ name: String, _ why: String) throws {
+    let message = refusal { try Concept.open(Self.file(name)) { Self.base } }?.message ?? "none"
+    #expect(message.contains(why) && !message.contains("\n"), "\(message)")
+  }
+
+  @Test(
     "that neti cannot use are refused in one line that says why",
     arguments: [
-      ("two.safetensors", "2 vectors"), ("sdxl.safetensors", "SDXL"), ("others.safetensors", "2 tensors"),
+      ("seventeen.safetensors", "17 vectors"), ("onetrainer-output.safetensors", "OneTrainer"),
+      ("lora.safetensors", "`lora`"), ("sdxl.safetensors", "SDXL"), ("others.safetensors", "2 tensors"),
       ("nan.safetensors", "finite"), ("wide.safetensors", "768"), ("list.pt", "a list"),
     ])
   func refused(_ name: String, _ why: String) throws {
@@ -93,12 +141,17 @@ struct CommunityEmbeddingTests {
     #expect(e?.message.contains("mapper-") == true)
   }
 
-  @Test("damaged in 5,000 ways never crash")
-  func mutations() throws {
+  @Test(
+    "damaged in 5,000 ways never crash",
+    arguments: [
+      "first.pt", "xti.safetensors", "numpy-2.pkl", "numpy-4.pkl", "promptplus.bin", "a1111.png",
+      "pixels.png",
+    ])
+  func mutations(_ name: String) throws {
     let folder = try Scratch()
-    for name in ["first.pt", "xti.safetensors"] {
+    do {
       let good = try Data(contentsOf: Self.file(name))
-      for data in Mutations(of: good, count: 2_500, seed: 5) {
+      for data in Mutations(of: good, count: 5_000, seed: 5) {
         let url = folder.file("x")
         try data.write(to: url)
         do {
@@ -113,13 +166,14 @@ struct CommunityEmbeddingTests {
 @Suite("Concepts for other programs")
 struct ConceptExportTests {
   /// A concept of random values on mini-sd's sizes.
-  private static func concept(_ kind: RepresentationKind) throws -> Concept {
+  private static func concept(_ kind: RepresentationKind, vectors count: Int = 1) throws -> Concept {
     let base = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).baseIdentity
     let row = try RandomSource(seed: 1).normal([base.hiddenSize])
     let about = Concept.About(token: "<toy>", category: "toy", base: base, steps: 7, training: "")
     guard kind.type == NeTIMapper.self else {
       let n = kind == .xti ? base.layers.count : 1
-      let vectors = try RandomSource(seed: 2).normal([n, base.hiddenSize])
+      let vectors = try RandomSource(seed: 2).normal(
+        kind == .xti ? [n, count, base.hiddenSize] : [count, base.hiddenSize])
       return Concept(
         kind == .ti
           ? try TextualInversion(vectors: vectors, layerCount: base.layers.count)
@@ -129,17 +183,34 @@ struct ConceptExportTests {
     var s = NeTIMapper.Settings(hiddenSize: base.hiddenSize, layerCount: base.layers.count)
     s.kind = kind
     s.targetNorm = 0.4
+    s.vectorCount = count
     return Concept(try NeTIMapper(s, keys: RandomKeys(seed: 4)), about: about, placeholder: row)
   }
 
-  @Test("come back as they were where the format can hold them")
-  func roundTrip() throws {
+  @Test("of several vectors keep them in every format, and are no checkpoint of the authors'")
+  func severalVectors() throws {
+    let folder = try Scratch()
+    let c = try Self.concept(.neti, vectors: 3)
+    let e = try c.representation.embeddings(
+      timesteps: .full([1], 300), layers: Tensor([4.0] as [Float]), mask: nil)
+    let one = try c.embedding(for: .diffusers, timestep: 300, layer: 4)
+    #expect(one.embedding.vectors.shape == [1, 3, 128])
+    #expect(try relativeError(one.embedding.vectors, e.base) < 1e-6)
+    let xti = folder.file("xti.safetensors")
+    try c.export(.kohya, to: xti, timestep: 300)
+    #expect(try SafetensorsFile(xti).tensor("IN01").shape == [3, 128])
+    #expect(try Concept.open(xti) { c.about.base }.representation.vectorCount == 3)
+    #expect(refusal { try c.authorsCheckpoint() }?.message.contains("has 3") == true)
+  }
+
+  @Test("come back as they were where the format can hold them", arguments: [1, 4])
+  func roundTrip(_ count: Int) throws {
     let folder = try Scratch()
     let pairs: [(RepresentationKind, [ConceptFormat])] = [
       (.ti, [.diffusers, .a1111, .kohya]), (.xti, [.kohya]),
     ]
     for (kind, formats) in pairs {
-      let c = try Self.concept(kind)
+      let c = try Self.concept(kind, vectors: count)
       for format in formats {
         let url = folder.file("\(kind.rawValue)-\(format.rawValue).safetensors")
         #expect(try c.export(format, to: url) == nil)
@@ -175,7 +246,7 @@ struct ConceptExportTests {
     #expect(one.loss?.contains("OUT05") == true)
     #expect(try relativeError(one.embedding.vectors, e.base.sliced(0, 9..<10)) < 1e-6)
     let space = try Self.concept(.space).embedding(for: .kohya)
-    #expect(space.embedding.vectors.shape == [16, 128])
+    #expect(space.embedding.vectors.shape == [16, 1, 128])
   }
 
   @Test("need a timestep exactly when they change with time, and a layer that exists")

@@ -11,26 +11,37 @@ struct ConceptFileTests {
   static let base = BaseIdentity(
     name: "some-model", hiddenSize: 16, layers: ["a", "b", "c"], tokenTableHash: "1234")
 
-  static func concept(_ kind: RepresentationKind = .neti) throws -> Concept {
+  static func concept(_ kind: RepresentationKind = .neti, vectors count: Int = 1) throws -> Concept {
     let about = Concept.About(
       token: "<toy>", category: "toy", base: base, steps: 12, training: "optim:\n  seed: 3\n")
     let row = try RandomSource(seed: 1).normal([16])
     if kind.type != NeTIMapper.self {
-      return Concept(try learnedVectors(kind, startingAt: row, layerCount: 3), about: about, placeholder: row)
+      let vectors = try RandomSource(seed: 2).normal(kind == .xti ? [3, count, 16] : [count, 16])
+      return Concept(
+        kind == .ti
+          ? try TextualInversion(vectors: vectors, layerCount: 3)
+          : try ExtendedTextualInversion(vectors: vectors, layerCount: 3), about: about, placeholder: row)
     }
     var s = NeTIMapper.Settings(hiddenSize: 16, layerCount: 3)
     s.kind = kind
     s.targetNorm = 0.4
+    s.vectorCount = count
     return Concept(try NeTIMapper(s, keys: RandomKeys(seed: 4)), about: about, placeholder: row)
   }
 
-  @Test("read back give the same embeddings and the same words", arguments: RepresentationKind.allCases)
-  func roundTrip(_ kind: RepresentationKind) throws {
+  @Test(
+    "read back give the same embeddings and the same words", arguments: RepresentationKind.allCases,
+    [1, 2, 16])
+  func roundTrip(_ kind: RepresentationKind, _ count: Int) throws {
     let scratch = try Scratch()
     let url = scratch.file("concept.safetensors")
-    let a = try Self.concept(kind)
+    let a = try Self.concept(kind, vectors: count)
     try a.write(to: url)
+    let metadata = try SafetensorsFile(url).metadata
+    #expect(metadata["neti.version"] == (count == 1 ? "1.0" : "2.0"))
+    #expect(metadata["neti.vectors"] == (count == 1 ? nil : "\(count)"))
     let b = try Concept(contentsOf: url)
+    #expect(b.representation.vectorCount == count)
     #expect(b.about == a.about)
     #expect(b.representation.kind == kind)
     #expect(try b.placeholder.floats() == a.placeholder.floats())
@@ -40,6 +51,11 @@ struct ConceptFileTests {
     let y = try b.representation.embeddings(timesteps: t, layers: l, mask: nil)
     #expect(try x.base.floats() == y.base.floats())
     #expect(try x.bypass?.floats() == y.bypass?.floats())
+    #expect(x.base.shape == [2, count, 16])
+    guard kind.type == NeTIMapper.self else { return }
+    // Each vector has the norm of the word by itself: base and bypass together.
+    let norms = try Tensor.concatenated([x.base, #require(x.bypass)], 2).norm([2], keep: false).floats()
+    #expect(norms.count == 2 * count && norms.allSatisfy { abs($0 - 0.4) < 1e-5 })
   }
 
   @Test("fit a model of the same dimensions, with a warning when its weights are others")
@@ -76,7 +92,7 @@ struct ConceptFileTests {
 
   @Test("of a newer major version are refused; a newer minor version and unknown keys are not")
   func versions() throws {
-    #expect(try error { m, _ in m["neti.version"] = "2.0" }.contains("newer"))
+    #expect(try error { m, _ in m["neti.version"] = "3.0" }.contains("newer"))
     #expect(try error { m, _ in m["neti.version"] = "x" }.contains("version"))
     #expect(try error { m, _ in m["neti.version"] = nil }.contains("not a neti concept"))
     let scratch = try Scratch()
@@ -89,6 +105,23 @@ struct ConceptFileTests {
     try Safetensors.write(
       good.entries.keys.sorted().map { ($0, try good.tensor($0).clone()) }, metadata: metadata, to: url)
     #expect(try Concept(contentsOf: url).about.token == "<toy>")
+  }
+
+  @Test("say how many vectors they have in version 2 only, 2 to 16, and have as many")
+  func vectors() throws {
+    #expect(try error { m, _ in m["neti.vectors"] = "2" }.contains("version 2"))
+    for bad in ["1", "17", "-2", "x", ""] {
+      #expect(
+        try error { m, _ in
+          m["neti.version"] = "2.0"
+          m["neti.vectors"] = bad
+        }.contains("neti.vectors"))
+    }
+    let other = try error { m, _ in
+      m["neti.version"] = "2.0"
+      m["neti.vectors"] = "2"
+    }
+    #expect(other.contains("output.") && other.contains("expected [64"), "\(other)")
   }
 
   @Test("that do not hold together are refused in one line that says why")

@@ -27,7 +27,7 @@ struct ConceptManifestTests {
     let m = try manifest(
       "\u{FEFF}\(Self.spotty)\r\n\n"
         + #"{"images": "./cats/a", "masks": "cats/../masks", "token": "<a>", "category": "cat", "output": "A cat", "#
-        + #""captions": false, "property": "style", "steps": 7, "seed": 3, "representation": "ti", "#
+        + #""captions": false, "property": "style", "steps": 7, "seed": 3, "representation": "ti", "vectors": 3, "#
         + #""optim.learning_rate": 2e-3, "eval.validation_prompts": ["a {}", "two: {}"]}"#)
     #expect(m.entries.map(\.line) == [1, 3])
     #expect(m.entries.map(\.name) == ["spotty", "A cat"])
@@ -36,6 +36,7 @@ struct ConceptManifestTests {
     #expect(c.data.placeholderToken == "<a>" && c.data.superCategoryToken == "cat")
     #expect(!c.data.useCaptions && c.data.learnableProperty == .style)
     #expect(c.optim.maxTrainSteps == 7 && c.optim.seed == 3 && c.optim.learningRate == 2e-3)
+    #expect(c.model.numVectors == 3)
     #expect(c.model.representation == .ti && c.eval.validationPrompts == ["a {}", "two: {}"])
   }
 

@@ -17,6 +17,9 @@ import Testing
     try RunConfiguration.load(overrides: needed + [(name, value)]).configuration
   }
 
+  /// Whole numbers of settings that cannot be 20.
+  private static let small = ["model.num_vectors": "4"]
+
   /// Values that a setting can have, one of which is not its default, and one that it cannot have.
   private static func values(_ expectation: String) -> (good: [String], bad: String) {
     let type = expectation.replacing(" or null", with: "")
@@ -38,7 +41,7 @@ import Testing
     let (name, values) = (row[0], Self.values(row[1]))
     let plain = try RunConfiguration.load(overrides: Self.needed).configuration
     var others = 0
-    for value in values.good {
+    for value in Self.small[name].map({ [$0] }) ?? values.good {
       let c = try Self.load(name, value)
       others += c == plain ? 0 : 1
       #expect(try RunConfiguration(resolvedYAML: c.resolvedYAML()) == c)

@@ -9,8 +9,8 @@ struct Convert: ParsableCommand {
     abstract: "Turn concepts and embeddings of other programs into ours, or ours into theirs.",
     discussion: """
       What the input is, its content tells: a concept of ours, NeTI's authors' mapper-….pt, or an embedding \
-      of diffusers, A1111 (stable-diffusion-webui) or kohya, as safetensors, .pt or .bin. Nothing in a \
-      pickle is executed.
+      of diffusers, A1111 (stable-diffusion-webui), kohya, OneTrainer or prompt-plus-pytorch, as safetensors, \
+      .pt or .bin, or of A1111 inside a PNG. Nothing in a pickle is executed.
 
         neti convert learned_embeds.bin toy.safetensors --model my-sd-1.5
         neti convert mapper-steps-1000.pt toy.safetensors

@@ -11,6 +11,12 @@ enum PickleGlobal {
   case storage(DType)
   /// A class of the reader's, whose instances become `PickleValue.object`.
   case instance
+  /// NumPy: an empty array, whose state follows; its class; an element type; a number, of which nothing is kept.
+  case rebuildArray
+  case arrayClass
+  case arrayType
+  /// Text as the bytes of Latin-1: how protocol 2 keeps bytes.
+  case encode
   /// What training code leaves beside the weights: whatever is made of it is `PickleValue.none` here.
   case ignored
 
@@ -34,8 +40,11 @@ enum PickleGlobal {
     "pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint": .ignored,
     "numpy.core.multiarray scalar": .ignored,
     "numpy._core.multiarray scalar": .ignored,
-    "numpy dtype": .ignored,
-    "_codecs encode": .ignored,
+    "numpy.core.multiarray _reconstruct": .rebuildArray,
+    "numpy._core.multiarray _reconstruct": .rebuildArray,
+    "numpy ndarray": .arrayClass,
+    "numpy dtype": .arrayType,
+    "_codecs encode": .encode,
   ]
 
   /// The name of the storage class for `dtype`.

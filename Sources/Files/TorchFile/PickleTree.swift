@@ -1,3 +1,5 @@
+import Torch
+
 /// A value while its pickle is being read; children are numbers of other nodes.
 struct PickleNode {
   enum Kind {
@@ -9,11 +11,15 @@ struct PickleNode {
     case object(String)
     case global(String, PickleGlobal)
     case storage(TorchStorage)
+    /// An element type of NumPy's; nil is one that is not read.
+    case arrayType(DType?)
+    /// An array of NumPy's; nil before its state was read.
+    case array(NumPyArray?)
     /// Made by something whose results play no part here.
     case ignored
   }
 
-  let kind: Kind
+  var kind: Kind
   var children: [Int]
 }
 
@@ -81,6 +87,9 @@ struct PickleTree {
     case .ignored, .global(_, .ignored): return .none
     case .global(let name, _):
       throw FileError("its pickle keeps \(quoted(name)) itself as a value, where data is expected")
+    case .array(let array?): return .array(array)
+    case .array: throw FileError("its pickle has an array without numbers")
+    case .arrayType: throw FileError("its pickle keeps a type of numbers as a value, where data is expected")
     case .storage: throw FileError("its pickle keeps a bare storage, where data is expected")
     }
   }

@@ -17,6 +17,7 @@ public enum PickleValue: Sendable {
   /// with its attributes.
   case object(String, [PickleEntry])
   case tensor(TorchTensor)
+  case array(NumPyArray)
 }
 
 /// One key and its value.
@@ -61,6 +62,7 @@ extension PickleValue {
     case .dictionary: "a dict"
     case .object(let name, _): "an object \(name)"
     case .tensor: "a tensor"
+    case .array: "an array"
     }
   }
 }

@@ -22,7 +22,8 @@ struct Pickler {
       operation("G")
       withUnsafeBytes(of: number.bitPattern.bigEndian) { bytes.append(contentsOf: $0) }
     case .string(let text): try string(text)
-    case .bytes: throw FileError("cannot write bytes into a pickle of protocol 2")
+    case .bytes, .array:
+      throw FileError("cannot write \(value.kind) into a pickle of protocol 2")
     case .tuple(let items): try tuple(items)
     case .list(let items): try list(items)
     case .set(let items):

@@ -2,13 +2,15 @@ public import Foundation
 public import Torch
 
 /// A file that `torch.save` wrote (PyTorch 1.6 and later), memory-mapped: a zip archive with a pickle `data.pkl` and
-/// the tensors' memory under `data/`. It is read as data; nothing in it is executed.
+/// the tensors' memory under `data/`; or a pickle alone, with arrays of NumPy's. It is read as data; nothing in it is
+/// executed.
 public struct TorchFile: Sendable {
   public let url: URL
   /// What was saved.
   public let root: PickleValue
   private let file: MappedFile
-  private let archive: ZipArchive
+  /// Nil for a pickle alone.
+  private let archive: ZipArchive?
   private let folder: String
 
   /// Reads the archive and its pickle.
@@ -35,15 +37,16 @@ public struct TorchFile: Sendable {
   }
 
   private static func read(_ file: MappedFile, _ classes: Set<String>) throws -> (
-    ZipArchive, String, PickleValue
+    ZipArchive?, String, PickleValue
   ) {
-    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(2)) }
-    guard head == [0x50, 0x4B] else {
-      throw FileError(
-        head.first == 0x80
-          ? "it is in PyTorch's format of before 1.6; load and save it once with a newer PyTorch"
-          : "it is not a file that torch.save wrote")
+    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(magic.count)) }
+    guard !head.starts(with: magic) else {
+      throw FileError("it is in PyTorch's format of before 1.6; load and save it once with a newer PyTorch")
     }
+    if head.first == 0x80 {
+      return try withExtendedLifetime(file) { (nil, "", try Unpickler.value(file.bytes, classes: classes)) }
+    }
+    guard head.starts(with: [0x50, 0x4B]) else { throw FileError("it is not a file that torch.save wrote") }
     let archive = try ZipArchive(file)
     let pickles = archive.names.filter { $0.split(separator: "/").dropFirst() == ["data.pkl"] }
     guard pickles.count == 1, let pickle = pickles.first else {
@@ -58,12 +61,20 @@ public struct TorchFile: Sendable {
     return (archive, folder, try Unpickler.value(archive.contents(pickle), classes: classes))
   }
 
+  /// How the format of before 1.6 begins: a pickle of this number.
+  private static let magic: [UInt8] = [
+    0x80, 2, 0x8A, 10, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19,
+  ]
+
   /// Reads a tensor that `root` mentions: its elements in row-major order, in the file's dtype.
   public func tensor(_ tensor: TorchTensor) throws -> Tensor { try self.tensor(tensor, inPlace: false) }
 
   /// The same; `inPlace` uses the mapping itself, read-only, where the elements lie in order.
   package func tensor(_ tensor: TorchTensor, inPlace: Bool) throws -> Tensor {
     try Self.named(url) {
+      guard let archive else {
+        throw FileError("it is a pickle alone, without the memory of its tensors")
+      }
       let size = tensor.storage.dtype.size
       let place = try archive.checkedRange(entry(tensor))
       let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: size)
@@ -102,7 +113,7 @@ public struct TorchFile: Sendable {
   func check(_ tensor: TorchTensor) throws {
     try Self.named(url) {
       let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: tensor.storage.dtype.size)
-      guard !over, needed == archive.range(entry(tensor))?.count else {
+      guard !over, needed == archive?.range(entry(tensor))?.count else {
         throw FileError("the storage \(quoted(tensor.storage.key)) has a wrong size")
       }
       _ = try tensor.checkedCount()
@@ -111,7 +122,7 @@ public struct TorchFile: Sendable {
 
   /// Lets the system have the memory of a tensor that was copied and is not needed here again.
   package func forget(_ tensor: TorchTensor) {
-    if let place = archive.range(entry(tensor)) { file.forget(place) }
+    if let place = archive?.range(entry(tensor)) { file.forget(place) }
   }
 
   private func entry(_ tensor: TorchTensor) -> String { "\(folder)/data/\(tensor.storage.key)" }

@@ -25,6 +25,8 @@ package struct Unpickler {
   private var memo: [Int: Int] = [:]
   /// What counts towards `maximumValues` so far.
   private var valueCount = 0
+  /// Bytes that were made of texts so far.
+  private var encodedCount = 0
 
   /// The value that the pickle in `bytes` describes.
   ///
@@ -246,6 +248,13 @@ package struct Unpickler {
     case (.orderedDict, 0, _): try add(.dictionary(ordered: true))
     case (.instance, 0, true): try add(.object(name))
     case (.ignored, _, _): try add(.ignored)
+    case (.encode, 2, false): try push(.bytes(try latin1(arguments)))
+    case (.arrayType, 1...3, false): try add(.arrayType(try arrayType(arguments[0])))
+    case (.rebuildArray, 3, false):
+      guard case .global(_, .arrayClass) = nodes[arguments[0]].kind else {
+        throw unexpected("an array's class")
+      }
+      try add(.array(nil))
     case (.set, 0...1, false):
       guard let items = arguments.first else { return try add(.set) }
       guard case .list = nodes[items].kind else { throw unexpected("a set's members") }
@@ -268,6 +277,56 @@ package struct Unpickler {
     return TorchTensor(
       storage: storage, offset: offset, shape: try integers(arguments[2]),
       strides: try integers(arguments[3]))
+  }
+
+  /// `(text, "latin1")`.
+  private mutating func latin1(_ arguments: [Int]) throws -> [UInt8] {
+    guard case .leaf(.string(let text)) = nodes[arguments[0]].kind,
+      case .leaf(.string(let encoding)) = nodes[arguments[1]].kind,
+      ["latin1", "latin-1"].contains(encoding)
+    else { throw unexpected("encoded bytes") }
+    // One long text can be encoded again and again.
+    encodedCount += text.utf8.count
+    guard encodedCount <= Self.maximumBytes else {
+      throw FileError("its pickle has more than \(Self.maximumBytes) bytes as text")
+    }
+    return try text.unicodeScalars.map {
+      guard let byte = UInt8(exactly: $0.value) else { throw unexpected("encoded bytes") }
+      return byte
+    }
+  }
+
+  /// The element type of a name such as `f4`; nil for one that is not read.
+  private func arrayType(_ id: Int) throws -> DType? {
+    guard case .leaf(.string(let name)) = nodes[id].kind else { throw unexpected("a type of numbers") }
+    return NumPyArray.types[name]
+  }
+
+  /// An element type with its state, `(3, byte order, …)`.
+  private func arrayType(_ type: DType?, _ state: Int) throws -> DType? {
+    let parts = nodes[state].children
+    guard case .tuple = nodes[state].kind, parts.count >= 2,
+      case .leaf(.string(let order)) = nodes[parts[1]].kind
+    else { throw unexpected("a type of numbers") }
+    return order == ">" ? nil : type
+  }
+
+  /// An array's state, `(1, shape, type, whether in Fortran's order, bytes)`.
+  private func array(_ state: Int) throws -> NumPyArray {
+    let parts = nodes[state].children
+    guard case .tuple = nodes[state].kind, parts.count == 5,
+      case .arrayType(let type) = nodes[parts[2]].kind,
+      case .leaf(.bool(let isColumnMajor)) = nodes[parts[3]].kind
+    else { throw unexpected("an array") }
+    guard let type else {
+      throw FileError(
+        "its pickle has an array of a type that is not read: numbers in little-endian order are")
+    }
+    guard case .leaf(.bytes(let bytes)) = nodes[parts[4]].kind else {
+      throw FileError("its pickle has an array of objects; only numbers are read")
+    }
+    return try NumPyArray(
+      dtype: type, shape: try integers(parts[1]), isColumnMajor: isColumnMajor, bytes: bytes)
   }
 
   private func integers(_ id: Int) throws -> [Int] {
@@ -295,7 +354,12 @@ package struct Unpickler {
   /// Gives an object its attributes. The state of an OrderedDict (its `_metadata`) is of no use here.
   private mutating func build(_ state: Int) throws {
     let id = try top()
-    if case .ignored = nodes[id].kind { return }
+    switch nodes[id].kind {
+    case .ignored: return
+    case .arrayType(let type): return nodes[id].kind = .arrayType(try arrayType(type, state))
+    case .array(nil): return nodes[id].kind = .array(try array(state))
+    default: break
+    }
     guard Self.isDictionary(nodes[state].kind) else { throw unexpected("an object's state") }
     switch nodes[id].kind {
     case .object: nodes[id].children = [state]

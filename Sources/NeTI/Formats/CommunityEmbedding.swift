@@ -1,17 +1,21 @@
 import Diffusion
 import Files
 public import Foundation
+import Imaging
 public import Torch
 
-/// Learned vectors as other programs keep them: one for the whole U-Net, or one per layer.
+/// Learned vectors as other programs keep them: for the whole U-Net, or per layer.
 ///
 /// | format | content |
 /// |---|---|
 /// | diffusers | one tensor, its name is the token |
 /// | A1111 | `string_to_param: {"*": tensor}` and `name` (pickles only), or one tensor of any name |
 /// | kohya | `emb_params`, or for XTI the 16 layers `IN01` … `OUT11` |
+/// | OneTrainer | `emp_params` |
+/// | prompt-plus-pytorch | 16 tensors `<toy>-0` … `<toy>-15` |
 ///
-/// Each vector is a row of the text encoder's token table. Sources: `loaders/textual_inversion.py` of
+/// A tensor [n, d] holds n vectors, each a row of the text encoder's token table. Pickles may hold arrays of NumPy's
+/// instead of tensors, and A1111's PNGs the content of its pickles. Sources: `loaders/textual_inversion.py` of
 /// diffusers, `modules/textual_inversion` of stable-diffusion-webui, `train_textual_inversion*.py` of
 /// kohya-ss/sd-scripts.
 public struct CommunityEmbedding {
@@ -25,9 +29,7 @@ public struct CommunityEmbedding {
   /// `string_to_param` of the first textual inversion is one.
   static let classes: Set = ["torch.nn.modules.container ParameterDict"]
   /// A name that says nothing about the concept.
-  private static let anonymous: Set<String> = ["emb_params", "*"]
-  /// Tensors of such a file: no format has more than the 16 layers.
-  private static let maximumTensors = 16
+  private static let anonymous: Set<String> = ["emb_params", "emp_params", "*"]
   private static let maximumHiddenSize = 16_384
 
   public init(name: String?, vectors: Tensor, steps: Int? = nil) {
@@ -38,9 +40,11 @@ public struct CommunityEmbedding {
 
   /// Reads a file of any of the formats, told apart by what is in it.
   ///
-  /// - Throws: `FileError` or `NeTIError` that names the file and what is wrong with it.
+  /// - Throws: a line that names the file and what is wrong with it.
   public init(contentsOf url: URL) throws {
-    if try TorchFile.isOne(url) {
+    if try Self.isPicture(url) {
+      try self.init(picture: url)
+    } else if try TorchFile.isOne(url) {
       try self.init(TorchFile(url, classes: Self.classes))
     } else {
       try self.init(SafetensorsFile(url))
@@ -49,6 +53,27 @@ public struct CommunityEmbedding {
 
   // MARK: Reading
 
+  /// Whether a file is a PNG, JPEG or WebP, by its first bytes.
+  static func isPicture(_ url: URL) throws -> Bool {
+    let file = try MappedFile(url)
+    return withExtendedLifetime(file) { Image.isImage(file.bytes.prefix(Image.signatureBytes)) }
+  }
+  private static let png: [UInt8] = [0x89, 0x50, 0x4E, 0x47]
+
+  /// An embedding inside a PNG (`EmbeddingPNG`).
+  init(picture url: URL) throws {
+    let bytes = Array(try readFile(url, limit: ImageLimits.fileBytes))
+    guard bytes.starts(with: Self.png) else {
+      throw NeTIError("cannot read \(url.path): it is a picture, and only those in PNG can hold an embedding")
+    }
+    let content: EmbeddingPNG
+    do { content = try EmbeddingPNG(bytes) } catch let e as any DescribedError {
+      throw NeTIError("cannot read \(url.path): \(e)")
+    }
+    try self.init(
+      names: ["*"], of: url, given: content.name, steps: content.steps, tensor: { _ in content.vectors })
+  }
+
   init(_ file: SafetensorsFile) throws {
     try self.init(
       names: file.entries.keys.sorted(), of: file.url, given: file.metadata["name"],
@@ -56,6 +81,7 @@ public struct CommunityEmbedding {
   }
 
   init(_ file: TorchFile) throws {
+    func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(file.url.path): \(why)") }
     var root = file.root
     var given: String?
     var steps: Int?
@@ -66,22 +92,33 @@ public struct CommunityEmbedding {
       root = param["_parameters"] ?? param
     }
     guard case .dictionary(let entries, _) = root else {
-      throw NeTIError("cannot read \(file.url.path): it holds \(root.kind), not named vectors")
+      throw fail("it holds \(root.kind), not named vectors")
     }
-    var tensors: [String: TorchTensor] = [:]
+    let names = entries.compactMap { entry in
+      if case .string(let name) = entry.key { name } else { nil }
+    }
+    var values: [String: PickleValue] = [:]
     for entry in entries {
-      guard case .string(let name) = entry.key, case .tensor(let t) = entry.value else {
-        throw NeTIError(
-          "cannot read \(file.url.path): it holds something else than named vectors; "
-            + "neti reads embeddings of diffusers, A1111 and kohya, and checkpoints of NeTI's authors")
+      guard case .string(let name) = entry.key else { continue }
+      switch entry.value {
+      case .tensor, .array: values[name] = entry.value
+      default: break
       }
-      tensors[name] = t
+    }
+    guard values.count == entries.count else {
+      throw fail(
+        EmbeddingLayout.otherContent(names)
+          ?? "it holds something else than named vectors; neti reads embeddings of diffusers, A1111, kohya, OneTrainer "
+          + "and prompt-plus-pytorch, and checkpoints of NeTI's authors")
     }
     try self.init(
-      names: tensors.keys.sorted(), of: file.url, given: given, steps: steps,
+      names: names.sorted(), of: file.url, given: given, steps: steps,
       tensor: { name in
-        guard let t = tensors[name] else { throw NeTIError("it lacks \(quoted(name))") }
-        return try file.tensor(t)
+        switch values[name] {
+        case .tensor(let tensor)?: return try file.tensor(tensor)
+        case .array(let array)?: return try array.tensor()
+        default: throw NeTIError("it lacks \(quoted(name))")
+        }
       })
   }
 
@@ -89,19 +126,13 @@ public struct CommunityEmbedding {
     names: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
   ) throws {
     func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(url.path): \(why)") }
-    if names.contains("clip_g") || names.contains("clip_l") {
-      throw fail("it is an embedding for SDXL's two text encoders (clip_l, clip_g), which neti does not run")
-    }
-    let ordered: [String]
-    if names.count == 1 {
-      ordered = names
-    } else if names.count <= Self.maximumTensors, Set(names) == Set(LayerNames.shortNames) {
-      ordered = LayerNames.shortNames
-    } else {
-      throw fail(
-        "it is not a neti concept, and no embedding: it holds \(names.count) tensors; diffusers, A1111 and kohya keep one, or for XTI "
-          + "the 16 called IN01 to OUT11")
-    }
+    let layout: EmbeddingLayout
+    do { layout = try EmbeddingLayout(names) } catch let e as NeTIError { throw fail(e.message) }
+    let ordered =
+      switch layout {
+      case .shared(let name): [name]
+      case .layers(let names), .numbered(let names, _): names
+      }
     var rows: [Tensor] = []
     for name in ordered {
       let t = try tensor(name)
@@ -110,11 +141,12 @@ public struct CommunityEmbedding {
       else {
         throw fail("\(quoted(name)) has the shape \(t.shape), which is no embedding")
       }
-      guard t.rank == 1 || RepresentationSettings.vectorCounts.contains(t.size(0)) else {
+      let count = t.rank == 1 ? 1 : t.size(0)
+      guard RepresentationSettings.vectorCounts.contains(count) else {
         throw fail(
-          "\(quoted(name)) holds \(t.size(0)) vectors for one placeholder; neti reads embeddings of 1 to 16")
+          "\(quoted(name)) holds \(count) vectors for one placeholder; neti reads embeddings of 1 to 16")
       }
-      let row = try t.to(.float32, copy: true).reshaped([1, t.rank == 1 ? 1 : t.size(0), t.shape[t.rank - 1]])
+      let row = try t.to(.float32, copy: true).reshaped([1, count, t.shape[t.rank - 1]])
       guard try row.isFinite().to(.float32).sum().item() == Double(row.count) else {
         throw fail("\(quoted(name)) has values that are not finite numbers")
       }
@@ -123,8 +155,15 @@ public struct CommunityEmbedding {
       }
       rows.append(row)
     }
+    switch layout {
+    case .shared(let own):
+      name = given ?? (Self.anonymous.contains(own) ? nil : own)
+    case .layers: name = given
+    case .numbered(_, let token):
+      name = given ?? token
+      rows = try EmbeddingLayout.layersOfNumbered(rows).map { rows[$0] }
+    }
     vectors = try .concatenated(rows, 0)
-    name = given ?? (names.count == 1 && !Self.anonymous.contains(names[0]) ? names[0] : nil)
     self.steps = steps
   }
 

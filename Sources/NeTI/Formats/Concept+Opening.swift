@@ -16,7 +16,9 @@ extension Concept {
     _ url: URL, token: String? = nil, category: String = "", base: (() throws -> BaseIdentity)? = nil
   ) throws -> Concept {
     let embedding: CommunityEmbedding
-    if try TorchFile.isOne(url) {
+    if try CommunityEmbedding.isPicture(url) {
+      embedding = try CommunityEmbedding(picture: url)
+    } else if try TorchFile.isOne(url) {
       let file = try TorchFile(url, classes: AuthorsCheckpoint.classes.union(CommunityEmbedding.classes))
       if ["state_dict", "cfg", "encoder"].contains(where: { file.root[$0] != nil }) {
         return try Concept(authors: AuthorsCheckpoint(url))
