@@ -31,7 +31,7 @@ struct LearningTests {
     #expect(try studio.ask("POST", "/api/concepts/\(id)/pictures?name=small.png", small).status == 200)
     let shown = try studio.concepts()[0].pictures
     #expect(shown.map(\.number) == Array(1...6))
-    #expect(shown[5].note?.hasPrefix("small: 30 × 40") == true)
+    #expect(shown[5].note?.hasPrefix("small: 30 × 30 pixels") == true)
     #expect(try studio.ask("DELETE", "/api/concepts/\(id)/pictures/6").status == 200)
     #expect(!FileManager.default.fileExists(atPath: place.appending(path: "images/6.png").path))
   }

@@ -123,6 +123,7 @@ final class ConceptLibrary: @unchecked Sendable {
       _ = lock.withLock { deleted.insert(id) }
     }
     changes.mark(.concepts)
+    changes.mark(.work)
   }
 
   func restore(_ id: ID) throws {
@@ -134,6 +135,7 @@ final class ConceptLibrary: @unchecked Sendable {
       _ = lock.withLock { deleted.remove(id) }
     }
     changes.mark(.concepts)
+    changes.mark(.work)
   }
 
   /// What can be brought back, by its title.
