@@ -55,7 +55,7 @@ public struct StyleMixing: ImageGenerator {
     self.appearance = appearance
     for c in [geometry, appearance] { _ = try c.check(against: model.baseIdentity) }
     // One placeholder stands for both.
-    prompter = try ConceptPrompter(model.tokenizer, [.init(token: geometry.about.token)])
+    prompter = try ConceptPrompter(model.tokenizers, [.init(token: geometry.about.token)])
   }
 
   public func prepare(_ request: Request) throws -> Generation {
@@ -91,7 +91,7 @@ public struct StyleMixing: ImageGenerator {
     func table(_ c: Concept, keep: Int?) throws -> ConditioningTable {
       try ConditioningTable(
         SpaceTimeConditioner(
-          model.textEncoder, concepts: prompt.concepts.map { _ in c.representation }, layerCount: layerCount),
+          model.textEncoders, concepts: prompt.concepts.map { _ in c.representation }, layerCount: layerCount),
         prompt, timesteps: timesteps, truncations: [keep])
     }
     let g = try table(geometry, keep: request.geometryTruncation)
@@ -99,14 +99,14 @@ public struct StyleMixing: ImageGenerator {
     return request.variants.map { variant in
       switch variant {
       case .mixed(let start):
-        Conditioning(contexts: { i in
+        Conditioning(pooled: g.pooled) { i in
           let mixes = timesteps[i] <= Double(start)
           return (0..<layerCount).map { l in
             (mixes && !request.geometryLayers.contains(l) ? a : g)[i, layer: l]
           }
-        })
-      case .appearance: Conditioning(contexts: { a[$0] })
-      default: Conditioning(contexts: { g[$0] })
+        }
+      case .appearance: Conditioning(pooled: a.pooled) { a[$0] }
+      default: Conditioning(pooled: g.pooled) { g[$0] }
       }
     }
   }

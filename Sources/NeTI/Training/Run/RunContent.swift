@@ -12,7 +12,7 @@ struct RunContent {
   /// - Throws: a `FileError` when the model's weights cannot be read.
   init(_ configuration: RunConfiguration, _ examples: [TrainingExample], _ model: StableDiffusion) throws {
     hashes = [Self.examples: TrainingExample.fingerprint(examples)]
-    let weights = try [.textEncoder, .unet, .vae].flatMap { try model.folder.weightFiles($0) }
+    let weights = try model.folder.networks.flatMap { try model.folder.weightFiles($0) }
     hashes[Self.model] = try fingerprint(of: weights)
     hashes[Self.loras] = try model.loraFingerprint
     if let path = configuration.model.mapperCheckpointPath, FileManager.default.fileExists(atPath: path) {
