@@ -54,22 +54,36 @@ struct FuzzTarget {
       "model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3],
       "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias": [8],
       "first_stage_model.decoder.conv_in.weight": [8, 4, 3, 3],
+    ]
+    let open = [
       "cond_stage_model.model.token_embedding.weight": [4, 64],
       "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_bias": [192],
     ]
-    let tensors = try names.sorted { $0.key < $1.key }.map { ($0.key, try Tensor.ones($0.value)) }
+    let both = [
+      "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight": [4, 64],
+      "conditioner.embedders.1.model.token_embedding.weight": [4, 64],
+      "conditioner.embedders.1.model.text_projection": [64, 32],
+      "model.diffusion_model.label_emb.0.0.weight": [8, 1568],
+    ]
+    func ones(_ more: [String: [Int]]) throws -> [(String, Tensor)] {
+      try names.merging(more) { $1 }.sorted { $0.key < $1.key }.map { ($0.key, try .ones($0.value)) }
+    }
+    let tensors = try ones(open)
     var storages = TorchStorages()
     let entries = try tensors.map { PickleEntry($0.0, try storages.add($0.1)) }
     let originals = [
       try Safetensors.encode(tensors, metadata: ["prediction_type": "v"]),
       try storages.archive("archive", .dictionary(entries, ordered: true)),
+      try Safetensors.encode(ones(both), metadata: [:]),
     ]
     return [
       FuzzTarget(name: "model in one file", originals: originals, file: url.lastPathComponent) { _ in
         let model = try ModelFolder(url.path)
         _ = try model.configuration(UNetConfiguration.self, .unet)
-        _ = try model.configuration(CLIPTextConfiguration.self, .textEncoder)
-        _ = try model.weights(.textEncoder, dtype: .float32, device: .cpu).byteCount
+        for encoder in model.textEncoders {
+          _ = try model.configuration(CLIPTextConfiguration.self, encoder)
+          _ = try model.weights(encoder, dtype: .float32, device: .cpu).byteCount
+        }
       }
     ]
   }

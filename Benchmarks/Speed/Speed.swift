@@ -54,7 +54,7 @@ struct Speed: ParsableCommand {
   }
 
   private func measure(_ s: Stages, into report: inout Report) throws {
-    let (u, t, v) = (s.model.unetConfiguration, s.model.textConfiguration, s.model.vaeConfiguration)
+    let (u, t, v) = (s.model.unetConfiguration, s.model.textConfigurations[0], s.model.vaeConfiguration)
     let unet = Operations.unet(u, side: s.side, tokens: t.maxPositions)
     let layers = s.conditioner.layerCount
     let text = Operations.textEncoder(t, rows: layers, prefix: s.prefix)

@@ -24,7 +24,7 @@ struct Stages {
       .init(hiddenSize: model.hiddenSize, layerCount: layers), keys: RandomKeys(seed: 0))
     for p in mapper.parameters { try p.tensor.requireGradient() }
     optimizer = try AdamW(mapper.parameters.map(\.tensor))
-    conditioner = try SpaceTimeConditioner(model.textEncoder, concepts: [mapper], layerCount: layers)
+    conditioner = try SpaceTimeConditioner(model.textEncoders, concepts: [mapper], layerCount: layers)
     prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<concept>")])("a photo of a {}")
     schedule = try NoiseSchedule(model.schedulerConfiguration)
   }
@@ -103,7 +103,7 @@ struct Stages {
 
   /// Seconds of the U-Net on both branches of guidance.
   func denoisingStep() throws -> Double {
-    let tokens = model.textConfiguration.maxPositions
+    let tokens = model.textConfigurations[0].maxPositions
     let random = try RandomSource(seed: 4)
     let context = try (0..<conditioner.layerCount).map { _ in
       try CrossAttentionContext(

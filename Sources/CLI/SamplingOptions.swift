@@ -13,13 +13,13 @@ struct SamplingOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "How strongly the prompt leads (the scale of classifier-free guidance); what suits the model when left out, 7.5 for Stable Diffusion.",
+      "How strongly the prompt leads (the scale of classifier-free guidance); what suits the model when left out, 7.5 for Stable Diffusion, 5 for SDXL.",
       valueName: "number"))
   var guidance: Double?
 
   @Option(
     help: ArgumentHelp(
-      "How a denoising step is computed; what suits the model when left out, dpm++ for Stable Diffusion. lcm and tcd are for models that were distilled for them.",
+      "How a denoising step is computed; what suits the model when left out, dpm++ for Stable Diffusion, euler for SDXL. lcm and tcd are for models that were distilled for them.",
       valueName: "name"))
   var scheduler: SchedulerKind?
 
@@ -44,14 +44,14 @@ struct SamplingOptions: ParsableArguments {
     s.steps = choose(steps, "steps", defaults?.denoisingSteps) { "\($0)" } ?? s.steps
     s.guidance = choose(guidance, "guidance", defaults?.guidance) { String(format: "%g", $0) } ?? s.guidance
     s.scheduler = choose(scheduler, "scheduler", defaults?.scheduler, \.rawValue) ?? s.scheduler
-    if !given.isEmpty { return (s, "the model's defaults give " + given.joined(separator: ", ")) }
-    guard steps == nil, guidance == nil, Self.isLikeTurbo(model.schedulerConfiguration) else {
-      return (s, nil)
+    var notes = given.isEmpty ? [] : ["the model's defaults give " + given.joined(separator: ", ")]
+    let saysSteps = steps != nil || guidance != nil || defaults?.denoisingSteps != nil
+    if !saysSteps, Self.isLikeTurbo(model.schedulerConfiguration) {
+      notes.append(
+        "\(model.folder.name) begins at the last timestep, as turbo models do; if it is one, add --steps 4 --guidance 1"
+      )
     }
-    return (
-      s,
-      "\(model.folder.name) begins at the last timestep, as turbo models do; if it is one, add --steps 4 --guidance 1"
-    )
+    return (s, notes.isEmpty ? nil : notes.joined(separator: "; "))
   }
 
   /// SD Turbo and the like have only this to be told by; v-prediction and rescaled βs ask for it as well.

@@ -47,7 +47,7 @@ struct ModelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Which layer of the text encoder is used, counted from the last; 2 for many anime models. What the concept was trained with when left out, else 1.",
+      "Which layer of the text encoder is used, counted from the model's own; 2 for many anime models of Stable Diffusion 1. What the concept was trained with when left out, else 1.",
       valueName: "number"))
   var clipSkip: Int?
 

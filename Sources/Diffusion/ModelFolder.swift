@@ -4,7 +4,8 @@ import Hub
 package import Torch
 
 /// A model on this machine: a folder in the diffusers layout, with `unet/`, `vae/`, `text_encoder/`,
-/// `tokenizer/` and `scheduler/`; or one file, as model sites have it.
+/// `tokenizer/` and `scheduler/`, for SDXL also `text_encoder_2/` and `tokenizer_2/`; or one file, as model sites have
+/// it.
 ///
 /// Found by path, or a folder by repository id (`CompVis/stable-diffusion-v1-4`) in the local Hugging Face
 /// cache, whose snapshots are folders of symbolic links; with `@REVISION`, a certain one. Nothing is downloaded:
@@ -13,7 +14,9 @@ public struct ModelFolder: Sendable {
   /// What a component's folder is called.
   public enum Component: String, Sendable, CaseIterable {
     case tokenizer
+    case tokenizer2 = "tokenizer_2"
     case textEncoder = "text_encoder"
+    case textEncoder2 = "text_encoder_2"
     case unet
     case vae
     case scheduler
@@ -22,7 +25,9 @@ public struct ModelFolder: Sendable {
     public var title: String {
       switch self {
       case .tokenizer: "tokenizer"
+      case .tokenizer2: "second tokenizer"
       case .textEncoder: "text encoder"
+      case .textEncoder2: "second text encoder"
       case .unet: "U-Net"
       case .vae: "VAE"
       case .scheduler: "scheduler"
@@ -30,7 +35,9 @@ public struct ModelFolder: Sendable {
     }
 
     /// How the weight files' names begin.
-    var weightsName: String { self == .textEncoder ? "model" : "diffusion_pytorch_model" }
+    var weightsName: String {
+      [.textEncoder, .textEncoder2].contains(self) ? "model" : "diffusion_pytorch_model"
+    }
   }
 
   /// The folder, or the file.
@@ -39,6 +46,10 @@ public struct ModelFolder: Sendable {
   public let name: String
   /// What the U-Net predicts, where the caller says so.
   public let predicting: PredictionType?
+  /// Whether it has two text encoders, as SDXL has.
+  public let hasTwoTextEncoders: Bool
+  /// Whether guidance leads away from zeros where there is no negative prompt.
+  let zerosForEmptyPrompt: Bool
   /// The model where it is one file.
   private let file: ModelFile?
 
@@ -60,13 +71,24 @@ public struct ModelFolder: Sendable {
     {
       url = URL(filePath: path).standardizedFileURL
       name = url.deletingPathExtension().lastPathComponent
-      file = try ModelFile(url, predicting: predicting)
+      let file = try ModelFile(url, predicting: predicting)
+      self.file = file
+      hasTwoTextEncoders = file.family.isXL
+      zerosForEmptyPrompt = file.family.isXL
       return
     }
     (url, name) = try Self.locate(model, environment)
     file = nil
-    try checkLayout()
+    hasTwoTextEncoders = try Self.checkLayout(url)
+    zerosForEmptyPrompt = try hasTwoTextEncoders && PipelineIndex(url).forceZerosForEmptyPrompt
   }
+
+  /// The text encoders, in the order in which their states stand.
+  public var textEncoders: [Component] {
+    hasTwoTextEncoders ? [.textEncoder, .textEncoder2] : [.textEncoder]
+  }
+  /// What has weights.
+  public var networks: [Component] { textEncoders + [.unet, .vae] }
 
   /// What one file is, what its U-Net predicts, and how both are known; nil for a folder, which says it itself.
   public var identification: String? { file?.identification }
@@ -143,6 +165,7 @@ public struct ModelFolder: Sendable {
     let rename: ((String) -> String?)? =
       switch component {
       case .textEncoder: CLIPTextEncoder.currentName
+      case .textEncoder2: CLIPTextEncoder.projectedName
       case .vae: VAE.currentName
       default: nil
       }
@@ -150,10 +173,20 @@ public struct ModelFolder: Sendable {
       files: weightFiles(component), dtype: dtype, device: device, rename: rename, changes: changes)
   }
 
-  /// The tokenizer, for a text encoder of `maxLength` positions.
-  func tokenizer(maxLength: Int) throws -> CLIPTokenizer {
-    if let file { return try file.tokenizer(maxLength: maxLength) }
-    return try CLIPTokenizer(folder: folder(.tokenizer), maxLength: maxLength)
+  /// The tokenizer of each text encoder, for `maxLength` positions.
+  ///
+  /// - Throws: `DiffusionError` when two give prompts of other lengths or other ends.
+  func tokenizers(maxLength: Int) throws -> [CLIPTokenizer] {
+    if let file { return try file.tokenizers(maxLength: maxLength) }
+    let folders: [Component] = hasTwoTextEncoders ? [.tokenizer, .tokenizer2] : [.tokenizer]
+    let made = try folders.map { try CLIPTokenizer(folder: folder($0), maxLength: maxLength) }
+    guard made.allSatisfy({ $0.modelMaxLength == made[0].modelMaxLength && $0.eosToken == made[0].eosToken })
+    else {
+      throw DiffusionError(
+        "\(url.path): tokenizer/ and tokenizer_2/ have another length or another end token; do they belong together?"
+      )
+    }
+    return made
   }
 
   /// The files that hold a component's weights: one of safetensors, or the shards of an index; or the one file that
@@ -179,7 +212,7 @@ public struct ModelFolder: Sendable {
   /// - Throws: as `weightFiles`.
   public func contentFiles() throws -> [URL] {
     if file != nil { return [url] }
-    return try [.textEncoder, .unet, .vae].flatMap { try weightFiles($0) }
+    return try networks.flatMap { try weightFiles($0) }
       + [folder(.scheduler).appending(path: "scheduler_config.json")]
   }
 
@@ -194,16 +227,43 @@ public struct ModelFolder: Sendable {
 // MARK: - What is there, and what is not
 
 extension ModelFolder {
-  private func checkLayout() throws {
-    let needed = Component.allCases.filter { !Self.exists(folder($0)) }.map { $0.rawValue + "/" }
-    guard needed.isEmpty else {
+  /// Whether a folder's model has two text encoders.
+  ///
+  /// - Throws: `DiffusionError` when parts are missing, or are there that no supported model has.
+  private static func checkLayout(_ url: URL) throws -> Bool {
+    func has(_ name: String) -> Bool { exists(url.appending(path: name)) }
+    for other in ["text_encoder_3", "transformer"] where has(other) {
       throw DiffusionError(
-        "\(url.path) is no complete model in the diffusers layout: there is no \(needed.joined(separator: ", "))"
-      )
+        "\(url.path) has \(other)/: it is no model of Stable Diffusion 1, 2 or XL, which are supported")
     }
-    for other in ["text_encoder_2", "transformer"] where Self.exists(url.appending(path: other)) {
+    let second: [Component] = [.tokenizer2, .textEncoder2]
+    let isXL = second.contains { has($0.rawValue) }
+    if isXL, !has(Component.textEncoder.rawValue) {
+      throw DiffusionError("\(url.path) is SDXL's refiner, which is not supported; \(ModelFamily.advice)")
+    }
+    let needed = Component.allCases.filter { (isXL || !second.contains($0)) && !has($0.rawValue) }
+    guard needed.isEmpty else {
+      let names = needed.map { $0.rawValue + "/" }.joined(separator: ", ")
       throw DiffusionError(
-        "\(url.path) has \(other)/: it is not a Stable Diffusion 1 or 2 model, which are supported")
+        "\(url.path) is no complete model in the diffusers layout: there is no \(names)")
+    }
+    return isXL
+  }
+
+  /// `model_index.json`, as far as it decides anything.
+  private struct PipelineIndex: Decodable {
+    let forceZerosForEmptyPrompt: Bool
+
+    init(_ folder: URL) throws {
+      let url = folder.appending(path: "model_index.json")
+      self = try exists(url) ? JSONFile.decode(Self.self, from: url) : Self(forceZerosForEmptyPrompt: true)
+    }
+
+    private init(forceZerosForEmptyPrompt: Bool) { self.forceZerosForEmptyPrompt = forceZerosForEmptyPrompt }
+
+    init(from decoder: any Decoder) throws {
+      let json = try ConfigurationReader(decoder)
+      forceZerosForEmptyPrompt = try json.value("force_zeros_for_empty_prompt", default: true)
     }
   }
 

@@ -6,11 +6,12 @@ public import Torch
 public struct BaseIdentity: Codable, Sendable, Equatable {
   /// The repository id or the folder's name.
   public var name: String
-  /// d of the text encoder.
+  /// d of the text encoder; of two together.
   public var hiddenSize: Int
   /// The cross-attention layers in execution order.
   public var layers: [String]
-  /// SHA-256 of the rows of the tokenizer's tokens, [V, d], rounded to fp16, little-endian.
+  /// SHA-256 of the rows of the tokenizer's tokens, [V, d], rounded to fp16, little-endian; of both tables in turn
+  /// where there are two text encoders.
   public var tokenTableHash: String
   /// The LoRAs that were merged into it (`WeightedLoRA.description`); nil without.
   public var loras: [String]?
@@ -26,9 +27,9 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   }
 }
 
-/// A Stable Diffusion 1 or 2 model, everything driven by the JSON files of its folder, or in one file.
+/// A model of Stable Diffusion 1, 2 or XL, everything driven by the JSON files of its folder, or in one file.
 ///
-/// Configurations and tokenizer are read at once, and checked against one another. The three networks
+/// Configurations and tokenizer are read at once, and checked against one another. The networks
 /// are loaded when they are first asked for, and can be released again.
 ///
 /// Not `Sendable`: it belongs to one thread at a time.
@@ -36,10 +37,12 @@ public final class StableDiffusion {
   public let folder: ModelFolder
   public let dtype: DType
   public let device: Device
-  /// Which layer of the text encoder is used, counted from the last.
+  /// Which layer of the text encoders is used, counted from the model's own.
   public let clipSkip: Int
-  public let tokenizer: CLIPTokenizer
-  public let textConfiguration: CLIPTextConfiguration
+  /// Of each text encoder: what fills a prompt up may differ.
+  public let tokenizers: [CLIPTokenizer]
+  /// Of each text encoder.
+  public let textConfigurations: [CLIPTextConfiguration]
   public let unetConfiguration: UNetConfiguration
   public let vaeConfiguration: VAEConfiguration
   /// From the folder; may be changed, to generate as other versions of the reference do.
@@ -55,15 +58,16 @@ public final class StableDiffusion {
   public private(set) var loras: [WeightedLoRA] = []
   private var changes: [ModelFolder.Component: WeightChanges] = [:]
 
-  private var loadedTextEncoder: CLIPTextEncoder?
+  private var loadedTextEncoders: [ModelFolder.Component: CLIPTextEncoder] = [:]
   private var loadedUNet: UNet?
   private var loadedVAE: VAE?
   private var identity: BaseIdentity?
 
   /// - Parameters:
   ///   - dtype: of all weights and of what the networks compute.
-  ///   - clipSkip: which layer of the text encoder is used, counted from the last, which is 1; the final
-  ///     LayerNorm follows it. As in A1111's program, the negative prompt is encoded alike.
+  ///   - clipSkip: which layer of the text encoders is used, counted from the one that the model was trained with,
+  ///     which is 1: the last, with the final LayerNorm behind it; in SDXL the last but one, without. As in A1111's
+  ///     program, the negative prompt is encoded alike.
   /// - Throws: `FileError` or `DiffusionError` when a file is missing or broken; `DiffusionError` when the
   ///   parts do not fit together.
   public init(
@@ -78,29 +82,37 @@ public final class StableDiffusion {
     self.dtype = dtype
     self.device = device
     self.clipSkip = clipSkip
-    var text = try folder.configuration(CLIPTextConfiguration.self, .textEncoder)
-    guard (1...text.layers).contains(clipSkip) else {
-      throw DiffusionError(
-        "`clip-skip \(clipSkip)`: the text encoder has \(text.layers) layers; choose a number in 1…\(text.layers)"
-      )
+    textConfigurations = try folder.textEncoders.map { component in
+      var text = try folder.configuration(CLIPTextConfiguration.self, component)
+      let own = folder.hasTwoTextEncoders ? 1 : 0
+      let most = text.layers - own
+      guard (1...max(most, 1)).contains(clipSkip), most >= 1 else {
+        throw DiffusionError(
+          "`clip-skip \(clipSkip)`: the \(component.title) has \(text.layers) layers; choose a number in 1…\(max(most, 1))"
+        )
+      }
+      text.output = CLIPTextConfiguration.Output(
+        skippedLayers: clipSkip - 1 + own, isNormed: own == 0, isPooled: component == .textEncoder2)
+      return text
     }
-    text.layers -= clipSkip - 1
-    textConfiguration = text
     unetConfiguration = try folder.configuration(UNetConfiguration.self, .unet)
     vaeConfiguration = try folder.configuration(VAEConfiguration.self, .vae)
     schedulerConfiguration = try folder.schedulerConfiguration()
-    tokenizer = try folder.tokenizer(maxLength: textConfiguration.maxPositions)
+    tokenizers = try folder.tokenizers(maxLength: textConfigurations.map(\.maxPositions).min() ?? 0)
     try checkConsistency()
   }
 
   // MARK: Networks
 
-  public var textEncoder: CLIPTextEncoder {
+  public var textEncoders: TextEncoders {
     get throws {
-      if let loaded = loadedTextEncoder { return loaded }
-      let made = try CLIPTextEncoder(textConfiguration, weights: weights(.textEncoder))
-      loadedTextEncoder = made
-      return made
+      let members = try zip(folder.textEncoders, textConfigurations).map { component, configuration in
+        if let loaded = loadedTextEncoders[component] { return loaded }
+        let made = try CLIPTextEncoder(configuration, weights: weights(component))
+        loadedTextEncoders[component] = made
+        return made
+      }
+      return TextEncoders(members, endToken: tokenizer.eosToken)
     }
   }
 
@@ -122,7 +134,7 @@ public final class StableDiffusion {
     }
   }
 
-  /// Merges LoRAs into the weights of the U-Net and the text encoder, which are read anew where they are loaded.
+  /// Merges LoRAs into the weights of the U-Net and the text encoders, which are read anew where they are loaded.
   ///
   /// - Returns: a line for each LoRA that has layers which this model has not.
   /// - Throws: `DiffusionError` for a LoRA that fits the model nowhere, or has another size.
@@ -130,7 +142,7 @@ public final class StableDiffusion {
     guard !loras.isEmpty else { return [] }
     var changes = changes
     var foreign = Array(repeating: [] as [String], count: loras.count)
-    for component in [ModelFolder.Component.textEncoder, .unet] {
+    for component in folder.textEncoders + [.unet] {
       let shapes = try folder.weights(component, dtype: dtype, device: .cpu).shapes
       for (i, lora) in loras.enumerated() {
         foreign[i] += try changes[component, default: WeightChanges()].add(
@@ -168,21 +180,27 @@ public final class StableDiffusion {
   /// Gives a network's memory back, as far as nobody else holds it; it is loaded anew when asked for.
   public func release(_ component: ModelFolder.Component) {
     switch component {
-    case .textEncoder: loadedTextEncoder = nil
+    case .textEncoder, .textEncoder2: loadedTextEncoders[component] = nil
     case .unet: loadedUNet = nil
     case .vae: loadedVAE = nil
-    case .tokenizer, .scheduler: break
+    case .tokenizer, .tokenizer2, .scheduler: break
     }
   }
 
   private func weights(_ component: ModelFolder.Component) throws -> Weights {
+    // Some VAEs leave the range of fp16.
+    let isWide = component == .vae && dtype == .float16 && vaeConfiguration.forceUpcast
     let weights = try folder.weights(
-      component, dtype: dtype, device: device, changes: changes[component] ?? WeightChanges())
+      component, dtype: isWide ? .float32 : dtype, device: device,
+      changes: changes[component] ?? WeightChanges())
     willLoad(component, weights.byteCount)
     return weights
   }
 
   // MARK: Properties
+
+  /// The first text encoder's tokenizer.
+  public var tokenizer: CLIPTokenizer { tokenizers[0] }
 
   /// Pixels per latent, in each direction.
   public var vaeFactor: Int { vaeConfiguration.factor }
@@ -190,8 +208,8 @@ public final class StableDiffusion {
   public var scalingFactor: Double { vaeConfiguration.scalingFactor }
   /// Height and width of the images the model was trained on.
   public var resolution: Int { unetConfiguration.sampleSize * vaeFactor }
-  /// d of the text encoder.
-  public var hiddenSize: Int { textConfiguration.hiddenSize }
+  /// d of the text encoder; of two together.
+  public var hiddenSize: Int { textConfigurations.reduce(0) { $0 + $1.hiddenSize } }
   /// What its files say that nothing follows from, in lines for the user.
   public var warnings: [String] {
     schedulerConfiguration.unknownKeys.map {
@@ -206,13 +224,15 @@ public final class StableDiffusion {
     get throws {
       if let identity { return identity }
       // From the file, in fp16: the same whatever dtype the model is loaded in.
-      let stored = try folder.weights(.textEncoder, dtype: .float16, device: .cpu)
-      let table = try stored.tensor(
-        "embeddings.token_embedding.weight", [textConfiguration.vocabularySize, hiddenSize]
-      ).sliced(0, 0..<tokenizer.vocabularySize)
+      let tables = try folder.textEncoders.indices.map { i in
+        let text = textConfigurations[i]
+        return try folder.weights(folder.textEncoders[i], dtype: .float16, device: .cpu).tensor(
+          "embeddings.token_embedding.weight", [text.vocabularySize, text.hiddenSize]
+        ).sliced(0, 0..<tokenizers[i].vocabularySize).rawBytes()
+      }
       let made = BaseIdentity(
         name: folder.name, hiddenSize: hiddenSize, layers: UNet.crossAttentionLayers(unetConfiguration),
-        tokenTableHash: SHA256.hexadecimal(try table.rawBytes()),
+        tokenTableHash: SHA256.hexadecimal(Array(tables.joined())),
         loras: loras.isEmpty ? nil : loras.map(\.description))
       identity = made
       return made
@@ -226,9 +246,21 @@ public final class StableDiffusion {
           "\(folder.url.path): \(nameA) is \(a) but \(nameB) is \(b); these parts do not belong together")
       }
     }
-    let (u, v, t) = (unetConfiguration, vaeConfiguration, textConfiguration)
-    try same(
-      u.crossAttentionDim, "the U-Net's cross_attention_dim", t.hiddenSize, "the text encoder's hidden_size")
+    let (u, v, texts) = (unetConfiguration, vaeConfiguration, textConfigurations)
+    let hidden =
+      texts.count == 1 ? "the text encoder's hidden_size" : "the text encoders' hidden_size together"
+    try same(u.crossAttentionDim, "the U-Net's cross_attention_dim", hiddenSize, hidden)
+    guard (u.addition != nil) == folder.hasTwoTextEncoders else {
+      throw DiffusionError(
+        "\(folder.url.path): the U-Net's addition_embed_type is \(u.additionType?.rawValue ?? "null"), and there "
+          + "\(texts.count == 1 ? "is one text encoder" : "are two text encoders"); these parts do not belong together"
+      )
+    }
+    if let addition = u.addition, let last = texts.last {
+      try same(
+        addition.pooledSize, "the pooled text of the U-Net's projection_class_embeddings_input_dim",
+        last.projectionSize, "the second text encoder's projection_dim")
+    }
     guard u.inChannels != 2 * v.latentChannels else {
       throw DiffusionError(
         "\(folder.url.path): the U-Net's in_channels is \(u.inChannels), as in instruct-pix2pix, which is not "
@@ -241,11 +273,16 @@ public final class StableDiffusion {
     try same(v.inChannels, "the VAE's in_channels", 3, "an image's number of channels")
     try same(v.outChannels, "the VAE's out_channels", 3, "an image's number of channels")
     // A longer table is padded, or has rows that this tokenizer has no text for.
-    guard tokenizer.vocabularySize <= t.vocabularySize else {
+    let tables = [
+      (ModelFolder.Component.tokenizer, ModelFolder.Component.textEncoder), (.tokenizer2, .textEncoder2),
+    ]
+    for ((words, encoder), (tokenizer, text)) in zip(tables, zip(tokenizers, texts))
+    where tokenizer.vocabularySize > text.vocabularySize {
       throw DiffusionError(
         """
-        \(folder.url.path): the tokenizer knows \(tokenizer.vocabularySize) tokens but the text encoder's \
-        vocab_size is \(t.vocabularySize); take tokenizer/ and text_encoder/ from the same model
+        \(folder.url.path): the \(words.title) knows \(tokenizer.vocabularySize) tokens but the \
+        \(encoder.title)'s vocab_size is \(text.vocabularySize); take \(words.rawValue)/ and \(encoder.rawValue)/ \
+        from the same model
         """)
     }
   }

@@ -3,11 +3,29 @@ public import Torch
 
 /// `text_encoder/config.json` of a CLIP text transformer.
 public struct CLIPTextConfiguration: Decodable, Sendable, Equatable {
-  public internal(set) var layers: Int
+  /// Layers that the file has.
+  public let layers: Int
   /// The longest sequence, 77 in Stable Diffusion.
   public let maxPositions: Int
   public let vocabularySize: Int
   let shape: CLIPLayer.Shape
+  /// The size of the pooled output, where a model uses it.
+  public let projectionSize: Int
+  /// What of the encoder a model uses; its files do not say it.
+  public internal(set) var output = Output()
+
+  /// What of a text encoder's states a model uses.
+  public struct Output: Sendable, Equatable {
+    /// Layers behind the one whose states are used.
+    var skippedLayers = 0
+    /// Whether these states go through the final LayerNorm.
+    var isNormed = true
+    /// Whether the last state of the end token is used, too, normed and projected.
+    var isPooled = false
+  }
+
+  /// Layers up to the one whose states are used.
+  public var stateLayers: Int { layers - output.skippedLayers }
 
   /// d, the size of a token's embedding and of every hidden state.
   public var hiddenSize: Int { shape.hiddenSize }
@@ -34,6 +52,7 @@ public struct CLIPTextConfiguration: Decodable, Sendable, Equatable {
     // The attention is quadratic in the positions.
     maxPositions = try json.integer("max_position_embeddings", in: 1...4096)
     vocabularySize = try json.integer("vocab_size", in: 1...(1 << 21))
+    projectionSize = try json.integer("projection_dim", default: 512, in: 1...16_384)
   }
 }
 
@@ -44,7 +63,7 @@ public struct CLIPTextConfiguration: Decodable, Sendable, Equatable {
 public struct CLIPPrefix {
   /// P, the number of positions.
   public let length: Int
-  /// The hidden states before the final LayerNorm, [B, P, d].
+  /// The hidden states, as `hiddenStates` gives them, [B, P, d].
   public let states: Tensor
   /// Per layer, [B, heads, P, d / heads].
   let keys: [Tensor]
@@ -72,7 +91,9 @@ public final class CLIPTextEncoder {
   private let dtype: DType
   private let positionEmbedding: Tensor
   private let layers: [CLIPLayer]
-  private let lastNorm: CLIPNorm
+  /// Nil where nothing uses it.
+  private let lastNorm: CLIPNorm?
+  private let projection: Linear?
 
   /// - Parameter weights: named without the prefix `text_model.` (see `currentName`).
   /// - Throws: `DiffusionError` when a tensor is missing, misshapen or left over.
@@ -85,24 +106,38 @@ public final class CLIPTextEncoder {
     dtype = weights.dtype
     positionEmbedding = try embeddings.tensor(
       "position_embedding.weight", [c.maxPositions, c.hiddenSize])
-    layers = try (0..<c.layers).map { try CLIPLayer(c.shape, weights / "encoder" / "layers" / $0) }
-    lastNorm = try CLIPNorm(c.shape, weights / "final_layer_norm")
-    // "CLIP skip": the configuration asks for fewer layers than the file has.
-    (weights / "encoder" / "layers").leaveOutItems(from: c.layers)
+    let output = c.output
+    let used = output.isPooled ? c.layers : c.stateLayers
+    layers = try (0..<used).map { try CLIPLayer(c.shape, weights / "encoder" / "layers" / $0) }
+    let norm = weights / "final_layer_norm"
+    lastNorm = try output.isNormed || output.isPooled ? CLIPNorm(c.shape, norm) : nil
+    projection =
+      try output.isPooled
+      ? Linear(c.hiddenSize, c.projectionSize, bias: false, weights / "text_projection") : nil
+    // The file may have more layers than the configuration says, or than are used.
+    (weights / "encoder" / "layers").leaveOutItems(from: used)
+    if lastNorm == nil { norm.leaveOut() }
     try weights.finish()
   }
 
   /// The name of a tensor without the prefix that most files have; nil for what files hold and the
   /// hidden states do not depend on.
   public static func currentName(_ name: String) -> String? {
+    let short = projectedName(name)
+    return short == projectionName ? nil : short
+  }
+
+  /// The same, with the projection of the pooled output.
+  static func projectedName(_ name: String) -> String? {
     let prefix = "text_model."
     let short = name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name
     return unused.contains(short) || short.hasPrefix("vision_model.") ? nil : short
   }
 
+  static let projectionName = "text_projection.weight"
   /// A constant that old files hold, and what a whole CLIP has beside its text transformer.
   private static let unused: Set<String> = [
-    "embeddings.position_ids", "text_projection.weight", "visual_projection.weight", "logit_scale",
+    "embeddings.position_ids", "visual_projection.weight", "logit_scale",
   ]
 
   /// Rows of the token table, without positions: int64 [N, S] to [N, S, d].
@@ -110,7 +145,7 @@ public final class CLIPTextEncoder {
     try tokenEmbedding.embedding(ids.to(device: tokenEmbedding.device)).to(dtype)
   }
 
-  /// The hidden states *before* the final LayerNorm, [N, S', d].
+  /// The hidden states of the layer that is used, *before* the final LayerNorm, [N, S', d].
   ///
   /// - Parameters:
   ///   - inputEmbeddings: token embeddings [N, S', d], from position `prefix.length` on; their
@@ -132,16 +167,40 @@ public final class CLIPTextEncoder {
     return CLIPPrefix(length: states.size(1), states: states, keys: keys, values: values)
   }
 
-  /// The final LayerNorm, over the last dimension.
-  public func finalNorm(_ h: Tensor) throws -> Tensor { try lastNorm(h) }
+  /// What the cross-attention gets of hidden states [N, S, d]: these behind the final LayerNorm, or as they are
+  /// where the model takes them from an earlier layer (SDXL).
+  public func output(_ h: Tensor) throws -> Tensor {
+    configuration.output.isNormed ? try lastNorm?(h) ?? h : h
+  }
 
-  /// The last hidden state of int64 ids [N, S]: what the cross-attention gets, [N, S, d].
+  /// What the cross-attention gets of int64 ids [N, S], [N, S, d].
   public func encode(_ ids: Tensor) throws -> Tensor {
-    try finalNorm(hiddenStates(embed(ids)))
+    try output(hiddenStates(embed(ids)))
+  }
+
+  /// The pooled output: the last layer's state at each sequence's end token, normed and projected, [N, p].
+  ///
+  /// - Parameters:
+  ///   - inputEmbeddings: token embeddings [N, S, d].
+  ///   - ends: where the first end token of each sequence stands.
+  /// - Throws: `DiffusionError` where the model does not use it.
+  public func pooled(_ inputEmbeddings: Tensor, ends: [Int]) throws -> Tensor {
+    guard let lastNorm, let projection else {
+      throw DiffusionError("text encoder: this model uses no pooled output")
+    }
+    let h = try run(inputEmbeddings, prefix: nil, through: layers.count) { _, _ in }
+    let (rows, length) = (h.size(0), h.size(1))
+    guard ends.count == rows, ends.allSatisfy((0..<length).contains) else {
+      throw DiffusionError("text encoder: end tokens at \(ends) in states \(h.shape)")
+    }
+    let at = try Tensor(ends.enumerated().map { $0 * length + $1 }).to(device: h.device)
+    let states = try h.reshaped([rows * length, -1]).indexSelected(0, at)
+    return try projection(lastNorm(states))
   }
 
   private func run(
-    _ inputEmbeddings: Tensor, prefix: CLIPPrefix?, keep: (_ keys: Tensor, _ values: Tensor) -> Void
+    _ inputEmbeddings: Tensor, prefix: CLIPPrefix?, through count: Int? = nil,
+    keep: (_ keys: Tensor, _ values: Tensor) -> Void
   ) throws -> Tensor {
     let start = prefix?.length ?? 0
     let d = configuration.hiddenSize
@@ -160,7 +219,7 @@ public final class CLIPTextEncoder {
     }
     var h = try inputEmbeddings + positionEmbedding.sliced(0, start..<end)
     let mask = try Self.causalMask(start..<end, like: h)
-    for (i, layer) in layers.enumerated() {
+    for (i, layer) in layers.prefix(count ?? configuration.stateLayers).enumerated() {
       let before = prefix.map { (keys: $0.keys[i], values: $0.values[i]) }
       h = try layer(h, mask: mask, before: before, keep: keep)
     }

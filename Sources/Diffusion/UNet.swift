@@ -24,7 +24,7 @@ public struct CrossAttentionContext {
 /// latents and contexts.
 public final class UNet {
   public let configuration: UNetConfiguration
-  /// diffusers' paths of the cross-attention layers in execution order.
+  /// As `crossAttentionLayers(_:)`.
   public let crossAttentionLayers: [String]
   private let convolutionIn: Convolution
   private let time: TimestepEmbedding
@@ -32,8 +32,10 @@ public final class UNet {
   private let normOut: GroupNorm
   private let convolutionOut: Convolution
 
-  /// The paths of the cross-attention layers in execution order, such as
-  /// `down_blocks.0.attentions.0.transformer_blocks.0`: the space axis of NeTI.
+  /// The spatial transformers in execution order, the space axis of NeTI. All blocks of one attend to the same.
+  ///
+  /// They are diffusers' paths: `down_blocks.1.attentions.0` where a transformer has several blocks, as in SDXL, and
+  /// of its only block else, `down_blocks.0.attentions.0.transformer_blocks.0`.
   public static func crossAttentionLayers(_ configuration: UNetConfiguration) -> [String] {
     configuration.blocks.flatMap(\.crossAttentionLayers)
   }
@@ -66,18 +68,20 @@ public final class UNet {
   ///   - latents: [B, C, h, w]; converted to the weights' dtype.
   ///   - timesteps: [B], or [1] for all; need not be whole.
   ///   - context: one for all layers, or one per layer in the order of `crossAttentionLayers`.
+  ///   - added: a pooled text and sizes, for a U-Net that takes them (SDXL); nil for all others.
   ///   - guidance: the scale that a U-Net with `guidanceChannels` shall have; others leave it alone.
   /// - Returns: [B, outChannels, h, w] in the weights' dtype.
   /// - Throws: `DiffusionError` when shapes do not belong together.
   public func callAsFunction(
-    _ latents: Tensor, timesteps: Tensor, context: [CrossAttentionContext], guidance: Double? = nil
+    _ latents: Tensor, timesteps: Tensor, context: [CrossAttentionContext], added: AddedConditioning? = nil,
+    guidance: Double? = nil
   ) throws -> Tensor {
     try check(latents, timesteps, context)
     let like = convolutionIn.weight
     var x = try latents.to(like.dtype, device: like.device)
     if configuration.centerInputSample { x = try x * 2 - 1 }
     let t = try timesteps.to(.float32, device: like.device).expanded([x.size(0)])
-    let activatedTime = try configuration.activation(time(t, guidance: guidance))
+    let activatedTime = try configuration.activation(time(t, guidance: guidance, added))
     let contexts = try perLayer(context)
     x = try convolutionIn(x)
     var skips = [x]

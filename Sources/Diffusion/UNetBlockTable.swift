@@ -16,11 +16,9 @@ package struct UNetBlockPlan: Equatable {
   /// Whether the block ends by changing the resolution.
   package let resamples: Bool
 
-  /// diffusers' paths of the cross-attention layers, in execution order.
+  /// diffusers' paths of the spatial transformers, in execution order; of the one block where each has one.
   var crossAttentionLayers: [String] {
-    (0..<attentions).flatMap { a in
-      (0..<depth).map { "\(path).attentions.\(a).transformer_blocks.\($0)" }
-    }
+    (0..<attentions).map { "\(path).attentions.\($0)" + (depth == 1 ? ".transformer_blocks.0" : "") }
   }
 
   package static func == (a: UNetBlockPlan, b: UNetBlockPlan) -> Bool {

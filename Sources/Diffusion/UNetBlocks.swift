@@ -20,7 +20,7 @@ struct UNetBlock {
       try ResnetBlock(r.inputs, r.outputs, options, scale: scale, weights / "resnets" / i)
     }
     attentions = try (0..<plan.attentions).map { i in
-      try SpatialTransformer(plan, c, firstLayer: firstLayer + i * plan.depth, weights / "attentions" / i)
+      try SpatialTransformer(plan, c, layer: firstLayer + i, weights / "attentions" / i)
     }
     let (down, up) = (plan.resamples && plan.direction == .down, plan.resamples && plan.direction == .up)
     downsampler =
@@ -54,56 +54,3 @@ struct UNetBlock {
     return x
   }
 }
-
-/// The embedding of a timestep (Ho et al. 2020; Vaswani et al. 2017): sines and cosines at geometric
-/// frequencies, then two matrices.
-struct TimestepEmbedding {
-  private let frequencies: Tensor
-  private let cosinesFirst: Bool
-  private let channels: Int
-  private let linear1: Linear
-  private let linear2: Linear
-  /// From the guidance's embedding, where the U-Net takes it.
-  private let guidance: Linear?
-  private let activation: Activation
-
-  init(_ c: UNetConfiguration, _ root: Weights) throws {
-    channels = c.blockOutChannels[0]
-    guidance = try c.guidanceChannels.map {
-      try Linear($0, c.blockOutChannels[0], bias: false, root / "time_embedding" / "cond_proj")
-    }
-    let half = channels / 2
-    linear1 = try Linear(channels, c.timeChannels, root / "time_embedding" / "linear_1")
-    linear2 = try Linear(c.timeChannels, c.timeChannels, root / "time_embedding" / "linear_2")
-    let exponents = try Tensor.range(to: Double(half)) * -logOf10000 / (Double(half) - c.freqShift)
-    frequencies = try exponents.exp().to(device: linear1.weight.device)
-    cosinesFirst = c.flipSinToCos
-    activation = c.activation
-  }
-
-  /// Timesteps [B] in fp32 to [B, time] in the weights' dtype.
-  ///
-  /// - Parameter scale: of the guidance that a distilled U-Net shall have.
-  func callAsFunction(_ timesteps: Tensor, guidance scale: Double?) throws -> Tensor {
-    let angles = try timesteps.unsqueezed(1) * frequencies.unsqueezed(0)
-    let waves = try cosinesFirst ? [angles.cos(), angles.sin()] : [angles.sin(), angles.cos()]
-    var e = try Tensor.concatenated(waves, 1)
-    if !channels.isMultiple(of: 2) { e = try e.padded([0, 1]) }
-    e = try e.to(linear1.weight.dtype)
-    if let guidance, let scale { e = try e + guidance(Self.waves(scale, guidance)) }
-    return try linear2(activation(linear1(e)))
-  }
-
-  /// The embedding of w − 1 that diffusers calls `get_guidance_scale_embedding`, [1, channels].
-  private static func waves(_ scale: Double, _ projection: Linear) throws -> Tensor {
-    let count = projection.weight.size(1)
-    let half = count / 2
-    let frequencies = try (Tensor.range(to: Double(half)) * -logOf10000 / Double(half - 1)).exp()
-    let angles = try frequencies * Double(Float(scale - 1) * 1000)
-    let embedding = try Tensor.concatenated([angles.sin(), angles.cos()], 0).padded([0, count - 2 * half])
-    return try embedding.unsqueezed(0).to(projection.weight.dtype, device: projection.weight.device)
-  }
-}
-
-/// ln 10000: the longest period is 10000 times the shortest.
-private let logOf10000 = 9.210340371976184

@@ -49,6 +49,30 @@ public struct UNetConfiguration: Codable, Sendable, Equatable {
   /// The size of the guidance's embedding, which is added to the timestep's: U-Nets that were distilled with
   /// guidance (LCM) are told its scale. nil for all others.
   public var guidanceChannels: Int?
+  /// What is embedded beside the timestep: nil, or in SDXL a pooled text and sizes.
+  public var additionType: AdditionType?
+  /// The size of each of the sizes' embeddings, and of all these with the pooled text.
+  public var additionTimeChannels: Int?
+  public var additionChannels: Int?
+
+  public enum AdditionType: String, Codable, Sendable, CaseIterable {
+    case textTime = "text_time"
+  }
+
+  /// A pooled text and sizes, embedded and added to the timestep's embedding.
+  struct Addition {
+    /// Of each size's embedding.
+    let sizeChannels: Int
+    let pooledSize: Int
+    /// Of the sizes' embeddings and the pooled text together.
+    var channels: Int { pooledSize + SizeConditioning.count * sizeChannels }
+  }
+
+  /// Nil where the U-Net takes neither.
+  var addition: Addition? {
+    guard additionType != nil, let each = additionTimeChannels, let all = additionChannels else { return nil }
+    return Addition(sizeChannels: each, pooledSize: all - SizeConditioning.count * each)
+  }
 
   public enum DownBlock: String, Codable, Sendable, CaseIterable {
     case crossAttention = "CrossAttnDownBlock2D"
@@ -105,6 +129,9 @@ public struct UNetConfiguration: Codable, Sendable, Equatable {
     case normEpsilon = "norm_eps"
     case timeEmbeddingDim = "time_embedding_dim"
     case guidanceChannels = "time_cond_proj_dim"
+    case additionType = "addition_embed_type"
+    case additionTimeChannels = "addition_time_embed_dim"
+    case additionChannels = "projection_class_embeddings_input_dim"
   }
 }
 
@@ -160,6 +187,13 @@ extension UNetConfiguration {
     guidanceChannels = try guidance.map { _ in
       try json.integer("time_cond_proj_dim", default: 256, in: 4...channels.upperBound)
     }
+    additionType = try json.value("addition_embed_type", default: String?.none)
+      .map { try json.choice("addition_embed_type", $0) }
+    if additionType != nil {
+      additionTimeChannels = try json.integer("addition_time_embed_dim", in: 2...channels.upperBound)
+      additionChannels = try json.integer(
+        "projection_class_embeddings_input_dim", in: 1...SizeConditioning.count * channels.upperBound * 2)
+    }
     try validate()
   }
 
@@ -176,7 +210,6 @@ extension UNetConfiguration {
     ("class_embed_type", [.null]),
     ("num_class_embeds", [.null]),
     ("class_embeddings_concat", [.bool(false), .null]),
-    ("addition_embed_type", [.null]),
     ("resnet_time_scale_shift", [.string("default"), .null]),
     ("resnet_skip_time_act", [.bool(false), .null]),
     ("time_embedding_type", [.string("positional"), .null]),
@@ -202,6 +235,16 @@ extension UNetConfiguration {
     }
     guard Double(blockOutChannels[0] / 2) - freqShift > 0 else {
       throw DiffusionError("“block_out_channels” \(blockOutChannels[0]) is too small to embed the timestep")
+    }
+    if let addition {
+      guard Double(addition.sizeChannels / 2) - freqShift > 0 else {
+        throw DiffusionError("“addition_time_embed_dim” \(addition.sizeChannels) is too small to embed sizes")
+      }
+      guard addition.pooledSize > 0 else {
+        throw DiffusionError(
+          "“projection_class_embeddings_input_dim” \(addition.channels) leaves nothing for the pooled text beside "
+            + "\(SizeConditioning.count) times “addition_time_embed_dim” \(addition.sizeChannels)")
+      }
     }
   }
 }

@@ -7,10 +7,10 @@ struct SpatialTransformer {
   private let projectionIn: Linear
   private let blocks: [TransformerBlock]
   private let projectionOut: Linear
-  /// The index of the first block's cross-attention in the U-Net's execution order.
-  private let firstLayer: Int
+  /// Its index in the U-Net's execution order: all its blocks have one context.
+  private let layer: Int
 
-  init(_ plan: UNetBlockPlan, _ c: UNetConfiguration, firstLayer: Int, _ weights: Weights) throws {
+  init(_ plan: UNetBlockPlan, _ c: UNetConfiguration, layer: Int, _ weights: Weights) throws {
     let channels = plan.channels
     // This epsilon is the reference's, whatever `norm_eps` says.
     norm = try GroupNorm(channels, groups: c.normGroups, epsilon: 1e-6, weights / "norm")
@@ -20,7 +20,7 @@ struct SpatialTransformer {
       try TransformerBlock(channels, heads: plan.heads, c, weights / "transformer_blocks" / $0)
     }
     projectionOut = try Linear(channels, channels, pointwise: pointwise, weights / "proj_out")
-    self.firstLayer = firstLayer
+    self.layer = layer
   }
 
   /// - Parameters:
@@ -31,7 +31,7 @@ struct SpatialTransformer {
     // A 1×1 convolution is a matrix over the channels. With channels last these are views.
     let rows = try norm(x).permuted([0, 2, 3, 1]).reshaped([batch, height * width, channels])
     var h = try projectionIn(rows)
-    for (i, block) in blocks.enumerated() { h = try block(h, contexts[firstLayer + i]) }
+    for block in blocks { h = try block(h, contexts[layer]) }
     let image = try projectionOut(h).reshaped([batch, height, width, channels]).permuted([0, 3, 1, 2])
     // The first operand decides the memory layout of a sum.
     return try x + image

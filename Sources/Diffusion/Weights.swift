@@ -129,6 +129,12 @@ public struct Weights {
     }
   }
 
+  /// Lets `finish` pass over everything under the path.
+  func leaveOut() {
+    let start = full("")
+    store.unused = store.unused.filter { !$0.hasPrefix(start) }
+  }
+
   /// - Throws: `DiffusionError` that names the tensors that were never asked for.
   public func finish() throws {
     guard !store.unused.isEmpty else { return }
@@ -186,7 +192,8 @@ extension Weights {
   }
 }
 
-/// Where a tensor of a model is: in a file, under a name that may be another there, alone or as a third of the rows.
+/// Where a tensor of a model is: in a file, under a name that may be another there, alone or as a third of the rows,
+/// or the other way round.
 struct StoredTensor {
   let file: any TensorFile
   let name: String
@@ -194,14 +201,25 @@ struct StoredTensor {
   let shape: [Int]
   /// The rows of the file's tensor; nil for all.
   private let rows: Range<Int>?
+  /// Whether the file's rows are the columns.
+  private let isTransposed: Bool
 
-  /// - Parameter third: 0, 1 or 2; nil for the whole.
-  /// - Throws: `DiffusionError` when the rows cannot be shared among three.
-  init(file: any TensorFile, name: String, _ declared: TensorDeclaration, third: Int? = nil) throws {
-    (self.file, self.name) = (file, name)
+  /// - Parameters:
+  ///   - third: 0, 1 or 2; nil for the whole.
+  ///   - isTransposed: whether the file has the matrix the other way round.
+  /// - Throws: `DiffusionError` when the rows cannot be shared among three, or there is no matrix.
+  init(
+    file: any TensorFile, name: String, _ declared: TensorDeclaration, third: Int? = nil,
+    isTransposed: Bool = false
+  ) throws {
+    (self.file, self.name, self.isTransposed) = (file, name, isTransposed)
     dtype = declared.dtype
+    guard !isTransposed || declared.shape.count == 2 else {
+      throw DiffusionError(
+        "\(file.url.path): tensor \(quoted(name)) of shape \(declared.shape) is no matrix")
+    }
     guard let third else {
-      (shape, rows) = (declared.shape, nil)
+      (shape, rows) = (isTransposed ? declared.shape.reversed() : declared.shape, nil)
       return
     }
     guard let all = declared.shape.first, all.isMultiple(of: 3) else {
@@ -217,6 +235,7 @@ struct StoredTensor {
   /// As it is stored: where possible memory of the mapping.
   func tensor() throws -> Tensor {
     let whole = try file.tensor(name)
+    if isTransposed { return try whole.transposed(0, 1).contiguous() }
     return try rows.map { try whole.sliced(0, $0) } ?? whole
   }
 }

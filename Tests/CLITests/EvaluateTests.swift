@@ -14,7 +14,7 @@ struct EvaluateTests {
     var settings = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
     settings.targetNorm = 0.4
     for (name, category, row) in [("ginger", "cat", 300), ("spotty", "monster", 310)] {
-      let vector = try model.textEncoder.tokenEmbedding.selected(0, row).to(.float32)
+      let vector = try model.textEncoders.members[0].tokenEmbedding.selected(0, row).to(.float32)
       for representation in [
         try NeTIMapper(settings, keys: RandomKeys(seed: 1)) as any ConceptRepresentation,
         try TextualInversion(vectors: vector.reshaped([1, -1]), layerCount: 16),

@@ -50,7 +50,7 @@ struct MixTests {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     var settings = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
     settings.targetNorm = 0.4
-    let vector = try model.textEncoder.tokenEmbedding.selected(0, 300).to(.float32)
+    let vector = try model.textEncoders.members[0].tokenEmbedding.selected(0, 300).to(.float32)
     for (name, representation) in [
       ("a", try NeTIMapper(settings, keys: RandomKeys(seed: 1)) as any ConceptRepresentation),
       ("b", try TextualInversion(vectors: vector.reshaped([1, -1]), layerCount: 16)),

@@ -11,6 +11,7 @@ import Torch
 
   /// What the reference made of the model, against what we make of it.
   static func compare(_ model: StableDiffusion, _ random: RandomModel) throws {
+    guard random.name != "sdxl" else { return try SDXLTests.compare(model, random) }
     let golden = try random.golden
     let prompts = random.prompts.map { model.tokenizer($0).ids }
     let ids = try golden.tensor("ids")
@@ -19,7 +20,7 @@ import Torch
     let latents = try draws.normal([2, 2, 4, 8, 8]).selected(0, 0)
     let images = try draws.normal([1, 3, 32, 32])
     try withoutGradients {
-      let states = try model.textEncoder.encode(ids)
+      let states = try model.textEncoders.members[0].encode(ids)
       #expect(try relativeError(states.sliced(1, 0..<12), golden.tensor("states")) < 1e-4)
       let noise = try model.unet(
         latents, timesteps: Tensor([41, 760] as [Float]), context: [CrossAttentionContext(states)])
@@ -57,7 +58,7 @@ import Torch
     let model = try StableDiffusion(ModelFolder(scratch.file("model").path), dtype: .bfloat16)
     let latents = try RandomSource(seed: 50).normal([2, 2, 4, 8, 8]).selected(0, 0)
     try withoutGradients {
-      let states = try model.textEncoder.encode(random.golden.tensor("ids"))
+      let states = try model.textEncoders.members[0].encode(random.golden.tensor("ids"))
       let noise = try model.unet(
         latents, timesteps: Tensor([41, 760] as [Float]), context: [CrossAttentionContext(states)])
       #expect(try relativeError(noise, random.golden.tensor("noise")) < 5e-2)

@@ -17,6 +17,11 @@ import Torch
     if random.name == "sd1" {
       tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"] = try Tensor(
         Array(0..<77), [1, 77])
+    } else if random.name == "sdxl" {
+      tensors["conditioner.embedders.0.transformer.text_model.embeddings.position_ids"] = try Tensor(
+        Array(0..<77), [1, 77])
+      tensors["conditioner.embedders.1.model.logit_scale"] = try .ones([])
+      tensors["denoiser.sigmas"] = try .ones([1000])
     } else {
       for (name, shape) in [
         ("ln_1.weight", [128]), ("attn.in_proj_weight", [384, 128]), ("mlp.c_fc.bias", [512]),
@@ -44,7 +49,7 @@ import Torch
 
   @Test(
     "A file and a folder of the same weights have the same bits, and make the same of everything",
-    arguments: FamilyTests.names, [false, true])
+    arguments: FamilyTests.names + ["sdxl"], [false, true])
   func sameAsFolder(name: String, isTorch: Bool) throws {
     let (scratch, random) = (try Scratch(), try RandomModel(name))
     let url = scratch.file(isTorch ? "model.ckpt" : "model.safetensors")
@@ -52,7 +57,8 @@ import Torch
     try random.writeFolder(scratch.file("model"))
     let (file, folder) = (try ModelFolder(url.path), try ModelFolder(scratch.file("model").path))
     var count = 0
-    for component in [ModelFolder.Component.unet, .vae, .textEncoder] {
+    #expect(file.networks == folder.networks)
+    for component in folder.networks {
       let a = try file.weights(component, dtype: .float32, device: .cpu)
       let b = try folder.weights(component, dtype: .float32, device: .cpu)
       #expect(a.names == b.names)
@@ -75,6 +81,9 @@ import Torch
     let (identity, known) = (try one.baseIdentity, try other.baseIdentity)
     #expect(identity.tokenTableHash == known.tokenTableHash && identity.layers == known.layers)
     #expect(one.resolution == other.resolution && one.predictionType == other.predictionType)
+    #expect(one.schedulerConfiguration.timestepSpacing == other.schedulerConfiguration.timestepSpacing)
+    if name == "sdxl" { #expect(one.unetConfiguration == other.unetConfiguration) }
+    #expect(one.textConfigurations.map(\.stateLayers) == other.textConfigurations.map(\.stateLayers))
     #expect(try one.parameterCount(.unet) == other.parameterCount(.unet))
     #expect(file.name == "model")
   }
@@ -107,7 +116,8 @@ import Torch
       let scheduler = try model.configuration(SchedulerConfiguration.self, .scheduler)
       #expect(said.contains(scheduler.predictionType.rawValue))
       #expect(scheduler.rescaleBetasZeroSNR == marks.contains("ztsnr"))
-      #expect(scheduler.timestepSpacing == (marks.contains("ztsnr") ? .trailing : nil))
+      #expect(
+        scheduler.timestepSpacing == (marks.contains("ztsnr") ? .trailing : name == "sdxl" ? .leading : nil))
       return said
     }
     let plain = try text("sd1")
@@ -127,6 +137,16 @@ import Torch
         "epsilon), as its metadata say"))
     #expect(try text("sd2").contains("Stable Diffusion 2.x, as its text encoder is OpenCLIP's"))
     #expect(try text("sd2").contains("deviation 0.0, not above 0.09"))
+    let xl = try text("sdxl")
+    #expect(
+      xl.contains(
+        "is Stable Diffusion XL, as it has two text encoders, CLIP's and OpenCLIP's, of hidden sizes 64"))
+    #expect(xl.contains("epsilon), as nothing says otherwise"))
+    #expect(try text("sdxl", marks: ["v_pred"]).contains("v_prediction), as it has the mark “v_pred”"))
+    #expect(try text("sdxl", marks: ["ztsnr"]).contains("v_prediction), as it has the mark “ztsnr”"))
+    #expect(
+      try text("sdxl", metadata: ["modelspec.prediction_type": "v"]).contains(
+        "v_prediction), as its metadata say"))
     let error = refusal { try text("sd1", metadata: ["prediction_type": "w"]) }
     #expect(error?.message.contains("“w”") == true && error?.message.contains("`prediction-type`") == true)
   }
@@ -145,7 +165,21 @@ import Torch
       "first_stage_model.decoder.conv_in.weight": [64, 4, 3, 3],
       "first_stage_model.encoder.mid.attn_1.q.weight": [64, 64, 1, 1],
     ]
-    if name == "sd1" {
+    if name == "sdxl" {
+      for (place, depth) in [
+        ("input_blocks.4", 2), ("input_blocks.5", 2), ("output_blocks.3", 2), ("output_blocks.4", 2),
+        ("output_blocks.5", 2),
+      ] {
+        for i in 0..<depth {
+          shapes["model.diffusion_model.\(place).1.transformer_blocks.\(i).norm1.weight"] = [32]
+        }
+      }
+      shapes["model.diffusion_model.label_emb.0.0.weight"] = [64, 1632]
+      shapes["conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight"] = [9, 64]
+      shapes["conditioner.embedders.1.model.token_embedding.weight"] = [9, 128]
+      shapes["conditioner.embedders.1.model.text_projection"] = [128, 96]
+      shapes["conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_bias"] = [384]
+    } else if name == "sd1" {
       shapes["cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"] = [9, 64]
     } else {
       shapes["cond_stage_model.model.token_embedding.weight"] = [9, 64]
@@ -156,13 +190,14 @@ import Torch
     try Safetensors.write(shapes.map { ($0, try .ones($1)) }, metadata: metadata, to: url)
   }
 
-  private func message(_ names: [String: [Int]], more: [String: [Int]]? = nil, without lost: String? = nil)
-    throws -> String
-  {
+  private func message(
+    _ names: [String: [Int]], of family: String = "sd1", more: [String: [Int]]? = nil,
+    without lost: String? = nil
+  ) throws -> String {
     let scratch = try Scratch()
     let url = scratch.file("x.safetensors")
     if let more {
-      try Self.outline("sd1", url, more: more, without: lost)
+      try Self.outline(family, url, more: more, without: lost)
     } else {
       try Safetensors.write(names.map { ($0, try .ones($1)) }, to: url)
     }
@@ -189,7 +224,7 @@ import Torch
           "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": [8],
           "conditioner.embedders.1.model.ln_final.bias": [8],
           "model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3],
-        ], "SDXL, which is not supported yet"
+        ], "without a VAE"
       ),
       (["input_blocks.0.0.weight": [8, 4, 3, 3]], "a U-Net alone"),
       (["conv_in.weight": [8, 4, 3, 3], "down_blocks.0.resnets.0.conv1.bias": [8]], "a U-Net alone"),
@@ -203,7 +238,7 @@ import Torch
   func others(names: [String: [Int]], what: String) throws {
     let said = try message(names)
     #expect(said.contains("x.safetensors: it is ") && said.contains(what), "\(said)")
-    #expect(said.contains("name a model of Stable Diffusion 1 or 2"))
+    #expect(said.contains("name a model of Stable Diffusion 1, 2 or XL"))
   }
 
   @Test(
@@ -218,6 +253,27 @@ import Torch
       try message([:], more: ["model.diffusion_model.time_embed.cond_proj.weight": [8, 4]]).contains("(LCM)"))
     #expect(
       try message([:], more: ["model.diffusion_model.label_emb.0.0.weight": [8, 4]]).contains("unCLIP"))
+  }
+
+  @Test("Relatives of SDXL are told what they are")
+  func relatives() throws {
+    let unet = "model.diffusion_model."
+    for (more, what) in [
+      (["\(unet)input_blocks.0.0.weight": [32, 9, 3, 3]], "an inpainting model of SDXL"),
+      (["\(unet)input_blocks.0.0.weight": [32, 8, 3, 3]], "InstructPix2Pix of SDXL"),
+      (["\(unet)input_blocks.0.0.weight": [32, 5, 3, 3]], "takes an image"),
+      (["\(unet)time_embed.cond_proj.weight": [8, 4]], "(LCM) of SDXL"),
+      (["edm_mean": [4], "edm_std": [4]], "Playground 2.5"), (["edm_vpred.sigma_max": [1]], "EDM"),
+      (["\(unet)input_blocks.7.1.transformer_blocks.0.norm1.weight": [8]], "fewer blocks (SSD-1B"),
+      (["conditioner.embedders.0.model.ln_final.bias": [8]], "SDXL's refiner"),
+      (["conditioner.embedders.1.model.text_projection": [8]], "is no matrix"),
+      (["conditioner.embedders.2.outdim": [8]], "has no tensors “conditioner.embedders.2.outdim”"),
+    ] as [([String: [Int]], String)] {
+      let said = try message([:], of: "sdxl", more: more)
+      #expect(said.contains(what), "\(said)")
+    }
+    let lost = "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight"
+    #expect(try message([:], of: "sdxl", more: [:], without: lost).contains("no text encoder"))
   }
 
   @Test("Other formats are known by their first bytes")
@@ -272,18 +328,20 @@ import Torch
     let model = try ModelFolder(url.path)
     _ = try model.configuration(UNetConfiguration.self, .unet)
     _ = try model.configuration(VAEConfiguration.self, .vae)
-    _ = try model.configuration(CLIPTextConfiguration.self, .textEncoder)
+    for encoder in model.textEncoders { _ = try model.configuration(CLIPTextConfiguration.self, encoder) }
     _ = try model.configuration(SchedulerConfiguration.self, .scheduler)
-    for component in [ModelFolder.Component.unet, .vae, .textEncoder] {
+    for component in model.networks {
       #expect(try model.weights(component, dtype: .float32, device: .cpu).byteCount >= 0)
     }
   }
 
-  @Test("5,000 damaged files of each format are refused, or opened, with words", arguments: [false, true])
-  func mutations(isTorch: Bool) throws {
+  @Test(
+    "5,000 damaged files of each format are refused, or opened, with words",
+    arguments: [("sd2", false), ("sd2", true), ("sdxl", false)])
+  func mutations(family: String, isTorch: Bool) throws {
     let scratch = try Scratch()
     let url = scratch.file("x.safetensors")
-    try Self.outline("sd2", url)
+    try Self.outline(family, url)
     var original = try Data(contentsOf: url)
     if isTorch {
       let file = try SafetensorsFile(url)

@@ -170,7 +170,12 @@ import Testing
     let folder = try scratch.linkMiniSD("m")
     try FileManager.default.createDirectory(
       at: folder.appending(path: "text_encoder_2"), withIntermediateDirectories: true)
-    #expect(message { _ = try ModelFolder(folder.path) }.contains("text_encoder_2"))
+    #expect(message { _ = try ModelFolder(folder.path) }.contains("there is no tokenizer_2/"))
+    try FileManager.default.createDirectory(
+      at: folder.appending(path: "transformer"), withIntermediateDirectories: true)
+    #expect(message { _ = try ModelFolder(folder.path) }.contains("has transformer/: it is no model"))
+    try FileManager.default.removeItem(at: folder.appending(path: "transformer"))
+    try FileManager.default.removeItem(at: folder.appending(path: "text_encoder_2"))
     try FileManager.default.removeItem(at: folder.appending(path: "vae"))
     #expect(message { _ = try ModelFolder(folder.path) }.contains("vae/"))
   }

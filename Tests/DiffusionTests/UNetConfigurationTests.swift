@@ -51,7 +51,7 @@ import Testing
         "mid_block_type", "“UNetMidBlock2DSimpleCrossAttn”", "UNetMidBlock2DCrossAttn, null"
       ),
       (#"{"class_embed_type": "projection"}"#, "class_embed_type", "“projection”", "null"),
-      (#"{"addition_embed_type": "text_time"}"#, "addition_embed_type", "“text_time”", "null"),
+      (#"{"addition_embed_type": "image"}"#, "addition_embed_type", "“image”", "text_time"),
       (#"{"only_cross_attention": [false, true]}"#, "only_cross_attention", "[false, true]", "false"),
       (#"{"dual_cross_attention": true}"#, "dual_cross_attention", "true", "false"),
       (#"{"time_embedding_type": "fourier"}"#, "time_embedding_type", "“fourier”", "“positional”"),

@@ -25,7 +25,7 @@ struct ConceptFactory {
   }
 
   func vectors(_ kind: RepresentationKind, word: String) throws -> Concept {
-    let encoder = try model.textEncoder
+    let encoder = try model.textEncoders.members[0]
     let id = try #require(model.tokenizer.encode(word).first)
     return Concept(
       try learnedVectors(

@@ -17,7 +17,7 @@ import Torch
     let draws = try RandomSource(seed: 50).normal([2, 2, 4, 8, 8])
     let schedule = try NoiseSchedule(model.schedulerConfiguration)
     let loss = try withoutGradients {
-      let states = try model.textEncoder.encode(random.golden.tensor("ids"))
+      let states = try model.textEncoders.members[0].encode(random.golden.tensor("ids"))
       return try schedule.loss(
         unet: model.unet, clean: draws.selected(0, 0), noise: draws.selected(0, 1), timesteps: [41, 760],
         context: [CrossAttentionContext(states)], predicting: model.predictionType)

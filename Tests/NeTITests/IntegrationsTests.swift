@@ -41,7 +41,7 @@ struct IntegrationsTests {
       let prompt = try ConceptPrompter(
         model.tokenizer, concepts.map { .init(name: $0.name, token: $0.concept.about.token) })(c.prompt)
       let conditioner = try SpaceTimeConditioner(
-        model.textEncoder, concepts: concepts.map(\.concept.representation), layerCount: 16)
+        model.textEncoders, concepts: concepts.map(\.concept.representation), layerCount: 16)
       let contexts = try conditioner(
         [prompt], samples: [.init(prompt: 0, timestep: c.timestep)],
         keep: concepts.map {

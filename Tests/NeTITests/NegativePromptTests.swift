@@ -29,7 +29,7 @@ struct NegativePromptTests {
       let prompt = try ConceptPrompter(model.tokenizer, concepts.map { _ in .init(token: "<toy>") })(
         text, weighted: true)
       return try ConditioningTable(
-        SpaceTimeConditioner(model.textEncoder, concepts: concepts, layerCount: 16), prompt,
+        SpaceTimeConditioner(model.textEncoders, concepts: concepts, layerCount: 16), prompt,
         timesteps: [3, 611])
     }
     let plain = try table("a photo of a (red:1.4) mug, [blue] ((sky))", [])

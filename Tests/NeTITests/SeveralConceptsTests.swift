@@ -44,7 +44,7 @@ struct SeveralConceptsTests {
       try prompter($0)
     }
     let contexts = try SpaceTimeConditioner(
-      model.textEncoder, concepts: try Self.mappers(), layerCount: 16)(
+      model.textEncoders, concepts: try Self.mappers(), layerCount: 16)(
         prompts, samples: [.init(prompt: 0, timestep: 3), .init(prompt: 1, timestep: 611)],
         keep: [[Int?](repeating: 40, count: 32), [Int?](repeating: nil, count: 32)])
     #expect(try relativeError(contexts[7].keys, golden.tensor("keys")) < 1e-5)

@@ -39,7 +39,7 @@ struct SpaceTimeConditionerTests {
     }
 
     func contexts(_ model: StableDiffusion) throws -> [CrossAttentionContext] {
-      try SpaceTimeConditioner(try model.textEncoder, concepts: [mapper], layerCount: 16)(
+      try SpaceTimeConditioner(try model.textEncoders, concepts: [mapper], layerCount: 16)(
         prompts, samples: timesteps.enumerated().map { .init(prompt: $0, timestep: Double($1)) }, keep: [keep]
       )
     }
@@ -81,20 +81,20 @@ struct SpaceTimeConditionerTests {
   @Test("without a dependence on the layer makes one pair for all layers, equal to a word's own")
   func learnedVector() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let encoder = try model.textEncoder
+    let encoders = try model.textEncoders
     let id = try #require(model.tokenizer.encode("cat").first)
-    let row = try encoder.tokenEmbedding.selected(0, id).to(.float32)
+    let row = try encoders.members[0].tokenEmbedding.selected(0, id).to(.float32)
     let ti = try learnedVectors(.ti, startingAt: row, layerCount: 16)
     let prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<x>")])("a photo of {} on a beach")
-    let contexts = try SpaceTimeConditioner(encoder, concepts: [ti], layerCount: 16)(
+    let contexts = try SpaceTimeConditioner(encoders, concepts: [ti], layerCount: 16)(
       [prompt], samples: [.init(prompt: 0, timestep: 500)])
     #expect(contexts.count == 1)
     let plain = try ConceptPrompter(model.tokenizer, [])("a photo of cat on a beach")
-    let word = try encoder.encode(Tensor(plain.ids, [1, plain.ids.count]))
+    let word = try encoders.members[0].encode(Tensor(plain.ids, [1, plain.ids.count]))
     #expect(try relativeError(contexts[0].keys, word) < 1e-5)
     // xti with equal vectors is ti.
     let xti = try learnedVectors(.xti, startingAt: row, layerCount: 16)
-    let per = try SpaceTimeConditioner(encoder, concepts: [xti], layerCount: 16)(
+    let per = try SpaceTimeConditioner(encoders, concepts: [xti], layerCount: 16)(
       [prompt], samples: [.init(prompt: 0, timestep: 500)])
     #expect(per.count == 16)
     for c in per { #expect(try relativeError(c.keys, word) < 1e-5) }
@@ -106,7 +106,7 @@ struct SpaceTimeConditionerTests {
     var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
     s.targetNorm = 0.4
     let mapper = try NeTIMapper(s, keys: RandomKeys(seed: 1))
-    let conditioner = try SpaceTimeConditioner(try model.textEncoder, concepts: [mapper], layerCount: 16)
+    let conditioner = try SpaceTimeConditioner(try model.textEncoders, concepts: [mapper], layerCount: 16)
     let prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<x>")])("a photo of {} in the snow")
     let times = (0..<20).map { 990.0 - 50 * Double($0) }
     let table = try ConditioningTable(conditioner, prompt, timesteps: times, truncations: [32])
@@ -123,7 +123,7 @@ struct SpaceTimeConditionerTests {
   @Test("computed for several truncations together equals each alone")
   func truncations() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let encoder = try model.textEncoder
+    let encoders = try model.textEncoders
     let prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<x>")])("a photo of {} in the snow")
     let times = (0..<5).map { 990.0 - 200 * Double($0) }
     var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
@@ -131,7 +131,7 @@ struct SpaceTimeConditionerTests {
     for (kind, steps) in [(RepresentationKind.neti, 5), (.time, 5), (.space, 1)] {
       s.kind = kind
       let mapper = try NeTIMapper(s, keys: RandomKeys(seed: 1))
-      let conditioner = try SpaceTimeConditioner(encoder, concepts: [mapper], layerCount: 16)
+      let conditioner = try SpaceTimeConditioner(encoders, concepts: [mapper], layerCount: 16)
       let settings: [[Int?]] = [[8], [nil], [64]]
       let tables = try ConditioningTable.tables(
         conditioner, prompt, timesteps: times, truncations: settings)
@@ -152,7 +152,7 @@ struct SpaceTimeConditionerTests {
   @Test("gives several concepts their own mapper and bypass, whatever the order they are named in")
   func severalConcepts() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let encoder = try model.textEncoder
+    let encoders = try model.textEncoders
     var s = NeTIMapper.Settings(hiddenSize: 128, layerCount: 16)
     s.targetNorm = 0.4
     let toy = try NeTIMapper(s, keys: RandomKeys(seed: 1))
@@ -163,7 +163,7 @@ struct SpaceTimeConditionerTests {
     ) {
       let prompt = try ConceptPrompter(model.tokenizer, order.map { .init(name: $0.0, token: "<\($0.0)>") })(
         text)
-      let conditioner = try SpaceTimeConditioner(encoder, concepts: order.map(\.1), layerCount: 16)
+      let conditioner = try SpaceTimeConditioner(encoders, concepts: order.map(\.1), layerCount: 16)
       return (prompt, try conditioner([prompt], samples: [.init(prompt: 0, timestep: 400)]))
     }
     let (prompt, both) = try contexts([("toy", toy), ("mug", mug)], text)
@@ -193,7 +193,7 @@ struct SpaceTimeConditionerTests {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let mapper = try NeTIMapper(.init(hiddenSize: 768, layerCount: 16), keys: RandomKeys(seed: 1))
     #expect(throws: NeTIError.self) {
-      try SpaceTimeConditioner(try model.textEncoder, concepts: [mapper], layerCount: 16)
+      try SpaceTimeConditioner(try model.textEncoders, concepts: [mapper], layerCount: 16)
     }
   }
 }

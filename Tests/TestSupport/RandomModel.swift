@@ -3,17 +3,20 @@ public import Files
 public import Foundation
 public import Torch
 
-/// A small random model of the golden data `families`: Stable Diffusion 1 or 2 in the names and configurations of the
+/// A small random model of the golden data `families`: Stable Diffusion 1, 2 or XL in the names and configurations of the
 /// real ones. Every weight is drawn as Tests/Fixtures/sections/families.py draws it.
 public struct RandomModel {
-  /// `sd1`, `sd2` (epsilon, 512 pixels) or `sd2-v` (velocity, 768 pixels).
+  /// `sd1`, `sd2` (epsilon, 512 pixels), `sd2-v` (velocity, 768 pixels) or `sdxl`.
   public let name: String
   private let about: About
   private let rows: [Row]
 
   private struct About: Decodable {
     let prompts: [String]
-    let pad: String
+    let negative: String?
+    let sizes: [[Int]]?
+    /// Of each tokenizer.
+    let pads: [String]
     let scales: [String: Double]
   }
 
@@ -25,6 +28,8 @@ public struct RandomModel {
     let original: String
     /// Which third of a fused tensor it is.
     let part: Int?
+    /// Whether one file has it the other way round.
+    let isTransposed: Bool
   }
 
   public init(_ name: String) throws {
@@ -32,17 +37,20 @@ public struct RandomModel {
     about = try JSONDecoder().decode(
       About.self, from: Data(contentsOf: Fixtures.url("families/\(name).json")))
     let table = try String(
-      contentsOf: Fixtures.url("families/\(name.prefix(3)).tsv"), encoding: .utf8)
+      contentsOf: Fixtures.url("families/\(name.replacing("-v", with: "")).tsv"), encoding: .utf8)
     rows = table.split(separator: "\n").map { line in
       let columns = line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
       return Row(
         component: columns[0], name: columns[1],
         shape: columns[2].split(separator: "x").compactMap { Int($0) },
-        original: columns[3], part: Int(columns[4]))
+        original: columns[3], part: Int(columns[4]), isTransposed: columns[4] == "T")
     }
   }
 
   public var prompts: [String] { about.prompts }
+  public var negativePrompt: String { about.negative ?? "" }
+  /// Of SDXL's two samples: original, crop and target, six numbers each.
+  public var sizes: [[Int]] { about.sizes ?? [] }
   /// What the reference made of it.
   public var golden: SafetensorsFile {
     get throws { try SafetensorsFile(Fixtures.url("families/\(name).safetensors")) }
@@ -68,20 +76,22 @@ public struct RandomModel {
     let files = FileManager.default
     try files.copyItem(at: Fixtures.url("families/\(name)"), to: url)
     for (component, rows) in Dictionary(grouping: rows, by: \.component) {
-      let file = component == "text_encoder" ? "model" : "diffusion_pytorch_model"
+      let file = component.hasPrefix("text_encoder") ? "model" : "diffusion_pytorch_model"
       try Safetensors.write(
         rows.map { ($0.name, try tensor($0)) }, to: url.appending(path: "\(component)/\(file).safetensors"))
     }
-    let tokenizer = url.appending(path: "tokenizer")
-    try files.createDirectory(at: tokenizer, withIntermediateDirectories: true)
-    try writeVocabulary(tokenizer)
+    for (pad, name) in zip(about.pads, ["tokenizer", "tokenizer_2"]) {
+      let tokenizer = url.appending(path: name)
+      try files.createDirectory(at: tokenizer, withIntermediateDirectories: true)
+      try writeVocabulary(tokenizer, paddedWith: pad)
+    }
   }
 
   /// CLIP's own vocabulary, in the two files of a tokenizer's folder.
-  private func writeVocabulary(_ folder: URL) throws {
+  private func writeVocabulary(_ folder: URL, paddedWith pad: String) throws {
     let special = [
       "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
-      "pad_token": about.pad,
+      "pad_token": pad,
     ]
     let symbols = CLIPVocabulary.symbols
     let ids = Dictionary(uniqueKeysWithValues: symbols.enumerated().map { ($1, $0) })
@@ -102,7 +112,7 @@ public struct RandomModel {
       if rows[0].component == "vae", original.contains(".attn_1."), tensor.rank == 2 {
         tensor = try tensor.reshaped(tensor.shape + [1, 1])
       }
-      tensors[original] = tensor
+      tensors[original] = try rows[0].isTransposed ? tensor.transposed(0, 1).contiguous() : tensor
     }
     return tensors
   }

@@ -7,6 +7,8 @@ struct ClassifierFreeGuidance {
   let unet: UNet
   /// w; at 1 and below the unconditional branch has no effect and is left out.
   let scale: Double
+  /// Pixels per latent, for a U-Net that is told the image's size.
+  let vaeFactor: Int
 
   var isUsed: Bool { Self.isUsed(scale, unet.configuration) }
 
@@ -18,21 +20,39 @@ struct ClassifierFreeGuidance {
   ///
   /// - Parameters:
   ///   - timestep: of the whole batch; need not be whole.
-  ///   - conditional: for all layers, or one per layer; of one row that all images share, or one per image.
+  ///   - conditional: of one row that all images share, or one per image; its place is not looked at.
   ///   - unconditional: the same; not looked at without guidance.
   func callAsFunction(
-    _ latents: Tensor, timestep: Double, _ conditional: [CrossAttentionContext],
-    unconditional: [CrossAttentionContext]
+    _ latents: Tensor, timestep: Double, _ conditional: Region, unconditional: Region?
   ) throws -> Tensor {
     let n = latents.size(0)
     let t = try Tensor([Float(timestep)]).to(device: latents.device)
-    let positive = try conditional.map { try $0.expanded(n) }
-    guard isUsed else { return try unet(latents, timesteps: t, context: positive, guidance: scale) }
-    let negative = try unconditional.map { try $0.expanded(n) }
+    let positive = try conditional.contexts.map { try $0.expanded(n) }
+    guard isUsed else {
+      return try unet(
+        latents, timesteps: t, context: positive, added: added([conditional], latents), guidance: scale)
+    }
+    guard let unconditional else { throw DiffusionError("guidance: there is no unconditional branch") }
+    let negative = try unconditional.contexts.map { try $0.expanded(n) }
     let both = try unet(
-      .concatenated([latents, latents], 0), timesteps: t, context: Self.joined(negative, positive))
+      .concatenated([latents, latents], 0), timesteps: t, context: Self.joined(negative, positive),
+      added: added([unconditional, conditional], latents))
     let (u, c) = (try both.sliced(0, 0..<n).to(.float32), try both.sliced(0, n..<2 * n).to(.float32))
     return try u + scale * (c - u)
+  }
+
+  /// The pooled texts of the branches' rows and the image's size; nil where the U-Net takes none.
+  private func added(_ branches: [Region], _ latents: Tensor) throws -> AddedConditioning? {
+    guard unet.configuration.additionType != nil else { return nil }
+    let n = latents.size(0)
+    let pooled = try branches.map { branch in
+      guard let pooled = branch.pooled, pooled.rank == 2, [1, n].contains(pooled.size(0)) else {
+        throw DiffusionError("guidance: a pooled text \(branch.pooled?.shape ?? []) for \(n) images")
+      }
+      return try pooled.expanded([n, pooled.size(1)])
+    }
+    let size = SizeConditioning(height: latents.size(2) * vaeFactor, width: latents.size(3) * vaeFactor)
+    return AddedConditioning(pooled: try .concatenated(pooled, 0), sizes: [size])
   }
 
   /// Both branches' rows, layer by layer; one context stands for all layers.

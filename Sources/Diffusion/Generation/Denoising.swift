@@ -11,14 +11,16 @@ public struct Conditioning {
   public init(regions: @escaping (_ index: Int) throws -> [Region]) { self.regions = regions }
 
   /// One region: the contexts of the `index`-th denoising step, one for all layers, or one per layer.
-  public init(contexts: @escaping (_ index: Int) throws -> [CrossAttentionContext]) {
-    self.init { [Region(try contexts($0))] }
+  ///
+  /// - Parameter pooled: the pooled output of the text encoder, [1, p], at every step; nil where the U-Net takes none.
+  public init(pooled: Tensor? = nil, contexts: @escaping (_ index: Int) throws -> [CrossAttentionContext]) {
+    self.init { [Region(try contexts($0), pooled: pooled)] }
   }
 
   /// The same sequence [1, S, d] at every step, in every layer.
-  public init(_ sequence: Tensor) {
+  public init(_ sequence: Tensor, pooled: Tensor? = nil) {
     let contexts = [CrossAttentionContext(sequence)]
-    self.init { _ in contexts }
+    self.init(pooled: pooled) { _ in contexts }
   }
 }
 
@@ -136,12 +138,12 @@ public final class Denoising: Sequence {
 
   /// The guided output of all regions, blended where they overlap, in fp32.
   private func prediction(_ input: Tensor, at index: Int) throws -> Tensor {
-    let negative = try unconditional.map { try Self.contexts($0, index) } ?? []
-    func guided(_ part: Tensor, _ contexts: [CrossAttentionContext]) throws -> Tensor {
-      try guidance(part, timestep: timesteps[index], contexts, unconditional: negative).to(.float32)
+    let negative = try unconditional.map { try Self.whole($0, index) }
+    func guided(_ part: Tensor, _ region: Region) throws -> Tensor {
+      try guidance(part, timestep: timesteps[index], region, unconditional: negative).to(.float32)
     }
     let regions = try conditioning.regions(index)
-    if regions.count == 1, regions[0].place == nil { return try guided(input, regions[0].contexts) }
+    if regions.count == 1, regions[0].place == nil { return try guided(input, regions[0]) }
     let sum = try Tensor.zeros(latents.shape, device: input.device)
     let width = input.size(3)
     for region in regions {
@@ -150,7 +152,7 @@ public final class Denoising: Sequence {
       else {
         throw DiffusionError("denoising: a region that has no place in latents \(input.shape)")
       }
-      let part = try guided(input.sliced(3, place.columns), region.contexts)
+      let part = try guided(input.sliced(3, place.columns), region)
       let shared = try part * Tensor(place.shares).to(device: input.device)
       try sum.add(shared.padded([place.columns.lowerBound, width - place.columns.upperBound]))
     }
@@ -160,14 +162,12 @@ public final class Denoising: Sequence {
 
 extension Denoising {
   /// What guidance leads away from: the same in all regions.
-  fileprivate static func contexts(_ unconditional: Conditioning, _ index: Int) throws
-    -> [CrossAttentionContext]
-  {
+  fileprivate static func whole(_ unconditional: Conditioning, _ index: Int) throws -> Region {
     let regions = try unconditional.regions(index)
     guard regions.count == 1, regions[0].place == nil else {
       throw DiffusionError("denoising: the unconditional branch must be of the whole image, not of regions")
     }
-    return regions[0].contexts
+    return regions[0]
   }
 }
 

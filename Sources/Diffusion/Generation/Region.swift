@@ -1,3 +1,5 @@
+public import Torch
+
 /// A part of the image, and what is shown there: how several things share an image, each with
 /// conditioning of its own.
 ///
@@ -22,11 +24,14 @@ public struct Region {
 
   /// For all layers, or one per layer; of one row that all images share, or of one row per image.
   public let contexts: [CrossAttentionContext]
+  /// The pooled output of the text encoder, of one row or of one per image; nil where the U-Net takes none.
+  public let pooled: Tensor?
   /// Nil is the whole image.
   public let place: Place?
 
-  public init(_ contexts: [CrossAttentionContext], place: Place? = nil) {
+  public init(_ contexts: [CrossAttentionContext], pooled: Tensor? = nil, place: Place? = nil) {
     self.contexts = contexts
+    self.pooled = pooled
     self.place = place
   }
 }

@@ -52,8 +52,12 @@ extension StableDiffusion {
   private static let longestSide = 4.0
 
   /// The size at which an image of `width` × `height` pixels is generated anew: in its proportions, as far as
-  /// multiples of `vaeFactor` allow, and with about the pixels that the model was trained on.
+  /// multiples of `vaeFactor` allow, and with about the pixels that the model was trained on; for SDXL one of the sizes
+  /// that it was trained on.
   public func startingSize(width: Int, height: Int) -> (width: Int, height: Int) {
+    if folder.hasTwoTextEncoders {
+      return SizeBuckets.nearest(width: width, height: height, resolution: resolution)
+    }
     let (w, h, own) = (Double(width), Double(height), Double(resolution))
     let area = w * h / (own * own)
     let scale = min(

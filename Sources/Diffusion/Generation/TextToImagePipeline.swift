@@ -4,7 +4,7 @@ public import Torch
 /// then as many images as are asked for.
 ///
 ///     let pipeline = try TextToImagePipeline(model, settings)
-///     let images = try pipeline(Conditioning(model.encode("a photo of a red robot")))
+///     let images = try pipeline(model.conditioning("a photo of a red robot"))
 ///
 /// Whoever wants every latent, for a preview, takes the steps himself:
 ///
@@ -73,8 +73,9 @@ public final class TextToImagePipeline {
     seeds: [UInt64], _ conditioning: Conditioning, unconditional: Conditioning? = nil
   ) throws -> Denoising {
     try Denoising(
-      ClassifierFreeGuidance(unet: model.unet, scale: settings.guidance), scheduler, from: first,
-      seeds: seeds, size: size, start: start(), device: model.device, conditioning: conditioning,
+      ClassifierFreeGuidance(unet: model.unet, scale: settings.guidance, vaeFactor: model.vaeFactor),
+      scheduler,
+      from: first, seeds: seeds, size: size, start: start(), device: model.device, conditioning: conditioning,
       unconditional: isGuided ? unconditional ?? negativePrompt() : nil)
   }
 
@@ -108,10 +109,13 @@ public final class TextToImagePipeline {
     }
   }
 
+  /// Whether guidance leads away from zeros, not from what the text encoders make of no words (SDXL).
+  public var leadsFromZeros: Bool { settings.negativePrompt.isEmpty && model.folder.zerosForEmptyPrompt }
+
   /// The negative prompt, encoded when it is first needed.
   private func negativePrompt() throws -> Conditioning {
     if let encodedNegative { return encodedNegative }
-    let made = Conditioning(try model.encode(settings.negativePrompt))
+    let made = try leadsFromZeros ? model.zeroConditioning() : model.conditioning(settings.negativePrompt)
     encodedNegative = made
     return made
   }
@@ -137,14 +141,25 @@ extension StableDiffusion {
     _ prompt: String, _ settings: GenerationSettings = GenerationSettings(),
     progress: (GenerationProgress) throws -> Void = { _ in }
   ) throws -> [DecodedImage] {
-    try TextToImagePipeline(self, settings)(Conditioning(encode(prompt)), progress: progress)
+    try TextToImagePipeline(self, settings)(conditioning(prompt), progress: progress)
   }
 
-  /// The text encoder's output for a prompt, [1, S, d].
+  /// The text encoders' states for a prompt, side by side, [1, S, d].
   public func encode(_ prompt: String) throws -> Tensor {
-    try withoutGradients {
-      let ids = tokenizer(prompt).ids
-      return try textEncoder.encode(Tensor(ids, [1, ids.count]))
-    }
+    try withoutGradients { try textEncoders.encode(tokenizers.map { $0(prompt).ids }) }
+  }
+
+  /// What denoising is conditioned on for a prompt.
+  public func conditioning(_ prompt: String) throws -> Conditioning {
+    let ids = tokenizers[tokenizers.count - 1](prompt).ids
+    let pooled = try withoutGradients { try textEncoders.pooled(ids) }
+    return Conditioning(try encode(prompt), pooled: pooled)
+  }
+
+  /// What denoising is conditioned on where there is no prompt at all.
+  func zeroConditioning() throws -> Conditioning {
+    Conditioning(
+      try .zeros([1, tokenizer.modelMaxLength, hiddenSize], device: device),
+      pooled: try unetConfiguration.addition.map { try .zeros([1, $0.pooledSize], device: device) })
   }
 }

@@ -6,56 +6,75 @@ enum ModelFamily: Sendable {
   case stableDiffusion1(hiddenSize: Int)
   /// With OpenCLIP's.
   case stableDiffusion2(hiddenSize: Int)
+  /// With both.
+  case stableDiffusionXL(hiddenSizes: [Int])
 
   /// What to do instead.
-  static let advice = "name a model of Stable Diffusion 1 or 2, as one file or as a folder"
+  static let advice = "name a model of Stable Diffusion 1, 2 or XL, as one file or as a folder"
 
-  private static let clip = "cond_stage_model.transformer."
-  private static let openCLIP = "cond_stage_model.model."
+  /// Where CLIP's text encoder is in a file, with the names of today and of old files.
+  static let clip = ["cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."]
+  static let openCLIP = "cond_stage_model.model."
+  /// SDXL's two.
+  static let clipXL = "conditioner.embedders.0.transformer.text_model."
+  static let openCLIPXL = "conditioner.embedders.1.model."
 
   /// - Throws: `DiffusionError` that says what the file is instead.
   init(_ names: TensorNames) throws {
     if let other = Self.others.first(where: { $0.fits(names) }) {
       throw DiffusionError("it is \(other.what); \(Self.advice)")
     }
-    let tables = ["text_model.embeddings", "embeddings"].map { "\(Self.clip)\($0).token_embedding.weight" }
-    if let hidden = names.size("\(Self.openCLIP)token_embedding.weight", 1) {
+    let table = "embeddings.token_embedding.weight"
+    if let second = names.size("\(Self.openCLIPXL)token_embedding.weight", 1),
+      let first = names.size(Self.clipXL + table, 1)
+    {
+      self = .stableDiffusionXL(hiddenSizes: [first, second])
+    } else if let hidden = names.size("\(Self.openCLIP)token_embedding.weight", 1) {
       self = .stableDiffusion2(hiddenSize: hidden)
-    } else if let hidden = tables.lazy.compactMap({ names.size($0, 1) }).first {
+    } else if let hidden = Self.clip.lazy.compactMap({ names.size($0 + table, 1) }).first {
       self = .stableDiffusion1(hiddenSize: hidden)
     } else {
       throw DiffusionError("it has no text encoder of Stable Diffusion; \(Self.advice)")
     }
-    guard ConfigurationLimits.channels.contains(hiddenSize) else {
-      throw DiffusionError("its text encoder has the hidden size \(hiddenSize)")
+    for size in hiddenSizes where !ConfigurationLimits.channels.contains(size) {
+      throw DiffusionError("its text encoder has the hidden size \(size)")
     }
   }
 
-  /// d of the text encoder.
-  var hiddenSize: Int {
+  /// d of each text encoder.
+  var hiddenSizes: [Int] {
     switch self {
-    case .stableDiffusion1(let size), .stableDiffusion2(let size): size
+    case .stableDiffusion1(let size), .stableDiffusion2(let size): [size]
+    case .stableDiffusionXL(let sizes): sizes
     }
   }
+
+  var isXL: Bool { if case .stableDiffusionXL = self { true } else { false } }
 
   var title: String {
     switch self {
     case .stableDiffusion1: "Stable Diffusion 1.x"
     case .stableDiffusion2: "Stable Diffusion 2.x"
+    case .stableDiffusionXL: "Stable Diffusion XL"
     }
   }
 
   var reason: String {
     switch self {
-    case .stableDiffusion1: "its text encoder is CLIP's, of hidden size \(hiddenSize)"
-    case .stableDiffusion2: "its text encoder is OpenCLIP's, of hidden size \(hiddenSize)"
+    case .stableDiffusion1(let size): "its text encoder is CLIP's, of hidden size \(size)"
+    case .stableDiffusion2(let size): "its text encoder is OpenCLIP's, of hidden size \(size)"
+    case .stableDiffusionXL(let sizes):
+      "it has two text encoders, CLIP's and OpenCLIP's, of hidden sizes "
+        + sizes.map(String.init).joined(separator: " and ")
     }
   }
 
-  var padToken: String {
+  /// What fills a prompt up for each text encoder.
+  var padTokens: [String] {
     switch self {
-    case .stableDiffusion1: "<|endoftext|>"
-    case .stableDiffusion2: "!"
+    case .stableDiffusion1: ["<|endoftext|>"]
+    case .stableDiffusion2: ["!"]
+    case .stableDiffusionXL: ["<|endoftext|>", "!"]
     }
   }
 }
@@ -74,6 +93,9 @@ extension ModelFamily {
   }
 
   private static let unet = "model.diffusion_model."
+
+  private static func isXL(_ names: TensorNames) -> Bool { names.has(in: "conditioner.embedders.") }
+
   private static let inputs = "\(unet)input_blocks.0.0.weight"
 
   /// In this order: what is said first holds.
@@ -96,7 +118,22 @@ extension ModelFamily {
       $0.has(in: "\(unet)double_blocks.") || $0.has(in: "double_blocks.")
     },
     Other("SDXL's refiner, which is not supported") { $0.has(in: "conditioner.embedders.0.model.") },
-    Other("SDXL, which is not supported yet") { $0.has(in: "conditioner.") },
+    Other("an inpainting model of SDXL (its U-Net takes 9 channels), which is not supported as one file yet")
+    {
+      isXL($0) && $0.size(inputs, 1) == 9
+    },
+    Other("InstructPix2Pix of SDXL, or another model that edits images (its U-Net takes 8 channels)") {
+      isXL($0) && $0.size(inputs, 1) == 8
+    },
+    Other("a latent consistency model (LCM) of SDXL, which is not supported as one file yet") {
+      isXL($0) && $0.has("\(unet)time_embed.cond_proj.weight")
+    },
+    Other("Playground 2.5 or another model of SDXL with the noise levels of EDM, which are not supported") {
+      $0.has("edm_mean") || $0.has("edm_vpred.sigma_max") || $0.has("edm_vpred.sigma_min")
+    },
+    Other("a model of SDXL with fewer blocks (SSD-1B, Segmind Vega or the like), which is not supported") {
+      isXL($0) && TransformerDepths($0).isUneven
+    },
     Other("an inpainting model (its U-Net takes 9 channels), which is not supported as one file yet") {
       $0.size(inputs, 1) == 9
     },
@@ -107,7 +144,7 @@ extension ModelFamily {
       names in names.size(inputs, 1).map { $0 != 4 } ?? false
     },
     Other("a model conditioned on more than a text (an upscaler or unCLIP)") {
-      $0.has(in: "\(unet)label_emb.") || $0.has(in: "embedder.")
+      !isXL($0) && $0.has(in: "\(unet)label_emb.") || $0.has(in: "embedder.")
     },
     Other("a latent consistency model (LCM), which is not supported as one file yet") {
       $0.has("\(unet)time_embed.cond_proj.weight") || $0.has("time_embedding.cond_proj.weight")
@@ -117,6 +154,7 @@ extension ModelFamily {
         names.has("input_blocks.0.0.weight") || names.has("conv_in.weight") && names.has(in: "down_blocks.")
       return isBare
         || names.has(in: unet) && !names.has(in: "first_stage_model.") && !names.has(in: "cond_stage_model.")
+          && !isXL(names)
     },
     Other("a VAE alone") { names in
       let isBare = names.has("encoder.conv_in.weight") || names.has("decoder.conv_in.weight")
@@ -124,7 +162,7 @@ extension ModelFamily {
     },
     Other("a text encoder alone") {
       !$0.has(in: unet)
-        && ($0.has(in: "text_model.") || $0.has(in: "cond_stage_model.")
+        && ($0.has(in: "text_model.") || $0.has(in: "cond_stage_model.") || isXL($0)
           || $0.has(in: "transformer.resblocks."))
     },
     Other("an embedding, which is a word for a prompt: train starts from it, convert reads it") { names in

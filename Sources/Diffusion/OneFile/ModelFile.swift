@@ -2,7 +2,7 @@ import Files
 import Foundation
 import Torch
 
-/// A base model in one file, as model sites have it: Stable Diffusion 1 or 2, `.safetensors` or what `torch.save`
+/// A base model in one file, as model sites have it: Stable Diffusion 1, 2 or XL, `.safetensors` or what `torch.save`
 /// wrote. Configurations, scheduler and vocabulary come with the program; sizes are read from the tensors.
 struct ModelFile: Sendable {
   let url: URL
@@ -46,10 +46,12 @@ struct ModelFile: Sendable {
       tensors[component] ?? [:], title: url.lastPathComponent, dtype: dtype, device: device, changes: changes)
   }
 
-  func tokenizer(maxLength: Int) throws -> CLIPTokenizer {
-    try CLIPTokenizer(
-      files: TokenizerFiles(clipPaddedWith: family.padToken, name: url.lastPathComponent),
-      maxLength: maxLength)
+  /// Of each text encoder.
+  func tokenizers(maxLength: Int) throws -> [CLIPTokenizer] {
+    try family.padTokens.map { pad in
+      try CLIPTokenizer(
+        files: TokenizerFiles(clipPaddedWith: pad, name: url.lastPathComponent), maxLength: maxLength)
+    }
   }
 
   /// Each tensor's place by our names.
@@ -64,7 +66,8 @@ struct ModelFile: Sendable {
         continue
       }
       for target in targets {
-        let stored = try StoredTensor(file: file, name: name, declaration, third: target.third)
+        let stored = try StoredTensor(
+          file: file, name: name, declaration, third: target.third, isTransposed: target.isTransposed)
         guard result[target.component, default: [:]].updateValue(stored, forKey: target.name) == nil else {
           throw DiffusionError(
             "\(file.url.path): “\(target.name)” of the \(target.component.title) occurs twice")

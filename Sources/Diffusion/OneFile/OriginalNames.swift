@@ -1,5 +1,6 @@
 /// What the tensors of a model in one file are called: Rombach et al.'s names
-/// (https://github.com/CompVis/latent-diffusion), and OpenCLIP's for the text encoder of Stable Diffusion 2.
+/// (https://github.com/CompVis/latent-diffusion), OpenCLIP's for the text encoder of Stable Diffusion 2, and both for
+/// SDXL's two (https://github.com/Stability-AI/generative-models). SDXL's U-Net has the same names, on three levels.
 ///
 /// The table has a row for each module, made from the numbers of its block and layer. A name is looked up by its
 /// parts; what stands in no row is no name of these models.
@@ -11,10 +12,14 @@ package enum OriginalNames {
     let name: String
     /// Which third of the file's tensor it is; nil for the whole.
     var third: Int?
+    /// Whether the file has the matrix the other way round.
+    var isTransposed = false
   }
 
   /// Layers of the text encoder of Stable Diffusion 2. OpenCLIP has one more, which is not used.
   static let openCLIPLayers = 23
+  /// Of SDXL's second.
+  static let openCLIPLayersXL = 32
 
   /// Parts of a name; real ones have at most 12.
   private static let largestDepth = 16
@@ -34,7 +39,10 @@ package enum OriginalNames {
     for part in ["embeddings", "encoder", "final_layer_norm"] {
       all["cond_stage_model.transformer.\(part)"] = Module(component: .textEncoder, path: part)
     }
-    return all.merging(openCLIP) { a, _ in a }
+    all["conditioner.embedders.0.transformer.text_model"] = Module(component: .textEncoder, path: "")
+    return all.merging(openCLIP("cond_stage_model.model", .textEncoder, layers: openCLIPLayers)) { a, _ in a }
+      .merging(openCLIP("conditioner.embedders.1.model", .textEncoder2, layers: openCLIPLayersXL)) { a, _ in a
+      }
   }()
 
   /// What a tensor of the file is here: nothing for bookkeeping, three tensors for a fused one; nil for a name that
@@ -65,7 +73,9 @@ package enum OriginalNames {
       let whole = module.path.isEmpty ? name : "\(module.path).\(name)"
       // The text encoder's own list of what it has no use for.
       guard module.component != .textEncoder || CLIPTextEncoder.currentName(whole) != nil else { return nil }
-      return Target(component: module.component, name: whole, third: names.count == 1 ? nil : i)
+      return Target(
+        component: module.component, name: whole, third: names.count == 1 ? nil : i,
+        isTransposed: whole == CLIPTextEncoder.projectionName)
     }
   }
 }
@@ -87,6 +97,8 @@ extension OriginalNames {
     }
     add("time_embed.0", "time_embedding.linear_1")
     add("time_embed.2", "time_embedding.linear_2")
+    add("label_emb.0.0", "add_embedding.linear_1")
+    add("label_emb.0.2", "add_embedding.linear_2")
     add("input_blocks.0.0", "conv_in")
     add("out.0", "conv_norm_out")
     add("out.2", "conv_out")
@@ -150,28 +162,27 @@ extension OriginalNames {
     return rows
   }()
 
-  private static let openCLIP: [String: Module] = {
-    let root = "cond_stage_model.model"
+  private static func openCLIP(_ root: String, _ component: ModelFolder.Component, layers: Int) -> [String:
+    Module]
+  {
     func fused(_ kind: String) -> [String] { ["q", "k", "v"].map { "self_attn.\($0)_proj.\(kind)" } }
     let layer = [
       "ln_1": ["layer_norm1"], "ln_2": ["layer_norm2"], "mlp.c_fc": ["mlp.fc1"], "mlp.c_proj": ["mlp.fc2"],
       "attn.out_proj": ["self_attn.out_proj"], "attn.in_proj_weight": fused("weight"),
       "attn.in_proj_bias": fused("bias"),
     ]
-    var rows = [
-      root: Module(
-        component: .textEncoder, path: "",
-        inside: [
-          "token_embedding": ["embeddings.token_embedding"], "ln_final": ["final_layer_norm"],
-          "positional_embedding": ["embeddings.position_embedding.weight"],
-        ])
+    var whole = [
+      "token_embedding": ["embeddings.token_embedding"], "ln_final": ["final_layer_norm"],
+      "positional_embedding": ["embeddings.position_embedding.weight"],
     ]
-    for i in 0..<openCLIPLayers {
+    if component == .textEncoder2 { whole["text_projection"] = [CLIPTextEncoder.projectionName] }
+    var rows = [root: Module(component: component, path: "", inside: whole)]
+    for i in 0..<layers {
       rows["\(root).transformer.resblocks.\(i)"] = Module(
-        component: .textEncoder, path: "encoder.layers.\(i)", inside: layer)
+        component: component, path: "encoder.layers.\(i)", inside: layer)
     }
     return rows
-  }()
+  }
 }
 
 // MARK: - Bookkeeping
@@ -192,6 +203,8 @@ extension OriginalNames {
     "cond_stage_model.transformer.text_projection.weight",
     "cond_stage_model.transformer.visual_projection.weight", "cond_stage_model.model.logit_scale",
     "cond_stage_model.model.text_projection", "cond_stage_model.model.attn_mask",
+    "conditioner.embedders.0.logit_scale", "conditioner.embedders.1.model.logit_scale",
+    "conditioner.embedders.1.model.attn_mask",
   ]
 
   private static let bookkeepingModules = [

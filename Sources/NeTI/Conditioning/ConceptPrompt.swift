@@ -6,39 +6,49 @@ public import Diffusion
 public struct ConceptPrompt: Sendable, Equatable {
   /// The text as it was written.
   public let text: String
-  /// The tokens, padded to the model's length.
-  public let ids: [Int]
+  /// As each text encoder of the model takes it.
+  public let tokens: [Tokens]
   /// The concepts that stand in it, by their indices.
   public let concepts: [Int]
-  /// Where each of them stands, or begins.
-  public let positions: [Int]
   /// How many positions each takes: as many as vectors stand for it.
   public let vectorCounts: [Int]
-  /// How much each position counts, as `PromptWeights` says it; nil where all count alike.
-  public let weights: [Float]?
   /// What did not fit into the model's length and was cut off; empty when all of it fits.
   public let cutOff: String
   /// What it is, for messages.
   let kind: String
   let oddities: PromptOddities
 
-  /// A prompt of ids, in which the first concepts, of one vector each, stand at `positions`.
+  /// A prompt as one text encoder takes it.
+  public struct Tokens: Sendable, Equatable {
+    /// Padded to the model's length.
+    public var ids: [Int]
+    /// Where each of the prompt's concepts stands, or begins.
+    public var positions: [Int]
+    /// How much each position counts, as `PromptWeights` says it; nil where all count alike.
+    public var weights: [Float]?
+  }
+
+  /// As the first text encoder takes it.
+  public var ids: [Int] { tokens[0].ids }
+  public var positions: [Int] { tokens[0].positions }
+  public var weights: [Float]? { tokens[0].weights }
+
+  /// A prompt of ids for one text encoder, in which the first concepts, of one vector each, stand at `positions`.
   public init(text: String, ids: [Int], positions: [Int], cutOff: String) {
     self.init(
-      text: text, ids: ids, concepts: Array(positions.indices), positions: positions,
+      text: text, tokens: [Tokens(ids: ids, positions: positions)], concepts: Array(positions.indices),
       vectorCounts: positions.map { _ in 1 }, cutOff: cutOff)
   }
 
   init(
-    text: String, ids: [Int], concepts: [Int], positions: [Int], vectorCounts: [Int],
-    weights: [Float]? = nil, cutOff: String, kind: String = "prompt", oddities: PromptOddities = .init()
+    text: String, tokens: [Tokens], concepts: [Int], vectorCounts: [Int], cutOff: String,
+    kind: String = "prompt",
+    oddities: PromptOddities = .init()
   ) {
     self.text = text
-    self.ids = ids
+    self.tokens = tokens
     self.concepts = concepts
-    self.positions = positions
     self.vectorCounts = vectorCounts
-    self.weights = weights
     self.cutOff = cutOff
     self.kind = kind
     self.oddities = oddities
@@ -68,16 +78,20 @@ public struct ConceptPrompter: Sendable {
     }
   }
 
-  private let tokenizer: CLIPTokenizer
+  /// Of each text encoder.
+  private let tokenizers: [CLIPTokenizer]
   private let names: [Name]
 
+  /// For a model with one text encoder. Throws when two concepts have one name.
+  public init(_ tokenizer: CLIPTokenizer, _ names: [Name]) throws { try self.init([tokenizer], names) }
+
   /// Throws when two concepts have one name.
-  public init(_ tokenizer: CLIPTokenizer, _ names: [Name]) throws {
+  public init(_ tokenizers: [CLIPTokenizer], _ names: [Name]) throws {
     for (i, n) in names.enumerated() where names[..<i].contains(where: { $0.name == n.name }) {
       throw NeTIError(
         wrongUsage: "two concepts are called “\(n.name)”; give each a name of its own: `concept name=FILE`")
     }
-    self.tokenizer = tokenizer
+    self.tokenizers = tokenizers
     self.names = names
   }
 
@@ -150,8 +164,18 @@ public struct ConceptPrompter: Sendable {
     }
   }
 
-  /// Each piece is cut into tokens by itself.
   private func tokenized(_ text: PromptText, _ concepts: [Int]) throws -> ConceptPrompt {
+    let each = try tokenizers.map { try tokens(text, concepts, $0) }
+    return ConceptPrompt(
+      text: text.written, tokens: each.map(\.tokens), concepts: concepts,
+      vectorCounts: concepts.map { names[$0].vectorCount },
+      cutOff: each.map(\.cutOff).first { !$0.isEmpty } ?? "", kind: text.kind, oddities: text.oddities)
+  }
+
+  /// Each piece is cut into tokens by itself.
+  private func tokens(_ text: PromptText, _ concepts: [Int], _ tokenizer: CLIPTokenizer) throws -> (
+    tokens: ConceptPrompt.Tokens, cutOff: String
+  ) {
     var ids: [Int] = []
     var weights: [Float] = []
     var places: [Int: Int] = [:]
@@ -182,11 +206,10 @@ public struct ConceptPrompter: Sendable {
       return place + 1
     }
     let all = [1] + weights.prefix(kept) + Array(repeating: 1, count: framed.ids.count - kept - 1)
-    return ConceptPrompt(
-      text: text.written, ids: framed.ids, concepts: concepts, positions: positions,
-      vectorCounts: concepts.map { names[$0].vectorCount }, weights: all.allSatisfy { $0 == 1 } ? nil : all,
-      cutOff: framed.truncatedText, kind: text.kind,
-      oddities: text.oddities)
+    let isWeighted = !all.allSatisfy { $0 == 1 }
+    return (
+      .init(ids: framed.ids, positions: positions, weights: isWeighted ? all : nil), framed.truncatedText
+    )
   }
 }
 

@@ -1,5 +1,5 @@
 public import Diffusion
-import Torch
+public import Torch
 
 /// The conditioning of one prompt for a list of timesteps, computed once and kept.
 ///
@@ -11,6 +11,8 @@ public struct ConditioningTable {
 
   /// Per timestep (one for all when nothing depends on time), per distinct layer, [1, S, d].
   private let steps: [[CrossAttentionContext]]
+  /// The pooled output of the text encoder, [1, p], at every timestep; nil where the U-Net takes none.
+  public let pooled: Tensor?
 
   /// `truncations` says how many hidden units each concept keeps; empty keeps all.
   public init(
@@ -20,7 +22,10 @@ public struct ConditioningTable {
     self = try Self.tables(conditioner, prompt, timesteps: timesteps, truncations: [truncations])[0]
   }
 
-  private init(steps: [[CrossAttentionContext]]) { self.steps = steps }
+  private init(steps: [[CrossAttentionContext]], pooled: Tensor?) {
+    self.steps = steps
+    self.pooled = pooled
+  }
 
   /// A table for each truncation, computed together in batches.
   ///
@@ -39,7 +44,9 @@ public struct ConditioningTable {
         (0..<layers).flatMap { _ in part.map { c < $0.keep.count ? $0.keep[c] : nil } }
       }
       let pairs = try withoutGradients {
-        try conditioner([prompt], samples: samples, keep: keep).map { try $0.weighted(prompt.weights) }
+        try conditioner([prompt], samples: samples, keep: keep).map {
+          try $0.weighted(prompt.tokens.map(\.weights), sizes: conditioner.encoders.sizes)
+        }
       }
       for i in samples.indices {
         steps.append(
@@ -50,8 +57,9 @@ public struct ConditioningTable {
           })
       }
     }
+    let pooled = try withoutGradients { try conditioner.pooled([prompt]) }
     return truncations.indices.map {
-      ConditioningTable(steps: Array(steps[$0 * times.count..<($0 + 1) * times.count]))
+      ConditioningTable(steps: Array(steps[$0 * times.count..<($0 + 1) * times.count]), pooled: pooled)
     }
   }
 

@@ -9,7 +9,7 @@ import Torch
 ///
 /// the means over all positions and channels of one sequence: the weights shift what the sequence says, not how
 /// loud it is. Of a concept every timestep and layer has its own sequences, for keys and for values; each is
-/// weighted by itself. As in the web UI, a mean(w · z) near zero, which large or negative weights can give, makes
+/// weighted by itself, and of two text encoders the states of each. As in the web UI, a mean(w · z) near zero, which large or negative weights can give, makes
 /// the result large.
 enum PromptWeights {
   /// - Parameters:
@@ -25,10 +25,22 @@ enum PromptWeights {
 
 extension CrossAttentionContext {
   /// With the weights of a prompt; itself where it has none.
-  func weighted(_ weights: [Float]?) throws -> CrossAttentionContext {
-    guard let weights else { return self }
-    let k = try PromptWeights.apply(weights, to: keys)
-    return CrossAttentionContext(
-      keys: k, values: keys === values ? k : try PromptWeights.apply(weights, to: values))
+  ///
+  /// - Parameters:
+  ///   - weights: of each text encoder's tokens.
+  ///   - sizes: how the encoders' states stand side by side.
+  func weighted(_ weights: [[Float]?], sizes: [Int]) throws -> CrossAttentionContext {
+    guard weights.contains(where: { $0 != nil }) else { return self }
+    func apply(_ sequence: Tensor) throws -> Tensor {
+      var start = 0
+      let parts = try zip(weights, sizes).map { weights, size in
+        defer { start += size }
+        let part = try sequence.sliced(2, start..<start + size)
+        return try weights.map { try PromptWeights.apply($0, to: part) } ?? part
+      }
+      return try .concatenated(parts, 2)
+    }
+    let k = try apply(keys)
+    return CrossAttentionContext(keys: k, values: keys === values ? k : try apply(values))
   }
 }

@@ -1,8 +1,9 @@
 public import Diffusion
-import Torch
+public import Torch
 
 /// Space-time conditioning: from prompts, timesteps and concepts to what each cross-attention layer
-/// of the U-Net sees.
+/// of the U-Net sees. Of two text encoders, each does the same with its part of the embedding, and their sequences
+/// stand side by side.
 ///
 /// For every sample and layer, the concept's embedding v_base(t, l) replaces the placeholder's token
 /// embedding, or its n vectors those of n positions; the text encoder runs; before its final LayerNorm the textual bypass (`TextualBypass`) is added
@@ -15,22 +16,23 @@ import Torch
 /// All layers and samples go through the encoder as one batch. Tokens before the first placeholder
 /// are the same for every (t, l), because the encoder is causal: they are run once per prompt.
 public struct SpaceTimeConditioner {
-  private let encoder: CLIPTextEncoder
+  let encoders: TextEncoders
   /// One per placeholder of the prompts, in the same order.
   public let concepts: [any ConceptRepresentation]
   public let layerCount: Int
 
   /// Throws when a concept was made for another hidden size or number of layers.
-  public init(_ encoder: CLIPTextEncoder, concepts: [any ConceptRepresentation], layerCount: Int) throws {
+  public init(_ encoders: TextEncoders, concepts: [any ConceptRepresentation], layerCount: Int) throws {
+    let hiddenSize = encoders.sizes.reduce(0, +)
     for c in concepts {
-      guard c.hiddenSize == encoder.configuration.hiddenSize, c.layerCount == layerCount else {
+      guard c.hiddenSize == hiddenSize, c.layerCount == layerCount else {
         throw NeTIError(
           "the concept is for hidden size \(c.hiddenSize) and \(c.layerCount) cross-attention layers, but this "
-            + "model has \(encoder.configuration.hiddenSize) and \(layerCount); use the model it was trained on"
+            + "model has \(hiddenSize) and \(layerCount); use the model it was trained on"
         )
       }
     }
-    self.encoder = encoder
+    self.encoders = encoders
     self.concepts = concepts
     self.layerCount = layerCount
   }
@@ -69,6 +71,13 @@ public struct SpaceTimeConditioner {
     }
   }
 
+  /// The pooled output of the prompts, [prompts, p]; nil where the model uses none.
+  public func pooled(_ prompts: [ConceptPrompt]) throws -> Tensor? {
+    guard encoders.pooling != nil else { return nil }
+    return try .concatenated(
+      prompts.compactMap { try $0.tokens.last.flatMap { try encoders.pooled($0.ids) } }, 0)
+  }
+
   /// Keys, and values where they differ, [layers · samples, S, d], layers outermost.
   func sequences(_ prompts: [ConceptPrompt], samples: [Sample], keep: [[Int?]]) throws
     -> (keys: Tensor, values: Tensor?)
@@ -78,9 +87,39 @@ public struct SpaceTimeConditioner {
         "the prompt “\(prompt.text)” has \(prompt.vectorCounts) positions for its concepts, whose vectors are "
           + "\(concepts.map(\.vectorCount)); tokenise it with the concepts that it shows")
     }
-    let device = encoder.tokenEmbedding.device
     let layers = distinctLayers
+    let t = try Tensor((0..<layers).flatMap { _ in samples.map { Float($0.timestep) } })
+    let l = try Tensor((0..<layers).flatMap { l in samples.map { _ in Float(l) } })
+    let embeddings = try concepts.enumerated().map { c, concept in
+      let width = concept.truncationWidth ?? 0
+      let mask = try c < keep.count ? Truncation.mask(keep: keep[c], width: width) : nil
+      return try concept.embeddings(timesteps: t, layers: l, mask: mask)
+    }
     let rowPrompts = (0..<layers).flatMap { _ in samples.map(\.prompt) }
+    var start = 0
+    let each = try encoders.members.enumerated().map { i, encoder in
+      let part = start..<start + encoder.configuration.hiddenSize
+      start = part.upperBound
+      return try sequences(
+        encoder, prompts.map { $0.tokens[i] }, rowPrompts,
+        encoders.members.count == 1 ? embeddings : embeddings.map { try $0.sliced(part) })
+    }
+    guard each.count > 1 else { return each[0] }
+    let keys = try Tensor.concatenated(each.map(\.keys), 2)
+    guard each.contains(where: { $0.values != nil }) else { return (keys, nil) }
+    return (keys, try .concatenated(each.map { $0.values ?? $0.keys }, 2))
+  }
+
+  /// Those of one text encoder.
+  ///
+  /// - Parameters:
+  ///   - rowPrompts: the prompt of each row.
+  ///   - embeddings: of each concept, one for each row.
+  private func sequences(
+    _ encoder: CLIPTextEncoder, _ prompts: [ConceptPrompt.Tokens], _ rowPrompts: [Int],
+    _ embeddings: [ConceptEmbedding]
+  ) throws -> (keys: Tensor, values: Tensor?) {
+    let device = encoder.tokenEmbedding.device
     let rowIndex = try Tensor(rowPrompts).to(device: device)
     let length = prompts[0].ids.count
     // A placeholder has no row of its own; whichever it gets here is overwritten below.
@@ -93,7 +132,7 @@ public struct SpaceTimeConditioner {
     let prefix: CLIPPrefix? =
       try start == 0
       ? nil : withoutGradients { try encoder.prefix(encoder.embed(ids.sliced(1, 0..<start))) }
-    let prefixStates = try prefix.map { p in try withoutGradients { try encoder.finalNorm(p.states) } }
+    let prefixStates = try prefix.map { p in try withoutGradients { try encoder.output(p.states) } }
     if start == length, let prefixStates {
       return (try prefixStates.indexSelected(0, rowIndex), nil)
     }
@@ -102,13 +141,8 @@ public struct SpaceTimeConditioner {
     let d = encoder.configuration.hiddenSize
     var inputs = try encoder.embed(ids.sliced(1, start..<length)).indexSelected(0, rowIndex)
       .reshaped([-1, d])
-    let t = try Tensor((0..<layers).flatMap { _ in samples.map { Float($0.timestep) } })
-    let l = try Tensor((0..<layers).flatMap { l in samples.map { _ in Float(l) } })
     var bypasses: [(concept: Int, direction: Tensor)] = []
-    for (c, concept) in concepts.enumerated() {
-      let width = concept.truncationWidth ?? 0
-      let mask = try c < keep.count ? Truncation.mask(keep: keep[c], width: width) : nil
-      let e = try concept.embeddings(timesteps: t, layers: l, mask: mask)
+    for (c, e) in embeddings.enumerated() {
       let at = try rows(of: c, prompts, rowPrompts, stride: rest, offset: -start).to(device: device)
       inputs = try inputs.indexCopied(0, at, e.base.reshaped([-1, d]).to(inputs.dtype, device: device))
       if let direction = e.bypass {
@@ -118,7 +152,7 @@ public struct SpaceTimeConditioner {
 
     let h = try encoder.hiddenStates(
       inputs.reshaped([rowPrompts.count, rest, d]), prefix: prefix?.rows(rowIndex))
-    let normed = try encoder.finalNorm(h)
+    let normed = try encoder.output(h)
     let keys =
       try prefixStates.map { try Tensor.concatenated([$0.indexSelected(0, rowIndex), normed], 1) } ?? normed
     guard !bypasses.isEmpty else { return (keys, nil) }
@@ -136,12 +170,19 @@ public struct SpaceTimeConditioner {
 
   /// Where the positions of concept c's placeholder lie in each row of a flattened [rows, stride, …].
   private func rows(
-    of c: Int, _ prompts: [ConceptPrompt], _ rowPrompts: [Int], stride: Int, offset: Int
+    of c: Int, _ prompts: [ConceptPrompt.Tokens], _ rowPrompts: [Int], stride: Int, offset: Int
   ) throws -> Tensor {
     let n = concepts[c].vectorCount
     return try Tensor(
       rowPrompts.enumerated().flatMap { r, p in
         (0..<n).map { r * stride + prompts[p].positions[c] + $0 + offset }
       })
+  }
+}
+
+extension ConceptEmbedding {
+  /// The part of one of several text encoders.
+  fileprivate func sliced(_ part: Range<Int>) throws -> ConceptEmbedding {
+    ConceptEmbedding(base: try base.sliced(2, part), bypass: try bypass?.sliced(2, part))
   }
 }

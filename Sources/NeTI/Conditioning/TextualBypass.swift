@@ -3,7 +3,8 @@ import Torch
 
 /// The textual bypass: a residual at the text encoder's output, beside the embedding at its input.
 ///
-/// With h_p the state at the placeholder before the final LayerNorm,
+/// With h_p the state at the placeholder before the final LayerNorm, in SDXL of the last layer but one, behind which
+/// there is none,
 ///
 ///     h_p' = h_p + 0.2 · ‖h_p‖ · v_bypass / ‖v_bypass‖
 ///
@@ -17,11 +18,11 @@ enum TextualBypass {
   /// The placeholder's final states with the bypass, [N, d].
   ///
   /// - Parameters:
-  ///   - states: h_p, before the final LayerNorm, [N, d].
+  ///   - states: h_p, [N, d].
   ///   - direction: v_bypass, [N, d].
   static func apply(_ states: Tensor, _ direction: Tensor, encoder: CLIPTextEncoder) throws -> Tensor {
     let h = try states.to(.float32)
     let residual = try direction / direction.norm([1], keep: true) * h.norm([1], keep: true)
-    return try encoder.finalNorm((h + residual * scale).to(states.dtype).unsqueezed(1)).squeezed(1)
+    return try encoder.output((h + residual * scale).to(states.dtype).unsqueezed(1)).squeezed(1)
   }
 }

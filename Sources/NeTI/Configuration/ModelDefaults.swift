@@ -74,10 +74,17 @@ public struct ModelDefaults: Sendable, Equatable {
   ]
 
   /// What suits a model: what its file says, and else what its configurations do, when it was distilled to
-  /// few steps. nil where neither says anything.
+  /// few steps, or is SDXL. nil where neither says anything.
   public static func load(_ folder: ModelFolder) throws -> ModelDefaults? {
     let measured = try load(fromModelFolder: folder.url)
-    guard let distilled = try folder.distillation() else { return measured }
+    guard let distilled = try folder.distillation() else {
+      guard folder.hasTwoTextEncoders else { return measured }
+      // As in the reference's pipeline.
+      var defaults = measured ?? ModelDefaults()
+      defaults.scheduler = defaults.scheduler ?? .euler
+      defaults.guidance = defaults.guidance ?? 5
+      return defaults
+    }
     var defaults = measured ?? ModelDefaults()
     defaults.scheduler = defaults.scheduler ?? distilled.scheduler
     defaults.denoisingSteps = defaults.denoisingSteps ?? distilled.steps

@@ -61,7 +61,7 @@ public struct ConceptGenerator: ImageGenerator {
     self.concepts = concepts
     try Self.checkOneBase(concepts)
     for c in concepts { _ = try c.concept.check(against: model.baseIdentity) }
-    prompter = try ConceptPrompter(model.tokenizer, concepts.map { .init(name: $0.name, $0.concept) })
+    prompter = try ConceptPrompter(model.tokenizers, concepts.map { .init(name: $0.name, $0.concept) })
   }
 
   /// Refuses concepts that no model can show together.
@@ -110,11 +110,17 @@ public struct ConceptGenerator: ImageGenerator {
           // For each region, a table for each truncation.
           let regions = try parts.map(tables)
           return request.truncations.indices.map { variant in
-            Conditioning { step in zip(places, regions).map { Region($1[variant][step], place: $0) } }
+            Conditioning { step in
+              zip(places, regions).map { place, tables in
+                Region(tables[variant][step], pooled: tables[variant].pooled, place: place)
+              }
+            }
           }
         }
       },
-      negative: { try tables(words.negative).map { table in Conditioning(contexts: { table[$0] }) } })
+      negative: {
+        try tables(words.negative).map { table in Conditioning(pooled: table.pooled) { table[$0] } }
+      })
   }
 
   /// Where the concepts are in images of so many columns of latents.
@@ -156,7 +162,7 @@ public struct ConceptGenerator: ImageGenerator {
     -> [ConditioningTable]
   {
     let conditioner = try SpaceTimeConditioner(
-      model.textEncoder, concepts: prompt.concepts.map { concepts[$0].concept.representation },
+      model.textEncoders, concepts: prompt.concepts.map { concepts[$0].concept.representation },
       layerCount: model.baseIdentity.layers.count)
     return try ConditioningTable.tables(conditioner, prompt, timesteps: timesteps, truncations: truncations)
   }

@@ -83,7 +83,7 @@ public struct Decomposition: ImageGenerator {
     self.model = model
     self.concept = concept
     _ = try concept.check(against: model.baseIdentity)
-    prompter = try ConceptPrompter(model.tokenizer, [.init(concept)])
+    prompter = try ConceptPrompter(model.tokenizers, [.init(concept)])
   }
 
   /// Refuses columns that run backwards, windows that overlap or hold no denoising step.
@@ -129,7 +129,7 @@ public struct Decomposition: ImageGenerator {
     func table(_ prompt: ConceptPrompt) throws -> ConditioningTable {
       try ConditioningTable(
         SpaceTimeConditioner(
-          model.textEncoder, concepts: prompt.concepts.map { _ in concept.representation },
+          model.textEncoders, concepts: prompt.concepts.map { _ in concept.representation },
           layerCount: model.baseIdentity.layers.count),
         prompt, timesteps: timesteps + frozen, truncations: [request.truncation])
     }
@@ -140,11 +140,11 @@ public struct Decomposition: ImageGenerator {
       if variant.isFrozen {
         let contexts = table[column]
         column += 1
-        return Conditioning(contexts: { _ in contexts })
+        return Conditioning(pooled: table.pooled) { _ in contexts }
       }
-      return Conditioning(contexts: { i in
+      return Conditioning(pooled: table.pooled) { i in
         variant.holdsConcept(at: timesteps[i]) ? table[i] : (word ?? table)[i]
-      })
+      }
     }
   }
 

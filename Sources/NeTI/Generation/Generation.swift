@@ -36,7 +36,7 @@ public struct Generation {
   /// - Parameters:
   ///   - photo: what the images are generated into; the pipeline's settings start from it.
   ///   - negative: makes what the variants' guidance leads away from, one for all prompts; not called without
-  ///     guidance.
+  ///     guidance, nor where that leads away from zeros.
   init(
     _ pipeline: TextToImagePipeline, into photo: Photo? = nil, variants: [Variant], promptWeights: Bool,
     warnings: [String], prompts: [Prompt], negative: @escaping () throws -> [Conditioning]
@@ -80,14 +80,14 @@ public struct Generation {
     try withoutGradients {
       var images: [GeneratedImage] = []
       let stepsPerVariant = settings.seeds.count * pipeline.timesteps.count
-      let negatives = try pipeline.isGuided ? negative() : []
+      let negatives = try pipeline.isGuided && !pipeline.leadsFromZeros ? negative() : []
       let placed = photo?.placement(pipeline.model)
       for prompt in prompts {
         for (i, conditioning) in try prompt.conditionings().enumerated() {
           let variant = variants[i]
           let done = images.count / settings.seeds.count * stepsPerVariant
           let decoded = try pipeline(
-            conditioning, unconditional: pipeline.isGuided ? negatives[i] : nil,
+            conditioning, unconditional: negatives.isEmpty ? nil : negatives[i],
             progress: {
               try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
             }, watching: watching)

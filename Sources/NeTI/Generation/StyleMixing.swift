@@ -75,7 +75,7 @@ public struct StyleMixing: ImageGenerator {
     // One placeholder stands for both.
     func prompter(_ c: Concept) throws -> ConceptPrompter {
       try ConceptPrompter(
-        model.tokenizer,
+        model.tokenizers,
         [.init(token: geometry.about.token, vectorCount: c.representation.vectorCount)])
     }
     (geometryPrompter, appearancePrompter) = try (prompter(geometry), prompter(appearance))
@@ -128,7 +128,7 @@ public struct StyleMixing: ImageGenerator {
     func table(_ c: Concept, _ prompt: ConceptPrompt, keep: Int?) throws -> ConditioningTable {
       try ConditioningTable(
         SpaceTimeConditioner(
-          model.textEncoder, concepts: prompt.concepts.map { _ in c.representation }, layerCount: layerCount),
+          model.textEncoders, concepts: prompt.concepts.map { _ in c.representation }, layerCount: layerCount),
         prompt, timesteps: timesteps, truncations: [keep])
     }
     let g = try table(geometry, prompt.geometry, keep: request.geometryTruncation)
@@ -136,14 +136,14 @@ public struct StyleMixing: ImageGenerator {
     return request.variants.map { variant in
       switch variant {
       case .mixed(let start):
-        Conditioning(contexts: { i in
+        Conditioning(pooled: g.pooled) { i in
           let mixes = timesteps[i] <= Double(start)
           return (0..<layerCount).map { l in
             (mixes && !request.geometryLayers.contains(l) ? a : g)[i, layer: l]
           }
-        })
-      case .appearance: Conditioning(contexts: { a[$0] })
-      default: Conditioning(contexts: { g[$0] })
+        }
+      case .appearance: Conditioning(pooled: a.pooled) { a[$0] }
+      default: Conditioning(pooled: g.pooled) { g[$0] }
       }
     }
   }

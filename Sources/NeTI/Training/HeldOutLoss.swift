@@ -42,20 +42,20 @@ public struct HeldOutLoss {
 
   /// The loss of a learned concept.
   public func callAsFunction(_ concept: Concept) throws -> Double {
-    let prompter = try ConceptPrompter(model.tokenizer, [.init(concept)])
+    let prompter = try ConceptPrompter(model.tokenizers, [.init(concept)])
     return try mean(prompter(prompt), concepts: [concept.representation])
   }
 
   /// The loss of a plain word, such as the category.
   public func callAsFunction(word: String) throws -> Double {
-    let prompter = try ConceptPrompter(model.tokenizer, [])
+    let prompter = try ConceptPrompter(model.tokenizers, [])
     return try mean(prompter(prompt.replacing("{}", with: word)), concepts: [])
   }
 
   private func mean(_ prompt: ConceptPrompt, concepts: [any ConceptRepresentation]) throws -> Double {
     try withoutGradients {
       let conditioner = try SpaceTimeConditioner(
-        model.textEncoder, concepts: concepts, layerCount: model.baseIdentity.layers.count)
+        model.textEncoders, concepts: concepts, layerCount: model.baseIdentity.layers.count)
       var sum = 0.0
       for start in stride(from: 0, to: times.count, by: Self.samplesPerPass) {
         let part = start..<min(start + Self.samplesPerPass, times.count)

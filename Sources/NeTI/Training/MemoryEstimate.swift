@@ -21,12 +21,13 @@ public struct MemoryEstimate: Sendable {
   public let bytes: Double
 
   /// - Parameters:
-  ///   - weightBytes: of U-Net and text encoder together, in the compute type.
+  ///   - weightBytes: of U-Net and text encoders together, in the compute type.
   ///   - latentSide: height and width of the latents.
   ///   - samples: that run as one batch.
   ///   - layersAtOnce: sequences of the text encoder per sample.
   public init(
-    unet: UNetConfiguration, text: CLIPTextConfiguration, weightBytes: Double, latentSide: Int, samples: Int,
+    unet: UNetConfiguration, text: [CLIPTextConfiguration], weightBytes: Double, latentSide: Int,
+    samples: Int,
     layersAtOnce: Int, dtype: DType
   ) {
     var kept = 0.0
@@ -39,8 +40,9 @@ public struct MemoryEstimate: Sendable {
       let blocks = layers + 1.5 * (layers + 1)
       kept += perBlock * blocks * (Self.keptByResidual + (crosses ? Self.keptByTransformer : 0))
     }
-    let textKept =
-      Double(layersAtOnce * text.maxPositions * text.hiddenSize * text.layers) * Self.keptByTextLayer
+    let textKept = text.reduce(0) { sum, t in
+      sum + Double(layersAtOnce * t.maxPositions * t.hiddenSize * t.stateLayers) * Self.keptByTextLayer
+    }
     bytes = weightBytes + Double(samples) * (kept + textKept) * Double(dtype.size) + Self.fixedBytes
   }
 
@@ -54,11 +56,11 @@ public struct MemoryEstimate: Sendable {
     _ configuration: RunConfiguration, on model: StableDiffusion, batch: Int, side: Int, dtype: DType,
     processes: Int = 1
   ) throws {
-    let numbers = try model.parameterCount(.unet) + model.parameterCount(.textEncoder)
+    let numbers = try (model.folder.textEncoders + [.unet]).reduce(0) { try $0 + model.parameterCount($1) }
     let latentSide = side / model.vaeFactor
     let kind = configuration.model.representation
     self.init(
-      unet: model.unetConfiguration, text: model.textConfiguration,
+      unet: model.unetConfiguration, text: model.textConfigurations,
       weightBytes: Double(numbers) * Double(dtype.size), latentSide: latentSide,
       samples: Trainer.samplesPerPass(
         microBatch: batch, perStep: configuration.optim.samplesPerStep / processes,

@@ -58,6 +58,11 @@ public final class Trainer {
     notice: (String) -> Void
   ) throws {
     guard !examples.isEmpty else { throw NeTIError("there are no images to learn from") }
+    guard !model.folder.hasTwoTextEncoders else {
+      throw NeTIError(
+        "\(model.folder.name) is SDXL, on which no concept can be learned yet; learn it on a model of Stable Diffusion "
+          + "1 or 2 (generate works without a concept)")
+    }
     self.configuration = configuration
     self.model = model
     self.processes = processes
@@ -74,7 +79,7 @@ public final class Trainer {
     concept = try start.concept(model, prompts.category, keys, notice)
     prompts.notices.forEach(notice)
     conditioner = try SpaceTimeConditioner(
-      model.textEncoder, concepts: [concept.representation], layerCount: concept.about.base.layers.count)
+      model.textEncoders, concepts: [concept.representation], layerCount: concept.about.base.layers.count)
     unet = try model.unet
 
     let trained = concept.representation.parameters.map(\.tensor)

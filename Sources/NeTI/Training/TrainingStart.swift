@@ -38,7 +38,7 @@ struct TrainingStart {
       token: configuration.data.placeholderToken, category: configuration.data.superCategoryToken, base: base,
       steps: steps, training: configuration.withoutPaths().resolvedYAML())
     if let given { return Concept(given.representation, about: about, placeholder: given.placeholder) }
-    let row = try model.textEncoder.tokenEmbedding.selected(0, category.id)
+    let row = try model.textEncoders.members[0].tokenEmbedding.selected(0, category.id)
       .to(.float32, device: .cpu, copy: true)
     let asked = configuration.model
     return Concept(

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and 2 as small random models: diffusers' own classes, with the names and configurations of the
+"""Stable Diffusion 1, 2 and XL as small random models: diffusers' own classes, with the names and configurations of the
 real ones, and the names that the same tensors have in one file (Rombach et al.'s repository; OpenCLIP's text encoder).
 
 Weights are not kept: each tensor is drawn from a generator seeded by the CRC-32 of its name, so that the tests draw the
@@ -6,7 +6,9 @@ same. The names of the one file are checked by diffusers' own converter: it must
 """
 import json, tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import _sdxl
 import torch
 from _drawn import drawn
 from clip_vocabulary import make as make_vocabulary
@@ -158,6 +160,7 @@ def make(out: Path):
     with tempfile.TemporaryDirectory() as scratch:
         for family, f in FAMILIES.items():
             make_family(out, Path(scratch), family, f)
+        _sdxl.make(out, Path(scratch), SimpleNamespace(**globals()))
 
 
 def make_family(out, scratch, family, f):
@@ -186,7 +189,7 @@ def make_family(out, scratch, family, f):
         (out / f"{family}.tsv").write_text("".join("\t".join(r) + "\n" for r in table))
         check(file, folder, scratch / f"{family}.safetensors")
     save_file(outputs(pipe), out / f"{family}.safetensors")
-    (out / f"{family}.json").write_text(json.dumps({"prompts": PROMPTS, "pad": f["pad"], "scales": f["scales"]}))
+    (out / f"{family}.json").write_text(json.dumps({"prompts": PROMPTS, "pads": [f["pad"]], "scales": f["scales"]}))
 
 
 def check(file, folder, path):

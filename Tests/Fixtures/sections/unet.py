@@ -86,10 +86,19 @@ def cross_attention_layers(model):
     return order
 
 
+def transformers(paths):
+    """The layers by the spatial transformers that they are in: all blocks of one share a context."""
+    groups = {}
+    for path in paths:
+        groups.setdefault(path.split(".transformer_blocks.")[0], []).append(path)
+    return {(name if len(all_) > 1 else all_[0]): all_ for name, all_ in groups.items()}
+
+
 def run(model, layers, latents, timesteps, contexts, guidance=None):
     """contexts: [L, 2, B, S, d]"""
-    for path, pair in zip(layers, contexts):
-        model.get_submodule(path + ".attn2").set_processor(Pair(pair[0], pair[1]))
+    for paths, pair in zip(layers.values(), contexts):
+        for path in paths:
+            model.get_submodule(path + ".attn2").set_processor(Pair(pair[0], pair[1]))
     if guidance is not None:
         w = torch.tensor(guidance - 1).repeat(len(latents))
         guidance = StableDiffusionPipeline.get_guidance_scale_embedding(None, w, model.config.time_cond_proj_dim)
@@ -128,7 +137,8 @@ def make(out: Path):
     for i, (name, (c, size)) in enumerate(CASES.items()):
         torch.manual_seed(10 + i)
         model = randomized(UNet2DConditionModel.from_config({k: v for k, v in c.items() if k != "_class_name"}), 20 + i)
-        layers = paths[name] = cross_attention_layers(model)
+        layers = transformers(cross_attention_layers(model))
+        paths[name] = list(layers)
         g = torch.Generator().manual_seed(30 + i)
         latents = torch.randn((2, c["in_channels"], *size), generator=g).requires_grad_()
         timesteps = torch.tensor([7.0, 831.25])
@@ -145,7 +155,8 @@ def make(out: Path):
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, out / f"{name}.safetensors")
         (out / f"{name}.json").write_text(json.dumps(c, indent=1))
     model = UNet2DConditionModel.from_pretrained(ROOT / "Models/mini-sd/unet", torch_dtype=torch.float32).eval()
-    layers = paths["mini_sd"] = cross_attention_layers(model)
+    layers = transformers(cross_attention_layers(model))
+    paths["mini_sd"] = list(layers)
     g = torch.Generator().manual_seed(40)  # the test draws the same
     latents = torch.randn((2, 8, 16, 16), generator=g)
     contexts = torch.randn((len(layers), 2, 2, 8, model.config.cross_attention_dim), generator=g)
