@@ -26,7 +26,9 @@ public struct CachedModel: Sendable {
 
 extension HubCache {
   /// The models that there is anything of, by name.
-  public var repositories: [RepositoryName] { names(in: folder).compactMap { RepositoryName(folderName: $0) } }
+  public var repositories: [RepositoryName] {
+    names(in: folder).compactMap { RepositoryName(folderName: $0) }
+  }
 
   /// Every revision of every model here, by name.
   public func models() -> [CachedModel] { repositories.flatMap { models($0) } }

@@ -44,7 +44,7 @@ struct ModelFacts: Sendable {
 
   /// What the networks of a model take in memory.
   static func parts(_ folder: ModelFolder, bytesEach: Int) throws -> [Part] {
-    try model.folder.networks.map {
+    try folder.networks.map {
       Part(name: $0.title, bytes: try folder.parameterCount($0) * bytesEach)
     }
   }
