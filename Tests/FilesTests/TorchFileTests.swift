@@ -212,10 +212,16 @@ private struct Zip {
     }
   }
 
+  /// How PyTorch's files of before 1.6 begin.
+  private static let legacy: [UInt8] = [
+    0x80, 2, 0x8A, 10, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E, 0x80, 2,
+  ]
+
   @Test func `Files of another kind are named and told apart`() throws {
     let scratch = try Scratch()
     let cases: [(URL, String)] = [
-      (try scratch.file(Data([0x80, 2, 0x8A, 10]), "legacy.pt"), "before 1.6"),
+      (try scratch.file(Data(Self.legacy), "legacy.pt"), "before 1.6"),
+      (try scratch.file(Data(Self.legacy.prefix(4)), "pickle.pt"), "cut short"),
       (Fixtures.url("formats/types.safetensors"), "not a file that torch.save wrote"),
       (try scratch.file(Data(), "empty.pt"), "not a file that torch.save wrote"),
       (try scratch.file(Data(Zip().bytes), "other.zip"), "0 pickles"),

@@ -39,7 +39,7 @@ struct IntegrationsTests {
       let concepts = try Self.concepts(c)
       for named in concepts { #expect(try named.concept.check(against: model.baseIdentity) == nil) }
       let prompt = try ConceptPrompter(
-        model.tokenizer, concepts.map { .init(name: $0.name, token: $0.concept.about.token) })(c.prompt)
+        model.tokenizer, concepts.map { .init(name: $0.name, $0.concept) })(c.prompt)
       let conditioner = try SpaceTimeConditioner(
         model.textEncoders, concepts: concepts.map(\.concept.representation), layerCount: 16)
       let contexts = try conditioner(

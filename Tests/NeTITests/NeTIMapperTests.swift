@@ -67,8 +67,8 @@ struct NeTIMapperTests {
   func halves() throws {
     let t = try Tensor([10] as [Float])
     let both = try mapper().embeddings(timesteps: t, layers: t, mask: nil)
-    #expect(both.base.shape == [1, 768])
-    #expect(both.bypass?.shape == [1, 768])
+    #expect(both.base.shape == [1, 1, 768])
+    #expect(both.bypass?.shape == [1, 1, 768])
     #expect(
       try mapper { $0.outputBypass = false }.embeddings(timesteps: t, layers: t, mask: nil).bypass == nil)
   }
