@@ -15,7 +15,7 @@ struct SeveralVectorsTests {
   private static func concept(_ kind: RepresentationKind, _ words: String) throws -> Concept {
     let factory = try Self.factory()
     let ids = factory.model.tokenizer.encode(words)
-    let rows = try factory.model.textEncoder.embed(Tensor(ids, [1, ids.count])).selected(0, 0)
+    let rows = try factory.model.textEncoders.members[0].embed(Tensor(ids, [1, ids.count])).selected(0, 0)
     let vectors = try rows.unsqueezed(0).repeatInterleaved(16, 0)
     return Concept(
       kind == .ti
@@ -29,7 +29,7 @@ struct SeveralVectorsTests {
     let names = concepts.enumerated().map { ConceptPrompter.Name(name: "\($0)", $1) }
     let prompt = try ConceptPrompter(model.tokenizer, names)(text)
     return try SpaceTimeConditioner(
-      model.textEncoder, concepts: concepts.map(\.representation), layerCount: 16)(
+      model.textEncoders, concepts: concepts.map(\.representation), layerCount: 16)(
         [prompt], samples: [.init(prompt: 0, timestep: 500)])
   }
 
@@ -42,7 +42,7 @@ struct SeveralVectorsTests {
     let contexts = try Self.contexts([three, two], "a photo of a {0} beside a {1} in the snow")
     let plain = try ConceptPrompter(model.tokenizer, [])(
       "a photo of a big red cat beside a small house in the snow")
-    let expected = try model.textEncoder.encode(Tensor(plain.ids, [1, plain.ids.count]))
+    let expected = try model.textEncoders.members[0].encode(Tensor(plain.ids, [1, plain.ids.count]))
     for c in contexts { #expect(try relativeError(c.keys, expected) < 1e-5) }
   }
 
@@ -74,7 +74,7 @@ struct SeveralVectorsTests {
       placeholder: try .zeros([128]))
     let prompt = try ConceptPrompter(model.tokenizer, [.init(concept)])("a photo of {} in the snow")
     let pair = try SpaceTimeConditioner(
-      model.textEncoder, concepts: [concept.representation], layerCount: 16)(
+      model.textEncoders, concepts: [concept.representation], layerCount: 16)(
         [prompt], samples: [.init(prompt: 0, timestep: 400)])[3]
     let difference = try (pair.values - pair.keys).abs().max([0, 2]).doubles()
     #expect(difference.indices.filter { difference[$0] > 1e-3 } == [4, 5, 6])
@@ -86,7 +86,7 @@ struct SeveralVectorsTests {
     let prompt = try ConceptPrompter(model.tokenizer, [.init(token: "<x>")])("a photo of {}")
     let concept = try Self.concept(.ti, "red cat")
     let conditioner = try SpaceTimeConditioner(
-      model.textEncoder, concepts: [concept.representation], layerCount: 16)
+      model.textEncoders, concepts: [concept.representation], layerCount: 16)
     #expect(throws: NeTIError.self) {
       try conditioner([prompt], samples: [.init(prompt: 0, timestep: 1)])
     }
