@@ -221,7 +221,7 @@ private struct Zip {
     let scratch = try Scratch()
     let cases: [(URL, String)] = [
       (try scratch.file(Data(Self.legacy), "legacy.pt"), "before 1.6"),
-      (try scratch.file(Data(Self.legacy.prefix(4)), "pickle.pt"), "cut short"),
+      (try scratch.file(Data(Self.legacy.prefix(4)), "pickle.pt"), "64 bits"),
       (Fixtures.url("formats/types.safetensors"), "not a file that torch.save wrote"),
       (try scratch.file(Data(), "empty.pt"), "not a file that torch.save wrote"),
       (try scratch.file(Data(Zip().bytes), "other.zip"), "0 pickles"),
