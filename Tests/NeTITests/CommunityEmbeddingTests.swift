@@ -54,7 +54,8 @@ struct CommunityEmbeddingTests {
   @Test(
     "that neti cannot use are refused in one line that says why",
     arguments: [
-      ("two.safetensors", "2 vectors"), ("sdxl.safetensors", "SDXL"), ("others.safetensors", "2 tensors"),
+      ("two.safetensors", "2 vectors"), ("sdxl.safetensors", "128 + 256 numbers"),
+      ("others.safetensors", "2 tensors"),
       ("nan.safetensors", "finite"), ("wide.safetensors", "768"), ("list.pt", "a list"),
     ])
   func refused(_ name: String, _ why: String) throws {

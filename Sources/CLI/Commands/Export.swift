@@ -38,6 +38,11 @@ struct Export: ParsableCommand {
 
   func run() throws {
     let concept = try Concept.open(place(file))
+    guard concept.about.base.hiddenSizes == nil else {
+      throw NeTIError(
+        "\(file) is a concept for SDXL, which the modules for other programs do not draw; convert it to vectors "
+          + "(`convert`, `format a1111`), or generate with neti")
+    }
     let name = Self.fileName(concept.about.token)
     let folder = try place(output ?? "\(name)-\(program.rawValue)", isFolder: true)
     guard !FileManager.default.fileExists(atPath: folder.path) else {

@@ -10,6 +10,7 @@ public import Torch
 /// | diffusers | one tensor, its name is the token |
 /// | A1111 | `string_to_param: {"*": tensor}` and `name` (pickles only), or one tensor of any name |
 /// | kohya | `emb_params`, or for XTI the 16 layers `IN01` … `OUT11` |
+/// | all, for SDXL | `clip_l` and `clip_g`, one for each text encoder |
 ///
 /// Each vector is a row of the text encoder's token table. Sources: `loaders/textual_inversion.py` of
 /// diffusers, `modules/textual_inversion` of stable-diffusion-webui, `train_textual_inversion*.py` of
@@ -19,6 +20,8 @@ public struct CommunityEmbedding {
   public var name: String?
   /// [1, d], or [16, d] in the order of `LayerNames.shortNames`; float32.
   public var vectors: Tensor
+  /// How a vector is shared among several text encoders; nil for one.
+  public var sizes: [Int]?
   /// Training steps, where the file says.
   public var steps: Int?
 
@@ -29,10 +32,13 @@ public struct CommunityEmbedding {
   /// Tensors of such a file: no format has more than the 16 layers.
   private static let maximumTensors = 16
   private static let maximumHiddenSize = 16_384
+  /// SDXL's text encoders, in the order of its states.
+  static let encoderNames = ["clip_l", "clip_g"]
 
-  public init(name: String?, vectors: Tensor, steps: Int? = nil) {
+  public init(name: String?, vectors: Tensor, sizes: [Int]? = nil, steps: Int? = nil) {
     self.name = name
     self.vectors = vectors
+    self.sizes = sizes
     self.steps = steps
   }
 
@@ -89,12 +95,17 @@ public struct CommunityEmbedding {
     names: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
   ) throws {
     func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(url.path): \(why)") }
-    if names.contains("clip_g") || names.contains("clip_l") {
-      throw fail("it is an embedding for SDXL's two text encoders (clip_l, clip_g), which neti does not run")
+    let isXL = names.contains(where: Self.encoderNames.contains)
+    guard !isXL || names == Self.encoderNames.sorted() else {
+      throw fail(
+        "it holds \(names.prefix(4).map(quoted).joined(separator: ", ")); an embedding for SDXL holds clip_l and clip_g"
+      )
     }
     let ordered: [String]
     if names.count == 1 {
       ordered = names
+    } else if isXL {
+      ordered = Self.encoderNames
     } else if names.count <= Self.maximumTensors, Set(names) == Set(LayerNames.shortNames) {
       ordered = LayerNames.shortNames
     } else {
@@ -119,12 +130,13 @@ public struct CommunityEmbedding {
       guard try row.isFinite().to(.float32).sum().item() == Double(row.count) else {
         throw fail("\(quoted(name)) has values that are not finite numbers")
       }
-      guard rows.first.map({ $0.shape == row.shape }) ?? true else {
+      guard isXL || rows.first.map({ $0.shape == row.shape }) ?? true else {
         throw fail("its vectors have different sizes")
       }
       rows.append(row)
     }
-    vectors = try .concatenated(rows, 0)
+    vectors = try .concatenated(rows, isXL ? 1 : 0)
+    sizes = isXL ? rows.map(\.count) : nil
     name = given ?? (names.count == 1 && !Self.anonymous.contains(names[0]) ? names[0] : nil)
     self.steps = steps
   }
@@ -133,6 +145,15 @@ public struct CommunityEmbedding {
 
   /// The tensors of a file in `format`. Throws when the format cannot hold the vectors or the name.
   func tensors(_ format: ConceptFormat) throws -> [(String, Tensor)] {
+    if let sizes {
+      guard sizes.count == Self.encoderNames.count, vectors.size(0) == 1 else {
+        throw NeTIError("the format \(format.rawValue) holds one vector for each of SDXL's two text encoders")
+      }
+      return try [
+        (Self.encoderNames[0], vectors.sliced(1, 0..<sizes[0]).contiguous()),
+        (Self.encoderNames[1], vectors.sliced(1, sizes[0]..<sizes[0] + sizes[1]).contiguous()),
+      ]
+    }
     if vectors.size(0) == LayerNames.shortNames.count {
       guard format == .kohya else {
         throw NeTIError("the format \(format.rawValue) holds one vector, and this has one for each layer")

@@ -60,7 +60,10 @@ public struct ConceptGenerator: ImageGenerator {
     try Self.checkOneBase(concepts)
     for c in concepts { _ = try c.concept.check(against: model.baseIdentity) }
     prompter = try ConceptPrompter(
-      model.tokenizers, concepts.map { .init(name: $0.name, token: $0.concept.about.token) })
+      model.tokenizers,
+      concepts.map {
+        .init(name: $0.name, token: $0.concept.about.token, category: $0.concept.about.category)
+      })
   }
 
   /// Refuses concepts that no model can show together.

@@ -62,7 +62,8 @@ public struct Decomposition: ImageGenerator {
     self.model = model
     self.concept = concept
     _ = try concept.check(against: model.baseIdentity)
-    prompter = try ConceptPrompter(model.tokenizers, [.init(token: concept.about.token)])
+    prompter = try ConceptPrompter(
+      model.tokenizers, [.init(token: concept.about.token, category: concept.about.category)])
   }
 
   /// Refuses columns that run backwards, windows that overlap or hold no denoising step.
@@ -121,8 +122,9 @@ public struct Decomposition: ImageGenerator {
         column += 1
         return Conditioning(pooled: table.pooled) { _ in contexts }
       }
-      return Conditioning(pooled: table.pooled) { i in
-        variant.holdsConcept(at: timesteps[i]) ? table[i] : (word ?? table)[i]
+      return Conditioning { i in
+        let shown = variant.holdsConcept(at: timesteps[i]) ? table : word ?? table
+        return [Region(shown[i], pooled: shown.pooled)]
       }
     }
   }

@@ -46,7 +46,8 @@ public struct StyleMixing: ImageGenerator {
   private let model: StableDiffusion
   private let geometry: Concept
   private let appearance: Concept
-  private let prompter: ConceptPrompter
+  /// One placeholder stands for both; in the pooled text of a model that has one each has its own category.
+  private let prompters: (geometry: ConceptPrompter, appearance: ConceptPrompter)
 
   /// The concepts may be of different representations. Throws when one does not fit the model.
   public init(_ model: StableDiffusion, geometry: Concept, appearance: Concept) throws {
@@ -54,14 +55,24 @@ public struct StyleMixing: ImageGenerator {
     self.geometry = geometry
     self.appearance = appearance
     for c in [geometry, appearance] { _ = try c.check(against: model.baseIdentity) }
-    // One placeholder stands for both.
-    prompter = try ConceptPrompter(model.tokenizers, [.init(token: geometry.about.token)])
+    func prompter(_ concept: Concept) throws -> ConceptPrompter {
+      try ConceptPrompter(
+        model.tokenizers, [.init(token: geometry.about.token, category: concept.about.category)])
+    }
+    prompters = (try prompter(geometry), try prompter(appearance))
   }
 
   public func prepare(_ request: Request) throws -> Generation {
-    let words = try prompter.words(
+    let words = try prompters.geometry.words(
       request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
-    let prompts = try words.prompts.map { try prompter.prompt($0, showing: words.shown) }
+    func pair(_ text: PromptText, showing concepts: [Int]) throws -> Pair {
+      (
+        try prompters.geometry.prompt(text, showing: concepts),
+        try prompters.appearance.prompt(text, showing: concepts)
+      )
+    }
+    let prompts = try words.prompts.map { try pair($0, showing: words.shown) }
+    let negative = try pair(words.negativeText, showing: words.negative.concepts)
     var settings = request.settings
     settings.start = try request.photo?.start(model)
     let pipeline = try TextToImagePipeline(model, settings)
@@ -72,30 +83,33 @@ public struct StyleMixing: ImageGenerator {
       throw NeTIError(
         "the geometry's layers are \(request.geometryLayers.sorted()); this model has 0…\(layerCount - 1)")
     }
-    func conditionings(_ prompt: ConceptPrompt) throws -> [Conditioning] {
+    func conditionings(_ prompt: Pair) throws -> [Conditioning] {
       try self.conditionings(request, prompt, timesteps: pipeline.timesteps, layerCount: layerCount)
     }
     return Generation(
       pipeline, into: request.photo, variants: request.variants, promptWeights: request.promptWeights,
-      warnings: try warnings(prompts + [words.negative]),
+      warnings: try warnings(prompts.map(\.geometry) + [words.negative]),
       prompts: prompts.map { prompt in
-        Generation.Prompt(text: prompt.text) { try conditionings(prompt) }
+        Generation.Prompt(text: prompt.geometry.text) { try conditionings(prompt) }
       },
-      negative: { try conditionings(words.negative) })
+      negative: { try conditionings(negative) })
   }
 
-  /// One for each variant.
+  /// A prompt as each of the two concepts has it.
+  private typealias Pair = (geometry: ConceptPrompt, appearance: ConceptPrompt)
+
+  /// One for each variant. The pooled text of a mixture is the geometry's.
   private func conditionings(
-    _ request: Request, _ prompt: ConceptPrompt, timesteps: [Double], layerCount: Int
+    _ request: Request, _ prompts: Pair, timesteps: [Double], layerCount: Int
   ) throws -> [Conditioning] {
-    func table(_ c: Concept, keep: Int?) throws -> ConditioningTable {
+    func table(_ c: Concept, _ prompt: ConceptPrompt, keep: Int?) throws -> ConditioningTable {
       try ConditioningTable(
         SpaceTimeConditioner(
           model.textEncoders, concepts: prompt.concepts.map { _ in c.representation }, layerCount: layerCount),
         prompt, timesteps: timesteps, truncations: [keep])
     }
-    let g = try table(geometry, keep: request.geometryTruncation)
-    let a = try table(appearance, keep: request.appearanceTruncation)
+    let g = try table(geometry, prompts.geometry, keep: request.geometryTruncation)
+    let a = try table(appearance, prompts.appearance, keep: request.appearanceTruncation)
     return request.variants.map { variant in
       switch variant {
       case .mixed(let start):

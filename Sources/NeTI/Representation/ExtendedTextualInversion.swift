@@ -16,9 +16,10 @@ public final class ExtendedTextualInversion: LearnedVectors {
   }
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
+    startingAs asked: RepresentationSettings, rows: [Tensor], layerCount: Int, keys: RandomKeys
   ) throws {
-    try self.init(vectors: row.reshaped([1, -1]).repeatInterleaved(layerCount, 0), layerCount: layerCount)
+    let row = try Tensor.concatenated(rows, 0).reshaped([1, -1])
+    try self.init(vectors: row.repeatInterleaved(layerCount, 0), layerCount: layerCount)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {

@@ -15,9 +15,9 @@ public final class TextualInversion: LearnedVectors {
   }
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
+    startingAs asked: RepresentationSettings, rows: [Tensor], layerCount: Int, keys: RandomKeys
   ) throws {
-    try self.init(vectors: row.reshaped([1, -1]), layerCount: layerCount)
+    try self.init(vectors: .concatenated(rows, 0).reshaped([1, -1]), layerCount: layerCount)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {

@@ -15,8 +15,10 @@ struct TrainingPrompts {
 
   /// Refuses a placeholder that the model knows as a word, a category without a word in it, and captions
   /// that are no prompts.
-  init(_ data: RunConfiguration.Images, _ examples: [TrainingExample], _ tokenizer: CLIPTokenizer) throws {
-    let prompter = try ConceptPrompter(tokenizer, [.init(token: data.placeholderToken)])
+  init(_ data: RunConfiguration.Images, _ examples: [TrainingExample], _ tokenizers: [CLIPTokenizer]) throws {
+    let tokenizer = tokenizers[0]
+    let prompter = try ConceptPrompter(
+      tokenizers, [.init(token: data.placeholderToken, category: data.superCategoryToken)])
     var sentences = try data.learnableProperty.templates.map { try prompter($0) }
     templateCount = sentences.count
     var read: [ConceptPrompt] = []
@@ -32,7 +34,7 @@ struct TrainingPrompts {
     self.sentences = sentences
     var known = tokenizer
     _ = try known.add(data.placeholderToken)
-    category = try CategoryToken(data.superCategoryToken, tokenizer)
+    category = try CategoryToken(data.superCategoryToken, tokenizers)
   }
 
   /// The index of an image's sentence: its caption, or where it has none the template.

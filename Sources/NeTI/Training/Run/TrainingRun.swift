@@ -39,7 +39,7 @@ public final class TrainingRun {
     self.configuration = configuration
     // Everything that can fail later, before the folder is made: what is wrong should leave nothing behind, and
     // no step should be taken in vain.
-    let prompts = try TrainingPrompts(configuration.data, examples, model.tokenizer)
+    let prompts = try TrainingPrompts(configuration.data, examples, model.tokenizers)
     try RunFolder.require(configuration, in: url, resume: resume)
     var content = try RunContent(configuration, examples, model)
     let goesOn = resume && RunFolder.holdsRun(url)
