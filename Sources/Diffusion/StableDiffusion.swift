@@ -8,6 +8,8 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   public var name: String
   /// d of the text encoder; of two together.
   public var hiddenSize: Int
+  /// d of each of several text encoders; nil for one.
+  public var hiddenSizes: [Int]?
   /// The cross-attention layers in execution order.
   public var layers: [String]
   /// SHA-256 of the rows of the tokenizer's tokens, [V, d], rounded to fp16, little-endian; of both tables in turn
@@ -17,14 +19,19 @@ public struct BaseIdentity: Codable, Sendable, Equatable {
   public var loras: [String]?
 
   public init(
-    name: String, hiddenSize: Int, layers: [String], tokenTableHash: String, loras: [String]? = nil
+    name: String, hiddenSize: Int, hiddenSizes: [Int]? = nil, layers: [String], tokenTableHash: String,
+    loras: [String]? = nil
   ) {
     self.name = name
     self.hiddenSize = hiddenSize
+    self.hiddenSizes = hiddenSizes
     self.layers = layers
     self.tokenTableHash = tokenTableHash
     self.loras = loras
   }
+
+  /// d of each text encoder.
+  public var encoderSizes: [Int] { hiddenSizes ?? [hiddenSize] }
 }
 
 /// A model of Stable Diffusion 1, 2 or XL, everything driven by the JSON files of its folder, or in one file.
@@ -141,6 +148,14 @@ public final class StableDiffusion {
   public func add(_ loras: [WeightedLoRA]) throws -> [String] {
     guard !loras.isEmpty else { return [] }
     var changes = changes
+    for used in loras {
+      guard let layer = used.lora.layers.first(where: { !folder.networks.contains($0.component) }) else {
+        continue
+      }
+      throw DiffusionError(
+        "\(used.lora.name) is for SDXL: it changes a \(layer.component.title) (\(quoted(layer.shownName))), and "
+          + "\(folder.name) has none")
+    }
     var foreign = Array(repeating: [] as [String], count: loras.count)
     for component in folder.textEncoders + [.unet] {
       let shapes = try folder.weights(component, dtype: dtype, device: .cpu).shapes
@@ -231,7 +246,9 @@ public final class StableDiffusion {
         ).sliced(0, 0..<tokenizers[i].vocabularySize).rawBytes()
       }
       let made = BaseIdentity(
-        name: folder.name, hiddenSize: hiddenSize, layers: UNet.crossAttentionLayers(unetConfiguration),
+        name: folder.name, hiddenSize: hiddenSize,
+        hiddenSizes: folder.hasTwoTextEncoders ? textConfigurations.map(\.hiddenSize) : nil,
+        layers: UNet.crossAttentionLayers(unetConfiguration),
         tokenTableHash: SHA256.hexadecimal(Array(tables.joined())),
         loras: loras.isEmpty ? nil : loras.map(\.description))
       identity = made

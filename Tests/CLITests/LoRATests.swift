@@ -122,7 +122,7 @@ struct LoRACommandTests {
       ("kohya.safetensors:much", ["kohya.safetensors:much", "--lora", "FILE:WEIGHT with a number"], 64),
       ("kohya.safetensors:nan", ["kohya.safetensors:nan", "a number"], 64),
       ("kohya.safetensors:1000", ["kohya.safetensors:1000", "between -100 and 100"], 64),
-      ("sdxl.safetensors", ["sdxl.safetensors", "it is for SDXL"], 1),
+      ("sdxl.safetensors", ["sdxl.safetensors", "is for SDXL"], 1),
       ("larger.safetensors:0.5", ["larger.safetensors is for another family of models"], 1),
     ] as [(String, [String], Int32)] {
       try place.expectFailure(Workplace.generate("a mug", ["--lora", lora]), words, code: code)

@@ -65,6 +65,62 @@ struct LoRATests {
     return scratch.file("changed.safetensors")
   }
 
+  /// A change of rank 1 for every matrix and kernel of SDXL, in kohya's names, which are the original ones, and in
+  /// PEFT's.
+  private static func sdxl(_ random: RandomModel, _ scratch: Scratch) throws -> (kohya: URL, peft: URL) {
+    var (kohya, peft): ([(String, Tensor)], [(String, Tensor)]) = ([], [])
+    let prefixes = ["unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"]
+    for row in random.names where row.shape.count > 1 && row.name.hasSuffix(".weight") {
+      guard let prefix = prefixes[row.component], !row.name.contains("embedding.weight") else { continue }
+      let original =
+        row.component == "unet" ? row.original.replacing("model.diffusion_model.", with: "") : row.name
+      let here = "\(row.component).\(row.name.dropLast(".weight".count))"
+      let there = prefix + original.dropLast(".weight".count).replacing(".", with: "_")
+      let kernel = row.shape.dropFirst(2)
+      let down = try RandomModel.drawn(here, [1, row.shape[1]] + kernel, scale: 0.3)
+      let up = try RandomModel.drawn(here + " up", [row.shape[0], 1] + kernel.map { _ in 1 }, scale: 0.3)
+      kohya += [("\(there).lora_down.weight", down), ("\(there).lora_up.weight", up)]
+      peft += [("\(here).lora_A.weight", down), ("\(here).lora_B.weight", up)]
+    }
+    let urls = (scratch.file("kohya.safetensors"), scratch.file("peft.safetensors"))
+    try Safetensors.write(kohya, to: urls.0)
+    try Safetensors.write(peft, to: urls.1)
+    return urls
+  }
+
+  @Test("for SDXL change every layer of the U-Net and of both text encoders, in kohya's names as in PEFT's")
+  func sdxl() throws {
+    let (scratch, random) = (try Scratch(), try RandomModel("sdxl"))
+    let folder = scratch.file("model")
+    try random.writeFolder(folder)
+    let files = try Self.sdxl(random, scratch)
+    func outputs(_ lora: URL?) throws -> [Tensor] {
+      let model = try StableDiffusion(ModelFolder(folder.path))
+      if let lora {
+        #expect(try SafetensorsFile(lora).entries.count > 600)
+        #expect(try model.add([WeightedLoRA(LoRA(lora), weight: 0.7)]) == [])
+      }
+      return try withoutGradients {
+        let states = try model.encode("a red robot")
+        let pooled = try #require(try model.textEncoders.pooled(model.tokenizers[1]("a red robot").ids))
+        let latents = try RandomSource(seed: 1).normal([1, 4, 8, 8])
+        let noise = try model.unet(
+          latents, timesteps: Tensor([500 as Float]), context: [CrossAttentionContext(states)],
+          added: AddedConditioning(pooled: pooled, sizes: [SizeConditioning(height: 64, width: 64)]))
+        return [states, pooled, noise]
+      }
+    }
+    let (plain, kohya, peft) = (try outputs(nil), try outputs(files.kohya), try outputs(files.peft))
+    for i in 0..<3 {
+      #expect(try relativeError(kohya[i], plain[i]) > 1e-3)
+      #expect(try relativeError(kohya[i], peft[i]) == 0)
+    }
+    let mini = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let refused = refusal { try mini.add([WeightedLoRA(LoRA(files.peft))]) }
+    #expect(refused?.message.contains("peft.safetensors is for SDXL") == true)
+    try withExtendedLifetime(scratch) {}
+  }
+
   private static let kernel = "lora_unet_conv_in"
 
   @Test("that cannot be used are refused in a line that says what they are")
@@ -75,7 +131,7 @@ struct LoRATests {
       ("lora_unet_conv_in.hada_w1_a", "LoHa"), ("lora_unet_conv_in.lokr_w1", "LoKr"),
       ("lora_unet_conv_in.lora_mid.weight", "Tucker"),
       ("lora_unet_conv_in.oft_blocks", "OFT"), ("lora_unet_conv_in.diff", "full differences"),
-      ("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "SDXL"),
+      ("lora_te3_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "Stable Diffusion 3"),
       ("transformer.single_blocks.0.attn.to_q.lora_A.weight", "a transformer"),
       ("unet.conv_in.lora_B.bias", "biases"), ("model.weight", "no tensor of a LoRA"),
       ("lora_unet_conv_out.lora_down.weight", "no partner"),

@@ -102,7 +102,8 @@ struct CommunityEmbeddingTests {
     "that neti cannot use are refused in one line that says why",
     arguments: [
       ("seventeen.safetensors", "17 vectors"), ("onetrainer-output.safetensors", "OneTrainer"),
-      ("lora.safetensors", "`lora`"), ("sdxl.safetensors", "SDXL"), ("others.safetensors", "2 tensors"),
+      ("lora.safetensors", "`lora`"), ("sdxl.safetensors", "128 + 256 numbers"),
+      ("others.safetensors", "2 tensors"),
       ("nan.safetensors", "finite"), ("wide.safetensors", "768"), ("list.pt", "a list"),
     ])
   func refused(_ name: String, _ why: String) throws {

@@ -47,6 +47,11 @@ public struct RandomModel {
     }
   }
 
+  /// Every tensor: its component and name in the folder, its name in one file, its shape.
+  public var names: [(component: String, name: String, original: String, shape: [Int])] {
+    rows.map { ($0.component, $0.name, $0.original, $0.shape) }
+  }
+
   public var prompts: [String] { about.prompts }
   public var negativePrompt: String { about.negative ?? "" }
   /// Of SDXL's two samples: original, crop and target, six numbers each.

@@ -14,7 +14,7 @@ struct Export: ParsableCommand {
       bypass and truncation.
 
         neti export toy-run/concept.safetensors --for diffusers
-        neti export toy-run/concept.safetensors --for comfyui --output neti-toy --thumbnail toy.png
+        neti export toy-run/concept.safetensors --for comfyui --thumbnail toy.png
 
       README.md in the folder says how to use it.
       """)
@@ -40,7 +40,7 @@ struct Export: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "An image that ComfyUI lists the concept with; the run's last validation image when left out.",
-      valueName: "image"))
+      valueName: "file"))
   var thumbnail: String?
 
   func validate() throws {
@@ -52,6 +52,11 @@ struct Export: ParsableCommand {
   func run() throws {
     let url = try place(file)
     let concept = try Concept.open(url)
+    guard concept.about.base.hiddenSizes == nil else {
+      throw NeTIError(
+        "\(file) is a concept for SDXL, which the modules for other programs do not draw; convert it to vectors "
+          + "(`convert`, `format a1111`), or generate with neti")
+    }
     let shown = try program == .comfyui ? image(besides: url) : nil
     let name = Self.fileName(concept.about.token)
     let folder = try place(output ?? "\(name)-\(program.rawValue)", isFolder: true)

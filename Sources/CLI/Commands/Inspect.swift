@@ -55,7 +55,7 @@ struct Inspect: ParsableCommand {
       token           \(a.token.oneLine)
       category        \(a.category.isEmpty ? "unknown" : a.category.oneLine)
       representation  \(r.kind.rawValue), \(count) parameters
-      base model      \(a.base.name.oneLine), hidden size \(a.base.hiddenSize), \(a.base.layers.count) cross-attention layers
+      base model      \(a.base.name.oneLine), hidden size \(a.base.shownSizes), \(a.base.layers.count) cross-attention layers
       trained         \(a.steps) steps
       """)
     if r.vectorCount > 1 {

@@ -2,7 +2,7 @@ import Files
 public import Foundation
 import Torch
 
-/// A LoRA: low-rank changes to weights of the U-Net and the text encoder, W + s · (α / r) · B A (Hu et al. 2021,
+/// A LoRA: low-rank changes to weights of the U-Net and the text encoders, W + s · (α / r) · B A (Hu et al. 2021,
 /// https://arxiv.org/abs/2106.09685), of matrices and of convolutions (LoCon); with magnitudes also (Liu et al. 2024,
 /// DoRA, https://arxiv.org/abs/2402.09353).
 ///

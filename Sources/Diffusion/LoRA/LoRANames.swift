@@ -3,8 +3,9 @@ import Foundation
 
 /// What the tensors of a LoRA's file are called:
 ///
-/// - kohya's scripts: `lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight`, `lora_te_text_model_…`;
-/// - PEFT: `unet.down_blocks.0.attentions.0.proj_in.lora_A.weight`, `text_encoder.…`;
+/// - kohya's scripts: `lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight`, `lora_te_text_model_…`; for SDXL
+///   the U-Net's original names, `lora_unet_input_blocks_4_1_proj_in…`, and `lora_te1_…`, `lora_te2_…`;
+/// - PEFT: `unet.down_blocks.0.attentions.0.proj_in.lora_A.weight`, `text_encoder.…`, `text_encoder_2.…`;
 /// - diffusers: `….lora.down.weight`, `….processor.to_q_lora.down.weight`, `….lora_linear_layer.down.weight`.
 ///
 /// DoRA's magnitudes are `….dora_scale` of kohya's and `….lora_magnitude_vector` of PEFT's.
@@ -37,7 +38,7 @@ enum LoRANames {
   ]
 
   private static let otherFamilies = [
-    "lora_te2_": "SDXL", "text_encoder_2.": "SDXL", "text_encoder_3.": "Stable Diffusion 3",
+    "lora_te3_": "Stable Diffusion 3", "text_encoder_3.": "Stable Diffusion 3",
     "transformer.": "a transformer", "diffusion_model.": "another program's names for a transformer",
     "lora_transformer_": "a transformer",
   ]
@@ -51,7 +52,8 @@ enum LoRANames {
     }
     let plain = key.hasPrefix("base_model.model.") ? String(key.dropFirst("base_model.model.".count)) : key
     if let (_, family) = otherFamilies.first(where: { plain.hasPrefix($0.key) }) {
-      throw DiffusionError("\(quoted(key)): it is for \(family), and the model is Stable Diffusion 1 or 2")
+      throw DiffusionError(
+        "\(quoted(key)): it is for \(family), and the model is Stable Diffusion 1, 2 or XL")
     }
     guard let (ending, part) = endings.first(where: { plain.hasSuffix($0.0) }),
       let module = module(String(plain.dropLast(ending.count)))
@@ -66,26 +68,30 @@ enum LoRANames {
       name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : nil
     }
     if let path = rest("lora_unet_") ?? rest("unet.") { return unet(path) }
-    if let path = rest("lora_te_") ?? rest("lora_te1_") ?? rest("text_encoder.") { return text(path) }
+    if let path = rest("lora_te_") ?? rest("lora_te1_") ?? rest("text_encoder.") {
+      return text(path, .textEncoder)
+    }
+    if let path = rest("lora_te2_") ?? rest("text_encoder_2.") { return text(path, .textEncoder2) }
     // Old files have the U-Net only, and say it nowhere.
-    if name.hasPrefix("text_model.") { return text(name) }
+    if name.hasPrefix("text_model.") { return text(name, .textEncoder) }
     return ["down_blocks.", "mid_block.", "up_blocks.", "conv_", "time_embedding."]
       .contains(where: name.hasPrefix) ? unet(name) : nil
   }
 
   private static func unet(_ path: String) -> Module {
-    let name = path.replacing(".processor.", with: ".").replacing(".", with: "_")
+    let plain = path.replacing(".processor.", with: ".").replacing(".", with: "_")
+    let name = OriginalNames.module(ofUNet: plain) ?? plain
     return Module(component: .unet, path: name.hasSuffix("_to_out") ? name + "_0" : name)
   }
 
-  private static func text(_ path: String) -> Module {
+  private static func text(_ path: String, _ component: ModelFolder.Component) -> Module {
     var name = path.replacing(".", with: "_")
     if name.hasPrefix("text_model_") { name.removeFirst("text_model_".count) }
     for (old, now) in [("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out", "out_proj")]
     where name.hasSuffix("self_attn_" + old) {
       name = name.dropLast(old.count) + now
     }
-    return Module(component: .textEncoder, path: name)
+    return Module(component: component, path: name)
   }
 }
 
@@ -105,7 +111,10 @@ struct PEFTAlphas {
   init(_ metadata: [String: String]) throws {
     guard let text = metadata[Self.key] else { return }
     let json = try JSONFile.decode([String: Value].self, from: Data(text.utf8), name: Self.key)
-    for (prefix, component) in [("unet.", ModelFolder.Component.unet), ("text_encoder.", .textEncoder)] {
+    let prefixes: [(String, ModelFolder.Component)] = [
+      ("unet.", .unet), ("text_encoder.", .textEncoder), ("text_encoder_2.", .textEncoder2),
+    ]
+    for (prefix, component) in prefixes {
       var settings = Settings()
       if case .number(let alpha) = json[prefix + "lora_alpha"] { settings.alpha = alpha }
       if case .flag(true) = json[prefix + "use_rslora"] { settings.dividesByRoot = true }

@@ -185,6 +185,32 @@ extension OriginalNames {
   }
 }
 
+// MARK: - With underscores
+
+extension OriginalNames {
+  /// The U-Net's rows by their names there, all with `_` for each dot.
+  private static let underscored: [String: Module] = {
+    var rows: [String: Module] = [:]
+    for (name, module) in unet {
+      rows[name.replacing("model.diffusion_model.", with: "").replacing(".", with: "_")] = module
+    }
+    return rows
+  }()
+
+  /// What a module of the U-Net is here, both with `_` for each dot; nil for what has no such name.
+  static func module(ofUNet name: String) -> String? {
+    let parts = name.split(separator: "_", omittingEmptySubsequences: false)
+    for length in stride(from: min(parts.count, 8), through: 1, by: -1) {
+      guard let module = underscored[parts[..<length].joined(separator: "_")] else { continue }
+      let rest = parts[length...].joined(separator: "_")
+      let inside = module.inside.first { $0.key.replacing(".", with: "_") == rest }?.value.first ?? rest
+      return [module.path.replacing(".", with: "_"), inside.replacing(".", with: "_")].filter { !$0.isEmpty }
+        .joined(separator: "_")
+    }
+    return nil
+  }
+}
+
 // MARK: - Bookkeeping
 
 extension OriginalNames {

@@ -8,6 +8,8 @@ public struct ConceptPrompt: Sendable, Equatable {
   public let text: String
   /// As each text encoder of the model takes it.
   public let tokens: [Tokens]
+  /// As the last text encoder takes it with the concepts' categories in their places.
+  let plainIDs: [Int]
   /// The concepts that stand in it, by their indices.
   public let concepts: [Int]
   /// How many positions each takes: as many as vectors stand for it.
@@ -36,17 +38,18 @@ public struct ConceptPrompt: Sendable, Equatable {
   /// A prompt of ids for one text encoder, in which the first concepts, of one vector each, stand at `positions`.
   public init(text: String, ids: [Int], positions: [Int], cutOff: String) {
     self.init(
-      text: text, tokens: [Tokens(ids: ids, positions: positions)], concepts: Array(positions.indices),
-      vectorCounts: positions.map { _ in 1 }, cutOff: cutOff)
+      text: text, tokens: [Tokens(ids: ids, positions: positions)], plainIDs: ids,
+      concepts: Array(positions.indices), vectorCounts: positions.map { _ in 1 }, cutOff: cutOff)
   }
 
   init(
-    text: String, tokens: [Tokens], concepts: [Int], vectorCounts: [Int], cutOff: String,
+    text: String, tokens: [Tokens], plainIDs: [Int], concepts: [Int], vectorCounts: [Int], cutOff: String,
     kind: String = "prompt",
     oddities: PromptOddities = .init()
   ) {
     self.text = text
     self.tokens = tokens
+    self.plainIDs = plainIDs
     self.concepts = concepts
     self.vectorCounts = vectorCounts
     self.cutOff = cutOff
@@ -63,18 +66,22 @@ public struct ConceptPrompter: Sendable {
     public let name: String
     /// The concept's own token, such as `<toy>`.
     public let token: String
+    /// What kind of thing it is: its word in the pooled text of a model that has one; empty where it is unknown.
+    public let category: String
     /// How many positions it takes.
     public let vectorCount: Int
 
-    public init(name: String = "", token: String, vectorCount: Int = 1) {
+    public init(name: String = "", token: String, category: String = "", vectorCount: Int = 1) {
       self.name = name
       self.token = token
+      self.category = category
       self.vectorCount = vectorCount
     }
 
     public init(name: String = "", _ concept: Concept) {
       self.init(
-        name: name, token: concept.about.token, vectorCount: concept.representation.vectorCount)
+        name: name, token: concept.about.token, category: concept.about.category,
+        vectorCount: concept.representation.vectorCount)
     }
   }
 
@@ -167,9 +174,22 @@ public struct ConceptPrompter: Sendable {
   private func tokenized(_ text: PromptText, _ concepts: [Int]) throws -> ConceptPrompt {
     let each = try tokenizers.map { try tokens(text, concepts, $0) }
     return ConceptPrompt(
-      text: text.written, tokens: each.map(\.tokens), concepts: concepts,
+      text: text.written, tokens: each.map(\.tokens), plainIDs: plainIDs(text), concepts: concepts,
       vectorCounts: concepts.map { names[$0].vectorCount },
       cutOff: each.map(\.cutOff).first { !$0.isEmpty } ?? "", kind: text.kind, oddities: text.oddities)
+  }
+
+  /// With the concepts' categories in their places.
+  private func plainIDs(_ text: PromptText) -> [Int] {
+    guard let tokenizer = tokenizers.last else { return [] }
+    return tokenizer.framed(
+      text.pieces.flatMap { piece in
+        switch piece.content {
+        case .text(let words): tokenizer.encode(words)
+        case .concept(let c): tokenizer.encode(names[c].category)
+        }
+      }
+    ).ids
   }
 
   /// Each piece is cut into tokens by itself.

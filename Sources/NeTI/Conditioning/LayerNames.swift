@@ -4,13 +4,14 @@ public import Diffusion
 ///
 /// A layer is its diffusers path (`mid_block.attentions.0.transformer_blocks.0`). Models with the
 /// blocks of Stable Diffusion 1 and 2 also have the short names `IN01 … MID … OUT11`, the community's
-/// and the authors'. A number stands for all layers of that resolution of the latents, in an image
+/// and the authors', and those of SDXL theirs, `IN04 … MID … OUT05`. A number stands for all layers of that resolution of the latents, in an image
 /// of the model's own size; a preset for a group that measurement found useful.
 public struct LayerNames: Sendable {
   /// Groups of layers by name.
   public enum Preset: String, CaseIterable, Sendable {
     /// Where the shape is decided: resolutions below the finest, of at most `coarseSide`. On mini-sd
-    /// 8, 4 and 2, by measurement (docs/mixing.md); on Stable Diffusion 1.x 16 and 8: IN07 … OUT05.
+    /// 8, 4 and 2, by measurement (docs/mixing.md); on Stable Diffusion 1.x 16 and 8: IN07 … OUT05; on SDXL 32:
+    /// IN07 … OUT02.
     case coarse
     /// All other layers, where the colours and patterns are decided.
     case fine
@@ -20,7 +21,8 @@ public struct LayerNames: Sendable {
   }
 
   /// Places on a side of the largest map that `coarse` holds. Shape is a matter of places within the
-  /// image, whatever the image's size; 24 is the level of 16 in SD 2.1's larger images.
+  /// image, whatever the image's size; 24 is the level of 16 in SD 2.1's larger images. The coarsest level counts
+  /// always.
   static let coarseSide = 24
 
   /// The short names of Stable Diffusion 1 and 2, which are kohya's: numbers of the original code's
@@ -35,6 +37,19 @@ public struct LayerNames: Sendable {
     + ["mid_block.attentions.0.transformer_blocks.0"]
     + (1..<4).flatMap { b in (0..<3).map { "up_blocks.\(b).attentions.\($0).transformer_blocks.0" } }
 
+  /// The short names of SDXL, by the same rule.
+  private static let shortNamesXL = [
+    "IN04", "IN05", "IN07", "IN08", "MID", "OUT00", "OUT01", "OUT02", "OUT03", "OUT04", "OUT05",
+  ]
+  private static let pathsXL =
+    (1..<3).flatMap { b in (0..<2).map { "down_blocks.\(b).attentions.\($0)" } } + ["mid_block.attentions.0"]
+    + (0..<2).flatMap { b in (0..<3).map { "up_blocks.\(b).attentions.\($0)" } }
+
+  /// The short names of layers; nil where the model has other blocks.
+  static func shortNames(of paths: [String]) -> [String]? {
+    paths == pathsOfShortNames ? shortNames : paths == pathsXL ? shortNamesXL : nil
+  }
+
   /// diffusers' paths, in execution order.
   public let paths: [String]
   /// The side of the latents that each layer works on.
@@ -44,7 +59,7 @@ public struct LayerNames: Sendable {
 
   public init(_ configuration: UNetConfiguration) {
     paths = UNet.crossAttentionLayers(configuration)
-    aliases = paths == Self.pathsOfShortNames ? Self.shortNames : nil
+    aliases = Self.shortNames(of: paths)
     let lowest = configuration.blockOutChannels.count - 1
     resolutions = paths.map { path in
       let parts = path.split(separator: ".")
@@ -96,7 +111,8 @@ public struct LayerNames: Sendable {
 
   private func indices(_ preset: Preset) -> [Int] {
     let finest = resolutions.max() ?? 0
-    func isCoarse(_ side: Int) -> Bool { side < finest && side <= Self.coarseSide }
+    let most = max(Self.coarseSide, resolutions.min() ?? 0)
+    func isCoarse(_ side: Int) -> Bool { side < finest && side <= most }
     return paths.indices.filter {
       switch preset {
       case .coarse: isCoarse(resolutions[$0])

@@ -72,10 +72,43 @@ public struct SpaceTimeConditioner {
   }
 
   /// The pooled output of the prompts, [prompts, p]; nil where the model uses none.
+  ///
+  /// It is added to the timestep's embedding, which all layers share, so it cannot follow the layer. A concept that
+  /// depends on time or layer stands in it as its category's word, which is the same at every denoising step; one that
+  /// depends on neither (`ti`) as itself, as in other programs.
   public func pooled(_ prompts: [ConceptPrompt]) throws -> Tensor? {
-    guard encoders.pooling != nil else { return nil }
-    return try .concatenated(
-      prompts.compactMap { try $0.tokens.last.flatMap { try encoders.pooled($0.ids) } }, 0)
+    guard let encoder = encoders.pooling else { return nil }
+    let isStill = !concepts.isEmpty && !dependsOnTime && distinctLayers == 1
+    guard isStill else {
+      return try withoutGradients {
+        try .concatenated(prompts.compactMap { try encoders.pooled($0.plainIDs) }, 0)
+      }
+    }
+    let tokens = prompts.compactMap(\.tokens.last)
+    let d = encoder.configuration.hiddenSize
+    let (length, last) = (tokens[0].ids.count, encoder.tokenEmbedding.size(0) - 1)
+    let device = encoder.tokenEmbedding.device
+    let ids = try Tensor(tokens.flatMap { $0.ids.map { min($0, last) } }, [tokens.count, length])
+    var inputs = try encoder.embed(ids).reshaped([-1, d])
+    let zeros = try Tensor.zeros([tokens.count])
+    for (c, concept) in concepts.enumerated() {
+      let base = try concept.embeddings(timesteps: zeros, layers: zeros, mask: nil).base
+      let own = try base.sliced(1, base.size(1) - d..<base.size(1))
+      let at = try rows(of: c, tokens, Array(tokens.indices), stride: length, offset: 0).to(device: device)
+      inputs = try inputs.indexCopied(0, at, own.to(inputs.dtype, device: device))
+    }
+    return try encoder.pooled(
+      inputs.reshaped([tokens.count, length, d]), ends: tokens.map { encoders.end(of: $0.ids) })
+  }
+
+  /// What a U-Net that takes it is told beside the timestep, one row for each of `samples`; nil for others.
+  func added(_ prompts: [ConceptPrompt], _ samples: [Sample], sizes: [SizeConditioning]) throws
+    -> AddedConditioning?
+  {
+    try pooled(prompts).map {
+      let rows = try Tensor(samples.map(\.prompt)).to(device: $0.device)
+      return AddedConditioning(pooled: try $0.indexSelected(0, rows), sizes: sizes)
+    }
   }
 
   /// Keys, and values where they differ, [layers · samples, S, d], layers outermost.

@@ -13,6 +13,7 @@ public import Torch
 /// | kohya | `emb_params`, or for XTI the 16 layers `IN01` … `OUT11` |
 /// | OneTrainer | `emp_params` |
 /// | prompt-plus-pytorch | 16 tensors `<toy>-0` … `<toy>-15` |
+/// | all, for SDXL | `clip_l` and `clip_g`, one for each text encoder |
 ///
 /// A tensor [n, d] holds n vectors, each a row of the text encoder's token table. Pickles may hold arrays of NumPy's
 /// instead of tensors, and A1111's PNGs the content of its pickles. Sources: `loaders/textual_inversion.py` of
@@ -23,6 +24,8 @@ public struct CommunityEmbedding {
   public var name: String?
   /// [1, n, d] for n vectors in one placeholder, or [16, n, d] in the order of `LayerNames.shortNames`; float32.
   public var vectors: Tensor
+  /// How a vector is shared among several text encoders; nil for one.
+  public var sizes: [Int]?
   /// Training steps, where the file says.
   public var steps: Int?
 
@@ -31,10 +34,13 @@ public struct CommunityEmbedding {
   /// A name that says nothing about the concept.
   private static let anonymous: Set<String> = ["emb_params", "emp_params", "*"]
   private static let maximumHiddenSize = 16_384
+  /// SDXL's text encoders, in the order of its states.
+  static let encoderNames = ["clip_l", "clip_g"]
 
-  public init(name: String?, vectors: Tensor, steps: Int? = nil) {
+  public init(name: String?, vectors: Tensor, sizes: [Int]? = nil, steps: Int? = nil) {
     self.name = name
     self.vectors = vectors
+    self.sizes = sizes
     self.steps = steps
   }
 
@@ -126,12 +132,19 @@ public struct CommunityEmbedding {
     names: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
   ) throws {
     func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(url.path): \(why)") }
-    let layout: EmbeddingLayout
-    do { layout = try EmbeddingLayout(names) } catch let e as NeTIError { throw fail(e.message) }
+    let isXL = names.contains(where: Self.encoderNames.contains)
+    guard !isXL || names == Self.encoderNames.sorted() else {
+      throw fail(
+        "it holds \(names.prefix(4).map(quoted).joined(separator: ", ")); an embedding for SDXL holds clip_l and clip_g"
+      )
+    }
+    let layout: EmbeddingLayout?
+    do { layout = isXL ? nil : try EmbeddingLayout(names) } catch let e as NeTIError { throw fail(e.message) }
     let ordered =
       switch layout {
-      case .shared(let name): [name]
-      case .layers(let names), .numbered(let names, _): names
+      case nil: Self.encoderNames
+      case .shared(let name)?: [name]
+      case .layers(let names)?, .numbered(let names, _)?: names
       }
     var rows: [Tensor] = []
     for name in ordered {
@@ -150,20 +163,25 @@ public struct CommunityEmbedding {
       guard try row.isFinite().to(.float32).sum().item() == Double(row.count) else {
         throw fail("\(quoted(name)) has values that are not finite numbers")
       }
-      guard rows.first.map({ $0.shape == row.shape }) ?? true else {
+      guard isXL || rows.first.map({ $0.shape == row.shape }) ?? true else {
         throw fail("its vectors have different sizes")
       }
       rows.append(row)
     }
     switch layout {
-    case .shared(let own):
+    case nil: name = given
+    case .shared(let own)?:
       name = given ?? (Self.anonymous.contains(own) ? nil : own)
-    case .layers: name = given
-    case .numbered(_, let token):
+    case .layers?: name = given
+    case .numbered(_, let token)?:
       name = given ?? token
       rows = try EmbeddingLayout.layersOfNumbered(rows).map { rows[$0] }
     }
-    vectors = try .concatenated(rows, 0)
+    if isXL, Set(rows.map { $0.size(1) }).count > 1 {
+      throw fail("clip_l and clip_g hold other numbers of vectors")
+    }
+    vectors = try .concatenated(rows, isXL ? 2 : 0)
+    sizes = isXL ? rows.map { $0.size(2) } : nil
     self.steps = steps
   }
 
@@ -171,6 +189,17 @@ public struct CommunityEmbedding {
 
   /// The tensors of a file in `format`. Throws when the format cannot hold the vectors or the name.
   func tensors(_ format: ConceptFormat) throws -> [(String, Tensor)] {
+    if let sizes {
+      guard sizes.count == Self.encoderNames.count, vectors.size(0) == 1 else {
+        throw NeTIError(
+          "the format \(format.rawValue) holds vectors for SDXL that all layers share, not for each layer")
+      }
+      let shared = try vectors.selected(0, 0)
+      return try [
+        (Self.encoderNames[0], shared.sliced(1, 0..<sizes[0]).contiguous()),
+        (Self.encoderNames[1], shared.sliced(1, sizes[0]..<sizes[0] + sizes[1]).contiguous()),
+      ]
+    }
     let layers = vectors.size(0)
     guard layers == 1 else {
       guard layers == LayerNames.shortNames.count else {

@@ -17,11 +17,12 @@ extension Concept {
     name: String
   ) throws {
     let (count, d) = (file.vectors.size(0), file.vectors.size(2))
-    guard d == base.hiddenSize else {
+    guard (file.sizes ?? [d]) == base.encoderSizes else {
+      let shown = (file.sizes ?? [d]).map(String.init).joined(separator: " + ")
       throw NeTIError(
-        "\(name) is an embedding of \(d) numbers, and \(base.name) has hidden size \(base.hiddenSize); "
+        "\(name) is an embedding of \(shown) numbers, and \(base.name) has hidden size \(base.shownSizes); "
           + "give the model it was trained on with `model`"
-          + (Self.hint[d].map { " (\(d) is that of \($0))" } ?? ""))
+          + (Self.hint[file.sizes ?? [d]].map { " (\(shown) is that of \($0))" } ?? ""))
     }
     guard count == 1 || base.layers == LayerNames.pathsOfShortNames else {
       throw NeTIError(
@@ -45,7 +46,9 @@ extension Concept {
 
   private static let longestToken = 200
   /// Hidden sizes of models that people have.
-  private static let hint = [768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 128: "mini-sd"]
+  private static let hint = [
+    [768]: "Stable Diffusion 1.x", [1024]: "Stable Diffusion 2.x", [768, 1280]: "SDXL", [128]: "mini-sd",
+  ]
 
   /// This concept as vectors that other programs read, and one line that says what was lost, if
   /// anything.
@@ -82,7 +85,7 @@ extension Concept {
       try r.embeddings(
         timesteps: .full([layers.count], timestep ?? 0), layers: Tensor(layers.map { Float($0) }), mask: nil)
     }
-    let perLayer = format == .kohya && layers.count > 1
+    let perLayer = format == .kohya && layers.count > 1 && about.base.hiddenSizes == nil
     let vectors = try perLayer || layers.count == 1 ? e.base : e.base.mean([0], keep: true)
     var lost: [String] = []
     if let timestep, r.dependsOnTime { lost.append("it stands still at timestep \(Self.text(timestep))") }
@@ -94,7 +97,9 @@ extension Concept {
     if e.bypass != nil { lost.append("without the textual bypass") }
     if r.truncationWidth != nil { lost.append("without truncation") }
     return (
-      CommunityEmbedding(name: about.token, vectors: try vectors.detached().contiguous(), steps: about.steps),
+      CommunityEmbedding(
+        name: about.token, vectors: try vectors.detached().contiguous(), sizes: about.base.hiddenSizes,
+        steps: about.steps),
       lost.isEmpty
         ? nil : "an approximation of the \(r.kind.rawValue) concept: \(lost.joined(separator: ", "))"
     )
@@ -125,11 +130,7 @@ extension Concept {
 
   /// The layer that `name` means: kohya's short name or diffusers' path. Throws when there is none.
   public func layer(named name: String) throws -> Int {
-    if about.base.layers == LayerNames.pathsOfShortNames,
-      let i = LayerNames.shortNames.firstIndex(of: name.uppercased())
-    {
-      return i
-    }
+    if let i = LayerNames.shortNames(of: about.base.layers)?.firstIndex(of: name.uppercased()) { return i }
     if let i = about.base.layers.firstIndex(of: name) { return i }
     let names = (0..<about.base.layers.count).map { Self.layerName($0, about.base) }
     throw NeTIError(
@@ -137,7 +138,7 @@ extension Concept {
   }
 
   private static func layerName(_ i: Int, _ base: BaseIdentity) -> String {
-    base.layers == LayerNames.pathsOfShortNames ? LayerNames.shortNames[i] : base.layers[i]
+    LayerNames.shortNames(of: base.layers)?[i] ?? base.layers[i]
   }
 
   private static func text(_ number: Double) -> String {

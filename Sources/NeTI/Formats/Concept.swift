@@ -144,7 +144,9 @@ public struct Concept {
       throw fail("it holds \(file.entries.count) tensors, which no concept does")
     }
     let about = try Self.decode(About.self, file.metadata[Key.about], Key.about, name)
-    guard (1...16_384).contains(about.base.hiddenSize), (1...1_024).contains(about.base.layers.count) else {
+    guard (1...16_384).contains(about.base.hiddenSize), (1...1_024).contains(about.base.layers.count),
+      about.base.hasSoundSizes
+    else {
       throw fail(
         "its base model has hidden size \(about.base.hiddenSize) and \(about.base.layers.count) layers, which no model has"
       )
@@ -177,7 +179,9 @@ public struct Concept {
       )
     }
     guard representation.kind == kind, placeholder.shape == [representation.hiddenSize],
-      representation.hiddenSize == about.base.hiddenSize, representation.layerCount == about.base.layers.count
+      representation.hiddenSize == about.base.hiddenSize,
+      representation.layerCount == about.base.layers.count,
+      representation.encoderSizes.map({ $0 == about.base.encoderSizes }) ?? true
     else {
       throw fail("its parts do not fit together: mapper, placeholder and base model have different sizes")
     }
@@ -208,10 +212,10 @@ public struct Concept {
   /// returns a warning when only the weights do, as in a fine-tune.
   public func check(against base: BaseIdentity) throws -> String? {
     let mine = about.base
-    guard mine.hiddenSize == base.hiddenSize else {
+    guard mine.encoderSizes == base.encoderSizes else {
       throw NeTIError(
-        "the concept \(about.token) was trained on \(mine.name) with hidden size \(mine.hiddenSize); \(base.name) "
-          + "has \(base.hiddenSize): use the model it was trained on (`model`)")
+        "the concept \(about.token) was trained on \(mine.name) with hidden size \(mine.shownSizes); \(base.name) "
+          + "has \(base.shownSizes): use the model it was trained on (`model`)")
     }
     guard mine.layers.count == base.layers.count else {
       throw NeTIError(
@@ -242,4 +246,16 @@ public struct Concept {
   private static func fileName(_ lora: String) -> Substring {
     lora.lastIndex(of: ":").map { lora[..<$0] } ?? lora[...]
   }
+}
+
+extension BaseIdentity {
+  /// Whether the sizes of several text encoders add up.
+  fileprivate var hasSoundSizes: Bool {
+    guard let hiddenSizes else { return true }
+    return (2...4).contains(hiddenSizes.count) && hiddenSizes.allSatisfy((1...hiddenSize).contains)
+      && hiddenSizes.reduce(0, +) == hiddenSize
+  }
+
+  /// “768”, “768 + 1280”
+  package var shownSizes: String { encoderSizes.map(String.init).joined(separator: " + ") }
 }

@@ -57,9 +57,6 @@ enum EmbeddingLayout {
     func begins(_ prefixes: String...) -> Bool {
       names.contains { name in prefixes.contains { name.hasPrefix($0) } }
     }
-    if has("clip_g") || has("clip_l") {
-      return "it is an embedding for SDXL's two text encoders (clip_l, clip_g), which neti does not run"
-    }
     if has("emp_params_out") {
       return
         "it is an output embedding of OneTrainer (emp_params_out), which stands behind the text encoder, where neti has no "

@@ -142,8 +142,9 @@ public struct Decomposition: ImageGenerator {
         column += 1
         return Conditioning(pooled: table.pooled) { _ in contexts }
       }
-      return Conditioning(pooled: table.pooled) { i in
-        variant.holdsConcept(at: timesteps[i]) ? table[i] : (word ?? table)[i]
+      return Conditioning { i in
+        let shown = variant.holdsConcept(at: timesteps[i]) ? table : word ?? table
+        return [Region(shown[i], pooled: shown.pooled)]
       }
     }
   }

@@ -121,7 +121,7 @@ public struct StyleMixing: ImageGenerator {
       negative: { try conditionings(negative) })
   }
 
-  /// One for each variant.
+  /// One for each variant. The pooled text of a mixture is the geometry's.
   private func conditionings(
     _ request: Request, _ prompt: Pair, timesteps: [Double], layerCount: Int
   ) throws -> [Conditioning] {

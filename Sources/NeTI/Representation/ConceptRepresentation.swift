@@ -12,10 +12,10 @@ public protocol ConceptRepresentation: AnyObject {
   ///
   /// - Parameters:
   ///   - asked: what the run chose.
-  ///   - row: the category's token embedding, [d].
+  ///   - rows: the category's token embedding in each text encoder, [d] each.
   ///   - layerCount: cross-attention layers of the base model.
   ///   - keys: where random weights come from.
-  init(startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys) throws
+  init(startingAs asked: RepresentationSettings, rows: [Tensor], layerCount: Int, keys: RandomKeys) throws
 
   /// As a concept's file holds it. Throws a `NeTIError` that names what is missing, misshapen or unknown.
   init(_ stored: StoredRepresentation) throws
@@ -25,8 +25,10 @@ public protocol ConceptRepresentation: AnyObject {
 
   var kind: RepresentationKind { get }
 
-  /// The size d of the embeddings: the hidden size of the text encoder.
+  /// The size d of the embeddings: the hidden size of the text encoder, of two together.
   var hiddenSize: Int { get }
+  /// The hidden size of each text encoder, where the representation is made for these; nil where it does not matter.
+  var encoderSizes: [Int]? { get }
   /// Cross-attention layers of the base model.
   var layerCount: Int { get }
   /// The vectors n that stand for the concept, each in a position of its own, one after another.
@@ -59,6 +61,7 @@ public protocol ConceptRepresentation: AnyObject {
 
 extension ConceptRepresentation {
   public var dependsOnLayer: Bool { Self.dependsOnLayer(kind) }
+  public var encoderSizes: [Int]? { nil }
   public var storedSettings: (any Encodable)? { nil }
   public var facts: [(name: String, value: String)] { [] }
   public func unitImportance() throws -> [Double]? { nil }

@@ -23,10 +23,11 @@ public final class ExtendedTextualInversion: LearnedVectors {
   }
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
+    startingAs asked: RepresentationSettings, rows: [Tensor], layerCount: Int, keys: RandomKeys
   ) throws {
-    let rows = try row.reshaped([1, -1]).repeatInterleaved(layerCount * asked.vectorCount, 0)
-    try self.init(vectors: rows.reshaped([layerCount, asked.vectorCount, -1]), layerCount: layerCount)
+    let row = try Tensor.concatenated(rows, 0).reshaped([1, -1])
+    let all = try row.repeatInterleaved(layerCount * asked.vectorCount, 0)
+    try self.init(vectors: all.reshaped([layerCount, asked.vectorCount, -1]), layerCount: layerCount)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {

@@ -12,16 +12,19 @@ public import Torch
 ///     y ← norm · y / ‖y‖₂                           when the output is normalised (`OutputNorm`)
 ///     (v_base, v_bypass) = split(y)
 ///
-/// Where n vectors stand for the concept (ours), W₃ gives n such y, one after another, and each is normalised and split
-/// by itself.
+/// For a model of several text encoders W₃ h is a pair (v_base, v_bypass) for each, and each pair is normalised to the
+/// category's norm in its encoder. Where n vectors stand for the concept (ours), W₃ gives n such y, one after another,
+/// and each is normalised and split by itself.
 ///
 /// NeTI, sections 3.2–3.4 (https://arxiv.org/abs/2305.15391). Without the encoding, x is (t, l)
 /// scaled to [−1, 1] and there is no anchor layer. fp32 throughout, whatever the model runs in.
 public final class NeTIMapper: ConceptRepresentation {
   public struct Settings: Codable, Sendable, Equatable {
     public var kind: RepresentationKind = .neti
-    /// d, the hidden size of the text encoder.
+    /// d, the hidden size of the text encoder; of several together.
     public var hiddenSize: Int
+    /// What each of several text encoders gets; nil for one.
+    public var parts: [Part]?
     /// L, the cross-attention layers of the U-Net.
     public var layerCount: Int
     /// n, the vectors that stand for the concept; the file has it elsewhere, for every representation.
@@ -37,6 +40,21 @@ public final class NeTIMapper: ConceptRepresentation {
     public var usesNestedDropout = true
     public var nestedDropoutProbability = 0.5
 
+    /// The part of one text encoder.
+    public struct Part: Codable, Sendable, Equatable {
+      public var hiddenSize: Int
+      /// The L2 norm of this encoder's output; nil leaves it as it comes.
+      public var targetNorm: Double?
+
+      public init(hiddenSize: Int, targetNorm: Double?) {
+        self.hiddenSize = hiddenSize
+        self.targetNorm = targetNorm
+      }
+    }
+
+    /// One part for each text encoder.
+    var allParts: [Part] { parts ?? [Part(hiddenSize: hiddenSize, targetNorm: targetNorm)] }
+
     public init(hiddenSize: Int, layerCount: Int) {
       self.hiddenSize = hiddenSize
       self.layerCount = layerCount
@@ -45,7 +63,7 @@ public final class NeTIMapper: ConceptRepresentation {
     private enum CodingKeys: String, CodingKey {
       case kind, hiddenSize, layerCount, usesPositionalEncoding, timeAnchors, sigmaTime, sigmaLayer,
         outputBypass
-      case targetNorm, usesNestedDropout, nestedDropoutProbability
+      case parts, targetNorm, usesNestedDropout, nestedDropoutProbability
     }
 
     /// Refuses what no mapper can have.
@@ -61,7 +79,13 @@ public final class NeTIMapper: ConceptRepresentation {
           "a mapper for \(vectorCount) vectors is out of range; 1 to 16 can stand for a concept")
       }
       if usesPositionalEncoding { _ = try PositionalEncoding.anchorTimesteps(timeAnchors) }
-      if let n = targetNorm, !(n.isFinite && n > 0) {
+      if let parts {
+        guard (2...4).contains(parts.count), targetNorm == nil,
+          parts.allSatisfy({ (1...hiddenSize).contains($0.hiddenSize) }),
+          parts.reduce(0, { $0 + $1.hiddenSize }) == hiddenSize
+        else { throw NeTIError("the mapper's parts do not add up to its hidden size \(hiddenSize)") }
+      }
+      for case let n? in allParts.map(\.targetNorm) where !(n.isFinite && n > 0) {
         throw NeTIError("the target norm is \(n); it must be a positive number")
       }
     }
@@ -77,13 +101,16 @@ public final class NeTIMapper: ConceptRepresentation {
   let network: MapperNetwork<Tensor>
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
+    startingAs asked: RepresentationSettings, rows: [Tensor], layerCount: Int, keys: RandomKeys
   ) throws {
-    try self.init(
-      Settings(
-        asked, hiddenSize: row.count, layerCount: layerCount,
-        targetNorm: asked.normalizesOutput ? row.norm().item() : nil),
-      keys: keys)
+    let parts = try rows.map {
+      Settings.Part(hiddenSize: $0.count, targetNorm: asked.normalizesOutput ? try $0.norm().item() : nil)
+    }
+    var settings = Settings(
+      asked, hiddenSize: parts.reduce(0) { $0 + $1.hiddenSize }, layerCount: layerCount,
+      targetNorm: parts.count == 1 ? parts[0].targetNorm : nil)
+    if parts.count > 1 { settings.parts = parts }
+    try self.init(settings, keys: keys)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {
@@ -157,6 +184,7 @@ public final class NeTIMapper: ConceptRepresentation {
 
   public var kind: RepresentationKind { settings.kind }
   public var hiddenSize: Int { settings.hiddenSize }
+  public var encoderSizes: [Int]? { settings.allParts.map(\.hiddenSize) }
   public var layerCount: Int { settings.layerCount }
   public var vectorCount: Int { settings.vectorCount }
   public var dependsOnTime: Bool { settings.kind != .space }
@@ -176,7 +204,10 @@ public final class NeTIMapper: ConceptRepresentation {
           ? "σ_t \(s.sigmaTime), σ_l \(s.sigmaLayer), \(s.timeAnchors) time anchors" : "none"
       ),
       ("bypass", s.outputBypass ? "yes" : "no"),
-      ("output norm", s.targetNorm.map { String(format: "%.4f", $0) } ?? "free"),
+      (
+        "output norm",
+        s.allParts.map { $0.targetNorm.map { String(format: "%.4f", $0) } ?? "free" }.joined(separator: ", ")
+      ),
       (
         "truncation",
         s.usesNestedDropout
@@ -189,17 +220,31 @@ public final class NeTIMapper: ConceptRepresentation {
     let y = try output(timesteps: timesteps, layers: layers, mask: mask)
       .reshaped([layers.count, vectorCount, -1])
     guard settings.outputBypass else { return ConceptEmbedding(base: y, bypass: nil) }
-    let d = settings.hiddenSize
-    return ConceptEmbedding(base: try y.sliced(2, 0..<d), bypass: try y.sliced(2, d..<2 * d))
+    func joined(_ halves: [Range<Int>]) throws -> Tensor {
+      let all = try halves.map { try y.sliced(2, $0) }
+      return all.count == 1 ? all[0] : try .concatenated(all, 2)
+    }
+    let parts = settings.outputParts
+    return ConceptEmbedding(
+      base: try joined(parts.map { $0.lowerBound..<$0.lowerBound + $0.count / 2 }),
+      bypass: try joined(parts.map { $0.lowerBound + $0.count / 2..<$0.upperBound }))
   }
 
-  /// M(t, l) before it is split, [N, n · 2d] (or [N, n · d] without the bypass).
+  /// M(t, l) before it is split, [N, n · 2d] (or [N, n · d] without the bypass): for each vector (v_base, v_bypass) of
+  /// each text encoder in turn.
   public func output(timesteps: Tensor, layers: Tensor, mask: Tensor?) throws -> Tensor {
     var h = try hidden(timesteps: timesteps, layers: layers)
     if let mask { h = try h * mask }
     let y = try network.output.linear(h)
-    return try OutputNorm.apply(y.reshaped([-1, settings.vectorSize]), norm: settings.targetNorm)
-      .reshaped(y.shape)
+    let parts = settings.allParts
+    let rows = try y.reshaped([-1, settings.vectorSize])
+    guard parts.count > 1 else {
+      return try OutputNorm.apply(rows, norm: parts[0].targetNorm).reshaped(y.shape)
+    }
+    return try Tensor.concatenated(
+      zip(settings.outputParts, parts).map { try OutputNorm.apply(rows.sliced(1, $0), norm: $1.targetNorm) },
+      1
+    ).reshaped(y.shape)
   }
 
   /// h, [N, 128], all units kept.
@@ -233,6 +278,16 @@ extension NeTIMapper.Settings {
     self.targetNorm = targetNorm
     usesNestedDropout = asked.usesNestedDropout
     nestedDropoutProbability = asked.nestedDropoutProbability
+  }
+
+  /// Where the output of each text encoder stands.
+  fileprivate var outputParts: [Range<Int>] {
+    var start = 0
+    return allParts.map { part in
+      let width = part.hiddenSize * (outputBypass ? 2 : 1)
+      defer { start += width }
+      return start..<start + width
+    }
   }
 
   /// What the first hidden layer takes: the anchors, or the two scaled coordinates.

@@ -5,7 +5,7 @@ import Torch
 ///
 ///     y ← ‖e_category‖₂ · y / ‖y‖₂
 ///
-/// and only then split into v_base and v_bypass. What the text encoder gets so is as long as the words that it
+/// and only then split into v_base and v_bypass, for each text encoder by itself. What the text encoder gets so is as long as the words that it
 /// was trained on. NeTI, section 3.2 (https://arxiv.org/abs/2305.15391); `normalize_mapper_output` of the
 /// authors' code, whose least norm is kept here.
 enum OutputNorm {

@@ -18,12 +18,12 @@ public final class TextualInversion: LearnedVectors {
   }
 
   public convenience init(
-    startingAs asked: RepresentationSettings, row: Tensor, layerCount: Int, keys: RandomKeys
+    startingAs asked: RepresentationSettings, rows: [Tensor], layerCount: Int, keys: RandomKeys
   ) throws {
     // As diffusers', kohya's and A1111's code: all vectors start as the word's. They part because they stand in
     // different places.
-    try self.init(
-      vectors: row.reshaped([1, -1]).repeatInterleaved(asked.vectorCount, 0), layerCount: layerCount)
+    let row = try Tensor.concatenated(rows, 0).reshaped([1, -1])
+    try self.init(vectors: row.repeatInterleaved(asked.vectorCount, 0), layerCount: layerCount)
   }
 
   public convenience init(_ stored: StoredRepresentation) throws {

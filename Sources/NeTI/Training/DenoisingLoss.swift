@@ -16,14 +16,15 @@ extension NoiseSchedule {
   /// - Parameters:
   ///   - clean: z, [B, C, h, w].
   ///   - noise: ε, of the same shape.
+  ///   - added: for a U-Net that takes a pooled text and sizes.
   ///   - weights: w, [B, 1, h, w]; nil counts everywhere.
   package func loss(
     unet: UNet, clean: Tensor, noise: Tensor, timesteps: [Int], context: [CrossAttentionContext],
-    predicting: PredictionType, weights: Tensor? = nil
+    added: AddedConditioning? = nil, predicting: PredictionType, weights: Tensor? = nil
   ) throws -> Tensor {
     let noisy = try addNoise(clean, noise, timesteps: timesteps)
     let t = try Tensor(timesteps.map { Float($0) }).to(device: clean.device)
-    let prediction = try unet(noisy, timesteps: t, context: context).to(.float32)
+    let prediction = try unet(noisy, timesteps: t, context: context, added: added).to(.float32)
     let target =
       switch predicting {
       case .epsilon: noise

@@ -59,12 +59,14 @@ public struct HeldOutLoss {
       var sum = 0.0
       for start in stride(from: 0, to: times.count, by: Self.samplesPerPass) {
         let part = start..<min(start + Self.samplesPerPass, times.count)
-        let context = try conditioner(
-          [prompt], samples: part.map { .init(prompt: 0, timestep: Double(times[$0])) })
+        let samples = part.map { SpaceTimeConditioner.Sample(prompt: 0, timestep: Double(times[$0])) }
+        let context = try conditioner([prompt], samples: samples)
+        let size = SizeConditioning(
+          height: latents.size(2) * model.vaeFactor, width: latents.size(3) * model.vaeFactor)
         let loss = try schedule.loss(
           unet: model.unet, clean: latents.expanded([part.count] + latents.shape.dropFirst()),
           noise: noises.sliced(0, part), timesteps: Array(times[part]), context: context,
-          predicting: model.predictionType)
+          added: conditioner.added([prompt], samples, sizes: [size]), predicting: model.predictionType)
         sum += try loss.item() * Double(part.count)
       }
       return sum / Double(times.count)

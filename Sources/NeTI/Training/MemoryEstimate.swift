@@ -38,7 +38,11 @@ public struct MemoryEstimate: Sendable {
       let crosses = level < unet.downBlockTypes.count && unet.downBlockTypes[level] == .crossAttention
       // The way down has `layers` blocks, the way up one more, on about one and a half times the channels.
       let blocks = layers + 1.5 * (layers + 1)
-      kept += perBlock * blocks * (Self.keptByResidual + (crosses ? Self.keptByTransformer : 0))
+      kept += perBlock * blocks * Self.keptByResidual
+      guard crosses else { continue }
+      // The middle's counts where the coarsest level has others, as in SDXL.
+      let transformers = blocks + (level == unet.blockOutChannels.count - 1 ? 1 : 0)
+      kept += perBlock * transformers * Self.keptByTransformer * Double(unet.transformerLayersPerBlock[level])
     }
     let textKept = text.reduce(0) { sum, t in
       sum + Double(layersAtOnce * t.maxPositions * t.hiddenSize * t.stateLayers) * Self.keptByTextLayer

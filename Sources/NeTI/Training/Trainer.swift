@@ -45,7 +45,7 @@ public final class Trainer {
     try self.init(
       model: model, examples: examples,
       prompts: TrainingPrompts(
-        configuration.data, examples, model.tokenizer,
+        configuration.data, examples, model.tokenizers,
         vectorCount: TrainingStart(configuration, resuming: checkpoint).vectorCount),
       configuration: configuration,
       resuming: checkpoint, processes: processes, notice: notice)
@@ -58,11 +58,6 @@ public final class Trainer {
     notice: (String) -> Void
   ) throws {
     guard !examples.isEmpty else { throw NeTIError("there are no images to learn from") }
-    guard !model.folder.hasTwoTextEncoders else {
-      throw NeTIError(
-        "\(model.folder.name) is SDXL, on which no concept can be learned yet; learn it on a model of Stable Diffusion "
-          + "1 or 2 (generate works without a concept)")
-    }
     self.configuration = configuration
     self.model = model
     self.processes = processes
@@ -193,6 +188,7 @@ public final class Trainer {
       batch.prompts, samples: batch.rows, keep: nestedDropout(step: step, first: first, count: count))
     return try schedule.loss(
       unet: unet, clean: batch.clean, noise: batch.noise, timesteps: batch.timesteps, context: context,
+      added: conditioner.added(batch.prompts, batch.rows, sizes: batch.sizes),
       predicting: model.predictionType, weights: batch.weights)
   }
 

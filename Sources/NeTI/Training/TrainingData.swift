@@ -10,6 +10,7 @@ struct TrainingData {
   private let prompts: TrainingPrompts
   private let latents: LatentCache
   private let weights: LossWeights?
+  private let sizes: [SizeConditioning]
   private let samples: TrainingSamples
   private let device: Device
 
@@ -27,6 +28,7 @@ struct TrainingData {
     model.release(.vae)
     let shape = latents.latentShape
     weights = try LossWeights(examples, height: shape[1], width: shape[2], device: device)
+    sizes = examples.map(\.size)
     samples = TrainingSamples(
       keys: keys, imageCount: examples.count, repeats: repeats, templateCount: prompts.templateCount,
       timestepCount: timesteps, latentShape: shape)
@@ -41,6 +43,8 @@ struct TrainingData {
     /// The sentences of the batch, and per sample which of them it has.
     let prompts: [ConceptPrompt]
     let rows: [SpaceTimeConditioner.Sample]
+    /// What SDXL is told of each image. A mirrored one has as much cut off on the other side.
+    let sizes: [SizeConditioning]
     /// Where the loss counts, [B, 1, h, w]; nil everywhere.
     let weights: Tensor?
   }
@@ -60,6 +64,7 @@ struct TrainingData {
       rows: zip(chosen, sentences).map { sample, sentence in
         .init(prompt: used.firstIndex(of: sentence) ?? 0, timestep: Double(sample.timestep))
       },
+      sizes: chosen.map { sizes[$0.image] },
       weights: try weights.map { w in
         try .stacked(chosen.map { try w.weights(image: $0.image, flipped: $0.flipped) }, 0)
       })

@@ -1,4 +1,4 @@
-import Diffusion
+public import Diffusion
 import Files
 import Foundation
 public import Imaging
@@ -13,12 +13,19 @@ public struct TrainingExample: Sendable, Equatable {
   /// Where the loss counts, as brightness: white fully, black not at all; of the image's size. Nil
   /// counts everywhere.
   public var mask: Image?
+  /// What SDXL is told of its sizes.
+  public var size: SizeConditioning
 
-  public init(name: String = "image", _ image: Image, caption: String? = nil, mask: Image? = nil) {
+  /// - Parameter size: nil where the image is all of it, as large as it was.
+  public init(
+    name: String = "image", _ image: Image, caption: String? = nil, mask: Image? = nil,
+    size: SizeConditioning? = nil
+  ) {
     self.name = name
     self.image = image
     self.caption = caption
     self.mask = mask
+    self.size = size ?? SizeConditioning(height: image.height, width: image.width)
   }
 
   /// A short hash of everything that training takes from the examples, to recognise them by.

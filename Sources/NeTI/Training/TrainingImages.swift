@@ -68,7 +68,8 @@ public struct TrainingImages: Sendable {
       examples.append(
         TrainingExample(
           name: url.lastPathComponent, image, caption: captions?[url],
-          mask: try (given ?? opacity).map { try Self.prepare(mask: $0, called: $1, side: side, crop: crop) })
+          mask: try (given ?? opacity).map { try Self.prepare(mask: $0, called: $1, side: side, crop: crop) },
+          size: Self.size(loaded.image, side: side, crop: crop))
       )
       findings.look(at: url, loaded, image, isMasked: given != nil)
     }
@@ -102,6 +103,15 @@ public struct TrainingImages: Sendable {
   /// One image at the training size.
   public static func prepare(_ image: Image, side: Int, crop: Bool) throws -> Image {
     try (crop ? image.centreSquare() : image).resized(width: side, height: side)
+  }
+
+  /// How large an image was, and what `prepare` cut off, at the training size.
+  static func size(_ image: Image, side: Int, crop: Bool) -> SizeConditioning {
+    let scale = Double(side) / Double(min(image.width, image.height))
+    func cut(_ pixels: Int) -> Int { crop ? (Int((Double(pixels) * scale).rounded()) - side) / 2 : 0 }
+    return SizeConditioning(
+      original: (image.height, image.width), crop: (cut(image.height), cut(image.width)), target: (side, side)
+    )
   }
 
   private static func prepare(mask: Image, called name: String, side: Int, crop: Bool) throws -> Image {

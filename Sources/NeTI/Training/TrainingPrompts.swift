@@ -18,11 +18,15 @@ struct TrainingPrompts {
   /// Refuses a placeholder that the model knows as a word, a category without a word in it, and captions
   /// that are no prompts.
   init(
-    _ data: RunConfiguration.Images, _ examples: [TrainingExample], _ tokenizer: CLIPTokenizer,
+    _ data: RunConfiguration.Images, _ examples: [TrainingExample], _ tokenizers: [CLIPTokenizer],
     vectorCount: Int
   ) throws {
+    let tokenizer = tokenizers[0]
     let prompter = try ConceptPrompter(
-      tokenizer, [.init(token: data.placeholderToken, vectorCount: vectorCount)])
+      tokenizers,
+      [
+        .init(token: data.placeholderToken, category: data.superCategoryToken, vectorCount: vectorCount)
+      ])
     var sentences = try data.learnableProperty.templates.map { try prompter($0) }
     templateCount = sentences.count
     var read: [ConceptPrompt] = []
@@ -38,7 +42,7 @@ struct TrainingPrompts {
     self.sentences = sentences
     var known = tokenizer
     _ = try known.add(data.placeholderToken)
-    category = try CategoryToken(data.superCategoryToken, tokenizer)
+    category = try CategoryToken(data.superCategoryToken, tokenizers)
   }
 
   /// The index of an image's sentence: its caption, or where it has none the template.

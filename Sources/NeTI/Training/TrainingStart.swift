@@ -38,13 +38,14 @@ struct TrainingStart {
       token: configuration.data.placeholderToken, category: configuration.data.superCategoryToken, base: base,
       steps: steps, training: configuration.withoutPaths().resolvedYAML())
     if let given { return Concept(given.representation, about: about, placeholder: given.placeholder) }
-    let row = try model.textEncoders.members[0].tokenEmbedding.selected(0, category.id)
-      .to(.float32, device: .cpu, copy: true)
+    let rows = try zip(model.textEncoders.members, category.ids).map { encoder, id in
+      try encoder.tokenEmbedding.selected(0, id).to(.float32, device: .cpu, copy: true)
+    }
     let asked = configuration.model
     return Concept(
       try asked.representation.type.init(
-        startingAs: asked.representationSettings, row: row, layerCount: base.layers.count, keys: keys),
+        startingAs: asked.representationSettings, rows: rows, layerCount: base.layers.count, keys: keys),
       about: about,
-      placeholder: row)
+      placeholder: try .concatenated(rows, 0))
   }
 }

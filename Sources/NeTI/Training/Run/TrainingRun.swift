@@ -45,7 +45,7 @@ public final class TrainingRun {
     let begun = goesOn ? there.lazy.compactMap { try? Checkpoint(contentsOf: $0.url) }.first : nil
     let start = try TrainingStart(configuration, resuming: begun)
     let prompts = try TrainingPrompts(
-      configuration.data, examples, model.tokenizer, vectorCount: start.vectorCount)
+      configuration.data, examples, model.tokenizers, vectorCount: start.vectorCount)
     try RunFolder.require(configuration, in: url, resume: resume)
     var content = try RunContent(configuration, examples, model)
     if goesOn { try content.requireSame(asIn: url, configuration, isSaved: !there.isEmpty) }
