@@ -118,7 +118,7 @@ struct LoRATests {
     let mini = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
     let refused = refusal { try mini.add([WeightedLoRA(LoRA(files.peft))]) }
     #expect(refused?.message.contains("peft.safetensors is for SDXL") == true)
-    try withExtendedLifetime(scratch) {}
+    withExtendedLifetime(scratch) {}
   }
 
   private static let kernel = "lora_unet_conv_in"
