@@ -158,8 +158,8 @@ struct SDXLConceptTests {
     if kind == .neti {
       // Base and bypass of an encoder together are as long as the category's word there.
       for (part, row) in zip([0..<64, 64..<192], try g.category()) {
-        let both = try Tensor.concatenated([x.base.sliced(1, part), #require(x.bypass).sliced(1, part)], 1)
-        for norm in try both.norm([1]).doubles() { #expect(abs(norm - (try row.norm().item())) < 1e-4) }
+        let both = try Tensor.concatenated([x.base.sliced(2, part), #require(x.bypass).sliced(2, part)], 2)
+        for norm in try both.norm([2]).doubles() { #expect(abs(norm - (try row.norm().item())) < 1e-4) }
       }
     }
     var other = try g.model.baseIdentity

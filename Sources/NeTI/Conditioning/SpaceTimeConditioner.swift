@@ -93,7 +93,7 @@ public struct SpaceTimeConditioner {
     let zeros = try Tensor.zeros([tokens.count])
     for (c, concept) in concepts.enumerated() {
       let base = try concept.embeddings(timesteps: zeros, layers: zeros, mask: nil).base
-      let own = try base.sliced(1, base.size(1) - d..<base.size(1))
+      let own = try base.sliced(2, base.size(2) - d..<base.size(2)).reshaped([-1, d])
       let at = try rows(of: c, tokens, Array(tokens.indices), stride: length, offset: 0).to(device: device)
       inputs = try inputs.indexCopied(0, at, own.to(inputs.dtype, device: device))
     }
