@@ -132,7 +132,8 @@ struct BadModelTests {
   func nowhere() throws {
     let place = try Workplace()
     try place.expectFailure(
-      Workplace.generate("a cat", ["--model", "nobody/nothing"]), ["nobody/nothing", "model get nobody/nothing"])
+      Workplace.generate("a cat", ["--model", "nobody/nothing"]),
+      ["nobody/nothing", "model get nobody/nothing"])
     try place.expectFailure(Workplace.generate("a cat", ["--model", "./not here"]), ["not here"])
     try place.file("x", "model.ckpt")
     try place.expectFailure(Workplace.generate("a cat", ["--model", "model.ckpt"]), ["model.ckpt"])
