@@ -141,7 +141,7 @@ struct BadModelTests {
     try place.expectFailure(
       Workplace.generate("a cat", ["--model", "toy.safetensors"]), ["toy.safetensors", "a LoRA"])
     try place.images()
-    try place.expectFailure(Workplace.train(["--model", "nobody/nothing"]), ["hf download"])
+    try place.expectFailure(Workplace.train(["--model", "nobody/nothing"]), ["model get nobody/nothing"])
   }
 
   @Test("training on a broken model, too, and it leaves no run that stands in the way")
