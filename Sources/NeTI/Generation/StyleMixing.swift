@@ -76,7 +76,11 @@ public struct StyleMixing: ImageGenerator {
     func prompter(_ c: Concept) throws -> ConceptPrompter {
       try ConceptPrompter(
         model.tokenizers,
-        [.init(token: geometry.about.token, vectorCount: c.representation.vectorCount)])
+        [
+          .init(
+            token: geometry.about.token, category: c.about.category,
+            vectorCount: c.representation.vectorCount)
+        ])
     }
     (geometryPrompter, appearancePrompter) = try (prompter(geometry), prompter(appearance))
   }
