@@ -384,7 +384,7 @@ class Files(unittest.TestCase):
         return {key: json.dumps(json.loads(self.metadata[key]) | fields)}
 
     def test_versions(self):
-        self.refused("newer than this module reads .1.x.; update", **{"neti.version": "2.0"})
+        self.refused("newer than this module reads .2.x.; update", **{"neti.version": "3.0"})
         self.refused("not a neti concept", **{"neti.version": None})
         for version in ("", "x", "0.9", "1" * 5000, "-1.0", "1x"):
             self.refused("not a version", **{"neti.version": version})
