@@ -127,7 +127,7 @@ class Story(StudioCase):
             [{"name": "theirs.safetensors", "mimeType": "application/octet-stream",
               "buffer": download.value.path().read_bytes()}])
         self.until("document.querySelectorAll('.card').length == 2")
-        page.get_by_text("from a file").wait_for()
+        page.get_by_text("from a file, for").wait_for()
         page.locator("input[type=file]").set_input_files([str(ROOT / "README.md")])
         page.locator("#toast").get_by_text("README.md").wait_for()
         self.expect_problems("422", "unprocessable")
