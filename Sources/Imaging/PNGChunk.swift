@@ -32,13 +32,15 @@ package struct PNGChunk {
   /// The same with length, kind and checksum.
   var whole: Range<Int> { data.lowerBound - 8..<data.upperBound + 4 }
 
-  /// Calls `body` with each chunk up to IEND, or until it returns false. Throws when a chunk reaches beyond the
-  /// file or there is no IEND.
-  static func forEach(in bytes: [UInt8], name: String, _ body: (PNGChunk) throws -> Bool) throws {
+  /// Calls `body` with each chunk up to IEND, or until it returns false, or before the first of the kind `before`.
+  /// Throws when a chunk reaches beyond the file or there is no IEND.
+  static func forEach(
+    in bytes: [UInt8], before: Kind? = nil, name: String, _ body: (PNGChunk) throws -> Bool
+  ) throws {
     var at = signature.count
-    while let length = bytes.number(4, at: at), let code = bytes.number(4, at: at + 4),
-      length <= bytes.count - at - 12
-    {
+    while let length = bytes.number(4, at: at), let code = bytes.number(4, at: at + 4) {
+      if Kind(code: code) == before { return }
+      guard length <= bytes.count - at - 12 else { break }
       let chunk = PNGChunk(kind: Kind(code: code), data: at + 8..<at + 8 + length)
       guard try body(chunk), chunk.kind != .end else { return }
       at += length + 12

@@ -8,13 +8,18 @@ public enum PNGText {
   /// The texts in their order: tEXt (Latin-1) and iTXt (UTF-8). Compressed texts are left out: they may inflate
   /// without end, and this project writes none. Throws when `bytes` is no PNG file, is cut short, or a text's
   /// checksum is wrong.
-  public static func read(_ bytes: [UInt8], name: String = "PNG") throws -> [(String, String)] {
+  ///
+  /// - Parameter beforePixels: only those that stand before the pixels, where this project writes them; then `bytes`
+  ///   need not reach further.
+  public static func read(
+    _ bytes: [UInt8], name: String = "PNG", beforePixels: Bool = false
+  ) throws -> [(String, String)] {
     guard Image.format(bytes) == .png else {
       throw ImagingError("\(name): not a PNG file; only PNG files hold texts that are read here")
     }
     var texts: [(String, String)] = []
     var total = 0
-    try PNGChunk.forEach(in: bytes, name: name) { chunk in
+    try PNGChunk.forEach(in: bytes, before: beforePixels ? .data : nil, name: name) { chunk in
       guard chunk.kind == .text || chunk.kind == .internationalText else { return true }
       let data = Array(bytes[chunk.data])
       total += data.count

@@ -8,7 +8,7 @@ import NeTI
 /// ```swift
 /// let studio = try Studio(model, settings) { print($0) }
 /// studio.start()
-/// print(studio.address)
+/// print(studio.addresses)
 /// ```
 ///
 /// It only listens to the trainer and asks: what is learned is what `neti train` learns.
@@ -62,8 +62,8 @@ public final class Studio: Sendable {
     }
   }
 
-  /// The address to open in a browser.
-  public var address: String { gate.address }
+  /// The addresses to open in a browser: several where it listens on all that the machine has.
+  public var addresses: [String] { gate.addresses }
 
   /// Serves and works from now on, on threads of its own.
   public func start() {

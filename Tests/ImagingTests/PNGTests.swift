@@ -33,6 +33,12 @@ import Testing
       try #require(ascii.range(of: $0)).lowerBound
     }
     #expect(order == order.sorted())
+    // They can be had without the pixels.
+    let pixels = try #require((0..<file.count - 4).first { Array(file[$0..<$0 + 4]) == Array("IDAT".utf8) })
+    let start = Array(file[..<(pixels + 4)])
+    #expect(try PNGText.read(start, beforePixels: true).map(\.1) == texts.map(\.1))
+    #expect(message { _ = try PNGText.read(start) }?.contains("cut short") == true)
+    #expect(message { _ = try PNGText.read(Array(start.dropLast(60)), beforePixels: true) } != nil)
   }
 
   @Test func pillowsTextsAreRead() throws {

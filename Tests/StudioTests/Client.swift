@@ -121,8 +121,8 @@ final class TestStudio {
     change(&settings)
     studio = try Studio(StableDiffusion(ModelFolder(Fixtures.miniSD.path)), settings) { _ in }
     studio.start()
-    port = UInt16(studio.address.split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
-    let token = studio.address.split(separator: "?").dropFirst().first ?? ""
+    port = UInt16(studio.addresses[0].split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
+    let token = studio.addresses[0].split(separator: "?").dropFirst().first ?? ""
     let client = try Client(port: port)
     client.send("GET /?\(token) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\n\r\n")
     cookie = client.receive().header("Set-Cookie")?.split(separator: ";").first.map(String.init) ?? ""

@@ -68,7 +68,7 @@ struct StudioCommand: ParsableCommand {
     if !StudioSettings.isLoopback(host) {
       warn("the connection is not encrypted: whoever can listen on the way can read the password")
     }
-    tell("neti studio is open at\n\n  \(studio.address)\n")
+    tell("neti studio is open at\n\n" + studio.addresses.map { "  \($0)\n" }.joined())
     fflush(nil)
     note("Ctrl-C closes it.")
     withExtendedLifetime(signals) { while true { sleep(1000) } }

@@ -26,8 +26,7 @@ final class Gallery: @unchecked Sendable {
     entries = names.compactMap { name in
       guard name.hasSuffix(".png"), let id = ID(String(name.dropLast(4))) else { return nil }
       let url = folder.appending(path: name)
-      guard let data = try? readFile(url, limit: Self.mostBytes), let settings = try? Self.settings(of: data)
-      else { return nil }
+      guard let settings = Self.settings(at: url) else { return nil }
       let date = (try? url.resourceValues(forKeys: [.contentModificationDateKey]))?.contentModificationDate
       return Entry(id: id, made: date?.timeIntervalSince1970 ?? 0, settings: settings)
     }.sorted { $0.made > $1.made }
@@ -91,8 +90,25 @@ final class Gallery: @unchecked Sendable {
 
   private func file(_ id: ID) -> URL { folder.appending(path: "\(id).png") }
 
+  /// Bytes at the start of a PNG of ours, which hold its settings unless a text in them is long.
+  private static let startBytes = 64 << 10
+
+  /// What a file of ours says, without reading its pixels; nil for any other.
+  private static func settings(at url: URL) -> [String: String]? {
+    guard let size = try? regularFileSize(url), size <= mostBytes,
+      let file = try? FileHandle(forReadingFrom: url)
+    else { return nil }
+    defer { try? file.close() }
+    if let start = try? file.read(upToCount: startBytes),
+      let found = try? settings(of: start, beforePixels: true)
+    {
+      return found
+    }
+    return (try? readFile(url, limit: mostBytes)).flatMap { try? settings(of: $0) }
+  }
+
   /// What a PNG's text chunks say, as neti writes them; anything else in them is passed over.
-  static func settings(of data: Data) throws -> [String: String] {
+  static func settings(of data: Data, beforePixels: Bool = false) throws -> [String: String] {
     let known: Set = [
       "prompt", "negative prompt", "seed", "steps", "guidance", "scheduler", "truncation", "concept", "model",
       "software", "names", "lora", "clip skip", "prompt weights", "layout", "regions", "sheet", "row",
@@ -101,7 +117,8 @@ final class Gallery: @unchecked Sendable {
       "concept down to", "concept within",
     ]
     var settings: [String: String] = [:]
-    for (key, value) in try PNGText.read([UInt8](data), name: "the image") where known.contains(key) {
+    for (key, value) in try PNGText.read([UInt8](data), name: "the image", beforePixels: beforePixels)
+    where known.contains(key) {
       settings[key] = String(value.prefix(10_000))
     }
     return settings

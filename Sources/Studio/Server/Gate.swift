@@ -42,10 +42,12 @@ struct Gate: Sendable {
     }.joined()
   }
 
-  /// The address to open.
-  var address: String {
-    let name = host.contains(":") ? "[\(host)]" : host
-    return "http://\(name):\(port)/" + (token.isEmpty ? "" : "?token=\(token)")
+  /// The addresses to open, the likeliest first: of a host that means all of them, each that this machine has.
+  var addresses: [String] {
+    let every = SocketAddress.isWildcard(host) ? SocketAddress.ofThisMachine(as: host) : [host]
+    return every.map { name in
+      "http://\(name.contains(":") ? "[\(name)]" : name):\(port)/" + (token.isEmpty ? "" : "?token=\(token)")
+    }
   }
 
   /// Cookies do not know ports: two studios on one machine must not take each other's.
@@ -66,7 +68,10 @@ struct Gate: Sendable {
     if password == nil, request.method == "GET", request.path.isEmpty, let given = request.query["token"],
       Self.areEqual(given, token)
     {
-      return welcome
+      // Not a redirection: after a click on another site's page browsers send no strict cookie with that.
+      var response = HTTPResponse(.ok, "text/html; charset=utf-8", Data(Self.entryPage.utf8))
+      response.headers.append(cookie)
+      return response
     }
     guard password != nil, request.method == "GET", request.path.isEmpty else {
       throw StudioError(
@@ -75,10 +80,13 @@ struct Gate: Sendable {
     return HTTPResponse(.unauthorized, "text/html; charset=utf-8", Data(Self.loginPage.utf8))
   }
 
-  /// Only names that nobody else can point here: an address, or this machine's own name for itself.
+  /// Only names that nobody else can point here: an address, or this machine's own name for itself. The port may be
+  /// the one that a tunnel has at its other end.
   private func isOurs(host: String?) -> Bool {
-    guard let host, host.hasSuffix(":\(port)") || (port == 80 && !host.contains(":")) else { return false }
-    let name = host.hasSuffix(":\(port)") ? host.dropLast(":\(port)".count) : host[...]
+    guard let host else { return false }
+    let colon = host.lastIndex(of: ":").flatMap { UInt16(host[host.index(after: $0)...]) == nil ? nil : $0 }
+    guard colon != nil || port == 80 else { return false }
+    let name = host[..<(colon ?? host.endIndex)]
     if name.lowercased() == "localhost" { return true }
     let bare = name.hasPrefix("[") && name.hasSuffix("]") ? String(name.dropFirst().dropLast()) : String(name)
     return SocketAddress.isLoopback(self.host)
@@ -109,10 +117,8 @@ struct Gate: Sendable {
     return response
   }
 
-  private var welcome: HTTPResponse {
-    var response = entry
-    response.headers.append(("Set-Cookie", "\(cookieName)=\(session); Path=/; HttpOnly; SameSite=Strict"))
-    return response
+  private var cookie: (String, String) {
+    ("Set-Cookie", "\(cookieName)=\(session); Path=/; HttpOnly; SameSite=Strict")
   }
 
   private func login(_ exchange: Exchange) throws -> HTTPResponse {
@@ -137,7 +143,9 @@ struct Gate: Sendable {
     guard isRight else {
       return HTTPResponse(.unauthorized, "text/html; charset=utf-8", Data(Self.loginPage.utf8))
     }
-    return welcome
+    var response = entry
+    response.headers.append(cookie)
+    return response
   }
 
   /// Compared without telling by its time how much of it is right.
@@ -145,6 +153,14 @@ struct Gate: Sendable {
     let (x, y) = (SHA256.hexadecimal(Array(a.utf8)), SHA256.hexadecimal(Array(b.utf8)))
     return zip(x.utf8, y.utf8).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
   }
+
+  /// Leads to the page at once.
+  private static let entryPage = """
+    <!DOCTYPE html>
+    <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">
+    <title>neti studio</title></head><body><p><a href="/">Open the studio</a></p></body></html>
+
+    """
 
   private static let loginPage = """
     <!DOCTYPE html>

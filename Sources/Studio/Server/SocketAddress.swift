@@ -62,6 +62,32 @@ struct SocketAddress {
     host == "::1" || (host.hasPrefix("127.") && isAddress(host))
   }
 
+  /// Whether an address stands for all that a machine has.
+  static func isWildcard(_ host: String) -> Bool { ["0.0.0.0", "::"].contains(host) }
+
+  /// The addresses of this machine that others can reach, of the family of `host`; those of the loopback when there
+  /// are none.
+  static func ofThisMachine(as host: String) -> [String] {
+    var first: UnsafeMutablePointer<ifaddrs>?
+    guard getifaddrs(&first) == 0 else { return [host] }
+    defer { freeifaddrs(first) }
+    let isSix = host.contains(":")
+    var found: [String] = []
+    for item in sequence(first: first, next: { $0?.pointee.ifa_next }) {
+      guard let item = item?.pointee, let address = item.ifa_addr, item.ifa_flags & UInt32(IFF_UP) != 0,
+        Int32(address.pointee.sa_family) == (isSix ? AF_INET6 : AF_INET)
+      else { continue }
+      let size = isSix ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
+      var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+      guard getnameinfo(address, socklen_t(size), &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0
+      else { continue }
+      let name = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+      // Addresses with a zone (fe80::1%eth0) do not fit into a browser's line.
+      if !isLoopback(name), !name.contains("%") { found.append(name) }
+    }
+    return found.isEmpty ? [isSix ? "::1" : "127.0.0.1"] : found
+  }
+
   /// The port that a socket is bound to.
   static func port(of descriptor: Int32) throws -> UInt16 {
     var storage = sockaddr_storage()
