@@ -246,7 +246,7 @@ def table(results):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("model", type=Path, help="a folder in the diffusers layout; make_sd14.py makes one")
+    p.add_argument("model", type=Path, help="a folder in the diffusers layout; make_model.py makes one")
     p.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--batch", type=int, default=1, help="samples that are trained together")
