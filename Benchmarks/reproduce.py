@@ -1,25 +1,27 @@
 #!/usr/bin/env python3
 """The paper's claims, measured on the embedded base: every representation and every ablation on the eight examples.
 
-    python3 Benchmarks/reproduce.py [rates|main|curves|dial|report]... [--work outputs/reproduce]
+    python3 Benchmarks/reproduce.py [rates|main|curves|report]... [--jobs 2] [--minutes N] [--work FOLDER]
 
-Without a name all parts run in this order. Each learns with `neti train --manifest` and measures with `neti evaluate`;
-both go on where they were stopped, so the same command again continues, and nothing is done twice. What another base
-model or other examples gave lies in another folder.
+Without a name all parts run in this order. A unit of work is one concept: it is learned with `neti train`, measured
+with `neti evaluate`, and its figures are appended to Benchmarks/results/reproduce.jsonl. What stands there is not done
+again, on whatever machine; figures of another base or of other examples are left alone and not used.
 
     rates    every method at several learning rates, on three examples; each method's best one is used from then on
-    main     methods x examples x seeds, at the model's own number of steps
-    curves   methods x examples, one seed, measured after 25 to 1000 steps
-    dial     neti's concepts of `main`, first seed, at every truncation
+    main     methods x examples x seeds, at the model's own number of steps; neti's first seed at every truncation
+    curves   the methods that are asked about x examples, one seed, measured after 25 to 1000 steps
     report   answers six questions with intervals, writes Benchmarks/results/reproduce.{json,md}
 
-Needs `swift build -c release --product neti` only. Hours on two cores.
+Needs `swift build -c release --product neti` only. Hours on two cores. --minutes ends it after that time, whole units
+only.
 """
-import argparse, csv, hashlib, json, random, shutil, subprocess, sys
+import argparse, csv, hashlib, json, os, random, shutil, subprocess, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NETI = ROOT / "neti"
+RESULTS = ROOT / "Benchmarks/results/reproduce.jsonl"
 METHODS = {
     "ti": {"representation": "ti"},
     "xti": {"representation": "xti"},
@@ -34,9 +36,11 @@ METHODS = {
 VECTORS = ("ti", "xti")
 RATES = {True: (1e-4, 3e-4, 1e-3, 3e-3), False: (5e-4, 1e-3, 2e-3, 4e-3)}  # of vectors, of mappers
 RATE_EXAMPLES = ("ginger", "starmug", "stripes")
+CURVES = ("ti", "xti", "neti", "no bypass")
 MARKS = (25, 50, 100, 250, 500, 1000)
 TRUNCATIONS = (1, 2, 4, 8, 16, 32, 64)
 SEEDS = (0, 1, 2)
+STEPS = None  # the model's own
 IMAGE, TEXT, LOSS = "image_held_out", "text_category", "held_out_loss_change"
 
 
@@ -48,137 +52,143 @@ def category(name):
     return json.loads((ROOT / "Examples" / f"{name}.json").read_text())["category"]
 
 
-def slug(*parts):
-    return "-".join(str(p).replace(" ", "-") for p in parts)
+def state():
+    """A hash of everything that the figures depend on, but the program."""
+    whole = hashlib.sha256()
+    for folder in ("Models", "Examples"):
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.is_file() and file.name != "README.md":
+                whole.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return whole.hexdigest()[:12]
 
 
-class Part:
-    """Runs of one part: learned from one list, measured in one folder."""
+class Figures:
+    """What was measured on this base, and in which file it stands."""
 
-    def __init__(self, work, name, save_steps=None):
-        self.folder = work / name
-        self.runs, self.save_steps = [], save_steps
+    def __init__(self, file, base):
+        self.file, self.base, self.lock = file, base, threading.Lock()
+        self.rows = []
+        if file.exists():
+            lines = map(json.loads, file.read_text().splitlines())
+            self.rows = [r for r in lines if r["base"] == base]
 
-    def add(self, method, example, seed, rate, steps=None):
-        line = {"images": f"Examples/{example}", "token": f"<{example}>", "category": category(example), "seed": seed,
-                "output": slug(method, example, seed, f"{rate:g}"), **METHODS[method],
-                "optim.learning_rate": rate, "optim.scale_lr": False, "eval.validation_prompts": []}
-        if steps:
-            line["steps"] = steps
-        line["log.save_steps"] = self.save_steps or 1_000_000
-        self.runs.append((method, example, rate, line))
+    def add(self, rows):
+        with self.lock:
+            self.rows += rows
+            with self.file.open("a") as file:
+                file.write("".join(json.dumps(r) + "\n" for r in rows))
 
-    def learn(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Paths in a list start at its folder and cannot leave it.
-        link = self.folder / "Examples"
-        if not link.exists():
-            shutil.copytree(ROOT / "Examples", link)
-        text = "".join(json.dumps(line) + "\n" for *_, line in self.runs)
-        (self.folder / "list.jsonl").write_text(text)
-        run("train", "--manifest", self.folder / "list.jsonl", "--output", self.folder / "runs", "--precision", "bf16")
+    def has(self, unit):
+        return any(all(r[k] == v for k, v in unit.items()) for r in self.rows)
 
-    def measure(self, files, name="scores", *options):
-        out = self.folder / name
-        run("evaluate", *(x for method, file in files for x in ("--concept", f"{method}={file}")), "--images",
-            ROOT / "Examples", "--references", ROOT / "Examples/held-out", "--precision", "bf16", "--seeds", 1,
-            "--baseline", "--output", out, *options)
-        return rows(out)
+    def select(self, **wanted):
+        return [r for r in self.rows if all(r[k] == v for k, v in wanted.items())]
 
-    def concept(self, line, step=None):
-        run = self.folder / "runs" / line["output"]
-        return run / (f"checkpoints/step-{step:06}.safetensors" if step else "concept.safetensors")
-
-    def seconds(self, line):
-        """Training time after each step, without the measurements."""
-        total, found = 0.0, {}
-        for text in (self.folder / "runs" / line["output"] / "events.jsonl").read_text().splitlines():
-            event = json.loads(text)
-            if event["kind"] == "step":
-                total += event["seconds"]
-                found[event["step"]] = total
-        return found
+    def one(self, metric, **wanted):
+        """The mean over seeds."""
+        found = [r[metric] for r in self.select(**wanted)]
+        return sum(found) / len(found)
 
 
 def run(*words):
-    words = [str(w) for w in words]
-    print("+ neti", *words[:1], f"… ({len(words)} words)", flush=True)
-    subprocess.run([str(NETI), *words], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    subprocess.run([str(NETI), *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT,
+                   env=dict(os.environ, GOMP_SPINCOUNT="5000"))
 
 
-def rows(folder):
-    """{(method, example, steps, truncation): figures} of an evaluation; means over prompts and training seeds."""
-    with open(folder / "summary.csv", newline="") as file:
-        return {(r["method"], r["concept"].strip("<>"), int(r["steps"]), int(r["truncation"] or 0)):
-                {k: float(r[k]) for k in (IMAGE, "image_trained", TEXT, "text_omitted", LOSS) if r[k]}
-                for r in csv.DictReader(file)}
+def measure(unit, figures, work, threads):
+    """Learns one concept and measures it; nothing of it is left but its figures."""
+    folder = work / "-".join(str(v).replace(" ", "-") for v in unit.values())
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    part, method, example = unit["part"], unit["method"], unit["example"]
+    settings = {**METHODS[method], "optim.learning_rate": unit["rate"], "optim.scale_lr": False,
+                "eval.validation_prompts": []}
+    marks = MARKS if part == "curves" else ()
+    steps = marks[-1] if marks else STEPS
+    line = {"images": str(ROOT / "Examples" / example), "token": f"<{example}>", "category": category(example),
+            "seed": unit["seed"], "output": "run", **settings, "log.save_steps": marks[0] if marks else 1_000_000}
+    if steps:
+        line["steps"] = steps
+    # Paths in a list start at its folder and cannot leave it.
+    shutil.copytree(ROOT / "Examples" / example, folder / "images")
+    line["images"] = "images"
+    (folder / "list.jsonl").write_text(json.dumps(line) + "\n")
+    run("train", "--manifest", folder / "list.jsonl", "--output", folder / "runs", "--precision", "bf16",
+        "--threads", threads)
+    concept = folder / "runs/run"
+    files = [concept / f"checkpoints/step-{m:06}.safetensors" for m in marks] or [concept / "concept.safetensors"]
+    # Every representation has the dial; the question about it is neti's.
+    dial = part == "main" and method == "neti" and unit["seed"] == SEEDS[0]
+    baseline = part == "main" and method == "ti" and unit["seed"] == SEEDS[0]
+    run("evaluate", *(w for f in files for w in ("--concept", f"{method}={f}")), "--images", folder / "images",
+        "--references", ROOT / "Examples/held-out" / example, "--precision", "bf16", "--threads", threads, "--seeds", 1,
+        "--output", folder / "scores", *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dial else []),
+        *(["--baseline"] if baseline else []))
+    seconds = clock(concept)
+    with open(folder / "scores/summary.csv", newline="") as file:
+        rows = [{**unit, "method": r["method"], "steps": int(r["steps"]), "truncation": int(r["truncation"] or 0),
+                 "seconds": round(seconds.get(int(r["steps"]), 0), 2),
+                 **{k: float(r[k]) for k in (IMAGE, "image_trained", TEXT, "text_omitted", LOSS) if r[k]}}
+                for r in csv.DictReader(file)]
+    figures.add(rows)
+    shutil.rmtree(folder)
+
+
+def clock(run_folder):
+    """Training time after each step, without the measurements."""
+    total, found = 0.0, {}
+    for text in (run_folder / "events.jsonl").read_text().splitlines():
+        event = json.loads(text)
+        if event["kind"] == "step":
+            total += event["seconds"]
+            found[event["step"]] = total
+    return found
 
 
 # ---- the parts
 
 
-def rates(work):
-    part = Part(work, "rates")
-    for method in METHODS:
-        for example in RATE_EXAMPLES:
-            for rate in RATES[method in VECTORS]:
-                part.add(method, example, 0, rate)
-    part.learn()
-    figures = part.measure([(f"{m} {r:g}", part.concept(line)) for m, _, r, line in part.runs])
-    table, best = {}, {}
-    for method in METHODS:
-        for rate in RATES[method in VECTORS]:
-            found = [v for k, v in figures.items() if k[0] == f"{method} {rate:g}"]
-            table[f"{method} {rate:g}"] = {k: sum(v[k] for v in found) / len(found) for k in (IMAGE, TEXT, LOSS)}
-        # What a user wants: the thing, and what the prompt says. Neither by itself.
-        best[method] = max(RATES[method in VECTORS],
-                           key=lambda r: table[f"{method} {r:g}"][IMAGE] + table[f"{method} {r:g}"][TEXT])
-    (work / "rates.json").write_text(json.dumps({"best": best, "table": table}, indent=1))
-    return best
+def units(part, figures):
+    if part == "rates":
+        return [(m, e, 0, r) for m in METHODS for e in RATE_EXAMPLES for r in RATES[m in VECTORS]]
+    best = best_rates(figures)
+    if part == "main":
+        return [(m, e, seed, best[m]) for seed in SEEDS for m in METHODS for e in examples()]
+    return [(m, e, SEEDS[0], best[m]) for m in CURVES for e in examples()]
 
 
-def best_rates(work):
-    file = work / "rates.json"
-    return json.loads(file.read_text())["best"] if file.exists() else rates(work)
+def rate_table(figures):
+    return {(m, r): {k: figures.one(k, part="rates", method=m, rate=r) for k in (IMAGE, TEXT, LOSS)}
+            for m in METHODS for r in RATES[m in VECTORS]}
 
 
-def main_part(work):
-    part, best = Part(work, "main"), best_rates(work)
-    for seed in SEEDS:
-        for method in METHODS:
-            for example in examples():
-                part.add(method, example, seed, best[method])
-    return part
+def best_rates(figures):
+    """What a user wants: the thing, and what the prompt says. Neither by itself."""
+    table = rate_table(figures)
+    return {m: max(RATES[m in VECTORS], key=lambda r: table[m, r][IMAGE] + table[m, r][TEXT]) for m in METHODS}
 
 
-def measure_main(work):
-    part = main_part(work)
-    part.learn()
-    return part.measure([(m, part.concept(line)) for m, _, _, line in part.runs])
+def work_through(part, figures, work, jobs, deadline):
+    """False when the time was over before the part was whole."""
+    wanted = [dict(base=figures.base, part=part, method=m, example=e, seed=seed, rate=rate)
+              for m, e, seed, rate in units(part, figures)]
+    left = [u for u in wanted if not figures.has(u)]
+    print(f"{part}: {len(wanted) - len(left)} of {len(wanted)} units are there", flush=True)
+    start, done, lock = time.monotonic(), 0, threading.Lock()
 
+    def one(unit):
+        nonlocal done
+        if time.monotonic() > deadline:
+            return False
+        measure(unit, figures, work, 1 if jobs > 1 else 2)
+        with lock:
+            done += 1
+            each = (time.monotonic() - start) / done
+            print(f"{part}: {done} of {len(left)}, about {each * (len(left) - done) / 60:.0f} min left", flush=True)
+        return True
 
-def curves_part(work):
-    part, best = Part(work, "curves", save_steps=MARKS[0]), best_rates(work)
-    for method in METHODS:
-        for example in examples():
-            part.add(method, example, 0, best[method], steps=MARKS[-1])
-    return part
-
-
-def measure_curves(work):
-    part = curves_part(work)
-    part.learn()
-    for *_, line in part.runs:  # only the marks are measured
-        for file in (part.folder / "runs" / line["output"] / "checkpoints").glob("step-*"):
-            if int(file.name[5:11]) not in MARKS:
-                file.unlink()
-    return part.measure([(m, part.concept(line, step)) for m, _, _, line in part.runs for step in MARKS])
-
-
-def measure_dial(work):
-    part = main_part(work)
-    files = [(m, part.concept(line)) for m, _, _, line in part.runs if m == "neti" and line["seed"] == SEEDS[0]]
-    return part.measure(files, "dial", "--truncation", ",".join(map(str, TRUNCATIONS)))
+    with ThreadPoolExecutor(jobs) as pool:
+        return all(list(pool.map(one, left)))
 
 
 # ---- answers
@@ -206,71 +216,73 @@ def at(curve, x):
     return curve[-1][1]
 
 
-def report(work):
-    main, curves, dial = measure_main(work), measure_curves(work), measure_dial(work)
+def report(figures):
     things = examples()
-    own = max(k[2] for k in main)
+    own = figures.select(part="main", method="neti", truncation=0)[0]["steps"]
+
+    def main(method, e, metric, truncation=0):
+        return figures.one(metric, part="main", method=method, example=e, truncation=truncation)
+
+    def curve(method, e, mark, metric):
+        return figures.one(metric, part="curves", method=method, example=e, steps=mark, truncation=0)
+
+    def dial(e, truncation, metric):
+        return figures.one(metric, part="main", method="neti", example=e, seed=SEEDS[0], truncation=truncation)
 
     def difference(a, b, metric):
-        return estimate(main[a, e, own, 0][metric] - main[b, e, own, 0][metric] for e in things)
+        return estimate(main(a, e, metric) - main(b, e, metric) for e in things)
 
-    def dialled(e):  # (text, image) at each truncation
-        return [(v[TEXT], v[IMAGE]) for k, v in sorted(dial.items()) if k[:2] == ("neti", e)]
+    steps = (*TRUNCATIONS, 0)
 
     def at_same_text(e, text):
-        return at(dialled(e), text)
-
-    part = curves_part(work)
-    clock = {(m, e): part.seconds(line) for m, e, _, line in part.runs}
+        """The image similarity that the dial gives where its text similarity is `text`."""
+        return at([(dial(e, t, TEXT), dial(e, t, IMAGE)) for t in steps], text)
 
     def at_same_time(method, other, mark):
         """The image similarity of neti when as many seconds have passed as `other` takes for its steps."""
         def value(e):
-            time = clock[other, e][mark]
-            curve = [(clock[method, e][m], curves[method, e, m, 0][IMAGE]) for m in MARKS]
-            return at(curve, time) - curves[other, e, mark, 0][IMAGE]
+            points = [(curve(method, e, m, "seconds"), curve(method, e, m, IMAGE)) for m in MARKS]
+            return at(points, curve(other, e, mark, "seconds")) - curve(other, e, mark, IMAGE)
         return estimate(value(e) for e in things)
 
-    answers = {"base": work.name, "steps": own, "rates": best_rates(work)}
+    answers = {"base": figures.base, "steps": own, "rates": best_rates(figures)}
     answers["methods"] = {
-        m: {k: estimate(main[m, e, own, 0][k] for e in things) for k in (IMAGE, "image_trained", TEXT, LOSS)}
-        for m in METHODS}
-    answers["word"] = {k: estimate(main["word", e, 0, 0][k] for e in things) for k in (IMAGE, TEXT)}
+        m: {k: estimate(main(m, e, k) for e in things) for k in (IMAGE, "image_trained", TEXT, LOSS)} for m in METHODS}
+    answers["word"] = {k: estimate(main("word", e, k) for e in things) for k in (IMAGE, TEXT)}
     answers["1 more like the concept at the same text similarity"] = {
-        other: estimate(at_same_text(e, main[other, e, own, 0][TEXT]) - main[other, e, own, 0][IMAGE] for e in things)
+        other: estimate(at_same_text(e, main(other, e, TEXT)) - main(other, e, IMAGE) for e in things)
         for other in VECTORS}
     answers["2 fewer steps, fewer seconds"] = {
         other: {f"after {m} steps": {
-            "at equal steps": estimate(curves["neti", e, m, 0][IMAGE] - curves[other, e, m, 0][IMAGE] for e in things),
+            "at equal steps": estimate(curve("neti", e, m, IMAGE) - curve(other, e, m, IMAGE) for e in things),
             "at equal seconds": at_same_time("neti", other, m)} for m in MARKS}
         for other in VECTORS}
     answers["3 the bypass"] = {
         "image similarity": difference("neti", "no bypass", IMAGE), "held-out loss": difference("neti", "no bypass", LOSS),
         **{f"image similarity after {m} steps": estimate(
-            curves["neti", e, m, 0][IMAGE] - curves["no bypass", e, m, 0][IMAGE] for e in things) for m in MARKS}}
+            curve("neti", e, m, IMAGE) - curve("no bypass", e, m, IMAGE) for e in things) for m in MARKS}}
     answers["4 time and space"] = {
         other: {k: difference("neti", other, k) for k in (IMAGE, TEXT, LOSS)} for other in ("time", "space")}
-    steps = (*TRUNCATIONS, 0)
 
     def change(k, metric):
-        return estimate(dial["neti", e, own, steps[k + 1]][metric] - dial["neti", e, own, steps[k]][metric] for e in things)
+        return estimate(dial(e, steps[k + 1], metric) - dial(e, steps[k], metric) for e in things)
 
     answers["5 the dial"] = {
-        "units": {str(t or 128): {k: estimate(dial["neti", e, own, t][k] for e in things) for k in (IMAGE, TEXT)} for t in steps},
+        "units": {str(t or 128): {k: estimate(dial(e, t, k) for e in things) for k in (IMAGE, TEXT)} for t in steps},
         "change from one to the next": {
             f"{steps[k]} to {steps[k + 1] or 128}": {m: change(k, m) for m in (IMAGE, TEXT)} for k in range(len(TRUNCATIONS))},
         "image similarity beside stopping early, at the same text similarity": {
-            str(m): estimate(at_same_text(e, curves["neti", e, m, 0][TEXT]) - curves["neti", e, m, 0][IMAGE] for e in things)
+            str(m): estimate(at_same_text(e, curve("neti", e, m, TEXT)) - curve("neti", e, m, IMAGE) for e in things)
             for m in MARKS}}
     answers["6 the norm"] = {k: difference("neti", "no norm", k) for k in (IMAGE, TEXT, LOSS)}
     answers["encoding"] = {k: difference("neti", "no encoding", k) for k in (IMAGE, TEXT, LOSS)}
     answers["nested dropout"] = {k: difference("neti", "no dropout", k) for k in (IMAGE, TEXT, LOSS)}
-    answers["curves"] = {m: {str(s): {k: estimate(curves[m, e, s, 0][k] for e in things) for k in (IMAGE, TEXT, LOSS)}
-                             for s in MARKS} for m in METHODS}
-    answers["seconds"] = {m: {str(s): sum(clock[m, e][s] for e in things) / len(things) for s in MARKS} for m in METHODS}
-    results = ROOT / "Benchmarks/results"
-    (results / "reproduce.json").write_text(json.dumps(answers, indent=1) + "\n")
-    (results / "reproduce.md").write_text(markdown(answers))
+    answers["curves"] = {m: {str(s): {k: estimate(curve(m, e, s, k) for e in things) for k in (IMAGE, TEXT, LOSS, "seconds")}
+                             for s in MARKS} for m in CURVES}
+    answers["learning rates"] = {f"{m} {r:g}": v for (m, r), v in rate_table(figures).items()}
+    results = figures.file.with_suffix(".json")
+    results.write_text(json.dumps(answers, indent=1) + "\n")
+    results.with_suffix(".md").write_text(markdown(answers))
 
 
 def markdown(answers):
@@ -301,27 +313,29 @@ def markdown(answers):
     return "\n".join(lines) + "\n"
 
 
-def state():
-    """A hash of everything that the figures depend on, but the program."""
-    whole = hashlib.sha256()
-    for folder in ("Models", "Examples"):
-        for file in sorted((ROOT / folder).rglob("*")):
-            if file.is_file() and file.name != "README.md":
-                whole.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
-    return whole.hexdigest()[:12]
-
-
-PARTS = {"rates": rates, "main": measure_main, "curves": measure_curves, "dial": measure_dial, "report": report}
+PARTS = ("rates", "main", "curves", "report")
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all when left out")
-    arguments.add_argument("--work", type=Path, default=ROOT / "outputs/reproduce")
+    arguments.add_argument("--jobs", type=int, default=2, help="concepts at once; with one, it takes two threads")
+    arguments.add_argument("--minutes", type=float, default=1e6, help="begin nothing new after that time")
+    arguments.add_argument("--work", type=Path, default=ROOT / "outputs/reproduce", help="for what is being measured")
+    arguments.add_argument("--results", type=Path, default=RESULTS, help="the file of figures")
+    arguments.add_argument("--steps", type=int, help="at most so many training steps, to try the program")
     asked = arguments.parse_args()
-    folder = asked.work.resolve() / state()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in asked.parts or PARTS:
-        try:
-            PARTS[name](folder)
-        except subprocess.CalledProcessError as error:
-            sys.exit(f"reproduce: {' '.join(error.cmd[:2])} failed ({error.returncode}); the same command goes on")
+    STEPS = asked.steps
+    if STEPS:
+        MARKS = tuple(m for m in MARKS if m < STEPS) + (STEPS,)
+    deadline = time.monotonic() + 60 * asked.minutes
+    figures = Figures(asked.results, state() + (f" {STEPS} steps" if STEPS else ""))
+    try:
+        for part in asked.parts or PARTS:
+            if part == "report":
+                report(figures)
+            elif not work_through(part, figures, asked.work.resolve(), asked.jobs, deadline):
+                sys.exit("reproduce: the time is over; the same command goes on")
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        sys.exit(f"reproduce: neti {error.cmd[1]} failed ({error.returncode}): {said[-1] if said else ''}; "
+                 "the same command goes on")
