@@ -212,6 +212,6 @@ public final class EvaluationResults {
 
   /// A name that does not lead out of the folder.
   private static func isPlainName(_ name: String) -> Bool {
-    name.hasSuffix(".png") && !name.hasPrefix(".") && !name.contains("/") && !name.contains("\0")
+    name.hasSuffix(".png") && name.utf8.first != UInt8(ascii: ".") && !name.hasSlash && !name.utf8.contains(0)
   }
 }

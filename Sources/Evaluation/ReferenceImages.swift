@@ -62,7 +62,7 @@ public struct ReferenceImages: Sendable {
   public static func folder(_ folder: URL, of token: String, isOnly: Bool) throws -> URL {
     let bare = token.trimmingCharacters(in: CharacterSet(charactersIn: "<>*"))
     for name in [bare, token.filter { $0.isLetter || $0.isNumber }]
-    where !name.isEmpty && !name.hasPrefix(".") && !name.contains("/") {
+    where !name.isEmpty && !name.hasPrefix(".") && !name.hasSlash {
       let inner = folder.appending(path: name, directoryHint: .isDirectory)
       var isFolder: ObjCBool = false
       if FileManager.default.fileExists(atPath: inner.path, isDirectory: &isFolder), isFolder.boolValue {

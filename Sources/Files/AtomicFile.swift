@@ -14,8 +14,10 @@ public enum AtomicFile {
   ///
   /// When anything fails (a full disk, no permission), the file that was there is untouched, the
   /// temporary file is removed, and a `FileError` says what the system said.
-  public static func write(_ data: Data, to url: URL) throws {
-    let temporary = url.deletingLastPathComponent()
+  ///
+  /// - Parameter folder: where the temporary file is made, on the same disk; beside `url` when left out.
+  public static func write(_ data: Data, to url: URL, by folder: URL? = nil) throws {
+    let temporary = (folder ?? url.deletingLastPathComponent())
       .appending(path: ".neti-\(UUID().uuidString).tmp")
     let descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw failure(url, errno) }

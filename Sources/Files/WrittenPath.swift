@@ -42,3 +42,16 @@ private func withVariables(_ part: String, of path: String, _ environment: [Stri
     return value
   }
 }
+
+extension String {
+  /// The parts of a path between its slashes, empty ones too. A slash with a combining mark behind it is one character
+  /// to Swift, and a slash to the system: parts are told by bytes.
+  package var pathParts: [String] {
+    utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map {
+      String(decoding: $0, as: UTF8.self)
+    }
+  }
+
+  /// Whether there is a slash in it for the system.
+  package var hasSlash: Bool { utf8.contains(UInt8(ascii: "/")) }
+}

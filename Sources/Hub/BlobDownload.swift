@@ -19,9 +19,10 @@ final class BlobDownload {
   private let file: RepositoryFile
   private let partial: URL
   private var descriptor: Int32 = -1
-  private var digest: Digest
-  /// Bytes in the partial file, all of which the digest has seen.
+  /// Bytes in the partial file.
   private var have = 0
+  /// Answers to a range that were no part of the file.
+  private var strangers = 0
   /// Bytes that the listener counts already.
   private var counted: Int
 
@@ -37,7 +38,6 @@ final class BlobDownload {
     self.file = file
     self.counted = counted
     partial = cache.partial(name, file.blobName)
-    digest = try file.digest()
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
@@ -77,25 +77,30 @@ final class BlobDownload {
   private func fetched() throws -> Bool {
     let path = HubAddress.encoded(file.path, keepingSlashes: true)
     let address = try client.settings.address("/\(name.id)/resolve/\(commit)/\(path)")
-    // Only bytes that no attempt reached before are progress: a server may send the same ones for ever.
+    // Only bytes that no attempt reached before are progress, and some at once: a server may send the same ones, or
+    // one after the other, for ever.
     var furthest = have
     try client.attempts(address) {
-      defer { furthest = max(furthest, have) }
-      return have > furthest
+      guard have >= furthest + Self.leastProgress || (have == file.size && have > furthest) else {
+        return false
+      }
+      furthest = have
+      return true
     } _: {
       if have < file.size || file.size == 0 { try receive(address) }
     }
-    return digest.hexadecimal() == file.blobName
+    return try hash() == file.blobName
   }
 
+  /// Bytes that make an attempt one that brought something.
+  private static let leastProgress = 64 << 10
+
   private func receive(_ address: HubAddress) throws {
-    let (_, tag) = try client.get(address, headers: have > 0 ? ["Range: bytes=\(have)-"] : []) {
-      [self] response in
+    _ = try client.get(address, headers: have > 0 ? ["Range: bytes=\(have)-"] : []) { [self] response in
       try begin(response)
     } receive: { [self] bytes in
       try write(bytes)
     }
-    try checkTag(tag)
     guard have == file.size else {
       throw TransferFailure(reason: "the transfer ended early", isUnreachable: false, isPassing: true)
     }
@@ -103,21 +108,19 @@ final class BlobDownload {
 
   /// Whether the answer is for the bytes that are missing.
   private func begin(_ response: HTTPResponse) throws {
+    let length = response.number("content-length")
     switch response.status {
     case 200:
-      // The whole file, whatever was asked for.
-      if have > 0 { try empty() }
+      // The whole file, whatever was asked for; or the page of a network that wants a login first.
+      if have > 0 {
+        if length != file.size { try passOver("the server sent something else than the file") }
+        try empty()
+      }
     case 206:
       guard have > 0, let range = response.headers["content-range"], range.hasPrefix("bytes \(have)-"),
         range.hasSuffix("/\(file.size)") || range.hasSuffix("/*")
-      else {
-        try empty()
-        throw TransferFailure(
-          reason: "the server sent another part than was asked for", isUnreachable: false, isPassing: true)
-      }
-    case 416:
-      try empty()
-      throw TransferFailure(reason: "the server has no such part", isUnreachable: false, isPassing: true)
+      else { return try passOver("the server sent another part than was asked for", isLast: true) }
+    case 416: try passOver("the server has no such part", isLast: true)
     default:
       let commit = response.headers["x-repo-commit"]
       if response.headers["x-error-code"] == "EntryNotFound", commit == self.commit {
@@ -125,44 +128,36 @@ final class BlobDownload {
       }
       throw client.refusal(response, name, file.path)
     }
-    if let length = response.number("content-length"), have + length > file.size { throw tooLong() }
+    if let length, length < 0 || length > file.size - have { throw tooLong() }
   }
 
-  /// The Hub names a file by its hash in each answer: another hash is another file. What is no hash says nothing.
-  private func checkTag(_ tag: String?) throws {
-    // As `_normalize_etag` of `huggingface_hub`.
-    guard let tag else { return }
-    let bare = tag.drop { $0 == "W" || $0 == "/" }.trimmingCharacters(in: CharacterSet(charactersIn: "\""))
-    guard bare != file.blobName, bare.isHexadecimal(40) || bare.isHexadecimal(64) else { return }
-    throw HubError(
-      "\(name): the server names \(quoted(file.path)) \(bare) where its list says \(file.blobName); try again later"
-    )
+  /// An answer to a range that is no part of the file. The first may pass, and what is here stays; after another one
+  /// all begins anew.
+  ///
+  /// - Parameter isLast: whether nothing can be made of this answer in either case.
+  private func passOver(_ reason: String, isLast: Bool = false) throws {
+    strangers += 1
+    if strangers > 1 {
+      if isLast { try empty() } else { return }
+    }
+    throw TransferFailure(reason: reason, isUnreachable: false, isPassing: true)
   }
 
   private func tooLong() -> HubError {
-    unlink(partial.path)
-    return HubError(
-      "\(name): more is sent for \(quoted(file.path)) than the \(file.size) bytes that the list names; nothing of it was kept"
-    )
+    HubError(
+      "\(name): more is sent for \(quoted(file.path)) than the \(file.size) bytes that the list names; a proxy may be "
+        + "at fault, try again later")
   }
 
   // MARK: The partial file
 
   private func open() throws {
     descriptor = systemOpen(partial.path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o666)
-    guard descriptor >= 0 else { throw failure() }
-    var buffer = [UInt8](repeating: 0, count: 1 << 20)
-    while true {
-      let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 {
-        if errno == EINTR { continue }
-        throw failure()
-      }
-      if count == 0 { break }
-      have += count
-      if have > file.size { return try empty() }
-      buffer.withUnsafeBytes { digest.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
-    }
+    var found = stat()
+    guard descriptor >= 0, fstat(descriptor, &found) == 0 else { throw failure() }
+    have = Int(found.st_size)
+    if have > file.size { try empty() }
+    guard lseek(descriptor, off_t(have), SEEK_SET) >= 0 else { throw failure() }
     count(have)
   }
 
@@ -170,35 +165,51 @@ final class BlobDownload {
   private func empty() throws {
     guard ftruncate(descriptor, 0) == 0, lseek(descriptor, 0, SEEK_SET) == 0 else { throw failure() }
     have = 0
-    digest = try file.digest()
     count(0)
   }
 
   private func write(_ bytes: UnsafeRawBufferPointer) throws {
-    guard have + bytes.count <= file.size else { throw tooLong() }
+    guard bytes.count <= file.size - have else { throw tooLong() }
     var rest = bytes[...]
     while !rest.isEmpty {
       let part = UnsafeRawBufferPointer(rebasing: rest)
       let written = systemWrite(descriptor, part.baseAddress, part.count)
       if written < 0, errno == EINTR { continue }
-      guard written > 0 else {
-        let error = failure()
-        // What could not be written whole must not count as read.
-        _ = ftruncate(descriptor, off_t(have))
-        throw error
-      }
+      guard written > 0 else { throw failure() }
       rest = rest.dropFirst(written)
+      have += written
     }
-    digest.update(bytes)
-    have += bytes.count
     count(have)
+  }
+
+  /// What the bytes on the disk hash to. They are read once more when all are there: others may have written to the
+  /// file where a disk has no locks, and what came earlier may be damaged.
+  private func hash() throws -> String {
+    let digest = try file.digest()
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    var at = 0
+    while true {
+      let count = buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, off_t(at)) }
+      if count < 0, errno == EINTR { continue }
+      guard count >= 0 else { throw failure() }
+      guard count > 0 else { return digest.hexadecimal() }
+      buffer.withUnsafeBytes { digest.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+      at += count
+    }
   }
 
   /// Gives the bytes their name, which all of them have proven.
   private func publish() throws {
-    guard fsync(descriptor) == 0, rename(partial.path, cache.blob(name, file.blobName).path) == 0 else {
-      throw failure()
+    guard fsync(descriptor) == 0 else { throw failure() }
+    var (own, there) = (stat(), stat())
+    guard fstat(descriptor, &own) == 0, lstat(partial.path, &there) == 0, own.st_ino == there.st_ino,
+      own.st_dev == there.st_dev, Int(own.st_size) == file.size
+    else {
+      throw HubError(
+        "\(partial.path): another program changed the file while it was fetched; try again, or set HF_HOME to a folder "
+          + "of yours")
     }
+    guard rename(partial.path, cache.blob(name, file.blobName).path) == 0 else { throw failure() }
   }
 
   /// Tells how far this file is.
@@ -208,9 +219,17 @@ final class BlobDownload {
   }
 
   private func failure() -> HubError {
-    HubError(
-      "\(systemError("cannot write \(partial.path)").message); make room or set HF_HOME to a folder on another disk. "
-        + "What was fetched stays, and the same command goes on")
+    let code = errno
+    let advice =
+      switch code {
+      case ENOSPC, EDQUOT, EFBIG: "make room or set HF_HOME to a folder on another disk"
+      case ENOENT: "it was removed meanwhile"
+      case EACCES, EPERM, EROFS: "check its permissions, or set HF_HOME to a folder of yours"
+      default: "remove it, or set HF_HOME to another folder"
+      }
+    return HubError(
+      "\(systemError("cannot write \(partial.path)", code).message); \(advice). What was fetched stays, and the same "
+        + "command goes on")
   }
 }
 

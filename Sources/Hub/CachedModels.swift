@@ -65,6 +65,7 @@ extension HubCache {
     let folder = repository(name).appending(path: "refs")
     let paths = (try? FileManager.default.subpathsOfDirectory(atPath: folder.path)) ?? []
     return paths.reduce(into: [:]) { found, path in
+      guard !AtomicFile.isUnfinished(URL(filePath: path).lastPathComponent) else { return }
       guard let data = try? readFile(folder.appending(path: path), limit: 1 << 10) else { return }
       found[path] = String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
     }
@@ -87,8 +88,10 @@ extension HubCache {
   public func remove(_ name: RepositoryName) throws -> Int {
     let bare = RepositoryName(id: name.id, revision: nil)
     let root = repository(bare)
-    for part in ["", "blobs", "snapshots", "refs", "trees", ".no_exist"] {
-      let place = part.isEmpty ? root : root.appending(path: part)
+    let parts = ["", "blobs", "snapshots", "refs", "trees", ".no_exist"].map {
+      $0.isEmpty ? root : root.appending(path: $0)
+    }
+    for place in parts + [folder.appending(path: ".locks"), locks(bare)] {
       guard let kind = kind(place) else { continue }
       guard kind == S_IFDIR else {
         throw HubError("\(place.path) is no folder but leads elsewhere; nothing was removed")
@@ -99,8 +102,11 @@ extension HubCache {
     guard name.revision == nil || !doomed.isEmpty else {
       throw HubError("\(name) is not in \(folder.path); see what is with `model list`")
     }
-    let locks = try takeLocks(bare)
-    return try withExtendedLifetime(locks) {
+    let busy = HubError(
+      "\(bare) is being fetched by another process; wait until it is done. Nothing was removed")
+    guard let hold = FolderHold(root, isExclusive: true) else { throw busy }
+    let locks = try takeLocks(bare, busy)
+    return try withExtendedLifetime((hold, locks)) {
       let before = bytes(root)
       if name.revision == nil || doomed.count == commits(of: bare).count {
         try delete(root)
@@ -125,21 +131,17 @@ extension HubCache {
         }
       })
     let blobs = root.appending(path: "blobs")
-    for blob in names(in: blobs) where !used.contains(blob) { try delete(blobs.appending(path: blob)) }
+    // Parts of files may be those of another revision that is being fetched.
+    for blob in names(in: blobs) where !used.contains(blob) && !blob.hasSuffix(".incomplete") {
+      try delete(blobs.appending(path: blob))
+    }
   }
 
   /// The locks of all blobs of a model, so that nobody fetches meanwhile.
-  private func takeLocks(_ name: RepositoryName) throws -> [FileLock] {
+  private func takeLocks(_ name: RepositoryName, _ busy: HubError) throws -> [FileLock] {
     let folder = locks(name)
-    guard let kind = kind(folder) else { return [] }
-    guard kind == S_IFDIR else {
-      throw HubError("\(folder.path) is no folder but leads elsewhere; nothing was removed")
-    }
     return try names(in: folder).filter { $0.hasSuffix(".lock") }.map {
-      guard let lock = try FileLock.ifFree(folder.appending(path: $0)) else {
-        throw HubError(
-          "\(name) is being fetched by another process; wait until it is done. Nothing was removed")
-      }
+      guard let lock = try FileLock.ifFree(folder.appending(path: $0)) else { throw busy }
       return lock
     }
   }

@@ -70,3 +70,27 @@ package final class FileLock {
     )
   }
 }
+
+/// A lock on a folder itself, which adds no file to it: shared by those who write into it, exclusive for who removes it.
+///
+/// Where a disk has no locks on folders, it holds nobody off.
+final class FolderHold {
+  private let descriptor: Int32
+
+  /// - Returns: nil where others hold it, or the folder is not there.
+  init?(_ folder: URL, isExclusive: Bool) {
+    descriptor = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    while flock(descriptor, isExclusive ? LOCK_EX | LOCK_NB : LOCK_SH) != 0 {
+      if errno == EINTR { continue }
+      if errno == EWOULDBLOCK { return nil }
+      break
+    }
+    var (own, there) = (stat(), stat())
+    guard fstat(descriptor, &own) == 0, stat(folder.path, &there) == 0, own.st_ino == there.st_ino,
+      own.st_dev == there.st_dev
+    else { return nil }
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
+}

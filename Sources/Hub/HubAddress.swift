@@ -43,6 +43,12 @@ package struct HubAddress: Sendable, Equatable {
     scheme == other.scheme && host == other.host && port == other.port
   }
 
+  /// What follows scheme and host.
+  var pathAndQuery: String {
+    let start = text.firstRange(of: "://")?.upperBound ?? text.startIndex
+    return text[start...].firstIndex(of: "/").map { String(text[$0...]) } ?? ""
+  }
+
   /// The host, as a message names it.
   var place: String { ["443", "80"].contains(port) ? host : "\(host):\(port)" }
 

@@ -1,6 +1,14 @@
 import Files
 public import Foundation
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
 /// The folder that Hugging Face's libraries keep models in, as `huggingface_hub` lays it out:
 ///
 ///     models--ORG--NAME/blobs/HASH                    a file's bytes, named by what they hash to
@@ -95,7 +103,14 @@ public struct HubCache: Sendable {
 
   /// Makes the folders of a repository, and the mark by which backups know a cache.
   func prepare(_ name: RepositoryName) throws {
-    for folder in [repository(name).appending(path: "blobs"), locks(name)] { try makeFolder(folder) }
+    let blobs = repository(name).appending(path: "blobs")
+    for folder in [blobs, locks(name)] { try makeFolder(folder) }
+    // Known before the first byte.
+    let trial = blobs.appending(path: ".neti-\(UUID().uuidString).tmp")
+    guard symlink("x", trial.path) == 0 else {
+      throw HubError("\(systemError("\(blobs.path): no link can be made").message); \(Self.linkAdvice)")
+    }
+    unlink(trial.path)
     let tag = folder.appending(path: "CACHEDIR.TAG")
     if !FileManager.default.fileExists(atPath: tag.path) {
       let text = """
@@ -117,22 +132,23 @@ public struct HubCache: Sendable {
     let files = FileManager.default
     if (try? files.destinationOfSymbolicLink(atPath: place.path)) == target { return }
     try makeFolder(place.deletingLastPathComponent())
-    try? files.removeItem(at: place)
-    do { try files.createSymbolicLink(atPath: place.path, withDestinationPath: target) } catch {
-      // Another process may have made it just now.
-      guard (try? files.destinationOfSymbolicLink(atPath: place.path)) == target else {
-        throw HubError(
-          "\(place.path): the link cannot be made; the cache must lie where there are symbolic links")
-      }
+    // What stands there is replaced at once, and only when there is a link.
+    let temporary = repository(name).appending(path: "blobs/.neti-\(UUID().uuidString).tmp")
+    defer { unlink(temporary.path) }
+    guard symlink(target, temporary.path) == 0, rename(temporary.path, place.path) == 0 else {
+      throw HubError("\(systemError("\(place.path): the link cannot be made").message); \(Self.linkAdvice)")
     }
   }
+
+  private static let linkAdvice = "set HF_HOME to a folder of yours, on a disk that has symbolic links"
 
   /// Notes which commit a branch or tag stands for; a commit stands for itself.
   func setReference(_ name: RepositoryName, to commit: String) throws {
     guard name.wanted != commit, (try? self.commit(of: name)) != commit else { return }
     let reference = repository(name).appending(path: "refs").appending(path: name.wanted)
     try makeFolder(reference.deletingLastPathComponent())
-    try AtomicFile.write(Data(commit.utf8), to: reference)
+    // A name in `refs` that is not finished would be taken for a branch.
+    try AtomicFile.write(Data(commit.utf8), to: reference, by: repository(name).appending(path: "blobs"))
   }
 
   /// Keeps the list of a commit's files.

@@ -22,11 +22,15 @@ public final class HubClient {
   /// Attempts in a row that bring nothing.
   static let maximumAttempts = 5
   static let maximumPause = 300
+  /// Bytes of a redirection's body, which nobody reads.
+  static let maximumRedirectBody = 64 << 10
 
   public let settings: HubSettings
   let listener: (HubEvent) -> Void
   private let transfer: Transfer
   private let pause: (Int) -> Void
+  /// Whether any host has answered: then one that cannot be reached may be there in a moment.
+  private var hasAnswered = false
 
   /// - Parameter pause: waits for some seconds; tests do not.
   public init(
@@ -72,29 +76,27 @@ public final class HubClient {
       }
       let (data, response) = try answer(address, name)
       try list.add(data, name: "the list of \(name)")
-      next = try Self.nextPage(response)
+      next = try nextPage(response)
     }
     return list
   }
 
   /// `<…>; rel="next"` of a `Link` header (RFC 8288), as the Hub sends it.
-  static func nextPage(_ response: HTTPResponse) throws -> HubAddress? {
+  private func nextPage(_ response: HTTPResponse) throws -> HubAddress? {
     guard let link = response.headers["link"],
       let match = link.firstMatch(of: /<([^<>]*)>\s*;\s*rel="?next"?/)
     else { return nil }
     let address = try HubAddress(String(match.output.1), of: response.address)
-    guard address.isSameOrigin(response.address) else {
-      throw HubError(
-        "\(response.address.place): the next page of the list is on another host, \(address.place)")
-    }
-    return address
+    if address.isSameOrigin(response.address) { return address }
+    // A mirror may pass on what the Hub wrote: its own page of the same path is meant. Nothing goes to another host.
+    return try settings.address(address.pathAndQuery)
   }
 
   /// A small answer, whole.
   private func answer(_ address: HubAddress, _ name: RepositoryName) throws -> (Data, HTTPResponse) {
     try attempts(address) {
       var data = Data()
-      let (response, _) = try get(address) { response in
+      let response = try get(address, isSmall: true) { response in
         guard (response.number("content-length") ?? 0) <= Self.maximumAnswer else {
           throw HubError("\(address.place) answers with more than \(Self.maximumAnswer >> 20) MiB")
         }
@@ -114,26 +116,35 @@ public final class HubClient {
   /// Gets an address, and what it leads to.
   ///
   /// - Parameters:
+  ///   - isSmall: whether the body must be there within a time, as every header must.
   ///   - begin: called with the last answer before its body.
   ///   - receive: called with the bytes of the last answer's body, whatever its status.
-  /// - Returns: the last answer, and the ETag by which the Hub itself named what it leads to.
+  /// - Returns: the last answer.
   func get(
-    _ address: HubAddress, headers: [String] = [], begin: @escaping (HTTPResponse) throws -> Void,
+    _ address: HubAddress, headers: [String] = [], isSmall: Bool = false,
+    begin: @escaping (HTTPResponse) throws -> Void,
     receive: @escaping (UnsafeRawBufferPointer) throws -> Void
-  ) throws -> (last: HTTPResponse, tag: String?) {
-    var (address, tag): (HubAddress, String?) = (address, nil)
+  ) throws -> HTTPResponse {
+    var address = address
     for _ in 0...Self.maximumRedirects {
       let isHub = address.isSameOrigin(settings.endpoint)
       let authorization = isHub ? settings.token.map { ["Authorization: Bearer \($0)"] } ?? [] : []
-      var isRedirect = false
+      let place = address.place
+      var (isRedirect, ignored) = (false, 0)
       let response = try transfer.get(address, headers: headers + authorization) { response in
         isRedirect = [301, 302, 303, 307, 308].contains(response.status)
         if !isRedirect { try begin(response) }
+        return isRedirect || isSmall
       } receive: { bytes in
-        if !isRedirect { try receive(bytes) }
+        if !isRedirect { return try receive(bytes) }
+        ignored += bytes.count
+        guard ignored <= Self.maximumRedirectBody else {
+          throw HubError(
+            "\(place) leads elsewhere with a page of more than \(Self.maximumRedirectBody) bytes")
+        }
       }
-      if isHub { tag = response.headers["x-linked-etag"] ?? (isRedirect ? nil : response.headers["etag"]) }
-      guard isRedirect else { return (response, tag) }
+      hasAnswered = true
+      guard isRedirect else { return response }
       guard let target = response.redirect else {
         throw HubError("\(address.place) leads elsewhere without saying where")
       }
@@ -164,9 +175,9 @@ public final class HubClient {
       let (seconds, reason, error): (Int?, String, any Error)
       var isHopeless = false
       do { return try body() } catch let failure as TransferFailure {
-        (seconds, reason, error) = (nil, failure.reason, Self.unreachable(address, failure))
+        (seconds, reason, error) = (nil, failure.reason, unreachable(failure.address ?? address, failure))
         // Where nobody answered yet, nobody will in a second.
-        isHopeless = !failure.isPassing || (failure.isUnreachable && failures == 0)
+        isHopeless = !failure.isPassing || (failure.isUnreachable && !hasAnswered)
       } catch let busy as BusyServer {
         (seconds, reason, error) = (busy.seconds, busy.reason, HubError("\(busy.reason); try again later"))
       }
@@ -179,10 +190,15 @@ public final class HubClient {
     }
   }
 
-  private static func unreachable(_ address: HubAddress, _ failure: TransferFailure) -> HubError {
-    HubError(
+  private func unreachable(_ address: HubAddress, _ failure: TransferFailure) -> HubError {
+    guard !failure.isUntrusted else {
+      return HubError(
+        "\(address.place): its certificate is not trusted (\(failure.reason)); check the clock, or add the certificate of "
+          + "a proxy between to those that the system trusts")
+    }
+    return HubError(
       "\(address.place): \(failure.reason); check the network, or a proxy in https_proxy"
-        + (failure.isUnreachable ? "" : ". What was fetched stays, and the same command goes on"))
+        + (hasAnswered && failure.isPassing ? ". What was fetched stays, and the same command goes on" : ""))
   }
 }
 

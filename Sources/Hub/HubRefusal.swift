@@ -9,9 +9,12 @@ extension HubClient {
     let status = response.status
     if [408, 429, 500, 502, 503, 504].contains(status) {
       return BusyServer(
-        seconds: response.number("retry-after").map { max($0, 0) },
+        seconds: (response.number("retry-after") ?? Self.rateLimit(response)).map { max($0, 0) },
         reason: status == 429
           ? "\(place) limits how often it is asked (429)" : "\(place) cannot answer now (\(status))")
+    }
+    if response.headers["x-error-message"]?.contains("disabled") == true {
+      return HubError("\(name.id) was disabled by the Hub; \(place) gives nobody its files")
     }
     let page = "\(settings.endpoint.text.trimmingSuffix("/"))/\(name.id)"
     if code == "GatedRepo" {
@@ -45,5 +48,13 @@ extension HubClient {
     return HubError(
       "\(name)\(file.map { ", \(quoted($0))" } ?? ""): \(place) answers with status \(status); try again later"
     )
+  }
+
+  /// Seconds until the Hub lets one ask again: `RateLimit: "api";r=0;t=55`, r being what is left.
+  private static func rateLimit(_ response: HTTPResponse) -> Int? {
+    guard let match = response.headers["ratelimit"]?.firstMatch(of: /;\s*r=0;\s*t=([0-9]{1,6})/) else {
+      return nil
+    }
+    return Int(match.output.1).map { $0 + 1 }
   }
 }

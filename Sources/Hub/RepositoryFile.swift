@@ -37,7 +37,8 @@ public struct RepositoryList: Sendable {
   public static let maximumSize = 1 << 44
 
   public private(set) var files: [RepositoryFile] = []
-  private var paths: Set<String> = []
+  /// Places in `files`, by the bytes of the path: what looks alike may be two files.
+  private var places: [[UInt8]: Int] = [:]
 
   public init() {}
 
@@ -48,7 +49,7 @@ public struct RepositoryList: Sendable {
   public mutating func add(_ page: Data, name: String) throws {
     for entry in try JSONFile.decode([Entry].self, from: page, name: name) where entry.type == "file" {
       let file = try entry.file(name)
-      guard paths.insert(file.path).inserted else {
+      guard places.updateValue(files.count, forKey: Array(file.path.utf8)) == nil else {
         throw HubError("\(name): the list names \(quoted(file.path)) twice")
       }
       guard files.count < Self.maximumFiles else {
@@ -59,7 +60,7 @@ public struct RepositoryList: Sendable {
   }
 
   /// The file of this path.
-  public func file(_ path: String) -> RepositoryFile? { files.first { $0.path == path } }
+  public func file(_ path: String) -> RepositoryFile? { places[Array(path.utf8)].map { files[$0] } }
 
   /// `trees/COMMIT.json` as `huggingface_hub` writes it (`_tree_cache.py`): what lets diffusers work offline.
   package func cached() -> Data {
@@ -91,22 +92,21 @@ public struct RepositoryList: Sendable {
       if let lfs, !lfs.oid.isHexadecimal(64) {
         throw HubError("\(at) has no SHA-256 but \(quoted(lfs.oid))")
       }
-      if let xetHash, !xetHash.isHexadecimal(64) {
-        throw HubError("\(at) has no Xet hash but \(quoted(xetHash))")
-      }
       guard let size = lfs?.size ?? size, (0...RepositoryList.maximumSize).contains(size) else {
         throw HubError("\(at) has a size that cannot be")
       }
-      return RepositoryFile(path: path, size: size, gitName: oid, sha256: lfs?.oid, xetHash: xetHash)
+      return RepositoryFile(
+        path: path, size: size, gitName: oid, sha256: lfs?.oid,
+        // Only passed on.
+        xetHash: xetHash.flatMap { $0.isHexadecimal(64) ? $0 : nil })
     }
 
     /// A path must stay below its folder, on every system.
     static func check(_ path: String, _ name: String) throws {
-      let parts = path.split(separator: "/", omittingEmptySubsequences: false)
       let isSound =
-        (1...1024).contains(path.utf8.count) && !path.contains("\\")
+        (1...1024).contains(path.utf8.count) && !path.utf8.contains(UInt8(ascii: "\\"))
         && !path.unicodeScalars.contains { $0.value < 32 || $0.value == 127 }
-        && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." && $0.utf8.count <= 255 }
+        && path.pathParts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." && $0.utf8.count <= 255 }
       guard isSound else {
         throw HubError("\(name): \(quoted(path)) is no path below a model's folder")
       }

@@ -21,7 +21,8 @@ public final class SnapshotDownload {
   public let list: RepositoryList
   private let client: HubClient
   private let cache: HubCache
-  private var isPrepared = false
+  /// Keeps others from removing the repository while this is at work.
+  private var hold: FolderHold?
 
   /// Asks the Hub for the commit and its files.
   ///
@@ -68,10 +69,9 @@ public final class SnapshotDownload {
   ///
   /// - Throws: `HubError` in one line; what came of the file stays, and goes on next time.
   public func fetch(_ file: RepositoryFile) throws {
-    if !isPrepared {
-      try cache.prepare(name)
+    if hold == nil {
+      hold = try cache.hold(name)
       try cache.keep(list, name, commit)
-      isPrepared = true
     }
     try BlobDownload(client, cache, name, commit, file, counted: cache.present(name, file)).run()
     try cache.link(file, name, commit)
@@ -90,6 +90,16 @@ public final class SnapshotDownload {
 }
 
 extension HubCache {
+  /// Makes the folders of a repository, and keeps them from being removed.
+  fileprivate func hold(_ name: RepositoryName) throws -> FolderHold {
+    for _ in 0..<3 {
+      try prepare(name)
+      // Unless it was removed just now.
+      if let hold = FolderHold(repository(name), isExclusive: false) { return hold }
+    }
+    throw HubError("\(repository(name).path) cannot be opened, or is being removed by another process; try again")
+  }
+
   /// Whether a blob is there, whole by its size.
   func hasBlob(_ name: RepositoryName, _ file: RepositoryFile) -> Bool {
     size(blob(name, file.blobName)) == file.size

@@ -22,6 +22,10 @@ struct TransferFailure: Error {
   let isUnreachable: Bool
   /// Whether another attempt may go better.
   let isPassing: Bool
+  /// Whether nobody vouches for who answers.
+  var isUntrusted = false
+  /// Whom it was asked of.
+  var address: HubAddress?
 }
 
 /// One HTTP request after another over libcurl, which keeps the connections. Follows no redirects, sends no passwords of
@@ -47,15 +51,27 @@ final class Transfer {
   ///
   /// - Parameters:
   ///   - headers: lines such as `Range: bytes=7-`.
-  ///   - begin: called with the answer before the first byte of its body.
+  ///   - begin: called with the answer before the first byte of its body; returns whether that must be there within
+  ///     ten times the timeout, as every header must. What is silent for the timeout has failed in any case.
   ///   - receive: called with the bytes of the body. What either throws ends the transfer.
   func get(
-    _ address: HubAddress, headers: [String], begin: @escaping (HTTPResponse) throws -> Void,
+    _ address: HubAddress, headers: [String], begin: @escaping (HTTPResponse) throws -> Bool,
     receive: @escaping (UnsafeRawBufferPointer) throws -> Void
+  ) throws -> HTTPResponse {
+    do { return try perform(address, headers, begin, receive) } catch var failure as TransferFailure {
+      failure.address = address
+      throw failure
+    }
+  }
+
+  private func perform(
+    _ address: HubAddress, _ headers: [String], _ begin: @escaping (HTTPResponse) throws -> Bool,
+    _ receive: @escaping (UnsafeRawBufferPointer) throws -> Void
   ) throws -> HTTPResponse {
     curl_easy_reset(handle)
     let lines = Headers(["Accept-Encoding: identity"] + headers)
-    let receiver = Receiver(handle, address, begin: begin, receive: receive)
+    let receiver = Receiver(
+      handle, address, deadline: .now + .seconds(10 * timeout), begin: begin, receive: receive)
     let context = Unmanaged.passUnretained(receiver).toOpaque()
     let codes = [
       ccurl_set_text(handle, CURLOPT_URL, address.text),
@@ -84,9 +100,10 @@ final class Transfer {
       CURLE_PARTIAL_FILE, CURLE_OPERATION_TIMEDOUT, CURLE_GOT_NOTHING, CURLE_SEND_ERROR, CURLE_RECV_ERROR,
       CURLE_SSL_CONNECT_ERROR, CURLE_HTTP2, CURLE_HTTP2_STREAM,
     ]
+    let untrusted = [CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR]
     return TransferFailure(
       reason: String(cString: curl_easy_strerror(code)), isUnreachable: unreachable.contains(code),
-      isPassing: unreachable.contains(code) || passing.contains(code))
+      isPassing: unreachable.contains(code) || passing.contains(code), isUntrusted: untrusted.contains(code))
   }
 }
 
@@ -105,20 +122,24 @@ private final class Headers {
 private final class Receiver {
   private let handle: UnsafeMutableRawPointer
   private let address: HubAddress
-  private let begin: (HTTPResponse) throws -> Void
+  private let deadline: ContinuousClock.Instant
+  private let begin: (HTTPResponse) throws -> Bool
   private let receive: (UnsafeRawBufferPointer) throws -> Void
   private var headers: [String: String] = [:]
   private var headerBytes = 0
   private var hasBegun = false
+  /// Whether the deadline counts: for headers, and for small bodies.
+  private var isSmall = true
   private(set) var error: (any Error)?
 
   init(
-    _ handle: UnsafeMutableRawPointer, _ address: HubAddress,
-    begin: @escaping (HTTPResponse) throws -> Void,
+    _ handle: UnsafeMutableRawPointer, _ address: HubAddress, deadline: ContinuousClock.Instant,
+    begin: @escaping (HTTPResponse) throws -> Bool,
     receive: @escaping (UnsafeRawBufferPointer) throws -> Void
   ) {
     self.handle = handle
     self.address = address
+    self.deadline = deadline
     self.begin = begin
     self.receive = receive
   }
@@ -132,7 +153,12 @@ private final class Receiver {
   func beginOnce() throws {
     guard !hasBegun else { return }
     hasBegun = true
-    try begin(response)
+    isSmall = try begin(response)
+  }
+
+  private func checkDeadline() throws {
+    guard isSmall, ContinuousClock.now > deadline else { return }
+    throw TransferFailure(reason: "the answer comes too slowly", isUnreachable: false, isPassing: true)
   }
 
   /// One line of a header. A line that tells a status begins another one: that of a proxy came before.
@@ -140,6 +166,10 @@ private final class Receiver {
     headerBytes += bytes.count
     guard headerBytes <= Transfer.maximumHeader else {
       error = HubError("\(address.place) sends a header of more than \(Transfer.maximumHeader) bytes")
+      return -1
+    }
+    do { try checkDeadline() } catch {
+      self.error = error
       return -1
     }
     let line = String(decoding: bytes, as: UTF8.self)
@@ -155,6 +185,7 @@ private final class Receiver {
   func body(_ bytes: UnsafeRawBufferPointer) -> Int {
     do {
       try beginOnce()
+      try checkDeadline()
       try receive(bytes)
       return bytes.count
     } catch {

@@ -55,10 +55,12 @@ struct CacheTests {
 
   @Test("removes nothing behind a link, and nothing that is being fetched")
   func linked() throws {
-    for part in ["", "/blobs", "/snapshots", "/refs"] {
+    for part in ["", "/blobs", "/snapshots", "/refs", "/trees", "/../.locks", "/../.locks/models--org--mini"]
+    {
       let desk = try Desk()
       try desk.fetch()
-      let (place, away) = (URL(filePath: desk.repository.path + part), desk.scratch.file("away"))
+      let place = URL(filePath: desk.repository.path + part).standardizedFileURL
+      let away = desk.scratch.file("away")
       try files.moveItem(at: place, to: away)
       try files.createSymbolicLink(at: place, withDestinationURL: away)
       let before = try files.subpathsOfDirectory(atPath: away.path).sorted()
@@ -66,6 +68,13 @@ struct CacheTests {
         refusal { try desk.cache.remove(desk.name) }?.message.contains("leads elsewhere") == true, "\(part)")
       #expect(try files.subpathsOfDirectory(atPath: away.path).sorted() == before)
     }
+    // Between two files of a download no lock of a file is held; that of the folder is.
+    let between = try Desk()
+    let download = try between.download()
+    try download.fetch(try #require(download.list.file(Desk.config)))
+    #expect(refusal { try between.cache.remove(between.name) }?.message.contains("being fetched") == true)
+    try withExtendedLifetime(download) { try download.fetch(download.list.files) }
+    #expect(between.isRight(Desk.weights))
     // A blob that is a link, as the library's store of shared blobs makes them, and a link out of the snapshot.
     let desk = try Desk()
     try desk.fetch()
@@ -95,7 +104,7 @@ struct CacheTests {
     #expect(try Data(contentsOf: victim) == Data("mine".utf8))
   }
 
-  @Test("one lock at a time: the second waits, says so once, and finds the file")
+  @Test("one lock at a time: the second waits, and says so once")
   func locks() throws {
     let desk = try Desk()
     try desk.begin(Desk.weights, Data())

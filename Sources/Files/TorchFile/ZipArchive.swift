@@ -199,9 +199,8 @@ package struct ZipArchive: Sendable {
     guard length <= Self.maximumNameBytes, position + length <= file.bytes.count,
       let name = String(bytes: file.bytes[position..<position + length], encoding: .utf8)
     else { throw FileError("the archive has an entry whose name is too long or not UTF-8") }
-    let parts = name.split(separator: "/", omittingEmptySubsequences: false)
     let isOdd =
-      parts.contains { $0.isEmpty || $0 == "." || $0 == ".." }
+      name.pathParts.contains { $0.isEmpty || $0 == "." || $0 == ".." }
       || name.unicodeScalars.contains { $0.value < 0x20 || $0 == "\\" || $0 == ":" }
     guard !isOdd else { throw FileError("the archive has an entry with the odd name \(quoted(name))") }
     return name

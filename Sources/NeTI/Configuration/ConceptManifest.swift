@@ -174,10 +174,12 @@ public struct ConceptManifest: Sendable {
       let start = folder.standardizedFileURL.path + "/"
       if inner.hasPrefix(start) { inner.removeFirst(start.count) }
     }
-    let parts = inner.split(separator: "/", omittingEmptySubsequences: true)
     var depth = 0
-    for part in parts where depth >= 0 { depth += part == ".." ? -1 : part == "." ? 0 : 1 }
-    guard !inner.hasPrefix("/"), !inner.hasPrefix("~"), depth >= 0, !inner.contains("\0") else {
+    for part in inner.pathParts where !part.isEmpty && depth >= 0 {
+      depth += part == ".." ? -1 : part == "." ? 0 : 1
+    }
+    guard inner.utf8.first != UInt8(ascii: "/"), !inner.hasPrefix("~"), depth >= 0, !inner.utf8.contains(0)
+    else {
       throw NeTIError(
         "\(key) \(quoted(text)) leads out of the manifest's folder; paths start there and stay inside")
     }
@@ -197,7 +199,7 @@ public struct ConceptManifest: Sendable {
       return name
     }
     guard case .plain(.text(let name)) = output, !name.isEmpty, name.utf8.count <= longestName,
-      !name.hasPrefix("."), !name.contains("/"), name == name.trimmingCharacters(in: .whitespaces),
+      !name.hasPrefix("."), !name.hasSlash, name == name.trimmingCharacters(in: .whitespaces),
       name.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control })
     else {
       throw NeTIError("output must be the name of a folder, without / and not hidden")

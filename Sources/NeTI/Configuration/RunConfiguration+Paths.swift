@@ -30,7 +30,7 @@ extension RunConfiguration {
   public func withoutPaths() -> RunConfiguration {
     var result = mapPaths { path in
       let isPath =
-        path.hasPrefix("/") || path.hasPrefix("~") || path.split(separator: "/").contains("..")
+        path.utf8.first == UInt8(ascii: "/") || path.hasPrefix("~") || path.pathParts.contains("..")
         || FileManager.default.fileExists(atPath: path)
       return isPath ? Self.canonical(URL(filePath: path)).lastPathComponent : path
     }
