@@ -97,7 +97,8 @@ extension HubCache {
       // Unless it was removed just now.
       if let hold = FolderHold(repository(name), isExclusive: false) { return hold }
     }
-    throw HubError("\(repository(name).path) cannot be opened, or is being removed by another process; try again")
+    throw HubError(
+      "\(repository(name).path) cannot be opened, or is being removed by another process; try again")
   }
 
   /// Whether a blob is there, whole by its size.

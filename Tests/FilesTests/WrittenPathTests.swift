@@ -4,6 +4,13 @@ import TestSupport
 import Testing
 
 @Suite struct WrittenPathTests {
+  @Test("the parts of a path are those that the system sees")
+  func parts() {
+    #expect("a//b/".pathParts == ["a", "", "b", ""])
+    #expect("../\u{338}x".pathParts == ["..", "\u{338}x"])
+    #expect("a/\u{338}".hasSlash && !"a\u{338}".hasSlash)
+  }
+
   private let environment = ["HOME": "/home/me", "DATA": "/data", "name": "toy", "EMPTY": ""]
 
   @Test(arguments: [

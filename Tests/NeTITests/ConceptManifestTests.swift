@@ -76,6 +76,8 @@ struct ConceptManifestTests {
       (#"{"images": "p", "token": "<t>", "category": "c", "seed": 1, "seed": 2}"#, "more than once"),
       (#"{"images": "/p", "token": "<t>", "category": "c"}"#, "images “/p” leads out"),
       (#"{"images": "a/../../p", "token": "<t>", "category": "c"}"#, "leads out of the manifest's folder"),
+      // A slash with a combining mark is one character to Swift, and a slash to the system.
+      (#"{"images": "../\u0338a/p", "token": "<t>", "category": "c"}"#, "leads out of the manifest's folder"),
       (#"{"images": "p", "masks": "..", "token": "<t>", "category": "c"}"#, "masks “..” leads out"),
       (#"{"images": "p", "token": "<t>", "category": "c", "output": "../x"}"#, "output must be the name"),
       (#"{"images": "p", "token": "<t>", "category": "c", "output": ".x"}"#, "output must be the name"),
