@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -134,6 +135,22 @@ class TheCache(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.work)
         Hub.asked.clear()
 
+    def secure(self):
+        """A Hub over TLS, whose certificate this test made: its address, and the file."""
+        files = [str(self.work / name) for name in ("key.pem", "certificate.pem")]
+        made = subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+                               "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", files[0], "-out",
+                               files[1]], capture_output=True, text=True)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files[1], files[0])
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return "https://127.0.0.1:%d" % server.server_address[1], files[1]
+
     def environment(self, home, **more):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
         return {**kept, "HF_ENDPOINT": self.address, "HF_HOME": str(self.work / home), "no_proxy": "127.0.0.1",
@@ -157,6 +174,29 @@ class TheCache(unittest.TestCase):
     def fetch_with_python(self, home):
         self.python(home, "from huggingface_hub import snapshot_download; "
                     f"snapshot_download('org/mini', allow_patterns={self.wanted()!r})")
+
+    @unittest.skipUnless(shutil.which("openssl"), "openssl makes the certificate")
+    def test_certificates_and_downgrades(self):
+        address, certificate = self.secure()
+
+        def get(**more):
+            environment = self.environment("tls", HF_ENDPOINT=address, HF_TOKEN="hf_secret", **more)
+            done = subprocess.run([NETI, "model", "get", "org/mini"], env=environment, capture_output=True, text=True)
+            self.assertNotIn("hf_secret", done.stdout + done.stderr)
+            return done
+        # Nobody vouches for it: not one request reaches it.
+        refused = get()
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("its certificate is not trusted", refused.stderr)
+        self.assertEqual(Hub.asked, [])
+        # Trusted, it is read; but its store is without TLS, and nothing is fetched from there.
+        downgrade = get(SSL_CERT_FILE=certificate)
+        self.assertEqual(downgrade.returncode, 1)
+        self.assertIn("leads from https to http", downgrade.stderr)
+        self.assertFalse([path for _, path in Hub.asked if path.startswith("/lfs/")])
+        store, Hub.store = Hub.store, address
+        self.addCleanup(setattr, Hub, "store", store)
+        self.assertEqual(get(SSL_CERT_FILE=certificate).returncode, 0)
 
     def test_both_leave_the_same_files_links_and_references(self):
         self.neti("neti", "model", "get", "org/mini")

@@ -44,7 +44,7 @@ public final class HubClient {
     self.settings = settings
     self.pause = pause
     self.listener = listener
-    transfer = try Transfer(timeout: settings.timeout)
+    transfer = try Transfer(timeout: settings.timeout, certificates: settings.certificates)
   }
 
   // MARK: The Hub's API

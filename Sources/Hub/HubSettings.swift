@@ -9,9 +9,11 @@ public struct HubSettings: Sendable {
   public let isOffline: Bool
   /// Seconds without a byte after which a connection counts as cut.
   let timeout: Int
+  /// A file of certificates that are trusted instead of the system's, as OpenSSL names it.
+  let certificates: String?
 
   /// - Parameter environment: `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_OFFLINE`,
-  ///   `HF_HUB_DOWNLOAD_TIMEOUT`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`.
+  ///   `HF_HUB_DOWNLOAD_TIMEOUT`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `SSL_CERT_FILE`.
   /// - Throws: `HubError` that names the variable that is wrong.
   public init(_ environment: [String: String] = ProcessInfo.processInfo.environment) throws {
     func isSet(_ name: String) -> Bool {
@@ -25,8 +27,16 @@ public struct HubSettings: Sendable {
     guard !address.contains("?"), !address.contains("#") else {
       throw HubError("HF_ENDPOINT: \(quoted(address)) must end before “?” or “#”")
     }
-    timeout = Int(given("HF_HUB_DOWNLOAD_TIMEOUT") ?? "").map { min(max($0, 1), 3600) } ?? 10
-    let told = given("HF_TOKEN") ?? given("HUGGING_FACE_HUB_TOKEN")
+    let seconds = given("HF_HUB_DOWNLOAD_TIMEOUT")
+    guard let number = Int(seconds ?? "10") else {
+      throw HubError(
+        "HF_HUB_DOWNLOAD_TIMEOUT: \(quoted(seconds ?? "")) is no number of seconds; write 30, for example")
+    }
+    timeout = min(max(number, 1), 3600)
+    certificates = try path("SSL_CERT_FILE", environment)?.path
+    // As there, one that is blank is none.
+    let told = [given("HF_TOKEN"), given("HUGGING_FACE_HUB_TOKEN")].compactMap(\.self)
+      .first { !$0.allSatisfy(\.isWhitespace) }
     if isSet("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
       token = nil
     } else if let told {

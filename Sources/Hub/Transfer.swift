@@ -37,12 +37,16 @@ final class Transfer {
   private static let started = ccurl_start() == CURLE_OK
   private let handle: UnsafeMutableRawPointer
   private let timeout: Int
+  private let certificates: String?
 
-  /// - Parameter timeout: seconds without a byte after which a connection counts as cut.
-  init(timeout: Int) throws {
+  /// - Parameters:
+  ///   - timeout: seconds without a byte after which a connection counts as cut.
+  ///   - certificates: a file of those to trust; those of the system when nil.
+  init(timeout: Int, certificates: String?) throws {
     guard Self.started, let handle = curl_easy_init() else { throw HubError("libcurl cannot be started") }
     self.handle = handle
     self.timeout = timeout
+    self.certificates = certificates
   }
 
   deinit { curl_easy_cleanup(handle) }
@@ -73,18 +77,20 @@ final class Transfer {
     let receiver = Receiver(
       handle, address, deadline: .now + .seconds(10 * timeout), begin: begin, receive: receive)
     let context = Unmanaged.passUnretained(receiver).toOpaque()
-    let codes = [
-      ccurl_set_text(handle, CURLOPT_URL, address.text),
-      ccurl_set_protocols(handle, address.scheme == "http" ? 1 : 0),
-      ccurl_set_text(handle, CURLOPT_USERAGENT, "neti"),
-      ccurl_set_number(handle, CURLOPT_NOSIGNAL, 1),
-      ccurl_set_number(handle, CURLOPT_FOLLOWLOCATION, 0),
-      ccurl_set_number(handle, CURLOPT_CONNECTTIMEOUT, timeout),
-      ccurl_set_number(handle, CURLOPT_LOW_SPEED_LIMIT, 1),
-      ccurl_set_number(handle, CURLOPT_LOW_SPEED_TIME, timeout),
-      ccurl_set_headers(handle, lines.list),
-      ccurl_set_receivers(handle, receiveHeader, receiveBody, context),
-    ]
+    let codes =
+      [
+        ccurl_set_text(handle, CURLOPT_URL, address.text),
+        ccurl_set_protocols(handle, address.scheme == "http" ? 1 : 0),
+        ccurl_set_text(handle, CURLOPT_USERAGENT, "neti"),
+        ccurl_set_number(handle, CURLOPT_NOSIGNAL, 1),
+        ccurl_set_number(handle, CURLOPT_FOLLOWLOCATION, 0),
+        ccurl_set_number(handle, CURLOPT_CONNECTTIMEOUT, timeout),
+        ccurl_set_number(handle, CURLOPT_LOW_SPEED_LIMIT, 1),
+        ccurl_set_number(handle, CURLOPT_LOW_SPEED_TIME, timeout),
+        ccurl_set_headers(handle, lines.list),
+        ccurl_set_receivers(handle, receiveHeader, receiveBody, context),
+      ]
+      + (certificates.map { [ccurl_set_text(handle, CURLOPT_CAINFO, $0)] } ?? [])
     if let wrong = codes.first(where: { $0 != CURLE_OK }) { throw Self.failure(wrong) }
     let code = withExtendedLifetime((lines, receiver)) { curl_easy_perform(handle) }
     if let error = receiver.error { throw error }
