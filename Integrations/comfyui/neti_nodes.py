@@ -1,5 +1,6 @@
 """The nodes: load a concept, turn its dial, and write a prompt with it."""
 
+import logging
 import os
 
 import folder_paths
@@ -37,6 +38,12 @@ class LoadNeTIConcept:
         token = token.strip() or read.token
         if not token or not token.isprintable():
             raise ConceptError(f"{concept}: the file names no token; write one, such as <toy>")
+        if read.loras:
+            logging.warning("%s was learned with %s; load that, too", concept, ", ".join(read.loras))
+        if read.clip_skip > 1:
+            logging.warning(
+                "%s was learned with CLIP skip %d; put CLIP Set Last Layer before NeTI Prompt, with %d", concept, read.clip_skip,
+                -read.clip_skip)
         return (UsedConcept(read, token),)
 
 

@@ -66,6 +66,10 @@ class Concept:
     """The cross-attention layers of its base model, by diffusers' paths, in the order in which they run."""
     table_hash: str
     """SHA-256 of the base model's token table in fp16; empty where it is not known."""
+    loras: tuple[str, ...]
+    """What it was learned on beside the base model: names and weights."""
+    clip_skip: int
+    """Which layer of the text encoder it was learned with, counted from the end; 1 is the last."""
     mapper: Mapper | None
     tensors: dict[str, torch.Tensor]
     """In fp32."""
@@ -81,6 +85,9 @@ class Concept:
     def check_truncation(self, keep: int | None) -> None:
         if keep is None:
             return
+        if self.mapper is None:
+            raise ConceptError(
+                f"{self.name}: a concept of the kind {self.kind} has no hidden units to keep; leave truncation out")
         if not self.can_be_truncated:
             raise ConceptError(
                 f"{self.name}: the concept was trained without nested dropout and cannot be truncated; leave truncation out")
@@ -140,7 +147,8 @@ class Concept:
 def add_bypass(states: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
     """The text encoder's states [..., d] at a placeholder, before its final LayerNorm, with the textual bypass."""
     h, v = states.float(), direction.float()
-    h = h + v / v.norm(dim=-1, keepdim=True) * h.norm(dim=-1, keepdim=True) * BYPASS_SCALE
+    # A direction of nothing stays nothing.
+    h = h + v / v.norm(dim=-1, keepdim=True).clamp(min=1e-12) * h.norm(dim=-1, keepdim=True) * BYPASS_SCALE
     return h.to(states.dtype)
 
 
@@ -225,6 +233,10 @@ class _Reader:
             raise self.fail(f"unknown representation {_quoted(kind)}; known are {', '.join(MAPPERS + VECTORS)}")
         about = _Fields(self, "neti.about")
         base = about.object("base")
+        if base.value.get("hiddenSizes") is not None:
+            raise self.fail(
+                "it is a concept for a model with several text encoders (SDXL), which this module does not draw; "
+                "`neti generate` does")
         layers = base.texts("layers", 1024)
         d = base.integer("hiddenSize", 1, 16_384)
         mapper = self._mapper(kind, d, len(layers)) if kind in MAPPERS else None
@@ -233,7 +245,15 @@ class _Reader:
         return Concept(
             name=self.name, kind=kind, token=about.text("token"), category=about.text("category"),
             base_name=base.text("name"), hidden_size=d, vectors=vectors, layers=layers, table_hash=base.text("tokenTableHash"),
+            loras=base.texts("loras", 64) if base.value.get("loras") else (), clip_skip=self._clip_skip(about),
             mapper=mapper, tensors=tensors)
+
+    @staticmethod
+    def _clip_skip(about: _Fields) -> int:
+        """What the settings of its training, which are YAML, say of it."""
+        training = about.value.get("training")
+        found = re.search(r"^ *clip_skip: *([0-9]{1,2}) *$", training, re.MULTILINE) if isinstance(training, str) else None
+        return max(int(found[1]), 1) if found else 1
 
     def _version(self) -> int:
         version = self.metadata.get("neti.version")

@@ -48,6 +48,7 @@ class NeTIConcepts:
         self._pipes = pipes
         self._loaded: dict[str, _Loaded] = {}
         self._call: _Call | None = None
+        self._made: list[tuple] = []  # embeddings that encode_prompt made last, and their rows
         self._undo = contextlib.ExitStack()
         self._layers: list[tuple] = []
 
@@ -71,6 +72,12 @@ class NeTIConcepts:
         if concept.table_hash and _table_hash(pipe, encoder) not in (None, concept.table_hash):
             warnings.warn(
                 f"{concept.name} was trained on another model; on a fine-tune of the same model that is fine", stacklevel=2)
+        if concept.loras:
+            warnings.warn(f"{concept.name} was learned with {', '.join(concept.loras)}; load that, too", stacklevel=2)
+        if concept.clip_skip > 1:
+            warnings.warn(
+                f"{concept.name} was learned with CLIP skip {concept.clip_skip}; call the pipeline with "
+                f"clip_skip={concept.clip_skip - 1}", stacklevel=2)
         if not self._loaded:
             self._install(layers)
         self._loaded[token] = _Loaded(concept, path, truncation)
@@ -84,7 +91,7 @@ class NeTIConcepts:
             del self._loaded[key]
         if not self._loaded:
             self._undo.close()
-            self._layers, self._call = [], None
+            self._layers, self._call, self._made = [], None, []
 
     # Installing
 
@@ -131,21 +138,32 @@ class NeTIConcepts:
         self._call = _Call(
             pipe, [(positive, rows["prompt"]), (negative, rows["negative_prompt"])],
             asked.get("lora_scale"), asked.get("clip_skip"))
-        for embeds, own in self._call.parts:
-            if embeds is not None and any(own):
-                embeds._neti_rows = own  # for a caller who keeps the embeddings and gives them to the pipeline
+        # For a caller who keeps the embeddings and gives them to the pipeline.
+        self._made = [*self._made, *((e, own) for e, own in self._call.parts if e is not None)][-_MOST_MADE:]
         return result
 
     def _read(self, pipe, prompt, embeds) -> tuple[list, object]:
         """A row for each prompt, and the prompts with the categories' words."""
         if embeds is not None:
-            return list(getattr(embeds, "_neti_rows", [None] * len(embeds))), prompt
+            return [self._known(row) for row in embeds], prompt
         if prompt is None:
             return [], prompt
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         read = [self._row(pipe, text) for text in texts]
         words = [text for _, text in read]
         return [row for row, _ in read], words[0] if isinstance(prompt, str) else words
+
+    def _known(self, embedding: torch.Tensor) -> _Row | None:
+        """The prompt that an embedding [S, d] was made of, by its values: it may be a copy, or one of several."""
+        rows = [
+            row for made, own in self._made if made.shape[1:] == embedding.shape
+            for e, row in zip(made, own) if torch.equal(e.to(embedding), embedding)]
+        if len({id(row) for row in rows}) > 1 and any(row is None for row in rows):
+            warnings.warn(
+                "these embeddings are those of a prompt with a concept and of one with the word in its place; the concept is "
+                "left out. Give the prompt itself", stacklevel=2)
+            return None
+        return rows[-1] if rows else None
 
     def _row(self, pipe, text: str) -> tuple[_Row | None, str]:
         """Where concepts stand in a prompt, if any do, and the prompt with their categories' words."""
@@ -166,9 +184,12 @@ class NeTIConcepts:
                 words.append(piece)
         length = tokenizer.model_max_length
         if places[-1][0] + places[-1][1].concept.vectors - 1 > length - 2:
+            token, n = tokens[[p for p in pieces if isinstance(p, int)][-1]], places[-1][1].concept.vectors
+            lies = (
+                f"lies beyond the model's {length} tokens" if n == 1 else
+                f"has {n} vectors, which take the positions {places[-1][0]} to {places[-1][0] + n - 1} of the model's {length - 2},")
             raise ConceptError(
-                f"the prompt is too long: {tokens[[p for p in pieces if isinstance(p, int)][-1]]!r} lies beyond the model's "
-                f"{length} tokens and would be cut off; put it nearer to the start")
+                f"the prompt is too long: {token!r} {lies} and would be cut off; put it nearer to the start")
         ids = [tokenizer.bos_token_id, *ids[: length - 2], tokenizer.eos_token_id]
         ids += [tokenizer.pad_token_id] * (length - len(ids))
         return _Row(tuple(ids), tuple(places)), "".join(words)
@@ -329,6 +350,9 @@ class _LayerProcessor:
         return attn.to_out[1](attn.to_out[0](out))
 
 
+_MOST_MADE = 16
+"""Embeddings that are kept, to know copies of them again."""
+
 _REPLACEABLE = {"AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor"}
 """Processors that compute plain attention, as ours does."""
 
@@ -338,7 +362,7 @@ def _check_family(pipe) -> None:
     unet, encoder = getattr(pipe, "unet", None), getattr(pipe, "text_encoder", None)
     if (not isinstance(_plain(unet), UNet2DConditionModel) or not hasattr(pipe, "encode_prompt")
             or not type(_plain(encoder)).__name__.startswith("CLIPTextModel") or getattr(pipe, "text_encoder_2", None) is not None):
-        raise ConceptError(f"NeTIConcepts: {name} is not a pipeline of Stable Diffusion 1 or 2, which concepts are for")
+        raise ConceptError(f"NeTIConcepts: {name} is not a pipeline of Stable Diffusion 1 or 2, which this module is for")
     if _plain(unet).encoder_hid_proj is not None:
         raise ConceptError(f"NeTIConcepts: {name} has an IP-Adapter; concepts do not work beside it, unload it first")
 

@@ -173,6 +173,16 @@ class Pipelines(Case):
         again = self.draw(None, prompt_embeds=embeds, negative_prompt_embeds=negative)
         self.same(again, self.alone)
 
+    def test_embeddings_that_were_copied(self):
+        embeds, negative = self.pipe.encode_prompt(PROMPT, "cpu", 1, True)
+        for copy in (embeds.clone(), torch.cat([embeds]), embeds.double().float()):
+            self.same(self.draw(None, prompt_embeds=copy, negative_prompt_embeds=negative.clone()), self.alone)
+        # The same values without a concept: which of the two is meant cannot be known.
+        self.pipe.encode_prompt("a photo of cat on a beach", "cpu", 1, True)
+        with self.assertWarnsRegex(UserWarning, "Give the prompt itself"):
+            drawn = self.draw(None, prompt_embeds=embeds.clone(), negative_prompt_embeds=negative)
+        self.assertTrue(torch.equal(drawn, self.word))
+
     def test_embeddings_of_someone_else_are_left_alone(self):
         words = self.draw("a photo of a cat")
         embeds, negative = (e.clone() for e in self.pipe.encode_prompt("a photo of a cat", "cpu", 1, True))

@@ -15,7 +15,7 @@ struct GenerationOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp("What the images should not show; a concept may stand in it.", valueName: "text"))
-  var negativePrompt: String = ""
+  var negativePrompt: String?
 
   @Flag(
     help:
@@ -37,7 +37,7 @@ struct GenerationOptions: ParsableArguments {
   var vaeTiling: Bool?
 
   func validate() throws {
-    try Self.check(prompts: [negativePrompt], "--negative-prompt")
+    try Self.check(prompts: [negativePrompt ?? ""], "--negative-prompt")
     for (name, side) in [("width", width), ("height", height)] {
       if let side, !(1...StableDiffusion.maximumSide).contains(side) {
         throw ValidationError("--\(name) \(side): between 1 and \(StableDiffusion.maximumSide) pixels")
@@ -75,7 +75,7 @@ struct GenerationOptions: ParsableArguments {
     var all = [
       "model": model.folder.name, "lora": model.loras.map(\.description).joined(separator: " "),
       "scheduler": s.scheduler.rawValue, "steps": String(s.steps),
-      "guidance": String(s.guidance), "negative prompt": s.negativePrompt,
+      "guidance": String(s.guidance), "negative prompt": s.negativePrompt ?? "",
       "prompt weights": generation.promptWeights ? "AUTOMATIC1111" : "",
       "software": "neti \(Neti.version)",
     ]

@@ -22,8 +22,8 @@ public enum JSONFile {
     try checkShape(data, name)
     do {
       let decoder = JSONDecoder()
-      // Python writes -Infinity (diffusers does, in schedulers), which only JSON5 allows.
-      decoder.allowsJSON5 = data.range(of: Data("Infinity".utf8)) != nil
+      // Python writes NaN and -Infinity (diffusers does, in schedulers), which only JSON5 allows.
+      decoder.allowsJSON5 = ["Infinity", "NaN"].contains { data.range(of: Data($0.utf8)) != nil }
       return try decoder.decode(type, from: data)
     } catch let error as DecodingError {
       throw FileError("\(name): \(explain(error, data))")

@@ -16,7 +16,7 @@ import Torch
   }
 
   /// What the reference's pipeline does when nothing else is said, in four steps.
-  static func settings(negative: String = "") -> GenerationSettings {
+  static func settings(negative: String? = nil) -> GenerationSettings {
     var settings = GenerationSettings()
     (settings.steps, settings.guidance, settings.seeds, settings.scheduler) = (4, 5, [7], .euler)
     (settings.width, settings.height, settings.negativePrompt) = (64, 96, negative)
@@ -54,7 +54,9 @@ import Torch
       let decoded = try golden.tensor("decoded").to(.float32)
       #expect(try relativeError(model.vae.decode(latents.sliced(0, 0..<1)), decoded) < 1e-3)
     }
-    for (name, negative) in [("image", ""), ("image_negative", random.negativePrompt)] {
+    for (name, negative) in [
+      ("image", nil), ("image_negative", random.negativePrompt), ("image_empty", ""),
+    ] as [(String, String?)] {
       let image = try model.generate(random.prompts[0], settings(negative: negative))[0]
       #expect((image.width, image.height) == (64, 96))
       #expect(try isNear(image, golden.tensor(name)), "\(name)")

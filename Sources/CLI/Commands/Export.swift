@@ -129,6 +129,8 @@ struct Export: ParsableCommand {
     let about = concept.about
     let width = concept.representation.truncationWidth
     let skip = about.clipSkip
+    let names = (about.base.loras ?? []).map(\.escaped).joined(separator: ", ")
+    let loras = names.isEmpty ? "" : "It was learned with \(names): load that, too.\n"
     let title =
       "The concept \(about.token.escaped) for \(about.base.name.escaped), made with neti (Apache-2.0)."
     switch program {
@@ -140,7 +142,7 @@ struct Export: ParsableCommand {
         "\(name).safetensors", token="<\(name)>"\(width == nil ? "" : ", truncation=None"))
         Draw: pipe("a photo of <\(name)> on a beach"\(skip == 1 ? "" : ", clip_skip=\(skip - 1)")).images[0]
 
-        """ + dial("A truncation of", width)
+        """ + loras + dial("A truncation of", width)
     case .comfyui:
       return """
         \(title)
@@ -150,7 +152,7 @@ struct Export: ParsableCommand {
         Draw: write \(about.token.escaped) in the text where the concept belongs.\(
           skip == 1 ? "" : " CLIP Set Last Layer goes before NeTI Prompt, with \(-skip).")
 
-        """ + dial("NeTI Truncation,", width)
+        """ + loras + dial("NeTI Truncation,", width)
     }
   }
 

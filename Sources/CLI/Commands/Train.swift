@@ -204,12 +204,13 @@ struct Train: ParsableCommand {
     else { return }
     let concept = c.runFolder.appending(path: "concept.safetensors").shownPath
     let neti = Installation.command
+    let words = try model.words().map { " " + $0.shellQuoted }.joined()
     note(
       """
 
       done: \(concept). Now try
 
-        \(neti) generate --concept \(concept.shellQuoted) --prompt 'a photo of a {} on a beach' --seed 0-3
+        \(neti) generate\(words) --concept \(concept.shellQuoted) --prompt 'a photo of a {} on a beach' --seed 0-3
         \(neti) inspect \(concept.shellQuoted)
       """)
   }

@@ -2,8 +2,9 @@
 public struct GenerationSettings: Sendable, Equatable {
   /// One image for each.
   public var seeds: [UInt64] = [0]
-  /// What guidance leads away from; empty for the plain unconditional branch.
-  public var negativePrompt = ""
+  /// What guidance leads away from. Nil is the plain unconditional branch: an empty text, or zeros on a model that was
+  /// trained so (SDXL), where an empty text is something else.
+  public var negativePrompt: String?
   public var scheduler = SchedulerKind.dpm
   /// Denoising steps; the model may be called more often (PNDM).
   public var steps = 50

@@ -110,12 +110,13 @@ public final class TextToImagePipeline {
   }
 
   /// Whether guidance leads away from zeros, not from what the text encoders make of no words (SDXL).
-  public var leadsFromZeros: Bool { settings.negativePrompt.isEmpty && model.folder.zerosForEmptyPrompt }
+  public var leadsFromZeros: Bool { settings.negativePrompt == nil && model.folder.zerosForEmptyPrompt }
 
   /// The negative prompt, encoded when it is first needed.
   private func negativePrompt() throws -> Conditioning {
     if let encodedNegative { return encodedNegative }
-    let made = try leadsFromZeros ? model.zeroConditioning() : model.conditioning(settings.negativePrompt)
+    let made =
+      try leadsFromZeros ? model.zeroConditioning() : model.conditioning(settings.negativePrompt ?? "")
     encodedNegative = made
     return made
   }

@@ -74,8 +74,8 @@ public struct SpaceTimeConditioner {
   /// The pooled output of the prompts, [prompts, p]; nil where the model uses none.
   ///
   /// It is added to the timestep's embedding, which all layers share, so it cannot follow the layer. A concept that
-  /// depends on time or layer stands in it as its category's word, which is the same at every denoising step; one that
-  /// depends on neither (`ti`) as itself, as in other programs.
+  /// depends on time or layer stands in it as its category's word, which is the same at every denoising step; those that
+  /// depend on neither (`ti`) as themselves, as in other programs, unless one of the first kind stands in the same prompt.
   public func pooled(_ prompts: [ConceptPrompt]) throws -> Tensor? {
     guard let encoder = encoders.pooling else { return nil }
     let isStill = !concepts.isEmpty && !dependsOnTime && distinctLayers == 1
@@ -119,6 +119,11 @@ public struct SpaceTimeConditioner {
       throw NeTIError(
         "the prompt “\(prompt.text)” has \(prompt.vectorCounts) positions for its concepts, whose vectors are "
           + "\(concepts.map(\.vectorCount)); tokenise it with the concepts that it shows")
+    }
+    for prompt in prompts where prompt.tokens.count != encoders.members.count {
+      throw NeTIError(
+        "the prompt “\(prompt.text)” is tokenised for \(prompt.tokens.count) text encoders, and the model has "
+          + "\(encoders.members.count)")
     }
     let layers = distinctLayers
     let t = try Tensor((0..<layers).flatMap { _ in samples.map { Float($0.timestep) } })

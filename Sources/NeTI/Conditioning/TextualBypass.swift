@@ -22,7 +22,9 @@ enum TextualBypass {
   ///   - direction: v_bypass, [N, d].
   static func apply(_ states: Tensor, _ direction: Tensor, encoder: CLIPTextEncoder) throws -> Tensor {
     let h = try states.to(.float32)
-    let residual = try direction / direction.norm([1], keep: true) * h.norm([1], keep: true)
+    // A direction of nothing stays nothing.
+    let length = try direction.norm([1], keep: true).clamped(1e-12, .infinity)
+    let residual = try direction / length * h.norm([1], keep: true)
     return try encoder.output((h + residual * scale).to(states.dtype).unsqueezed(1)).squeezed(1)
   }
 }

@@ -39,6 +39,11 @@ extension ConceptPrompter.Words {
 
 extension Concept {
   fileprivate func checkTruncation(_ k: Int) throws {
+    guard representation is NeTIMapper else {
+      throw NeTIError(
+        "the concept \(about.token) is of the kind \(representation.kind.rawValue), which has no hidden units to keep; "
+          + "leave the truncation out")
+    }
     guard let width = representation.truncationWidth else {
       throw NeTIError(
         "the concept \(about.token) was trained without nested dropout, so its units have no order and it "

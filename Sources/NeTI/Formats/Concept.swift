@@ -78,10 +78,11 @@ public struct Concept {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     var meta = ["format": "pt"]
     meta[Key.version] = "1.0"
-    if representation.vectorCount > 1 {
+    // What programs of the first version would read as something else.
+    if representation.vectorCount > 1 || about.base.hiddenSizes != nil {
       meta[Key.version] = "\(Self.formatVersion.major).\(Self.formatVersion.minor)"
-      meta[Key.vectors] = String(representation.vectorCount)
     }
+    if representation.vectorCount > 1 { meta[Key.vectors] = String(representation.vectorCount) }
     meta[Key.representation] = representation.kind.rawValue
     meta[Key.about] = String(decoding: try encoder.encode(about), as: UTF8.self)
     if let settings = representation.storedSettings {
@@ -240,6 +241,17 @@ public struct Concept {
         + "on a fine-tune of the same model that is fine"
     }
     return nil
+  }
+
+  /// What someone should know who uses this concept on `model`; throws as `check(against:)`.
+  public func warnings(on model: StableDiffusion) throws -> [String] {
+    let (mine, theirs) = (about.clipSkip, model.clipSkip)
+    return try [
+      check(against: model.baseIdentity),
+      mine == theirs
+        ? nil
+        : "the concept \(about.token) was learned with `clip-skip` \(mine), and this is computed with \(theirs)",
+    ].compactMap(\.self)
   }
 
   /// A LoRA's without its weight.

@@ -51,7 +51,7 @@ struct EmbeddingPNG {
 
   private static func json(_ bytes: [UInt8]) throws -> Data {
     if let text = try PNGText.read(bytes).first(where: { $0.0 == keyword }) {
-      guard let data = Data(base64Encoded: text.1) else {
+      guard let data = Data(base64Encoded: text.1, options: .ignoreUnknownCharacters) else {
         throw NeTIError("its text \(keyword) is not Base64; save it anew in A1111")
       }
       return data

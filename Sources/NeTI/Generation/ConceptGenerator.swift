@@ -87,7 +87,7 @@ public struct ConceptGenerator: ImageGenerator {
   /// The same with other remedies for what prompts say in another way than was perhaps meant.
   package func prepare(_ request: Request, _ remedies: PromptRemedies) throws -> Generation {
     let words = try prompter.words(
-      request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
+      request.prompts, negative: request.settings.negativePrompt ?? "", weighted: request.promptWeights)
     let texts = try words.prompts.map { ($0.written, try parts($0, words.shown, request.layout)) }
     let pipeline = try TextToImagePipeline(model, settings(request, concepts: words.shown.count))
     for k in request.truncations { try words.checkTruncation(k, of: concepts.map(\.concept)) }
@@ -147,7 +147,7 @@ public struct ConceptGenerator: ImageGenerator {
 
   /// Prompts that are cut off or perhaps meant otherwise, fine-tuned bases.
   private func warnings(_ prompts: [ConceptPrompt], _ remedies: PromptRemedies) throws -> [String] {
-    try concepts.compactMap { try $0.concept.check(against: model.baseIdentity) }
+    try concepts.flatMap { try $0.concept.warnings(on: model) }
       + ConceptPrompt.warnings(prompts, modelMaxLength: model.tokenizer.modelMaxLength, remedies)
   }
 

@@ -89,7 +89,7 @@ public struct Decomposition: ImageGenerator {
   /// Refuses columns that run backwards, windows that overlap or hold no denoising step.
   public func prepare(_ request: Request) throws -> Generation {
     let words = try prompter.words(
-      request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
+      request.prompts, negative: request.settings.negativePrompt ?? "", weighted: request.promptWeights)
     let prompts = try words.prompts.map { ($0, try prompter.prompt($0, showing: words.shown)) }
     try words.checkTruncation(request.truncation, of: [concept])
     let areFrozen = request.columns.allSatisfy(\.isFrozen)
@@ -150,7 +150,7 @@ public struct Decomposition: ImageGenerator {
   }
 
   private func warnings(_ request: Request, _ prompts: [ConceptPrompt]) throws -> [String] {
-    var lines = try [concept.check(against: model.baseIdentity)].compactMap { $0 }
+    var lines = try concept.warnings(on: model)
     lines += ConceptPrompt.warnings(
       prompts, modelMaxLength: model.tokenizer.modelMaxLength,
       .init(weighing: "prompt-weights", embedding: "concept FILE"))

@@ -54,7 +54,7 @@ public struct Generation {
 
   /// Why the negative prompt has no effect, if so.
   private static func unusedNegative(_ pipeline: TextToImagePipeline) -> String? {
-    guard !pipeline.isGuided, !pipeline.settings.negativePrompt.isEmpty else { return nil }
+    guard !pipeline.isGuided, !(pipeline.settings.negativePrompt ?? "").isEmpty else { return nil }
     let reason =
       pipeline.model.unetConfiguration.guidanceChannels == nil
       ? "`guidance` is \(pipeline.settings.guidance), and must be more than 1"

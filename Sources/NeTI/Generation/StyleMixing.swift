@@ -94,7 +94,7 @@ public struct StyleMixing: ImageGenerator {
   public func prepare(_ request: Request) throws -> Generation {
     func read(_ prompter: ConceptPrompter) throws -> ConceptPrompter.Words {
       try prompter.words(
-        request.prompts, negative: request.settings.negativePrompt, weighted: request.promptWeights)
+        request.prompts, negative: request.settings.negativePrompt ?? "", weighted: request.promptWeights)
     }
     let words = try read(geometryPrompter)
     let negative = Pair(geometry: words.negative, appearance: try read(appearancePrompter).negative)
@@ -156,7 +156,7 @@ public struct StyleMixing: ImageGenerator {
     // Of concepts with as many vectors both are the same.
     let longer = pairs.map(\.appearance).filter { !$0.cutOff.isEmpty && !pairs.map(\.geometry).contains($0) }
     let prompts = pairs.map(\.geometry) + longer
-    return try [geometry, appearance].compactMap { try $0.check(against: model.baseIdentity) }
+    return try [geometry, appearance].flatMap { try $0.warnings(on: model) }
       + ConceptPrompt.warnings(
         prompts, modelMaxLength: model.tokenizer.modelMaxLength, .init(weighing: "prompt-weights"))
   }

@@ -29,11 +29,14 @@ public struct TrainingExample: Sendable, Equatable {
   }
 
   /// A short hash of everything that training takes from the examples, to recognise them by.
-  static func fingerprint(_ examples: [TrainingExample]) -> String {
+  ///
+  /// - Parameter sizes: whether the model is told of them.
+  static func fingerprint(_ examples: [TrainingExample], sizes: Bool) -> String {
     var parts: [String] = []
     for e in examples {
       parts += ["\(e.image.width)×\(e.image.height)", SHA256.hexadecimal(e.image.pixels)]
       parts += [e.caption ?? "", e.mask.map { SHA256.hexadecimal($0.pixels) } ?? ""]
+      if sizes { parts.append("\(e.size)") }
     }
     return String(SHA256.hexadecimal(Array(parts.joined(separator: "\n").utf8)).prefix(16))
   }

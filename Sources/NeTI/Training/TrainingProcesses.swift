@@ -46,7 +46,7 @@ extension TrainingProcesses {
         "a step's \(samples) samples (batch × accumulation of the run) cannot be shared equally by "
           + "\(count) processes; choose a number of processes that divides them")
     }
-    try requireSame(configuration.identity + TrainingExample.fingerprint(examples))
+    try requireSame(configuration.identity + TrainingExample.fingerprint(examples, sizes: true))
   }
 
   /// Throws on every process when not all give the same text.

@@ -11,11 +11,17 @@ struct TrainingStart {
 
   /// Reads the concept that the configuration names, where there is no checkpoint.
   init(_ configuration: RunConfiguration, resuming checkpoint: Checkpoint?) throws {
-    self.configuration = configuration
     steps = checkpoint?.concept.about.steps ?? 0
     given =
       try checkpoint?.concept
       ?? configuration.model.mapperCheckpointPath.map { try Concept(contentsOf: URL(filePath: $0)) }
+    // What the concept says of itself, not what would have been made.
+    var own = configuration
+    if let representation = given?.representation {
+      own.model.representation = representation.kind
+      own.model.numVectors = representation.vectorCount
+    }
+    self.configuration = own
   }
 
   /// The vectors of the concept of this run.
@@ -33,7 +39,7 @@ struct TrainingStart {
           + "text to image that it was made from, and generate on this one")
     }
     let base = try model.baseIdentity
-    if let warning = try given?.check(against: base) { notice(warning) }
+    for warning in try given?.warnings(on: model) ?? [] { notice(warning) }
     let about = Concept.About(
       token: configuration.data.placeholderToken, category: configuration.data.superCategoryToken, base: base,
       steps: steps, training: configuration.withoutPaths().resolvedYAML())

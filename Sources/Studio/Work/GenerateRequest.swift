@@ -67,7 +67,8 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
   func request(only name: String?, usual: ModelDefaults?) -> ConceptGenerator.Request {
     func words(_ text: String) -> String { name.map { text.replacing("{\($0)}", with: "{}") } ?? text }
     var request = ConceptGenerator.Request(prompts: [words(prompt)])
-    request.negativePrompt = words(negative ?? "")
+    // A field that was left empty asks for nothing.
+    request.negativePrompt = negative.map(words).flatMap { $0.isEmpty ? nil : $0 }
     request.seeds = seeds.map { UInt64($0) }
     request.steps = steps ?? usual?.denoisingSteps ?? 25
     request.guidance = guidance ?? usual?.guidance ?? 7.5

@@ -148,6 +148,8 @@ def outputs(pipe):
     size = dict(width=64, height=96)
     tensors["image"] = image(pipe, **size)
     tensors["image_negative"] = image(pipe, NEGATIVE, **size)
+    # An empty text is encoded; none at all is zeros.
+    tensors["image_empty"] = image(pipe, "", **size)
     tensors["image_encoded"] = image(pipe, "", **size)
     start = Image.fromarray(np.random.RandomState(3).randint(0, 255, (64, 64, 3)).astype("uint8"))
     mask = np.zeros((64, 64), "uint8")
