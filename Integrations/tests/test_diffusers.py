@@ -343,7 +343,7 @@ class Refusals(Case):
         self.refused("empty or has spaces", self.concepts.load, concept("ti"), token=" x")
         self.refused("from 1 to 128", self.concepts.load, concept("toy"), truncation=129)
         self.refused("from 1 to 128", self.concepts.load, concept("toy"), truncation=True)
-        self.refused("without nested dropout", self.concepts.load, concept("ti"), truncation=4)
+        self.refused("no hidden units", self.concepts.load, concept("ti"), truncation=4)
         self.refused("no concept is loaded as '<x>'", self.concepts.unload, "<x>")
 
     def test_pipelines_of_another_family(self):
@@ -414,6 +414,17 @@ class Files(unittest.TestCase):
                 self.refused("neti.mapper|do not fit together|JSON", **self.changed("neti.mapper", **{field: value}))
         self.refused("token", **self.changed("neti.about", token=3))
         self.refused("base", **self.changed("neti.about", base=[]))
+        base = json.loads(self.metadata["neti.about"])["base"]
+        self.refused("several text encoders", **self.changed("neti.about", base=base | {"hiddenSizes": [64, 64]}))
+        self.refused("loras", **self.changed("neti.about", base=base | {"loras": [1]}))
+
+    def test_what_it_was_learned_on(self):
+        base = json.loads(self.metadata["neti.about"])["base"] | {"loras": ["style.safetensors:0.8"]}
+        training = "model:\n  clip_skip: 2\n  kind: neti\n"
+        save_file(self.tensors, self.path, self.metadata | self.changed("neti.about", base=base, training=training))
+        read = read_concept(self.path)
+        self.assertEqual((read.loras, read.clip_skip), (("style.safetensors:0.8",), 2))
+        self.assertEqual((read_concept(concept("toy")).loras, read_concept(concept("toy")).clip_skip), ((), 1))
 
     def test_tensors(self):
         good = dict(self.tensors)
