@@ -37,7 +37,7 @@ struct FuzzTarget {
       },
       FuzzTarget(
         name: "LoRA",
-        originals: try ["kohya_unet", "peft_alphas", "peft_dora"].map {
+        originals: try ["kohya_unet", "peft_alphas", "peft_dora", "sdxl_kohya"].map {
           try fixture("lora/\($0).safetensors")
         },
         file: url.lastPathComponent

@@ -97,10 +97,11 @@ struct EvaluationSession {
       return false
     }
     let busy = try zip(mine, left).filter(isBusy)
-    for (subject, _) in try busy.filter(isBusy) {
+    let others = try busy.filter(isBusy)
+    bar.finish()
+    for (subject, _) in others {
       note("another process works on \(subject.title): the last one to finish writes the whole report")
     }
-    bar.finish()
   }
 
   /// Returns false when another process works on it.

@@ -105,6 +105,7 @@ struct ResultOptions: ParsableArguments {
     for line in generation.warnings { warn(line) }
     let output = try ImageOutput(place(output, isFolder: true))
     let bar = ProgressBar("generating", total: generation.totalSteps)
+    defer { bar.finish() }
     let images = try generation { bar.update($0.stepsDone) }
     try output.report(
       images,

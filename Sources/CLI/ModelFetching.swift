@@ -34,13 +34,15 @@ enum ModelFetching {
   }
 
   /// Fetches what is missing of a model; returns where it lies and how large it is.
-  static func fetch(_ name: RepositoryName, into cache: HubCache) throws -> (
+  ///
+  /// - Parameter variant: of the weights; nil prefers the plain ones.
+  static func fetch(_ name: RepositoryName, variant: String? = nil, into cache: HubCache) throws -> (
     folder: URL, commit: String, size: Int
   ) {
     let bar = Bar()
     let settings = try HubSettings()
     let client = try HubClient(settings, listener: bar.listen)
-    let download = try ModelDownload(name, from: client, into: cache)
+    let download = try ModelDownload(name, variant: variant, from: client, into: cache)
     let missing = download.size - download.present
     if missing > 0 {
       note(

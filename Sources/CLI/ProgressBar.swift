@@ -10,6 +10,8 @@ final class ProgressBar {
   private let isTerminal = isatty(STDERR_FILENO) == 1
   private let start = ContinuousClock.now
   private var lastDrawn: ContinuousClock.Instant?
+  /// Whether a terminal's cursor stands behind the bar.
+  private var isLineOpen = false
 
   /// `first` units are done already; rates count from there.
   init(_ title: String, total: Int, first: Int = 0, unit: String = "step") {
@@ -36,16 +38,18 @@ final class ProgressBar {
       let width = 24
       let filled = total > 0 ? min(width, width * done / total) : width
       let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+      isLineOpen = done < total
       writeStandardError(
-        "\r\u{1B}[K\(title) \(bar) \(counts)  \(speed)  \(left) left\(tail)" + (done >= total ? "\n" : ""))
+        "\r\u{1B}[K\(title) \(bar) \(counts)  \(speed)  \(left) left\(tail)" + (isLineOpen ? "" : "\n"))
     } else {
       note("\(title) \(counts)  \(speed)  \(left) left\(tail)")
     }
   }
 
-  /// Ends a bar that did not reach its total.
+  /// Ends the bar's line where it did not reach its total. What is written next stands below; an update begins another.
   func finish() {
-    if isTerminal, lastDrawn != nil { note("") }
+    if isLineOpen { note("") }
+    isLineOpen = false
   }
 
   /// 1:05 or 2:03:09.

@@ -157,13 +157,14 @@ enum TrainingSession {
         // The first step makes caches; the next two tell.
         if s.step - first == 3, seconds.dropFirst().max() ?? 0 > 1 {
           let each = seconds.dropFirst().reduce(0, +) / 2
+          bar?.finish()
           note(
-            "\na step takes \(String(format: "%.1f", each)) s: about \(ProgressBar.clock(each * Double(total - s.step))) left"
+            "a step takes \(String(format: "%.1f", each)) s: about \(ProgressBar.clock(each * Double(total - s.step))) left"
           )
         }
         bar?.update(s.step, detail: "loss \(String(format: "%.4f", smoothed ?? s.loss))")
       case .warning(let line):
-        writeStandardError("\n")
+        bar?.finish()
         warn(line)
       case .checkpoint, .samples: break
       }

@@ -9,15 +9,18 @@ public final class ModelDownload {
 
   /// Asks the Hub what there is, and chooses. Indexes of shards are fetched, as they say what else is needed.
   ///
+  /// - Parameter variant: of the weights, such as `fp16`, where a part has it; nil prefers the plain ones.
   /// - Throws: one line that says why it cannot be fetched or is not a model that neti opens.
-  public init(_ name: RepositoryName, from client: HubClient, into cache: HubCache) throws {
+  public init(
+    _ name: RepositoryName, variant: String? = nil, from client: HubClient, into cache: HubCache
+  ) throws {
     snapshot = try SnapshotDownload(name, from: client, into: cache)
-    let choice = try ModelFileChoice(snapshot.list, name: name)
+    let choice = try ModelFileChoice(snapshot.list, name: name, variant: variant)
     var files = choice.files
     for index in choice.indexes {
       try snapshot.fetch(index)
       let folder = index.path.split(separator: "/").dropLast().map { $0 + "/" }.joined()
-      for shard in try ModelFolder.shards(snapshot.folder.appending(path: index.path)) {
+      for shard in try WeightFile.shards(snapshot.folder.appending(path: index.path)) {
         let path = folder + shard.lastPathComponent
         guard let file = snapshot.list.file(path) else {
           throw DiffusionError("\(name): \(index.path) names \(quoted(path)), which is not there")

@@ -10,10 +10,12 @@ public struct ModelFileChoice: Sendable {
   /// Those of `files` that say which shards there are.
   public let indexes: [RepositoryFile]
 
-  /// - Parameter list: of a repository in the diffusers layout, or of a CLIP in that of transformers.
+  /// - Parameters:
+  ///   - list: of a repository in the diffusers layout, or of a CLIP in that of transformers.
+  ///   - variant: of the weights, such as `fp16`, where a part has it; nil prefers the plain ones.
   /// - Throws: `DiffusionError` that says what the repository is instead, or lacks.
-  public init(_ list: RepositoryList, name: RepositoryName) throws {
-    let needs = try Needs(Set(list.files.map(\.path)), of: "\(name)")
+  public init(_ list: RepositoryList, name: RepositoryName, variant: String? = nil) throws {
+    let needs = try Needs(Set(list.files.map(\.path)), of: "\(name)", variant: variant)
     files = (needs.small + needs.weights.map(\.path)).compactMap { list.file($0) }
     indexes = needs.weights.filter(\.isIndex).compactMap { list.file($0.path) }
   }
@@ -23,20 +25,10 @@ public struct ModelFileChoice: Sendable {
     let files = FileManager.default
     func exists(_ path: String) -> Bool { files.fileExists(atPath: folder.appending(path: path).path) }
     let paths = ((try? files.subpathsOfDirectory(atPath: folder.path)) ?? []).filter(exists)
-    guard let needs = try? Needs(Set(paths), of: folder.path) else { return false }
+    guard let needs = try? Needs(Set(paths), of: folder.path, pickles: true) else { return false }
     return needs.weights.filter(\.isIndex).allSatisfy { index in
-      let shards = try? ModelFolder.shards(folder.appending(path: index.path))
+      let shards = try? WeightFile.shards(folder.appending(path: index.path))
       return shards?.allSatisfy { files.fileExists(atPath: $0.path) } ?? false
-    }
-  }
-
-  /// The names of a component's weights in the order of preference; an index is a list of shards.
-  static func weightNames(_ base: String) -> [(name: String, isIndex: Bool)] {
-    ["", ".fp16"].flatMap { variant in
-      [
-        ("\(base)\(variant).safetensors", false), ("\(base).safetensors.index\(variant).json", true),
-        ("\(base)\(variant).safetensors.index.json", true),
-      ]
     }
   }
 }
@@ -47,10 +39,27 @@ private struct Needs {
   var weights: [(path: String, isIndex: Bool)] = []
   private let paths: Set<String>
   private let place: String
+  private let variant: String?
+  private let pickles: Bool
+  /// What weights there are, and whether any is of the variant that is wanted.
+  private var variants: Set<String> = []
+  private var hasVariant = false
 
-  init(_ paths: Set<String>, of place: String) throws {
+  /// - Parameter pickles: whether weights in pickles count.
+  init(_ paths: Set<String>, of place: String, variant: String? = nil, pickles: Bool = false) throws {
     self.paths = paths
     self.place = place
+    self.variant = variant
+    self.pickles = pickles
+    try addAll()
+    guard let variant, !hasVariant else { return }
+    let others = variants.subtracting([""]).sorted().map(quoted).joined(separator: ", ")
+    throw DiffusionError(
+      "\(place) has no weights of the variant \(quoted(variant)); "
+        + (others.isEmpty ? "it has no variants" : "there is \(others)"))
+  }
+
+  private mutating func addAll() throws {
     let folders = Set(paths.compactMap { $0.split(separator: "/").dropLast().first.map(String.init) })
     if folders.isDisjoint(with: ["unet", "transformer"]), paths.contains("config.json") {
       try require("config.json")
@@ -83,12 +92,14 @@ private struct Needs {
   }
 
   private mutating func addWeights(_ folder: String, _ base: String) throws {
-    guard let found = ModelFileChoice.weightNames(base).first(where: { paths.contains(folder + $0.name) })
-    else {
+    let names = paths.filter { $0.hasPrefix(folder) }.map { String($0.dropFirst(folder.count)) }
+    guard let found = WeightFile.choice(of: names, base: base, variant: variant, pickles: pickles) else {
       throw DiffusionError(
-        "\(place): there is no \(folder)\(base).safetensors, nor its fp16 variant, nor an index of shards; pickles are not "
-          + "fetched, as they can run code. Look for another repository of the model")
+        "\(place): there is no \(folder)\(base).safetensors, nor a variant or an index of shards of that name; pickles are "
+          + "not fetched, as they can run code. Look for another repository of the model")
     }
+    variants.formUnion(names.compactMap { WeightFile($0, base: base) }.filter { !$0.isPickle }.map(\.variant))
+    hasVariant = hasVariant || found.variant == variant
     weights.append((folder + found.name, found.isIndex))
   }
 

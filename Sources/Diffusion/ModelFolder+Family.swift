@@ -9,25 +9,34 @@ extension ModelFolder {
       let width: Int
       enum CodingKeys: String, CodingKey { case width = "cross_attention_dim" }
     }
-    struct Pipeline: Decodable {
-      let name: String
-      enum CodingKeys: String, CodingKey { case name = "_class_name" }
-    }
     struct Model: Decodable {
       let kind: String
       enum CodingKeys: String, CodingKey { case kind = "model_type" }
     }
-    func read<T: Decodable>(_ type: T.Type, _ path: String) -> T? {
-      try? JSONFile.decode(type, from: folder.appending(path: path))
-    }
-    switch read(UNet.self, "unet/config.json")?.width {
+    switch read(UNet.self, "unet/config.json", of: folder)?.width {
     case 768: return "Stable Diffusion 1"
     case 1024: return "Stable Diffusion 2"
     case 2048: return "SDXL"
     default: break
     }
-    if let name = read(Pipeline.self, "model_index.json")?.name { return name }
-    let kind = read(Model.self, "config.json")?.kind
+    if let name = read(Pipeline.self, "model_index.json", of: folder)?.name { return name }
+    let kind = read(Model.self, "config.json", of: folder)?.kind
     return kind == "clip" ? "CLIP" : kind ?? "unknown"
+  }
+
+  /// What a folder's `model_index.json` calls itself, where that is no pipeline of Stable Diffusion 1, 2 or XL.
+  static func foreignPipeline(_ folder: URL) -> String? {
+    guard let name = read(Pipeline.self, "model_index.json", of: folder)?.name else { return nil }
+    let isForeign = !name.hasPrefix("StableDiffusion") || name.hasPrefix("StableDiffusion3")
+    return isForeign && name != "LatentConsistencyModelPipeline" ? name : nil
+  }
+
+  private struct Pipeline: Decodable {
+    let name: String
+    enum CodingKeys: String, CodingKey { case name = "_class_name" }
+  }
+
+  private static func read<T: Decodable>(_ type: T.Type, _ path: String, of folder: URL) -> T? {
+    try? JSONFile.decode(type, from: folder.appending(path: path))
   }
 }

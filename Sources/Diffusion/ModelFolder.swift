@@ -189,22 +189,25 @@ public struct ModelFolder: Sendable {
     return made
   }
 
-  /// The files that hold a component's weights: one of safetensors, or the shards of an index; or the one file that
-  /// holds all.
+  /// The files that hold a component's weights: one, or the shards of an index; or the one file that holds all.
   ///
-  /// The plain name is preferred to the variant `fp16`.
+  /// safetensors are preferred to `.bin`, and the plain name to `fp16`, that to another variant.
   ///
   /// - Throws: `DiffusionError` that names what is there when no such file is; that or `FileError` for a bad
   ///   index.
   public func weightFiles(_ component: Component) throws -> [URL] {
     if file != nil { return [url] }
-    let folder = folder(component)
-    let base = component.weightsName
-    for (name, isIndex) in ModelFileChoice.weightNames(base) {
-      let file = folder.appending(path: name)
-      if Self.exists(file) { return isIndex ? try Self.shards(file) : [file] }
+    return try WeightFile.files(in: folder(component), base: component.weightsName)
+  }
+
+  /// The variant of each network's weights that is read: empty for the plain one.
+  package var variants: [(component: Component, variant: String)] {
+    guard file == nil else { return [] }
+    return networks.compactMap { component in
+      (try? WeightFile.choice(in: folder(component), base: component.weightsName)).map {
+        (component, $0.variant)
+      }
     }
-    throw missingWeights(component)
   }
 
   /// The files that decide what it generates: the weights, and the schedule where that is not in the same file.
@@ -232,9 +235,11 @@ extension ModelFolder {
   /// - Throws: `DiffusionError` when parts are missing, or are there that no supported model has.
   private static func checkLayout(_ url: URL) throws -> Bool {
     func has(_ name: String) -> Bool { exists(url.appending(path: name)) }
+    let pipeline = foreignPipeline(url).map { ", but of \(quoted($0))" } ?? ""
     for other in ["text_encoder_3", "transformer"] where has(other) {
       throw DiffusionError(
-        "\(url.path) has \(other)/: it is no model of Stable Diffusion 1, 2 or XL, which are supported")
+        "\(url.path) has \(other)/: it is no model of Stable Diffusion 1, 2 or XL, which are supported\(pipeline)"
+      )
     }
     let second: [Component] = [.tokenizer2, .textEncoder2]
     let isXL = second.contains { has($0.rawValue) }
@@ -245,7 +250,8 @@ extension ModelFolder {
     guard needed.isEmpty else {
       let names = needed.map { $0.rawValue + "/" }.joined(separator: ", ")
       throw DiffusionError(
-        "\(url.path) is no complete model in the diffusers layout: there is no \(names)")
+        "\(url.path) is no complete model in the diffusers layout\(pipeline.isEmpty ? "" : " of Stable Diffusion")\(pipeline): "
+          + "there is no \(names)")
     }
     return isXL
   }
@@ -265,45 +271,5 @@ extension ModelFolder {
       let json = try ConfigurationReader(decoder)
       forceZerosForEmptyPrompt = try json.value("force_zeros_for_empty_prompt", default: true)
     }
-  }
-
-  private func missingWeights(_ component: Component) -> DiffusionError {
-    let folder = folder(component)
-    let files = ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).sorted()
-    let wanted = "\(component.weightsName).safetensors"
-    if let lost = files.first(where: {
-      $0.contains(".safetensors") && !Self.exists(folder.appending(path: $0))
-    }) {
-      return DiffusionError(
-        "\(folder.path): \(lost) is a link to a file that is not there; download the model again")
-    }
-    if let pickle = files.first(where: { [".bin", ".ckpt", ".pt"].contains(where: $0.hasSuffix) }) {
-      return DiffusionError(
-        """
-        \(folder.path): there is \(pickle) but no \(wanted), and pickles are not read, as they can run code. \
-        Convert with python -c "from diffusers import StableDiffusionPipeline as P; \
-        P.from_pretrained('\(url.path)').save_pretrained('FOLDER')"
-        """)
-    }
-    return DiffusionError(
-      "\(folder.path): there is no \(wanted), nor its fp16 variant, nor an index of shards")
-  }
-
-  /// The files that a sharded model's index names, each once.
-  static func shards(_ index: URL) throws -> [URL] {
-    struct Index: Decodable {
-      let weightMap: [String: String]
-      enum CodingKeys: String, CodingKey { case weightMap = "weight_map" }
-    }
-    let names = Set(try JSONFile.decode(Index.self, from: index).weightMap.values).sorted()
-    guard (1...1024).contains(names.count) else {
-      throw DiffusionError("\(JSONFile.displayName(index)): names \(names.count) files; expected 1…1024")
-    }
-    // A name with a slash could lead out of the model's folder.
-    if let bad = names.first(where: { !$0.hasSuffix(".safetensors") || $0.contains("/") }) {
-      throw DiffusionError(
-        "\(JSONFile.displayName(index)): \(bad.debugDescription) is no name of a safetensors file")
-    }
-    return names.map { index.deletingLastPathComponent().appending(path: $0) }
   }
 }

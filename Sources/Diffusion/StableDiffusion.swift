@@ -227,9 +227,12 @@ public final class StableDiffusion {
   public var hiddenSize: Int { textConfigurations.reduce(0) { $0 + $1.hiddenSize } }
   /// What its files say that nothing follows from, in lines for the user.
   public var warnings: [String] {
-    schedulerConfiguration.unknownKeys.map {
-      "\(folder.name), scheduler_config.json: \(quoted($0)) is no key of its schedulers, and changes nothing"
+    folder.variants.filter { !["", "fp16"].contains($0.variant) }.map {
+      "\(folder.name): the \($0.component.title)'s weights are the variant \(quoted($0.variant)), as there are no plain ones"
     }
+      + schedulerConfiguration.unknownKeys.map {
+        "\(folder.name), scheduler_config.json: \(quoted($0)) is no key of its schedulers, and changes nothing"
+      }
   }
   /// What the U-Net predicts.
   public var predictionType: PredictionType { schedulerConfiguration.predictionType }

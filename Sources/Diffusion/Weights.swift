@@ -17,7 +17,7 @@ public struct Weights {
   /// Maps the files of one model.
   ///
   /// - Parameters:
-  ///   - files: one safetensors file, or all of a sharded model.
+  ///   - files: one file (safetensors, or `.bin` of PyTorch's), or all of a sharded model.
   ///   - dtype: what floating tensors are converted to.
   ///   - rename: a name in the file to the name it is asked for by (current diffusers names); nil
   ///     drops the tensor, for what real files hold and no model uses (`position_ids`). Names come
@@ -147,14 +147,14 @@ public struct Weights {
   }
 
   private func full(_ name: String) -> String { path.isEmpty ? name : path + "." + name }
+
+  /// A name without what PyTorch puts before those of a module that is saved after `torch.compile`.
+  static func plain(_ name: String) -> String { name.replacing("_orig_mod.", with: "") }
 }
 
 extension Weights {
   /// What all paths into one model share.
   private final class Store {
-    /// What PyTorch puts before every name when a model is saved after `torch.compile`.
-    private static let compiled = "_orig_mod."
-
     let dtype: DType
     let device: Device
     /// The file, or the folder of several, for errors.
@@ -175,11 +175,12 @@ extension Weights {
       guard let first = files.first else { throw DiffusionError("a model without weight files") }
       var places: [String: StoredTensor] = [:]
       for url in files {
-        let file = try SafetensorsFile(url)
-        for (name, entry) in file.entries {
-          let plain = name.hasPrefix(Self.compiled) ? String(name.dropFirst(Self.compiled.count)) : name
-          guard let key = rename == nil ? plain : rename?(plain) else { continue }
-          let declared = TensorDeclaration(dtype: entry.dtype, shape: entry.shape)
+        let file = try WeightFile.open(url)
+        for name in file.tensorNames {
+          let plain = Weights.plain(name)
+          guard let key = rename == nil ? plain : rename?(plain), let declared = file.declaration(name) else {
+            continue
+          }
           let stored = try StoredTensor(file: file, name: name, declared)
           guard places.updateValue(stored, forKey: key) == nil else {
             throw DiffusionError("\(JSONFile.displayName(url)): the tensor “\(key)” occurs twice")

@@ -42,12 +42,17 @@ package struct TorchWeights: TensorFile {
   private let file: TorchFile
   private let tensors: [String: TorchTensor]
 
+  /// What the first textual inversion keeps its vectors in.
+  private static let parameters = "torch.nn.modules.container ParameterDict"
+
   /// - Throws: `FileError` that names the file and what is wrong with it.
   package init(_ url: URL) throws {
     self.url = url
-    file = try TorchFile(url)
+    file = try TorchFile(url, classes: [Self.parameters])
     let whole = file.root
-    guard case .dictionary(let entries, _) = whole["state_dict"] ?? whole["string_to_param"] ?? whole else {
+    var weights = whole["state_dict"] ?? whole["string_to_param"] ?? whole
+    if case .object = weights { weights = weights["_parameters"] ?? weights }
+    guard case .dictionary(let entries, _) = weights else {
       throw FileError(
         "cannot read \(url.path): it holds \(file.root.kind) instead of a dictionary of weights")
     }

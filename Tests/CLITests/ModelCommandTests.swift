@@ -1,6 +1,8 @@
+import Files
 import Foundation
 import TestSupport
 import Testing
+import Torch
 
 @Suite("Models from the Hub")
 struct ModelCommandTests {
@@ -190,6 +192,38 @@ struct ModelCommandTests {
         [path: Data(#"{"weight_map": {"a": "../../x.safetensors"}}"#.utf8)], without: [Self.weights]),
       commit: String(repeating: "d", count: 40))
     #expect(try run(bad, ["model", "get", "org/mini"]).error.contains("is no name of a safetensors file"))
+  }
+
+  @Test("come in the variant that is asked for, and it is said when other weights are used instead")
+  func variant() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    let half = "vae/diffusion_pytorch_model.fp16.safetensors"
+    let fetched = try run(hub, ["model", "get", "org/mini", "--variant", "fp16"])
+    #expect(fetched.code == 0 && !fetched.error.contains("warning"), "\(fetched.error)")
+    #expect(
+      try isRight(hub, Self.needed.subtracting(["vae/diffusion_pytorch_model.safetensors"]).union([half])))
+    #expect(try run(hub, ["model", "list"]).output.contains("  complete"))
+    #expect(try run(hub, ["model", "get", "org/mini"]).code == 0)
+    #expect(try isRight(hub, Self.needed.union([half])))
+    let other = try run(hub, ["model", "get", "org/mini", "--variant", "fp16"])
+    #expect(other.code == 0 && other.error.contains("used instead of the variant “fp16”"), "\(other.error)")
+    let none = try run(hub, ["model", "get", "org/mini", "--variant", "bf16"])
+    #expect(none.code == 1)
+    #expect(Workplace.failure(in: none.error).contains("no weights of the variant “bf16”; there is “fp16”"))
+  }
+
+  @Test("are fetched for an embedding that is converted; where none is needed, that is said")
+  func convert() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    try Safetensors.write([("emb_params", .ones([1, 128]))], to: place.path("toy.safetensors"))
+    let refused = try run(hub, ["convert", "toy.safetensors", "made.safetensors", "--model", "org/mini"])
+    #expect(refused.code == 1 && refused.error.contains("Add --download"), "\(refused.error)")
+    let line = ["convert", "toy.safetensors", "made.safetensors", "--model", "org/mini", "--download"]
+    let made = try run(hub, line)
+    #expect(made.code == 0 && !made.error.contains("warning"), "\(made.error)")
+    let again = try run(
+      hub, ["convert", "made.safetensors", "again.safetensors", "--token", "<a>", "--model", "org/mini"])
+    #expect(again.code == 0 && again.error.contains("--model has no effect"), "\(again.error)")
   }
 
   @Test("what is no model for neti is refused before anything is fetched")

@@ -41,6 +41,23 @@ struct UsageTests {
     }
   }
 
+  @Test("shows a bar on a terminal that leaves no empty line")
+  func terminal() throws {
+    let place = try Workplace()
+    try place.images()
+    let inTerminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    for arguments in [Workplace.train(steps: 2), Workplace.generate("a mug")] {
+      let shown = try RunningTool(
+        URL(filePath: "/usr/bin/env"),
+        ["python3", "-c", inTerminal, CommandLineTool.executable.path] + arguments,
+        in: place.folder
+      ).wait()
+      #expect(shown.code == 0, "\(shown.output)")
+      #expect(shown.output.contains("█ \(arguments[0] == "train" ? "2/2" : "1/1")"), "\(shown.output)")
+      #expect(!shown.output.contains("\n\r\n") && !shown.output.contains("\n\r\r\n"), "\(shown.output)")
+    }
+  }
+
   @Test("says why there is no CUDA device", .enabled(if: !Device.cuda(0).isAvailable))
   func cuda() throws {
     for (device, more, words) in [

@@ -19,12 +19,12 @@ struct ModelFileChoiceTests {
     "v1-5-pruned.safetensors",
   ]
 
-  private func choice(_ paths: [String]) throws -> ModelFileChoice {
+  private func choice(_ paths: [String], variant: String? = nil) throws -> ModelFileChoice {
     let hash = String(repeating: "a", count: 40)
     let entries = paths.map { #"{"type": "file", "oid": "\#(hash)", "size": 1, "path": "\#($0)"}"# }
     var list = RepositoryList()
     try list.add(Data("[\(entries.joined(separator: ","))]".utf8), name: "the list")
-    return try ModelFileChoice(list, name: #require(RepositoryName("org/name")))
+    return try ModelFileChoice(list, name: #require(RepositoryName("org/name")), variant: variant)
   }
 
   private func refused(_ paths: [String]) -> String { refusal { try choice(paths) }?.message ?? "" }
@@ -58,6 +58,28 @@ struct ModelFileChoiceTests {
     #expect(!sharded.files.map(\.path).contains("tokenizer/merges.txt"))
   }
 
+  @Test(
+    "the variant that is wanted where a part has it, else the plain weights; one that no part has is refused")
+  func wantedVariant() throws {
+    let unet = "unet/diffusion_pytorch_model"
+    for (variant, weights) in [
+      ("fp16", ["text_encoder/model.fp16", unet]), ("non_ema", ["text_encoder/model", "\(unet).non_ema"]),
+    ] {
+      let found = try choice(Self.model, variant: variant).files.suffix(3).map(\.path)
+      #expect(
+        Set(found) == Set((weights + ["vae/diffusion_pytorch_model"]).map { "\($0).safetensors" }), "\(found)"
+      )
+    }
+    let error = refusal { try choice(Self.model, variant: "bf16") }?.message ?? ""
+    #expect(error.contains("no weights of the variant “bf16”; there is “fp16”, “non_ema”"), "\(error)")
+    let plain = Self.model.filter { !$0.contains(".fp16.") && !$0.contains(".non_ema.") }
+    #expect(refusal { try choice(plain, variant: "fp16") }?.message.contains("it has no variants") == true)
+    // The only weights there are.
+    #expect(
+      try choice(Self.model.filter { $0 != "\(unet).safetensors" }).files.map(\.path).contains(
+        "\(unet).non_ema.safetensors"))
+  }
+
   @Test("a CLIP in the layout of transformers")
   func clip() throws {
     let paths = ["config.json", "preprocessor_config.json", "vocab.json", "merges.txt", "tokenizer.json"]
@@ -75,7 +97,7 @@ struct ModelFileChoiceTests {
     #expect(refused(["a.safetensors"]).contains("fetch its file “a.safetensors” with a browser"))
     #expect(refused([]).contains("is no model in the diffusers layout"))
     #expect(
-      refused(Self.model.filter { $0 != "unet/diffusion_pytorch_model.safetensors" }).contains(
+      refused(Self.model.filter { !$0.hasPrefix("unet/diffusion_pytorch_model") }).contains(
         "there is no unet/diffusion_pytorch_model.safetensors"))
     #expect(
       refused(Self.model.filter { $0 != "scheduler/scheduler_config.json" }).contains(
@@ -97,6 +119,9 @@ struct ModelFileChoiceTests {
       to: root.appending(path: "unet/diffusion_pytorch_model.safetensors.index.json"))
     #expect(!ModelFileChoice.isComplete(root))
     try Data("x".utf8).write(to: root.appending(path: "unet/1.safetensors"))
+    #expect(ModelFileChoice.isComplete(root))
+    let vae = root.appending(path: "vae/diffusion_pytorch_model.safetensors")
+    try FileManager.default.moveItem(at: vae, to: vae.deletingPathExtension().appendingPathExtension("bin"))
     #expect(ModelFileChoice.isComplete(root))
     #expect(ModelFileChoice.isComplete(Fixtures.repository.appending(path: "Models/mini-clip")))
     #expect(!ModelFileChoice.isComplete(scratch.file("nothing")))

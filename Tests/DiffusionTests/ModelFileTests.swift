@@ -88,6 +88,66 @@ import Torch
     #expect(file.name == "model")
   }
 
+  @Test(
+    "A model for inpainting, as one file, draws what its folder draws", arguments: ["sd1", "sd2", "sdxl"])
+  func inpainting(name: String) throws {
+    let (scratch, random) = (try Scratch(), try RandomModel(name))
+    let (folder, url) = (scratch.file("model"), scratch.file("model.safetensors"))
+    let kernel = try RandomModel.drawn("unet/conv_in.weight", [name == "sd1" ? 32 : 64, 9, 3, 3])
+    try random.writeFolder(folder)
+    let weights = folder.appending(path: "unet/diffusion_pytorch_model.safetensors")
+    let stored = try SafetensorsFile(weights)
+    try Safetensors.write(
+      stored.entries.keys.sorted().map { ($0, try $0 == "conv_in.weight" ? kernel : stored.tensor($0)) },
+      to: weights)
+    let configuration = folder.appending(path: "unet/config.json")
+    let text = try String(contentsOf: configuration, encoding: .utf8)
+    try text.replacing(#""in_channels": 4"#, with: #""in_channels": 9"#)
+      .write(to: configuration, atomically: true, encoding: .utf8)
+    try write(random, url, more: ["model.diffusion_model.input_blocks.0.0.weight": kernel])
+    let models = try [folder, url].map { try StableDiffusion(ModelFolder($0.path)) }
+    #expect(models[0].isInpainting && models[1].isInpainting)
+    #expect(
+      models[1].folder.identification?.contains(" for inpainting (its U-Net takes 9 channels), as ") == true)
+    var settings = GenerationSettings()
+    (settings.steps, settings.guidance, settings.seeds) = (2, 5, [7])
+    let pixels = DecodedImage(width: 64, height: 64, rgb: (0..<64 * 64 * 3).map { UInt8($0 % 251) })
+    settings.start = StartingImage(pixels, mask: (0..<64 * 64).map { $0 % 64 > 20 }, strength: 1)
+    let images = try models.map { try $0.generate(random.prompts[0], settings)[0].rgb }
+    #expect(images[0] == images[1] && Set(images[0]).count > 10)
+  }
+
+  @Test("The names of a compiled model are those without what compiling put into them")
+  func compiled() throws {
+    let (scratch, random) = (try Scratch(), try RandomModel("sd2-v"))
+    func weights(_ name: String, _ change: (String) -> String, _ more: [String] = []) throws -> (
+      Weights, String
+    ) {
+      let url = scratch.file(name)
+      var tensors = try random.originals().map { (change($0), $1) }
+      tensors += try more.map { ($0, try .ones([1])) }
+      try Safetensors.write(tensors, to: url)
+      let model = try ModelFolder(url.path)
+      return (
+        try model.weights(.unet, dtype: .float32, device: .cpu),
+        model.identification?.replacing(name, with: "") ?? ""
+      )
+    }
+    let (plain, told) = try weights("plain.safetensors") { $0 }
+    let unet = "model.diffusion_model."
+    for place in [
+      "model._orig_mod.diffusion_model.", "model.diffusion_model._orig_mod.", "_orig_mod.\(unet)",
+    ] {
+      let (compiled, same) = try weights("compiled.safetensors", { $0.replacing(unet, with: place) })
+      #expect(same == told && same.contains("v_prediction") && compiled.names == plain.names)
+      let conv = try compiled.tensor("conv_in.weight", [64, 4, 3, 3])
+      #expect(try conv.rawBytes() == plain.tensor("conv_in.weight", [64, 4, 3, 3]).rawBytes())
+    }
+    let twice = refusal { try weights("twice.safetensors", { $0 }, ["\(unet)_orig_mod.out.0.bias"]) }
+    #expect(
+      twice?.message.contains("“\(unet)_orig_mod.out.0.bias” and “\(unet)out.0.bias” are one tensor") == true)
+  }
+
   @Test("A third of a fused tensor is its rows, in either format", arguments: [false, true])
   func thirds(isTorch: Bool) throws {
     let (scratch, random) = (try Scratch(), try RandomModel("sd2"))
@@ -244,7 +304,7 @@ import Torch
   @Test(
     "A U-Net for other inputs, a consistency model, and a model without its VAE say so",
     arguments: [
-      (9, "inpainting"), (8, "InstructPix2Pix"), (5, "depth model"), (7, "upscaler"),
+      (8, "InstructPix2Pix"), (5, "depth model"), (7, "upscaler"),
     ])
   func channels(count: Int, what: String) throws {
     let said = try message([:], more: ["model.diffusion_model.input_blocks.0.0.weight": [32, count, 3, 3]])
@@ -259,7 +319,6 @@ import Torch
   func relatives() throws {
     let unet = "model.diffusion_model."
     for (more, what) in [
-      (["\(unet)input_blocks.0.0.weight": [32, 9, 3, 3]], "an inpainting model of SDXL"),
       (["\(unet)input_blocks.0.0.weight": [32, 8, 3, 3]], "InstructPix2Pix of SDXL"),
       (["\(unet)input_blocks.0.0.weight": [32, 5, 3, 3]], "takes an image"),
       (["\(unet)time_embed.cond_proj.weight": [8, 4]], "(LCM) of SDXL"),
@@ -272,6 +331,9 @@ import Torch
       let said = try message([:], of: "sdxl", more: more)
       #expect(said.contains(what), "\(said)")
     }
+    let mixed = try message([:], more: ["\(unet)input_blocks.1.1.proj_in.weight": [32, 32]])
+    #expect(
+      mixed.contains("the U-Net of Stable Diffusion 2") && mixed.contains("names of Stable Diffusion 1's"))
     let lost = "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight"
     #expect(try message([:], of: "sdxl", more: [:], without: lost).contains("no text encoder"))
   }
@@ -290,8 +352,10 @@ import Torch
       let said = refusal { try ModelFolder(url.path) }?.message ?? ""
       #expect(said.contains(what) && said.contains(name), "\(said)")
     }
-    let embedding = Fixtures.url("community/a1111.pt")
-    #expect(refusal { try ModelFolder(embedding.path) }?.message.contains("an embedding") == true)
+    for name in ["a1111.pt", "first.pt"] {
+      let said = refusal { try ModelFolder(Fixtures.url("community/\(name)").path) }?.message ?? ""
+      #expect(said.contains("an embedding"), "\(said)")
+    }
   }
 
   @Test("Unknown tensors are refused by name; a missing and a misshapen one when the network is loaded")

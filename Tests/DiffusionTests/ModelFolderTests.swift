@@ -144,7 +144,68 @@ import Testing
     #expect(read > 100 && read < 5000)
   }
 
-  @Test("Only pickles, a dangling link, nothing at all: each is said")
+  @Test("Names of weights are told apart: variants, indexes and pickles, and what is none of these")
+  func weightFileNames() throws {
+    func told(_ name: String, _ base: String = "diffusion_pytorch_model") -> String? {
+      WeightFile(name, base: base).map {
+        "\($0.variant) \($0.isIndex ? "index" : "file") \($0.isPickle ? "pickle" : "")"
+      }
+    }
+    let base = "diffusion_pytorch_model"
+    for (name, what) in [
+      ("\(base).safetensors", " file "), ("\(base).fp16.safetensors", "fp16 file "),
+      ("\(base).fp16.non_ema.safetensors", "fp16.non_ema file "), ("\(base).bin", " file pickle"),
+      ("\(base).non_ema.bin", "non_ema file pickle"), ("\(base).safetensors.index.json", " index "),
+      ("\(base).safetensors.index.fp16.json", "fp16 index "),
+      ("\(base).fp16.safetensors.index.json", "fp16 index "),
+      ("\(base).bin.index.json", " index pickle"), ("\(base).fp16-00001-of-00002.safetensors", nil),
+      ("\(base)-00001-of-00002.safetensors", nil), ("ema_\(base).safetensors", nil),
+      ("\(base)..safetensors", ". file "),
+      ("\(base)safetensors", nil), ("\(base).safetensors.json", nil), ("\(base).onnx", nil), ("", nil),
+    ] {
+      #expect(told(name) == what, "\(name)")
+    }
+    #expect(told("pytorch_model.bin", "model") == " file pickle" && told("model.bin", "model") == nil)
+    #expect(told("model.safetensors", "model") == " file ")
+  }
+
+  @Test(
+    "A variant is taken when it is the only one, after safetensors a pickle, and of two nothing is guessed")
+  func otherVariants() throws {
+    let scratch = try Scratch()
+    let model = try ModelFolder(scratch.linkMiniSD("m").path)
+    let unet = model.folder(.unet)
+    let base = "diffusion_pytorch_model"
+    func move(_ old: String, _ new: String) throws {
+      try FileManager.default.moveItem(at: unet.appending(path: old), to: unet.appending(path: new))
+    }
+    func used() throws -> [String] { try model.weightFiles(.unet).map(\.lastPathComponent) }
+    try move("\(base).safetensors", "\(base).non_ema.safetensors")
+    #expect(try used() == ["\(base).non_ema.safetensors"])
+    #expect(
+      try StableDiffusion(model).warnings.contains {
+        $0.contains("U-Net's weights are the variant “non_ema”")
+      })
+    try Data("other".utf8).write(to: unet.appending(path: "\(base).bin"))
+    #expect(try used() == ["\(base).non_ema.safetensors"])
+    try FileManager.default.removeItem(at: unet.appending(path: "\(base).bin"))
+    try Data("other".utf8).write(to: unet.appending(path: "\(base).bf16.safetensors"))
+    let two = message { _ = try model.weightFiles(.unet) }
+    #expect(
+      two.contains("“\(base).bf16.safetensors”, “\(base).non_ema.safetensors”: name the one to take"),
+      "\(two)")
+    try Data("other".utf8).write(to: unet.appending(path: "\(base).fp16.safetensors"))
+    #expect(try used() == ["\(base).fp16.safetensors"])
+    for name in ["bf16", "fp16", "non_ema"] {
+      try FileManager.default.removeItem(at: unet.appending(path: "\(base).\(name).safetensors"))
+    }
+    for name in ["\(base).fp16.bin", "\(base).non_ema.bin"] {
+      try Data("other".utf8).write(to: unet.appending(path: name))
+      #expect(try used() == ["\(base).fp16.bin"])
+    }
+  }
+
+  @Test("Only broken pickles, a dangling link, nothing at all: each is said")
   func missingWeights() throws {
     let scratch = try Scratch()
     let model = try ModelFolder(scratch.linkMiniSD("m").path)
@@ -155,8 +216,9 @@ import Testing
       message { _ = try model.weightFiles(.unet) }.contains("there is no diffusion_pytorch_model.safetensors")
     )
     try Data().write(to: unet.appending(path: "diffusion_pytorch_model.bin"))
-    let pickle = message { _ = try model.weightFiles(.unet) }
-    #expect(pickle.contains("diffusion_pytorch_model.bin") && pickle.contains("save_pretrained"))
+    let pickle = refusal { try StableDiffusion(model).unet }?.message ?? ""
+    #expect(
+      pickle.contains("diffusion_pytorch_model.bin: it is not a file that torch.save wrote"), "\(pickle)")
     try FileManager.default.createSymbolicLink(at: plain, withDestinationURL: URL(filePath: "/nowhere/blob"))
     #expect(message { _ = try model.weightFiles(.unet) }.contains("a link to a file that is not there"))
   }
@@ -174,9 +236,22 @@ import Testing
     try FileManager.default.createDirectory(
       at: folder.appending(path: "transformer"), withIntermediateDirectories: true)
     #expect(message { _ = try ModelFolder(folder.path) }.contains("has transformer/: it is no model"))
+    try Data(#"{"_class_name": "FluxPipeline"}"#.utf8).write(to: folder.appending(path: "model_index.json"))
+    #expect(
+      message { _ = try ModelFolder(folder.path) }.contains("which are supported, but of “FluxPipeline”"))
+    try Data(#"{"_class_name": "StableDiffusion3Pipeline"}"#.utf8)
+      .write(to: folder.appending(path: "model_index.json"))
+    #expect(message { _ = try ModelFolder(folder.path) }.contains("but of “StableDiffusion3Pipeline”"))
+    try FileManager.default.removeItem(at: folder.appending(path: "model_index.json"))
     try FileManager.default.removeItem(at: folder.appending(path: "transformer"))
     try FileManager.default.removeItem(at: folder.appending(path: "text_encoder_2"))
     try FileManager.default.removeItem(at: folder.appending(path: "vae"))
     #expect(message { _ = try ModelFolder(folder.path) }.contains("vae/"))
+    try Data(#"{"_class_name": "PixArtAlphaPipeline"}"#.utf8).write(
+      to: folder.appending(path: "model_index.json"))
+    let other = message { _ = try ModelFolder(folder.path) }
+    #expect(
+      other.contains("layout of Stable Diffusion, but of “PixArtAlphaPipeline”: there is no vae/"), "\(other)"
+    )
   }
 }

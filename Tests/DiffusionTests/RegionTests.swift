@@ -45,6 +45,26 @@ struct RegionTests {
     #expect(throws: DiffusionError.self) { try Region.Place.row(9, width: 16) }
   }
 
+  @Test("blend linearly over the columns that two have in common, of one width or in proportion")
+  func shares() throws {
+    let fall: [Float] = [5.0 / 6, 0.5, 1.0 / 6]
+    let slow: [Float] = [0.875, 0.625, 0.375, 0.125]
+    func ones(_ count: Int) -> [Float] { Array(repeating: 1, count: count) }
+    let halves: [(Range<Int>, [Float])] = [(0..<8, ones(5) + fall), (5..<13, fall.reversed() + ones(5))]
+    let third: [(Range<Int>, [Float])] = [(0..<18, ones(14) + slow), (14..<24, slow.reversed() + ones(6))]
+    func compare(_ places: [Region.Place], _ expected: [(Range<Int>, [Float])]) {
+      #expect(places.count == expected.count)
+      for (place, (columns, shares)) in zip(places, expected) {
+        #expect(place.columns == columns && place.shares.count == shares.count)
+        for (a, b) in zip(place.shares, shares) { #expect(abs(a - b) < 1e-6) }
+      }
+    }
+    compare(try Region.Place.row(2, width: 13), halves)
+    compare(try Region.Place.row(parts: [3, 3], width: 13), halves)
+    compare(try Region.Place.row(parts: [2, 1], width: 24), third)
+    compare(try Region.Place.row(1, width: 14), [(0..<14, ones(14))])
+  }
+
   @Test(
     "that draw one thing everywhere make the image of one region, with every scheduler, guided or not",
     arguments: SchedulerKind.allCases)

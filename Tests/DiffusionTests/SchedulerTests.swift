@@ -236,6 +236,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (#"{"use_karras_sigmas": true, "use_beta_sigmas": true}"#, "“use_beta_sigmas” are both true"),
       (#"{"use_flow_sigmas": true}"#, "use_flow_sigmas"), (#"{"sigma_min": 0}"#, "“sigma_min” is 0"),
       (#"{"sigma_min": 2, "sigma_max": 1}"#, "must be the larger"),
+      (#"{"use_karras_sigmas": true, "sigma_min": 20}"#, "and the smallest, “sigma_min”, 20.0; take these"),
       (#"{"thresholding": true, "dynamic_thresholding_ratio": 2}"#, "dynamic_thresholding_ratio"),
       (#"{"thresholding": true, "sample_max_value": -1}"#, "sample_max_value"),
       (#"{"timestep_scaling": 0}"#, "timestep_scaling"),
@@ -267,6 +268,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (.unipc, #"{"predict_x0": false}"#, "“predict_x0” is false"),
       (.unipc, #"{"shift_terminal": 0.1}"#, "“shift_terminal” is not null"),
       (.euler, #"{"timestep_type": "continuous"}"#, "“timestep_type” is “continuous” and not discrete"),
+      (.euler, #"{"use_exponential_sigmas": true, "sigma_max": 0.01}"#, "“sigma_max”, would be 0.01"),
       (.lcm, #"{"original_inference_steps": 2000}"#, "“original_inference_steps” is 2000"),
       (.tcd, #"{"original_inference_steps": 5}"#, "choose a number in 1…5"),
       (

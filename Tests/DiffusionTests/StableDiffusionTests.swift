@@ -11,6 +11,7 @@ private typealias Rewrite = (_ name: String, _ tensor: Tensor) throws -> (String
 /// How mini-sd's files are named and what its tensors are called, in the ways that real models have.
 enum Scheme: String, CaseIterable {
   case linked, fp16Variant, mixedVariants, float32, bfloat16, currentNames, wholeCLIP, compiled, sharded
+  case pickled, pickledShards
 }
 
 @Suite(.serialized) struct StableDiffusionTests {
@@ -78,6 +79,8 @@ enum Scheme: String, CaseIterable {
         ], to: .textEncoder, folder)
     case .compiled: try rewriteAll(folder) { ("_orig_mod." + $0, $1) }
     case .sharded: try shard(folder)
+    case .pickled: try pickle(folder, shards: 1)
+    case .pickledShards: try pickle(folder, shards: 2)
     }
   }
 
@@ -115,6 +118,30 @@ enum Scheme: String, CaseIterable {
     try FileManager.default.removeItem(at: directory.appending(path: "diffusion_pytorch_model.safetensors"))
     try JSONEncoder().encode(["weight_map": map])
       .write(to: directory.appending(path: "diffusion_pytorch_model.safetensors.index.json"))
+  }
+
+  /// Every component as `torch.save` wrote it, in one file or in several with an index.
+  private func pickle(_ folder: URL, shards: Int) throws {
+    for (component, name) in Self.files {
+      let directory = folder.appending(path: component.rawValue)
+      let old = directory.appending(path: "\(name).safetensors")
+      let base = name == "model" ? "pytorch_model" : name
+      let file = try SafetensorsFile(old)
+      var (parts, map) = (Array(repeating: [] as [String], count: shards), [:] as [String: String])
+      for (i, tensor) in file.entries.keys.sorted().enumerated() { parts[i % shards].append(tensor) }
+      for (i, names) in parts.enumerated() {
+        var storages = TorchStorages()
+        let entries = try names.map { PickleEntry($0, try storages.add(file.tensor($0))) }
+        let part = shards == 1 ? "\(base).bin" : "\(base)-0000\(i + 1)-of-0000\(shards).bin"
+        for name in names { map[name] = part }
+        try storages.archive("archive", .dictionary(entries, ordered: true)).write(
+          to: directory.appending(path: part))
+      }
+      try FileManager.default.removeItem(at: old)
+      guard shards > 1 else { continue }
+      try JSONEncoder().encode(["weight_map": map]).write(
+        to: directory.appending(path: "\(base).bin.index.json"))
+    }
   }
 
   @Test(

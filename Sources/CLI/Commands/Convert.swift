@@ -60,8 +60,11 @@ struct Convert: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "The model that an embedding is for, as for neti train; mini-sd when left out.",
-      valueName: "folder or name"))
+      valueName: "file, folder or name"))
   var model: String?
+
+  @Flag(help: "Download the model when it is not here; on a terminal that is asked.")
+  var download = false
 
   func validate() throws {
     if !output.hasSuffix("/"), !isFolder((try? place(output).path) ?? output),
@@ -91,10 +94,16 @@ struct Convert: ParsableCommand {
   }
 
   func run() throws {
-    let options = try ModelOptions.parse(model.map { ["--model", $0] } ?? [])
-    var concept = try Concept.open(
-      place(input), token: token, category: category,
-      base: { try options.open(options.folder()).baseIdentity })
+    let options = try ModelOptions.parse(
+      (model.map { ["--model", $0] } ?? []) + (download ? ["--download"] : []))
+    var isModelUsed = false
+    var concept = try Concept.open(place(input), token: token, category: category) {
+      isModelUsed = true
+      return try options.open(options.folder()).baseIdentity
+    }
+    if !isModelUsed, model != nil {
+      warn("--model has no effect: \(input) says itself what it was learned on")
+    }
     if let token { concept.about.token = token }
     if !category.isEmpty { concept.about.category = category }
     if wanted == .authors { return try writeAuthors(concept) }

@@ -37,6 +37,7 @@ struct ModelCommand: ParsableCommand {
       discussion: """
           neti model get CompVis/stable-diffusion-v1-4
           neti model get org/name@v2
+          neti model get stabilityai/stable-diffusion-xl-base-1.0 --variant fp16
 
         Only what neti needs is fetched: configurations, tokenizer, and one file or set of shards for each part's weights; \
         no pickles, no safety checker. Stopped or cut off, the same command goes on. Every file is checked against its hash.
@@ -47,12 +48,22 @@ struct ModelCommand: ParsableCommand {
         "Organisation and name, with @REVISION for a branch, tag or commit.", valueName: "name"))
     var model: String
 
+    @Option(
+      help: ArgumentHelp(
+        "Which variant of the weights, such as fp16, which is half as large; the plain ones when left out, and for parts without it.",
+        valueName: "name"))
+    var variant: String?
+
     @Flag(help: "Print what was fetched as JSON.")
     var json = false
 
     func run() throws {
       let name = try ModelCommand.name(model)
-      let (folder, commit, size) = try ModelFetching.fetch(name, into: HubCache())
+      let (folder, commit, size) = try ModelFetching.fetch(name, variant: variant, into: HubCache())
+      let used = (try? ModelFolder(folder.path))?.variants.map(\.variant) ?? []
+      if let variant, !used.isEmpty, !used.contains(variant) {
+        warn("other weights of \(name) are here, too, and are used instead of the variant \(quoted(variant))")
+      }
       if json {
         struct Report: Encodable { let model: String, commit: String, bytes: Int, folder: String }
         return try tellJSON(Report(model: "\(name)", commit: commit, bytes: size, folder: folder.path))

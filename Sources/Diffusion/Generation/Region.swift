@@ -54,18 +54,7 @@ extension Region.Place {
     let exact = Double(width) / (Double(count) - Double(count - 1) * overlap)
     let each = min(width, Int(exact.rounded(.up)))
     let starts = (0..<count).map { $0 * (width - each) / max(1, count - 1) }
-    return (0..<count).map { i in
-      let columns = starts[i]..<starts[i] + each
-      let left = i == 0 ? nil : columns.lowerBound..<starts[i - 1] + each
-      let right = i == count - 1 ? nil : starts[i + 1]..<columns.upperBound
-      return Self(
-        columns: columns,
-        shares: columns.map { c in
-          if let left, left.contains(c) { return rise(c, left) }
-          if let right, right.contains(c) { return 1 - rise(c, right) }
-          return 1
-        })
-    }
+    return between((1..<count).map { starts[$0]..<starts[$0 - 1] + each }, width: width)
   }
 
   /// Regions of widths that are in the proportion of `parts`, from left to right. At each border the part that both
@@ -91,9 +80,15 @@ extension Region.Place {
       let half = max(0.5, share * min(left, right))
       borders.append(Int((edge - half).rounded())..<Int((edge + half).rounded()))
     }
-    return parts.indices.map { i in
+    return between(borders, width: width)
+  }
+
+  /// The regions on both sides of `borders`, which are the columns that two neighbours have in common; there they are
+  /// blended linearly.
+  private static func between(_ borders: [Range<Int>], width: Int) -> [Self] {
+    (0...borders.count).map { i in
       let left = i == 0 ? nil : borders[i - 1]
-      let right = i == parts.count - 1 ? nil : borders[i]
+      let right = i == borders.count ? nil : borders[i]
       let columns = (left?.lowerBound ?? 0)..<(right?.upperBound ?? width)
       return Self(
         columns: columns,

@@ -32,6 +32,11 @@ enum ModelFamily: Sendable {
     } else if let hidden = names.size("\(Self.openCLIP)token_embedding.weight", 1) {
       self = .stableDiffusion2(hiddenSize: hidden)
     } else if let hidden = Self.clip.lazy.compactMap({ names.size($0 + table, 1) }).first {
+      guard names.declarations["\(Self.unet)input_blocks.1.1.proj_in.weight"]?.shape.count != 2 else {
+        throw DiffusionError(
+          "it has the U-Net of Stable Diffusion 2 (linear projections) and the names of Stable Diffusion 1's text encoder "
+            + "(\(Self.clip[1])…), which is not supported; name the model's folder in the diffusers layout")
+      }
       self = .stableDiffusion1(hiddenSize: hidden)
     } else {
       throw DiffusionError("it has no text encoder of Stable Diffusion; \(Self.advice)")
@@ -96,7 +101,8 @@ extension ModelFamily {
 
   private static func isXL(_ names: TensorNames) -> Bool { names.has(in: "conditioner.embedders.") }
 
-  private static let inputs = "\(unet)input_blocks.0.0.weight"
+  /// The convolution whose inputs tell what the U-Net takes.
+  static let inputs = "\(unet)input_blocks.0.0.weight"
 
   /// In this order: what is said first holds.
   private static let others: [Other] = [
@@ -118,10 +124,6 @@ extension ModelFamily {
       $0.has(in: "\(unet)double_blocks.") || $0.has(in: "double_blocks.")
     },
     Other("SDXL's refiner, which is not supported") { $0.has(in: "conditioner.embedders.0.model.") },
-    Other("an inpainting model of SDXL (its U-Net takes 9 channels), which is not supported as one file yet")
-    {
-      isXL($0) && $0.size(inputs, 1) == 9
-    },
     Other("InstructPix2Pix of SDXL, or another model that edits images (its U-Net takes 8 channels)") {
       isXL($0) && $0.size(inputs, 1) == 8
     },
@@ -134,14 +136,13 @@ extension ModelFamily {
     Other("a model of SDXL with fewer blocks (SSD-1B, Segmind Vega or the like), which is not supported") {
       isXL($0) && TransformerDepths($0).isUneven
     },
-    Other("an inpainting model (its U-Net takes 9 channels), which is not supported as one file yet") {
-      $0.size(inputs, 1) == 9
-    },
     Other("InstructPix2Pix, or another model that edits images (its U-Net takes 8 channels)") {
       $0.size(inputs, 1) == 8
     },
-    Other("an upscaler, a depth model or another that takes an image (its U-Net does not take 4 channels)") {
-      names in names.size(inputs, 1).map { $0 != 4 } ?? false
+    Other(
+      "an upscaler, a depth model or another that takes an image (its U-Net takes neither 4 channels nor 9)"
+    ) {
+      names in names.size(inputs, 1).map { ![4, 9].contains($0) } ?? false
     },
     Other("a model conditioned on more than a text (an upscaler or unCLIP)") {
       !isXL($0) && $0.has(in: "\(unet)label_emb.") || $0.has(in: "embedder.")

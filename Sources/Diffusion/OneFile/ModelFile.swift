@@ -19,16 +19,18 @@ struct ModelFile: Sendable {
   init(_ url: URL, predicting: PredictionType? = nil) throws {
     try Self.refuseForeignFormats(url)
     let file: any TensorFile = try TorchFile.isOne(url) ? TorchWeights(url) : SafetensorsFile(url)
-    let names = TensorNames(file)
+    let names = try TensorNames(file)
     self.url = url
     do { family = try ModelFamily(names) } catch let error as DiffusionError {
       throw DiffusionError("\(url.path): \(error.message)")
     }
-    prediction = try PredictionEvidence(file, family, given: predicting)
-    tensors = try Self.sorted(file, names)
+    prediction = try PredictionEvidence(names, family, given: predicting)
+    tensors = try Self.sorted(names)
     configurations = try ModelFileConfigurations(names, family, prediction).encoded()
+    let inpainting =
+      names.size(ModelFamily.inputs, 1) == 9 ? " for inpainting (its U-Net takes 9 channels)" : ""
     identification =
-      "\(quoted(url.lastPathComponent)) is \(family.title), as \(family.reason); it predicts "
+      "\(quoted(url.lastPathComponent)) is \(family.title)\(inpainting), as \(family.reason); it predicts "
       + "\(prediction.title), as \(prediction.reason)"
   }
 
@@ -55,22 +57,22 @@ struct ModelFile: Sendable {
   }
 
   /// Each tensor's place by our names.
-  private static func sorted(_ file: any TensorFile, _ names: TensorNames) throws
-    -> [ModelFolder.Component: [String: StoredTensor]]
-  {
+  private static func sorted(_ names: TensorNames) throws -> [ModelFolder.Component: [String: StoredTensor]] {
+    let file = names.file
     var result: [ModelFolder.Component: [String: StoredTensor]] = [:]
     var unknown: [String] = []
-    for (name, declaration) in names.declarations {
-      guard let targets = OriginalNames.targets(name) else {
-        unknown.append(name)
+    for (name, original) in names.originals.sorted(by: { $0.key < $1.key }) {
+      guard let targets = OriginalNames.targets(name), let declaration = names.declarations[name] else {
+        unknown.append(original)
         continue
       }
       for target in targets {
         let stored = try StoredTensor(
-          file: file, name: name, declaration, third: target.third, isTransposed: target.isTransposed)
-        guard result[target.component, default: [:]].updateValue(stored, forKey: target.name) == nil else {
+          file: file, name: original, declaration, third: target.third, isTransposed: target.isTransposed)
+        if let other = result[target.component, default: [:]].updateValue(stored, forKey: target.name) {
           throw DiffusionError(
-            "\(file.url.path): “\(target.name)” of the \(target.component.title) occurs twice")
+            "\(file.url.path): \(quoted(other.name)) and \(quoted(original)) are both “\(target.name)” of the "
+              + target.component.title)
         }
       }
     }
@@ -100,15 +102,25 @@ struct ModelFile: Sendable {
   }
 }
 
-/// The names of a file's tensors, to ask what kind of file it is.
+/// The names of a file's tensors, to ask what kind of file it is. They are without what compiled models have in theirs.
 struct TensorNames {
+  let file: any TensorFile
+  /// What each is called in the file.
+  let originals: [String: String]
   let declarations: [String: TensorDeclaration]
 
-  init(_ file: any TensorFile) {
-    declarations = Dictionary(
-      file.tensorNames.compactMap { name in file.declaration(name).map { (name, $0) } },
-      uniquingKeysWith: { a, _ in a })
+  /// - Throws: `DiffusionError` for two names that differ by no more than that.
+  init(_ file: any TensorFile) throws {
+    self.file = file
+    originals = try Dictionary(file.tensorNames.map { (Weights.plain($0), $0) }) { a, b in
+      throw DiffusionError(
+        "\(file.url.path): \(quoted(min(a, b))) and \(quoted(max(a, b))) are one tensor twice")
+    }
+    declarations = originals.compactMapValues(file.declaration)
   }
+
+  /// The numbers of a tensor.
+  func tensor(_ name: String) throws -> Tensor { try file.tensor(originals[name] ?? name) }
 
   /// A size of a tensor; nil where there is no such tensor or dimension.
   func size(_ name: String, _ dimension: Int) -> Int? {

@@ -16,12 +16,12 @@ struct PredictionEvidence: Sendable {
   private static let velocityDeviation = 0.09
   private static let keys = ["prediction_type", "modelspec.prediction_type"]
 
-  init(_ file: any TensorFile, _ family: ModelFamily, given: PredictionType?) throws {
-    func has(_ name: String) -> Bool { file.declaration(name) != nil }
-    hasZeroTerminalSNR = has("ztsnr")
+  init(_ names: TensorNames, _ family: ModelFamily, given: PredictionType?) throws {
+    let file = names.file
+    hasZeroTerminalSNR = names.has("ztsnr")
     if let given {
       (type, reason) = (given, "`prediction-type` says")
-    } else if let mark = ["v_pred", "ztsnr"].first(where: has) {
+    } else if let mark = ["v_pred", "ztsnr"].first(where: { names.has($0) }) {
       (type, reason) = (.vPrediction, "it has the mark \(quoted(mark))")
     } else if let key = Self.keys.first(where: { file.metadata[$0] != nil }), let word = file.metadata[key] {
       guard let named = Self.words[word.lowercased()] else {
@@ -30,7 +30,7 @@ struct PredictionEvidence: Sendable {
             + "`prediction-type`")
       }
       (type, reason) = (named, "its metadata say in \(quoted(key))")
-    } else if case .stableDiffusion2 = family, let deviation = try Self.deviation(file) {
+    } else if case .stableDiffusion2 = family, let deviation = try Self.deviation(names) {
       let isVelocity = deviation > Self.velocityDeviation
       type = isVelocity ? .vPrediction : .epsilon
       reason =
@@ -46,11 +46,11 @@ struct PredictionEvidence: Sendable {
     "v-prediction": .vPrediction, "sample": .sample,
   ]
 
-  private static func deviation(_ file: any TensorFile) throws -> Double? {
-    guard let declared = file.declaration(bias), declared.dtype.isFloating, declared.shape.count == 1,
+  private static func deviation(_ names: TensorNames) throws -> Double? {
+    guard let declared = names.declarations[bias], declared.dtype.isFloating, declared.shape.count == 1,
       (1...ConfigurationLimits.channels.upperBound).contains(declared.shape[0])
     else { return nil }
-    let values = try file.tensor(bias).doubles()
+    let values = try names.tensor(bias).doubles()
     let mean = values.reduce(0, +) / Double(values.count)
     return (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(values.count)).squareRoot()
   }

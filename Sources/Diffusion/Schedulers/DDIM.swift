@@ -4,7 +4,7 @@ import Torch
 ///
 /// Source: Song et al., "Denoising Diffusion Implicit Models" (arXiv 2010.02502), formula 12; numbers as
 /// in diffusers' `DDIMScheduler`.
-struct DDIM: Scheduler {
+struct DDIM: AlphaScheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
   let alphas: [Double]
@@ -17,11 +17,6 @@ struct DDIM: Scheduler {
     finalAlpha = c.setAlphaToOne ?? true ? 1 : alphas[0]
     stride = c.numTrainTimesteps / steps
     configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return noiseLevel(of: alphas[Int(timesteps[index])])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws

@@ -3,7 +3,7 @@ import Torch
 /// DDPM's ancestral sampling: every step but the last adds noise.
 ///
 /// Source: Ho et al., arXiv 2006.11239, formula 7; numbers as in diffusers' `DDPMScheduler`.
-struct DDPM: Scheduler {
+struct DDPM: AlphaScheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
   let alphas: [Double]
@@ -12,11 +12,6 @@ struct DDPM: Scheduler {
     alphas = try NoiseSchedule(c).alphasCumprod
     timesteps = try Timesteps.usual(c, c.timestepSpacing ?? .leading, steps: steps)
     configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return noiseLevel(of: alphas[Int(timesteps[index])])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws

@@ -4,7 +4,7 @@ import Torch
 ///
 /// Source: Karras et al., arXiv 2206.00364, algorithm 2 without churn; numbers as in diffusers'
 /// `EulerDiscreteScheduler`.
-struct Euler: Scheduler {
+struct Euler: SigmaScheduler {
   let timesteps: [Double]
   let initialNoiseSigma: Double
   private let configuration: SchedulerConfiguration
@@ -15,16 +15,6 @@ struct Euler: Scheduler {
     (timesteps, sigmas) = (table.timesteps, table.sigmas)
     initialNoiseSigma = table.initialNoiseSigma(c)
     configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return (1, sigmas[index])
-  }
-
-  func scaledInput(_ latents: Tensor, at index: Int) throws -> Tensor {
-    try checkIndex(index)
-    return try latents / NoiseLevel.inputScale(sigmas[index])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws

@@ -4,7 +4,7 @@ import Torch
 ///
 /// Source: Karras et al., arXiv 2206.00364, and k-diffusion's `sample_euler_ancestral`; numbers as in
 /// diffusers' `EulerAncestralDiscreteScheduler`.
-struct EulerAncestral: Scheduler {
+struct EulerAncestral: SigmaScheduler {
   let timesteps: [Double]
   let initialNoiseSigma: Double
   private let configuration: SchedulerConfiguration
@@ -18,16 +18,6 @@ struct EulerAncestral: Scheduler {
     (timesteps, sigmas) = (table.timesteps, table.sigmas)
     initialNoiseSigma = table.initialNoiseSigma(c)
     self.configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return (1, sigmas[index])
-  }
-
-  func scaledInput(_ latents: Tensor, at index: Int) throws -> Tensor {
-    try checkIndex(index)
-    return try latents / NoiseLevel.inputScale(sigmas[index])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws

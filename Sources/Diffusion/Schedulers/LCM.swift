@@ -4,7 +4,7 @@ import Torch
 /// models that were distilled for it, in 1 to 8 steps.
 ///
 /// Source: Luo et al., arXiv 2310.04378, algorithm 3; numbers as in diffusers' `LCMScheduler`.
-struct LCM: Scheduler {
+struct LCM: AlphaScheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
   let alphas: [Double]
@@ -14,11 +14,6 @@ struct LCM: Scheduler {
     alphas = try NoiseSchedule(c).alphasCumprod
     timesteps = try Timesteps.distilled(c, steps: steps)
     self.configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return noiseLevel(of: alphas[Int(timesteps[index])])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws

@@ -3,7 +3,7 @@ import Torch
 /// Linear multistep on the noise level σ: the last four derivatives' polynomial, integrated.
 ///
 /// Source: k-diffusion's `sample_lms`; numbers as in diffusers' `LMSDiscreteScheduler`.
-struct LMS: Scheduler {
+struct LMS: SigmaScheduler {
   let timesteps: [Double]
   let initialNoiseSigma: Double
   private let configuration: SchedulerConfiguration
@@ -20,16 +20,6 @@ struct LMS: Scheduler {
     (timesteps, sigmas) = (table.timesteps, table.sigmas)
     initialNoiseSigma = table.initialNoiseSigma(c)
     self.configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return (1, sigmas[index])
-  }
-
-  func scaledInput(_ latents: Tensor, at index: Int) throws -> Tensor {
-    try checkIndex(index)
-    return try latents / NoiseLevel.inputScale(sigmas[index])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws

@@ -4,7 +4,7 @@ import Torch
 ///
 /// Source: Liu et al., arXiv 2202.09778, formulas 9, 12, 13; numbers as in diffusers' `PNDMScheduler`,
 /// whose PLMS makes the second step twice.
-struct PNDM: Scheduler {
+struct PNDM: AlphaScheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
   let alphas: [Double]
@@ -20,11 +20,6 @@ struct PNDM: Scheduler {
   private var mean: Tensor?
 
   init(_ c: SchedulerConfiguration, steps: Int) throws {
-    guard c.predictionType != .sample else {
-      throw DiffusionError(
-        "scheduler_config.json: “prediction_type” is “sample”, which pndm does not support; "
-          + "choose another scheduler")
-    }
     guard c.skipPRKSteps || steps >= 4 else {
       throw DiffusionError("\(steps) steps; pndm with “skip_prk_steps” false needs 4 or more")
     }
@@ -45,11 +40,6 @@ struct PNDM: Scheduler {
       timesteps = first + falling.dropFirst(3)
     }
     configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return noiseLevel(of: alphas[Int(timesteps[index])])
   }
 
   mutating func begin(at index: Int) throws {

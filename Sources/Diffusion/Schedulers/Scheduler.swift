@@ -50,15 +50,42 @@ extension Scheduler {
     return try combination([(level.signal, clean), (level.noise, noise)])
   }
 
-  /// Of ᾱ, where latents are √ᾱ·x₀ + √(1−ᾱ)·ε.
-  func noiseLevel(of alpha: Double) -> (signal: Double, noise: Double) {
-    (alpha.squareRoot(), (1 - alpha).squareRoot())
-  }
-
   func checkIndex(_ index: Int) throws {
     guard timesteps.indices.contains(index) else {
       throw DiffusionError("step \(index) of a scheduler with \(timesteps.count) timesteps")
     }
+  }
+}
+
+/// A scheduler whose latents are √ᾱ·x₀ + √(1−ᾱ)·ε.
+protocol AlphaScheduler: Scheduler {
+  /// ᾱ of every timestep of training.
+  var alphas: [Double] { get }
+}
+
+extension AlphaScheduler {
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    let alpha = alphas[Int(timesteps[index])]
+    return (alpha.squareRoot(), (1 - alpha).squareRoot())
+  }
+}
+
+/// A scheduler whose latents are kept unscaled, x₀ + σ·ε.
+protocol SigmaScheduler: Scheduler {
+  /// σ of each step, and the one to end at.
+  var sigmas: [Double] { get }
+}
+
+extension SigmaScheduler {
+  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
+    try checkIndex(index)
+    return (1, sigmas[index])
+  }
+
+  func scaledInput(_ latents: Tensor, at index: Int) throws -> Tensor {
+    try checkIndex(index)
+    return try latents / NoiseLevel.inputScale(sigmas[index])
   }
 }
 

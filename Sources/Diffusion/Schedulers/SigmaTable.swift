@@ -21,8 +21,8 @@ struct SigmaTable {
       self.init(times, levels, end: end)
       return
     }
-    let spreadLevels = spread.levels(
-      from: c.sigmaMax ?? levels[0], to: c.sigmaMin ?? levels[levels.count - 1], count: steps)
+    let spreadLevels = try Self.levels(
+      spread, from: c.sigmaMax ?? levels[0], to: c.sigmaMin ?? levels[levels.count - 1], count: steps)
     let logarithms = training.map(Self.logarithm)
     self.init(
       spreadLevels.map { Double(Float(Self.timestep(of: log($0), logarithms))) }, spreadLevels, end: end)
@@ -50,8 +50,10 @@ struct SigmaTable {
       let logarithms = training.map(Self.logarithm)
       let spread = c.usesLuLambdas && c.sigmaSpread != .karras ? nil : c.sigmaSpread
       levels =
-        spread?.levels(
-          from: c.sigmaMax ?? training[training.count - 1], to: c.sigmaMin ?? training[0], count: steps)
+        try spread.map {
+          try Self.levels(
+            $0, from: c.sigmaMax ?? training[training.count - 1], to: c.sigmaMin ?? training[0], count: steps)
+        }
         ?? evenly(from: logarithms[logarithms.count - 1], to: logarithms[0], count: steps).map { exp($0) }
       times = levels.map {
         let t = Self.timestep(of: log($0), logarithms)
@@ -63,6 +65,18 @@ struct SigmaTable {
     guard zip(sigmas, sigmas.dropFirst()).dropLast().allSatisfy(>) else {
       throw DiffusionError("\(steps) steps give a noise level twice; choose fewer steps")
     }
+  }
+
+  /// Falling levels of a spread. One step has the largest alone.
+  private static func levels(
+    _ spread: SchedulerConfiguration.SigmaSpread, from most: Double, to least: Double, count: Int
+  ) throws -> [Double] {
+    guard most > least || count == 1 else {
+      throw DiffusionError(
+        "scheduler_config.json: the largest noise level, “sigma_max”, would be \(Float(most)), and the smallest, "
+          + "“sigma_min”, \(Float(least)); take these two keys out")
+    }
+    return spread.levels(from: most, to: least, count: count)
   }
 
   private init(_ timesteps: [Double], _ levels: [Double], end: Double) {

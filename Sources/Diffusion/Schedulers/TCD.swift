@@ -4,7 +4,7 @@ import Torch
 /// it. For models that were distilled for it.
 ///
 /// Source: Zheng et al., arXiv 2402.19159, algorithm 4; numbers as in diffusers' `TCDScheduler`.
-struct TCD: Scheduler {
+struct TCD: AlphaScheduler {
   let timesteps: [Double]
   private let configuration: SchedulerConfiguration
   let alphas: [Double]
@@ -14,11 +14,6 @@ struct TCD: Scheduler {
     alphas = try NoiseSchedule(c).alphasCumprod
     timesteps = try Timesteps.distilled(c, steps: steps)
     self.configuration = c
-  }
-
-  func noiseLevel(at index: Int) throws -> (signal: Double, noise: Double) {
-    try checkIndex(index)
-    return noiseLevel(of: alphas[Int(timesteps[index])])
   }
 
   mutating func step(_ modelOutput: Tensor, at index: Int, _ latents: Tensor, random: RandomSource?) throws

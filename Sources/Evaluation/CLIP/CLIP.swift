@@ -49,7 +49,7 @@ public final class CLIP {
     let place = folder
     let rest = ["config.json", "preprocessor_config.json", "tokenizer.json", "vocab.json", "merges.txt"]
       .map { place.appending(path: $0) }.filter { FileManager.default.fileExists(atPath: $0.path) }
-    identity = try fingerprint(of: [CLIPModel.weightsFile(place)] + rest)
+    identity = try fingerprint(of: CLIPModel.weightFiles(place) + rest)
   }
 
   /// The prompts that suit it, where its folder says: a CLIP of a small world does not know the paper's words.

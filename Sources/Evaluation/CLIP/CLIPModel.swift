@@ -17,37 +17,26 @@ public final class CLIPModel {
   private let visualProjection: Tensor
   private let device: Device
 
-  /// Opens `config.json` and `model.safetensors` of a folder.
+  /// Opens `config.json` and the weights of a folder, `model.safetensors` or what else holds them.
   ///
   /// - Throws: one line that names the file, and the key or the tensor, when they do not fit together.
   public init(_ folder: URL, device: Device = .cpu) throws {
     let c = try JSONFile.decode(CLIPConfiguration.self, from: folder.appending(path: "config.json"))
-    let file = try Self.weightsFile(folder)
+    let files = try Self.weightFiles(folder)
     configuration = c
     self.device = device
     text = try CLIPTextEncoder(
       c.text,
-      weights: Weights(files: [file], dtype: .float32, device: device, rename: CLIPTextEncoder.currentName))
-    let rest = try Weights(files: [file], dtype: .float32, device: device, rename: Self.besideText)
+      weights: Weights(files: files, dtype: .float32, device: device, rename: CLIPTextEncoder.currentName))
+    let rest = try Weights(files: files, dtype: .float32, device: device, rename: Self.besideText)
     textProjection = try rest.tensor("text_projection.weight", [c.projectionSize, c.text.hiddenSize])
     visualProjection = try rest.tensor("visual_projection.weight", [c.projectionSize, c.vision.hiddenSize])
     vision = try CLIPVisionTower(c.vision, rest / "vision_model")
     try rest.finish()
   }
 
-  /// The file that holds the weights; throws when there is none that is read.
-  static func weightsFile(_ folder: URL) throws -> URL {
-    let file = folder.appending(path: "model.safetensors")
-    guard FileManager.default.fileExists(atPath: file.path) else {
-      throw EvaluationError(
-        """
-        \(folder.path): there is no model.safetensors, and pickles are not read, as they can run code. Convert with \
-        python -c "import transformers as t; [c.from_pretrained('\(folder.path)').save_pretrained('FOLDER') for c in \
-        (t.CLIPModel, t.CLIPImageProcessor, t.CLIPTokenizer)]"
-        """)
-    }
-    return file
-  }
+  /// The files that hold the weights; throws when there is none that is read.
+  static func weightFiles(_ folder: URL) throws -> [URL] { try WeightFile.files(in: folder, base: "model") }
 
   /// The names of what the text tower leaves over; nil for its own, and for constants.
   private static func besideText(_ name: String) -> String? {

@@ -234,8 +234,8 @@ package struct Unpickler {
 
   private func refusal(_ module: String, _ name: String) -> FileError {
     FileError(
-      "it wants to use \(quoted("\(module).\(name)")), which no checkpoint needs; it may be malicious. "
-        + "Nothing of it was run")
+      "it wants to use \(quoted("\(module).\(name)")), which weights do not need, and which could run code. Nothing of "
+        + "it was run; if you trust it, save its state_dict as safetensors")
   }
 
   private func unexpected(_ what: String) -> FileError {

@@ -1,5 +1,5 @@
 """Small random LoRAs for mini-sd in every naming, and what U-Net and text encoder give with them merged: diffusers'
-load_lora_weights and fuse_lora in fp32.
+load_lora_weights and fuse_lora in fp32. `_lora_sdxl` has those for SDXL.
 
 Ranks and, where the naming has them, alphas differ from layer to layer; but diffusers overlooks alphas that differ in
 attention and in the text encoder, so that they are the same there. DoRAs have the length of each output's weights, too;
@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import _lora_sdxl
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
@@ -133,3 +134,4 @@ def make(out: Path):
             expected[f"{name}.text"] = pipe.text_encoder(ids).last_hidden_state
             expected[f"{name}.unet"] = pipe.unet(latents, torch.tensor([500.0]), contexts).sample
     save_file({k: v.contiguous() for k, v in expected.items()}, out / "expected.safetensors")
+    _lora_sdxl.make(out)
