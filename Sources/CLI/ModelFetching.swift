@@ -19,7 +19,12 @@ enum ModelFetching {
     if let folder, ModelFileChoice.isComplete(folder) { return }
     if !download {
       // A name without an organisation is a path with an error more often than a model.
-      guard name.id.contains("/"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else { return }
+      guard name.id.contains("/"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
+        if folder != nil {
+          note("\(name) is here only in part; --download, or `neti model get \(name)`, fetches the rest")
+        }
+        return
+      }
       let settings = try HubSettings()
       guard !settings.isOffline,
         Question.agrees(
@@ -64,20 +69,25 @@ enum ModelFetching {
     private var bar: ProgressBar?
     private var done = 0
     private var total = 0
+    /// Megabytes that were here.
+    private var first = 0
     private var saidWaiting = false
 
     func begin(_ name: String, total: Int, present: Int) {
       (self.total, done) = (total, present)
       guard total > present else { return }
-      bar = ProgressBar(name, total: Self.megabytes(total), first: Self.megabytes(present), unit: "MB")
+      first = present / 1_000_000
+      bar = ProgressBar(name, total: Self.megabytes(total), first: first, unit: "MB")
     }
 
     func listen(_ event: HubEvent) {
       switch event {
       case .received(let bytes):
         done += bytes
+        // A file that begins anew counts down, and the bar does not.
         bar?.update(
-          done >= total ? Self.megabytes(total) : min(Self.megabytes(done), Self.megabytes(total) - 1))
+          done >= total
+            ? Self.megabytes(total) : max(first, min(done / 1_000_000, Self.megabytes(total) - 1)))
       case .waits(let seconds, let reason):
         bar?.finish()
         note("\(reason); going on in \(seconds) s")

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Files
 import Foundation
 import NeTI
 import Torch
@@ -38,18 +39,21 @@ struct Neti: ParsableCommand {
     "neti \(version), libtorch \(Runtime.version), devices: \(Device.available.map(\.description).joined(separator: ", "))"
   }
 
-  /// Exit codes: 0 done, 1 failed, 64 wrong usage, 130 and 143 stopped by a signal.
+  /// Exit codes: 0 done, 1 failed, 64 wrong usage, 129, 130 and 143 stopped by a signal.
   static func main() {
+    keepStandardStreams()
     Runtime.tuneAllocator()
-    // A file-size limit then is an error of the write, as a full disk is, and not the end of the process.
+    // A file-size limit, and a reader that has gone, then are errors of the write, as a full disk is, and not the end
+    // of the process.
     signal(SIGXFSZ, SIG_IGN)
+    signal(SIGPIPE, SIG_IGN)
     if let v = Runtime.untestedVersion { note("neti: libtorch \(v) is used, which neti was not tested with") }
     do {
+      try ProcessLimits.require()
+      LostFile.watch()
       var command = try parseAsRoot()
       try command.run()
-      guard fflush(nil) == 0 else {
-        throw NeTIError("standard output cannot be written: \(String(cString: strerror(errno)))")
-      }
+      try requireOutput()
     } catch let error as any CommandFailure {
       complain("\(error)")
       exit(withError: error.exitCode)

@@ -3,7 +3,7 @@ import Foundation
 import NeTI
 import Synchronization
 
-/// What Ctrl-C and SIGTERM do while concepts are learned, one after another: within two seconds the last
+/// What Ctrl-C, SIGTERM and SIGHUP do while concepts are learned, one after another: within two seconds the last
 /// completed step is saved and the process ends, however long a step takes.
 final class StopOnSignal {
   /// How long a signal waits for the step at hand before it saves the one before.
@@ -59,6 +59,19 @@ final class StopOnSignal {
         _exit(signal)
       }
     }
+
+    /// The step at hand cannot be completed: the one before is saved.
+    func end(_ problem: String) {
+      guard let run = run.withLock({ $0 }) else { return complain(problem) }
+      run.commands.saveLastStep { saved in
+        switch saved {
+        case .success(let step?): complain("\(problem); step \(step) is saved. Go on with: \(goOn)")
+        case .success(nil): complain("\(problem); no step was complete. Go on with: \(goOn)")
+        case .failure(let error): complain("\(problem); the last step could not be saved: \(error)")
+        }
+        _exit(1)
+      }
+    }
   }
 
   private let state: State
@@ -74,6 +87,7 @@ final class StopOnSignal {
     let state = State(goOn: goOn, early: early, speaks: speaks)
     self.state = state
     signals = Signals { state.stop($0) }
+    LostFile.onLoss { state.end($0) }
   }
 
   /// The exit code that a signal asked for, 0 when there was none.

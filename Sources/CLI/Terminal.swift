@@ -2,6 +2,7 @@ import Diffusion
 import Files
 import Foundation
 import NeTI
+import Synchronization
 
 /// A line for the user, or several, on standard error.
 func note(_ text: String) { writeStandardError(text.namingOptions.printable + "\n") }
@@ -13,7 +14,27 @@ func warn(_ text: String) { note("warning: \(text.oneLine)") }
 func complain(_ text: String) { note("neti: \(text.oneLine)") }
 
 /// A result on standard output.
-func tell(_ text: String) { print(text.printable) }
+func tell(_ text: String) {
+  let problem = writeAll(Data((text.printable + "\n").utf8), to: STDOUT_FILENO)
+  if problem != 0 { outputProblem.withLock { $0 = problem } }
+}
+
+/// What the system said when a result could not be told; 0 while all could.
+private let outputProblem = Mutex<Int32>(0)
+
+/// Throws when a result could not be told.
+func requireOutput() throws {
+  let problem = outputProblem.withLock { $0 }
+  guard problem == 0 else { throw systemError("standard output cannot be written", problem) }
+}
+
+/// Where a standard stream is closed, the first files that are opened would take its number, and what is said would
+/// be written into them. What is opened in its place here cannot be written.
+func keepStandardStreams() {
+  for stream in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(stream, F_GETFD) == -1 {
+    _ = open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY)
+  }
+}
 
 /// Machine-readable results on standard output.
 func tellJSON(_ value: some Encodable) throws {

@@ -17,6 +17,12 @@ public final class ModelDownload {
     snapshot = try SnapshotDownload(name, from: client, into: cache)
     let choice = try ModelFileChoice(snapshot.list, name: name, variant: variant)
     var files = choice.files
+    if let large = choice.indexes.first(where: { $0.size > JSONFile.maximumSize }) {
+      throw DiffusionError(
+        "\(name): the index \(quoted(large.path)) is said to have \(byteText(large.size)), which no index has"
+      )
+    }
+    try snapshot.requireRoom(for: choice.indexes)
     for index in choice.indexes {
       try snapshot.fetch(index)
       let folder = index.path.split(separator: "/").dropLast().map { $0 + "/" }.joined()

@@ -1,9 +1,10 @@
+import Files
 import Foundation
 
 /// What the machine has.
 public enum SystemMemory {
   /// Bytes that this process may still take: what is available on the machine, or less where a
-  /// control group says so; nil where nothing tells.
+  /// control group or a limit of the process says so; nil where nothing tells.
   public static func available() -> Double? {
     var limits: [Double] = []
     if let text = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8) {
@@ -26,6 +27,7 @@ public enum SystemMemory {
     ] {
       if let most = number(limit), most < 1e15 { limits.append(most - (number(used) ?? 0)) }
     }
+    if let left = ProcessLimits.addressSpaceLeft() { limits.append(left) }
     return limits.min()
   }
 

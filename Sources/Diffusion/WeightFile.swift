@@ -110,7 +110,7 @@ package struct WeightFile: Equatable {
     }
     let isPickle = index.lastPathComponent.contains("\(ending(isPickle: true)).index.")
     // A name with a slash could lead out of the model's folder.
-    if let bad = names.first(where: { !$0.hasSuffix(ending(isPickle: isPickle)) || $0.contains("/") }) {
+    if let bad = names.first(where: { !$0.hasSuffix(ending(isPickle: isPickle)) || $0.hasSlash }) {
       throw DiffusionError(
         "\(JSONFile.displayName(index)): \(bad.debugDescription) is no name of a \(isPickle ? ".bin" : "safetensors") file"
       )

@@ -26,8 +26,13 @@ package final class AppendOnlyFile {
 
   deinit { close(descriptor) }
 
-  /// Writes the bytes at the end of the file, or leaves the file as it was and throws.
+  /// Writes the bytes at the end of the file, or leaves the file as it was and throws; also where someone removed
+  /// it, as what is written would be lost.
   package func append(_ data: Data) throws {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, status.st_nlink > 0 else {
+      throw FileError("cannot write \(name): it was removed")
+    }
     let end = lseek(descriptor, 0, SEEK_END)
     guard end >= 0 else { throw systemError("cannot write \(name)") }
     let problem = writeAll(data, to: descriptor)

@@ -1,4 +1,5 @@
 package import Foundation
+import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -12,7 +13,16 @@ package import Foundation
 ///
 /// The size is taken once, when the file is opened. A file that someone truncates later makes the
 /// system raise SIGBUS when the lost part is read: replace model files by renaming, as `AtomicFile` does.
+/// Whoever handles the signal learns from `path(at:)` which file it was.
 package final class MappedFile: @unchecked Sendable {  // immutable after init
+  /// Where the files that are mapped lie, with their paths.
+  private static let mapped = Mutex<[Range<UInt>: String]>([:])
+
+  /// The path of the file that is mapped at an address.
+  package static func path(at address: UInt) -> String? {
+    mapped.withLock { $0.first { $0.key.contains(address) }?.value }
+  }
+
   package let bytes: UnsafeRawBufferPointer
   /// Whether the bytes can be read again from a file.
   private let isBacked: Bool
@@ -38,6 +48,13 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
       throw systemError("cannot read \(url.path)")
     }
     bytes = UnsafeRawBufferPointer(start: base, count: size)
+    Self.mapped.withLock { $0[addresses] = url.path }
+  }
+
+  /// Where the bytes lie.
+  private var addresses: Range<UInt> {
+    let start = UInt(bitPattern: bytes.baseAddress)
+    return start..<start + UInt(bytes.count)
   }
 
   /// Bytes that are in memory, as if they were a file's.
@@ -58,7 +75,10 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
   }
 
   deinit {
-    if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+    guard let base = bytes.baseAddress else { return }
+    // Before the system can give the addresses to another.
+    Self.mapped.withLock { $0[addresses] = nil }
+    munmap(UnsafeMutableRawPointer(mutating: base), bytes.count)
   }
 
   /// Gives the memory of `range` back to the system; what is read there again comes from the file again.

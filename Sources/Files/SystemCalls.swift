@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 
 #if canImport(Glibc)
   import Glibc
@@ -16,7 +16,7 @@ package func systemError(_ attempt: @autoclosure () -> String, _ code: Int32? = 
 }
 
 /// Writes all bytes to a file; returns 0, or the system's error number.
-func writeAll(_ data: Data, to descriptor: Int32) -> Int32 {
+package func writeAll(_ data: Data, to descriptor: Int32) -> Int32 {
   data.withUnsafeBytes { bytes in
     var rest = bytes[...]
     while !rest.isEmpty {

@@ -39,7 +39,11 @@ extension HubCache {
     let references = references(bare)
     return commits(of: bare).compactMap { commit in
       let own = references.filter { $0.value == commit }.keys.sorted()
-      if let revision = name.revision, revision != commit, !own.contains(revision) { return nil }
+      if let revision = name.revision, !own.contains(revision),
+        self.commit(like: revision, of: bare) != commit
+      {
+        return nil
+      }
       let folder = snapshot(bare, commit)
       let links = links(folder)
       let blobs = Set(links.map { $0.resolvingSymlinksInPath().path })
@@ -75,6 +79,12 @@ extension HubCache {
   private func links(_ folder: URL) -> [URL] {
     let paths = (try? FileManager.default.subpathsOfDirectory(atPath: folder.path)) ?? []
     return paths.map { folder.appending(path: $0) }.filter { kind($0) != S_IFDIR }
+  }
+
+  /// Bytes of everything that there is of a model, parts of files too; nil where there is nothing.
+  public func size(of name: RepositoryName) -> Int? {
+    let root = repository(name)
+    return kind(root) == S_IFDIR ? bytes(root) : nil
   }
 
   // MARK: Removing

@@ -74,7 +74,9 @@ public struct HubCache: Sendable {
   /// - Throws: `HubError` where a reference holds no commit.
   public func snapshot(of name: RepositoryName) throws -> URL? {
     let there = commits(of: name)
-    if let revision = name.revision, there.contains(revision) { return snapshot(name, revision) }
+    if let revision = name.revision, let commit = commit(like: revision, of: name) {
+      return snapshot(name, commit)
+    }
     if let commit = try commit(of: name) { return there.contains(commit) ? snapshot(name, commit) : nil }
     return name.revision == nil && there.count == 1 ? snapshot(name, there[0]) : nil
   }
@@ -88,6 +90,14 @@ public struct HubCache: Sendable {
       throw HubError("\(reference.path) does not hold a revision; remove the file, and fetch the model again")
     }
     return commit
+  }
+
+  /// The commit of which there is a snapshot, by its hash or by the beginning of it that no other has.
+  func commit(like text: String, of name: RepositoryName) -> String? {
+    let there = commits(of: name)
+    if there.contains(text) { return text }
+    let alike = there.filter { $0.hasPrefix(text) }
+    return text.utf8.count >= 7 && text.isHexadecimal && alike.count == 1 ? alike[0] : nil
   }
 
   /// The commits of which there is a snapshot.

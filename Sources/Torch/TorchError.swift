@@ -10,7 +10,12 @@ public struct TorchError: Error, CustomStringConvertible, Sendable {
   public var description: String { message }
 
   /// The calling thread's last failed operation.
-  static var last: TorchError { TorchError(String(cString: ct_last_error())) }
+  static var last: TorchError {
+    let words = String(cString: ct_last_error())
+    // What C++ and oneDNN say of it tells nobody.
+    let isMemory = ["bad_alloc", "could not create a primitive"].contains { words.contains($0) }
+    return TorchError(words + (isMemory ? ": too little memory, or a limit of it (ulimit -v)" : ""))
+  }
 }
 
 /// Throws when a C function's status says that it failed.

@@ -1,4 +1,5 @@
 import Foundation
+import NeTI
 import TestSupport
 import Testing
 
@@ -86,7 +87,7 @@ struct BadPlacesTests {
     let place = try Workplace()
     try place.images()
     try place.expectFailure(
-      Workplace.train(), ["cannot write", "step-000001.safetensors", "no step is saved", "--resume"],
+      Workplace.train(), ["cannot write", "run/concept.safetensors", "no step is saved", "--resume"],
       setup: "ulimit -f 64", mayAdd: "run")
     let left = try place.contents().keys.filter { $0.hasSuffix(".tmp") || $0.hasSuffix(".safetensors") }
     #expect(left == [])
@@ -124,6 +125,67 @@ struct BadPlacesTests {
       let silent = try CommandLineTool.run(
         Workplace.generate("a cat"), in: place.folder, setup: "", redirect: "2>/dev/full")
       #expect(silent.code == 0 && silent.output.contains("out/a-cat-s0.png"))
+    }
+  #endif
+
+  @Test("a checkpoint that does not fit in the end: the concept does")
+  func fullAtTheEnd() throws {
+    let place = try Workplace()
+    try place.images()
+    // A checkpoint has three numbers for each one of the concept.
+    let result = try CommandLineTool.run(Workplace.train(), in: place.folder, setup: "ulimit -f 6000")
+    #expect(result.code == 0, "\(result.error)")
+    #expect(result.error.contains("warning: step 1 is not saved: cannot write"), "\(result.error)")
+    #expect(throws: Never.self) { try Concept(contentsOf: place.path("run/concept.safetensors")) }
+  }
+
+  @Test("a run's folder that is removed or moved while a concept is learned: it is made again")
+  func folderRemoved() throws {
+    let place = try Workplace()
+    try place.images()
+    let arguments = Workplace.train(steps: 6, ["--log.save_steps", "2"])
+    #expect(try place.run(arguments).code == 0)
+    let whole = try Data(contentsOf: place.path("run/concept.safetensors"))
+    try FileManager.default.removeItem(at: place.path("run"))
+    let tool = try CommandLineTool.start(arguments, in: place.folder)
+    place.wait(tool) { !place.stepsLogged().isEmpty }
+    try FileManager.default.moveItem(at: place.path("run"), to: place.path("elsewhere"))
+    let result = tool.wait()
+    #expect(result.code == 0, "\(result.error)")
+    #expect(try Data(contentsOf: place.path("run/concept.safetensors")) == whole)
+    // What was begun goes on from there, too.
+    let more = try place.run(["train", "--resume", "--output", "run", "--threads", "1"])
+    #expect(more.code == 0, "\(more.error)")
+  }
+
+  @Test("standard streams that are closed, and readers that went away, stop nothing")
+  func closedStreams() throws {
+    let place = try Workplace()
+    try place.images()
+    let arguments = Workplace.train(steps: 2)
+    #expect(try place.run(arguments).code == 0)
+    let whole = try Data(contentsOf: place.path("run/concept.safetensors"))
+    for redirect in ["<&- >&- 2>&-", "2>&1 | true", "| true"] {
+      try FileManager.default.removeItem(at: place.path("run"))
+      _ = try CommandLineTool.run(arguments, in: place.folder, setup: "", redirect: redirect)
+      #expect(try Data(contentsOf: place.path("run/concept.safetensors")) == whole, "\(redirect)")
+    }
+    let closed = try CommandLineTool.run(
+      ["inspect", "run/concept.safetensors"], in: place.folder, setup: "", redirect: ">&-")
+    #expect(closed.code == 1 && !closed.killed)
+    #expect(Workplace.failure(in: closed.error).contains("standard output cannot be written"))
+  }
+
+  #if os(Linux)
+    @Test("limits of files and of memory that nothing can be done with are said at once")
+    func limits() throws {
+      let place = try Workplace()
+      try place.images()
+      for (limit, words) in [
+        ("-n 6", ["ulimit -n", "Too many open files"]), ("-v 600000", ["ulimit -v", "MiB"]),
+      ] {
+        try place.expectFailure(Workplace.train(), words, setup: "ulimit \(limit)")
+      }
     }
   #endif
 

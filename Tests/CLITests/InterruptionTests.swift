@@ -1,7 +1,9 @@
+import Files
 import Foundation
 import NeTI
 import TestSupport
 import Testing
+import Torch
 
 /// Training runs that are stopped, killed and resumed; each ends with exactly the uninterrupted concept.
 @Suite("A training run that is interrupted", .serialized)
@@ -32,8 +34,8 @@ struct InterruptionTests {
   }
 
   @Test(
-    "by Ctrl-C or SIGTERM saves the last completed step within two seconds, and --resume alone goes on",
-    arguments: [SIGINT, SIGTERM])
+    "by Ctrl-C, SIGTERM or SIGHUP saves the last completed step within two seconds, and --resume alone goes on",
+    arguments: [SIGINT, SIGTERM, SIGHUP])
   func signals(_ signal: Int32) throws {
     let arguments = settings(10)
     let whole = try uninterrupted(arguments)
@@ -113,6 +115,53 @@ struct InterruptionTests {
     #expect(!result.killed && result.code == 143, "\(result.error)")
     #expect(result.error.contains("step 2 is saved"), "\(result.error)")
     #expect(checkpoints(place) == ["step-000002.safetensors"])
+  }
+
+  @Test("by SIGHUP goes on where nohup ignores it")
+  func nohup() throws {
+    let place = try Workplace()
+    try place.images(2)
+    let tool = try RunningTool(
+      URL(filePath: "/bin/sh"),
+      ["-c", "trap '' HUP; exec \"$0\" \"$@\"", CommandLineTool.executable.path] + settings(5),
+      in: place.folder)
+    place.wait(tool) { !place.stepsLogged().isEmpty }
+    tool.send(SIGHUP)
+    #expect(tool.wait().code == 0)
+    #expect(place.stepsLogged() == Array(1...5))
+  }
+
+  @Test("by a model file that is cut short saves the last completed step, and names the file")
+  func cutShort() throws {
+    let place = try Workplace()
+    try place.images(2)
+    let name = "unet/diffusion_pytorch_model.safetensors"
+    // In fp32 the weights are not copied: they are read from the file in each step.
+    let small = try SafetensorsFile(Fixtures.miniSD.appending(path: name))
+    try place.model(name, nil)
+    try Safetensors.write(
+      small.entries.keys.sorted().map { ($0, try small.tensor($0).to(.float32)) }, metadata: small.metadata,
+      to: place.path("model/\(name)"))
+    let arguments = settings(8, ["--model", "model"])
+    let whole = try place.run(arguments)
+    #expect(whole.code == 0, "\(whole.error)")
+    let concept = try Data(contentsOf: place.path(Self.concept))
+    try FileManager.default.removeItem(at: place.path("run"))
+
+    let bytes = try Data(contentsOf: place.path("model/\(name)"))
+    let tool = try CommandLineTool.start(arguments, in: place.folder)
+    place.wait(tool) { place.stepsLogged().count >= 2 }
+    #expect(truncate(place.path("model/\(name)").path, off_t(bytes.count / 8)) == 0)
+    let result = tool.wait()
+    #expect(!result.killed && result.code == 1, "\(result.error)")
+    let line = Workplace.failure(in: result.error)
+    #expect(
+      line.contains("model/\(name) is gone") && line.contains("is saved. Go on with"), "\(result.error)")
+    #expect(checkpoints(place).count == 1)
+    try bytes.write(to: place.path("model/\(name)"))
+    let resumed = try place.run(Self.resume)
+    #expect(resumed.code == 0, "\(resumed.error)")
+    #expect(try Data(contentsOf: place.path(Self.concept)) == concept)
   }
 
   @Test("by SIGKILL at twenty random moments resumes each time, to exactly the uninterrupted concept")

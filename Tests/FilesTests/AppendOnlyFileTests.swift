@@ -16,6 +16,14 @@ import Testing
     #expect(try AppendOnlyFile(url, mustBeNew: true) == nil)
   }
 
+  @Test func `a file that was removed is an error, as the record would be lost`() throws {
+    let folder = try Scratch()
+    let file = try #require(try AppendOnlyFile(folder.file("log"), mustBeNew: true))
+    try FileManager.default.removeItem(at: folder.file("log"))
+    let error = #expect(throws: FileError.self) { try file.append(Data("a\n".utf8)) }
+    #expect(error?.message == "cannot write log: it was removed")
+  }
+
   #if os(Linux)
     @Test func `a full disk is an error in the system's words`() throws {
       let file = try #require(try AppendOnlyFile(URL(filePath: "/dev/full"), mustBeNew: false))

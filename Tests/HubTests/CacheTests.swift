@@ -35,6 +35,13 @@ struct CacheTests {
     #expect(desk.cache.models().allSatisfy { !$0.isWhole })
     #expect(HubCache(desk.scratch.file("nothing")).models().isEmpty)
     #expect(desk.cache.models(try #require(RepositoryName("org/mini@v2"))).map(\.commit) == [second])
+    // As a list shows a commit, so it can be named, unless it is too short to be one.
+    for (text, count) in [("eeeeeeeeeeee", 1), ("eeee", 0), ("eeeeeeez", 0)] {
+      let name = try #require(RepositoryName("org/mini@\(text)"))
+      #expect(desk.cache.models(name).count == count, "\(text)")
+      #expect(try desk.cache.snapshot(of: name)?.lastPathComponent == (count == 1 ? second : nil))
+    }
+    #expect(desk.cache.size(of: desk.name) ?? 0 >= 300_008)
   }
 
   @Test("removes one revision with the blobs that no other uses, and then the rest")

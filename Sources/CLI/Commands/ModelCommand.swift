@@ -133,15 +133,13 @@ struct ModelCommand: ParsableCommand {
       let name = try ModelCommand.name(model)
       let cache = try HubCache()
       let doomed = cache.models(name)
-      if !yes, !doomed.isEmpty {
+      if !yes, let whole = cache.size(of: name) {
         guard isatty(STDIN_FILENO) == 1 else {
           throw NeTIError("\(name) is removed with --yes, or when a question on the terminal is answered")
         }
-        let size = byteText(doomed.reduce(0) { $0 + $1.size })
-        guard
-          Question.agrees(
-            "Remove \(name), \(doomed.count) revision(s) of \(size), from \(cache.folder.path)?")
-        else {
+        let size = byteText(name.revision == nil ? whole : doomed.reduce(0) { $0 + $1.size })
+        let count = doomed.count == 1 ? "1 revision" : "\(doomed.count) revisions"
+        guard Question.agrees("Remove \(name), \(count), \(size), from \(cache.folder.path)?") else {
           return note("nothing was removed")
         }
       }

@@ -64,12 +64,18 @@ struct StudioCommand: ParsableCommand {
         _exit(code)
       }
     }
+    LostFile.onLoss { problem in
+      studio.shutDown { saved in
+        let step = (try? saved.get()).flatMap { $0 }.map { "; step \($0) of what was being learned is saved" }
+        complain("the studio is closed: \(problem)\(step ?? "")")
+        _exit(1)
+      }
+    }
     studio.start()
     if !StudioSettings.isLoopback(host) {
       warn("the connection is not encrypted: whoever can listen on the way can read the password")
     }
     tell("neti studio is open at\n\n" + studio.addresses.map { "  \($0)\n" }.joined())
-    fflush(nil)
     note("Ctrl-C closes it.")
     withExtendedLifetime(signals) { while true { sleep(1000) } }
   }

@@ -102,8 +102,9 @@ public final class Trainer {
   ///   - validate: generates validation images of the concept as it is now.
   ///   - listener: receives every event, in order, on this thread.
   ///
-  /// Of several processes only the first saves and validates. A checkpoint in between that cannot be written, and
-  /// validation images that cannot be generated, are a warning; what ends the run saves the last completed step.
+  /// Of several processes only the first saves and validates. A checkpoint that cannot be written while the run goes
+  /// on or is done, and validation images that cannot be generated, are a warning; what ends the run saves the last
+  /// completed step.
   /// - Returns: the concept, with the steps that it has.
   public func run(
     save: @escaping (_ step: Int, _ checkpoint: Data) throws -> URL,
@@ -143,7 +144,14 @@ public final class Trainer {
         }
       }
       processes.leave()
-      if saved.step < completedSteps, processes.isFirst { try tell(commands.saveLastStep()) }
+      if saved.step < completedSteps, processes.isFirst {
+        if completedSteps < total {
+          try tell(commands.saveLastStep())
+        } else if !completedSteps.isMultiple(of: configuration.log.saveSteps) {
+          // The concept is still to be written, and may fit where a checkpoint does not.
+          try tell(attempt("step \(completedSteps) is not saved", warn, commands.saveLastStep) ?? nil)
+        }
+      }
     } catch {
       throw ending(error, saved, learningRate(completedSteps))
     }

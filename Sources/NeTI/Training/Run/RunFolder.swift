@@ -104,6 +104,13 @@ public final class RunFolder {
     }
   }
 
+  /// Makes the folder again, with its configuration, where someone removed or moved it: what is learned is kept.
+  func makeAgain(_ configuration: RunConfiguration) throws {
+    guard !FileManager.default.fileExists(atPath: checkpointsFolder.path) else { return }
+    for inner in [tensorBoardFolder, samplesFolder, checkpointsFolder] { try Self.makeFolder(inner) }
+    try save(configuration)
+  }
+
   /// Removes what `AtomicFile` had not finished in a process that was killed.
   private func removeLeftovers() {
     for folder in [url, checkpointsFolder, samplesFolder] {

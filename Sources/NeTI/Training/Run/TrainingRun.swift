@@ -109,11 +109,12 @@ public final class TrainingRun {
 
   /// Trains until the last step or until asked to stop; the result is written only when it is whole.
   public func callAsFunction(listener: (TrainingEvent) throws -> Void = { _ in }) throws -> Concept {
-    let folder = folder
+    let (folder, configuration) = (folder, configuration)
     let limit = configuration.log.checkpointsTotalLimit
     let concept = try trainer.run(
       save: { step, data in
         let file = folder.checkpointFile(step: step)
+        try folder.makeAgain(configuration)
         try AtomicFile.write(data, to: file)
         folder.prune(keeping: limit)
         return file
@@ -128,8 +129,12 @@ public final class TrainingRun {
       try log.append(RunEvent(.stop, step: steps))
     }
     if steps >= configuration.optim.maxTrainSteps {
-      do { try concept.write(to: folder.conceptFile) } catch let e as any DescribedError {
-        throw InterruptedRun("\(reason(e)); step \(steps) is saved")
+      do {
+        try folder.makeAgain(configuration)
+        try concept.write(to: folder.conceptFile)
+      } catch let e as any DescribedError {
+        let last = folder.checkpoints().first.map { "; step \($0.step) is saved" } ?? "; no step is saved"
+        throw InterruptedRun(reason(e) + last)
       }
     }
     return concept

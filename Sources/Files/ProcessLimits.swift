@@ -1,0 +1,51 @@
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Darwin
+#endif
+
+/// What the system lets this process have. Where it is too little, the libraries that all is built on end the
+/// process without a word.
+package enum ProcessLimits {
+  /// Files that are open at once while a model is loaded, and what a library may add.
+  private static let files = 32
+  /// What a process of ours takes beside a model.
+  private static let bytes = 256.0 * 1024 * 1024
+
+  /// Bytes of addresses that the process may still take (`ulimit -v`); nil where there is no such limit.
+  package static func addressSpaceLeft() -> Double? {
+    func numbers(_ file: String, _ line: String) -> [Double] {
+      let text = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
+      let found = text.split(separator: "\n").first { $0.hasPrefix(line) }
+      return found?.dropFirst(line.count).split(whereSeparator: \.isWhitespace).compactMap { Double($0) }
+        ?? []
+    }
+    guard let most = numbers("/proc/self/limits", "Max address space").first,
+      let used = numbers("/proc/self/status", "VmSize:").first
+    else { return nil }
+    return max(0, most - used * 1024)
+  }
+
+  /// Throws a `FileError` where it is less than any work needs.
+  package static func require() throws {
+    var opened: [Int32] = []
+    defer { for o in opened { close(o) } }
+    while opened.count < files {
+      let descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
+      guard descriptor >= 0 else {
+        throw systemError(
+          "\(opened.count) more files can be opened, and neti needs \(files): allow more (ulimit -n 1024)")
+      }
+      opened.append(descriptor)
+    }
+    if let left = addressSpaceLeft(), left < bytes {
+      throw FileError(
+        "the limit of memory (ulimit -v) leaves \(Int(left) >> 20) MiB, and neti needs \(Int(bytes) >> 20) MiB beside "
+          + "a model: raise it")
+    }
+  }
+}
