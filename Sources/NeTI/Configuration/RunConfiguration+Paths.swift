@@ -1,4 +1,5 @@
 import Diffusion
+import Files
 import Foundation
 
 /// Paths in what is stored: never absolute, so that a run folder can move and a shared file does not
