@@ -32,7 +32,8 @@ package struct WeightFile: Equatable {
       // What has a hyphen is a shard.
       guard
         variant.isEmpty
-          || variant.first == "." && variant.allSatisfy({ $0.isLetter || $0.isNumber || "._".contains($0) })
+          || variant.count > 1 && variant.first == "."
+            && variant.allSatisfy({ $0.isLetter || $0.isNumber || "._".contains($0) })
       else { continue }
       (self.name, self.variant) = (name, String(variant.dropFirst()))
       (self.isIndex, self.isPickle) = (name.hasSuffix(".json"), isPickle)
@@ -86,7 +87,7 @@ package struct WeightFile: Equatable {
     let shown = files.prefix(4).map(quoted).joined(separator: ", ")
     throw DiffusionError(
       "\(folder.path): there is no \(base).safetensors, nor a variant, a .bin or an index of shards of that name"
-        + (files.isEmpty ? "" : "; there is \(shown): name the one to take \(quoted("\(base).safetensors"))"))
+        + (files.isEmpty ? "" : "; there is \(shown): rename the one to use so"))
   }
 
   /// The files of a component's weights in its folder: one, or the shards of an index.

@@ -160,7 +160,7 @@ import Testing
       ("\(base).fp16.safetensors.index.json", "fp16 index "),
       ("\(base).bin.index.json", " index pickle"), ("\(base).fp16-00001-of-00002.safetensors", nil),
       ("\(base)-00001-of-00002.safetensors", nil), ("ema_\(base).safetensors", nil),
-      ("\(base)..safetensors", ". file "),
+      ("\(base)..safetensors", nil),
       ("\(base)safetensors", nil), ("\(base).safetensors.json", nil), ("\(base).onnx", nil), ("", nil),
     ] {
       #expect(told(name) == what, "\(name)")
@@ -192,7 +192,7 @@ import Testing
     try Data("other".utf8).write(to: unet.appending(path: "\(base).bf16.safetensors"))
     let two = message { _ = try model.weightFiles(.unet) }
     #expect(
-      two.contains("“\(base).bf16.safetensors”, “\(base).non_ema.safetensors”: name the one to take"),
+      two.contains("“\(base).bf16.safetensors”, “\(base).non_ema.safetensors”: rename the one to use so"),
       "\(two)")
     try Data("other".utf8).write(to: unet.appending(path: "\(base).fp16.safetensors"))
     #expect(try used() == ["\(base).fp16.safetensors"])

@@ -236,7 +236,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       (#"{"use_karras_sigmas": true, "use_beta_sigmas": true}"#, "“use_beta_sigmas” are both true"),
       (#"{"use_flow_sigmas": true}"#, "use_flow_sigmas"), (#"{"sigma_min": 0}"#, "“sigma_min” is 0"),
       (#"{"sigma_min": 2, "sigma_max": 1}"#, "must be the larger"),
-      (#"{"use_karras_sigmas": true, "sigma_min": 20}"#, "and the smallest, “sigma_min”, 20.0; take these"),
+      (#"{"use_karras_sigmas": true, "sigma_min": 200}"#, "and the smallest, “sigma_min”, 200.0; take these"),
       (#"{"thresholding": true, "dynamic_thresholding_ratio": 2}"#, "dynamic_thresholding_ratio"),
       (#"{"thresholding": true, "sample_max_value": -1}"#, "sample_max_value"),
       (#"{"timestep_scaling": 0}"#, "timestep_scaling"),
