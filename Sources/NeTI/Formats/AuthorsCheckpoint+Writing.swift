@@ -21,9 +21,10 @@ extension AuthorsCheckpoint {
     let suffix = steps.map { "steps-\($0)" } ?? "final"
     let mapper = folder.appending(path: "mapper-\(suffix).pt")
     let embeddings = folder.appending(path: "learned_embeds-\(suffix).bin")
+    // The mapper is what is opened, so it comes last: where it lies, its row does.
     let files = [
-      (mapper, try encodedMapper("mapper-\(suffix)")),
       (embeddings, try encodedRow("learned_embeds-\(suffix)")),
+      (mapper, try encodedMapper("mapper-\(suffix)")),
     ]
     for (url, data) in files { try AtomicFile.write(data, to: url) }
     return (mapper, embeddings)

@@ -11,7 +11,8 @@ struct RunContent {
 
   /// - Throws: a `FileError` when the model's weights cannot be read.
   init(_ configuration: RunConfiguration, _ examples: [TrainingExample], _ model: StableDiffusion) throws {
-    hashes = [Self.examples: TrainingExample.fingerprint(examples, sizes: model.textEncoders.pooling != nil)]
+    let isTold = try model.textEncoders.pooling != nil
+    hashes = [Self.examples: TrainingExample.fingerprint(examples, sizes: isTold)]
     hashes[Self.model] = try model.folder.contentFingerprint()
     hashes[Self.loras] = try model.loraFingerprint
     if let path = configuration.model.mapperCheckpointPath, FileManager.default.fileExists(atPath: path) {

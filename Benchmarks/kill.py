@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""kill -9 at random moments: every resume ends in the files of an undisturbed run, and no half file is read as whole.
+
+    python3 Benchmarks/kill.py [training|checkpoint|manifest|conversion]... [--count 100]
+
+Four campaigns of `--count` kills each; without a name all run in this order.
+
+    training    anywhere in `neti train` and its `--resume`, with validation images
+    checkpoint  within 30 ms of the moment at which a file begins to be written
+    manifest    anywhere in `neti train --manifest` of three concepts
+    conversion  anywhere in `neti convert`, from the authors' format and into it
+
+After each kill every file that has its final name must be, bit for bit, the file of that name in a run that nothing
+disturbed. The command is then given again, until it is done; that starts anew in an empty folder. Needs
+`swift build -c release --product neti`. Writes Benchmarks/results/kill.md.
+"""
+import random, shutil, signal, sys, time
+from campaign import ROOT, Place, arguments, end, events, machine, resume, table, train, write
+
+STEPS = 6
+PREVIEWS = ["--validate-every", "3", "--validation-prompt", "a {}", "--eval.num_validation_images", "1",
+            "--eval.num_denoising_steps", "1"]
+AUTHORS = ROOT / "Tests/Fixtures/authors/default/mapper-steps-5.pt"
+
+
+class Training:
+    """One training; what an undisturbed run leaves is `whole`."""
+    words = train(*PREVIEWS, steps=STEPS)
+    folder = "run"
+
+    def __init__(self, neti):
+        self.place = Place(neti)
+        self.prepare()
+        begin = time.monotonic()
+        result = self.place.run(self.words)
+        self.seconds = time.monotonic() - begin
+        if result.code != 0:
+            sys.exit(f"the undisturbed run failed: {result.error}")
+        self.whole = self.place.files(self.folder)
+        self.clear()
+
+    def prepare(self):
+        pass
+
+    def clear(self):
+        shutil.rmtree(self.place / self.folder)
+
+    def command(self):
+        # A process that was killed before it wrote its settings leaves nothing to resume.
+        return resume() if (self.place / "run/config.yaml").exists() else self.words
+
+    def problems(self, done):
+        """What is wrong with what lies there now."""
+        there = self.place.files(self.folder)
+        found = [f"{name} is not that of the undisturbed run" for name in there if there[name] != self.whole.get(name)]
+        if done:
+            found += [f"{name} is missing" for name in self.whole if name not in there]
+            found += [f"{f.name} was left" for f in self.place.unfinished(self.folder)]
+        for log in (self.place / self.folder).rglob("events.jsonl"):
+            steps = [e["step"] for e in events(log.parent) if e["kind"] == "step"]
+            if steps != sorted(set(steps)):
+                found.append(f"the log has the steps {steps}")
+        return found
+
+    def moment(self, process, random_):
+        """Waits until it is time to strike."""
+        time.sleep(random_.uniform(0, self.seconds))
+
+
+class Checkpoint(Training):
+    """Strikes while a file is being written."""
+
+    def moment(self, process, random_):
+        seen = set()
+        wanted = random_.randint(1, 4)
+
+        def begun():
+            seen.update(f.name for f in self.place.unfinished())
+            return len(seen) >= wanted
+        self.place.wait(process, begun)
+        time.sleep(random_.uniform(0, 0.03))
+
+
+class Manifest(Training):
+    words = ["train", "--manifest", "list.jsonl", "--output", "out", "--threads", "1", "--log.save_steps", "1",
+             "--optim.gradient_accumulation_steps", "1"]
+    folder = "out"
+
+    def prepare(self):
+        lines = [f'{{"images": "images", "token": "<{n}>", "category": "monster", "steps": 3, "seed": {i}}}\n'
+                 for i, n in enumerate(("one", "two", "three"))]
+        (self.place / "list.jsonl").write_text("".join(lines))
+
+    def command(self):
+        return self.words
+
+
+class Conversion(Training):
+    """The authors' checkpoint into one file, and that into the authors' two."""
+    folder = "out"
+    forms = [("ours.safetensors", AUTHORS), ("theirs/", "source.safetensors")]
+
+    def prepare(self):
+        (self.place / "out").mkdir()
+        self.words = ["convert", AUTHORS, "out/ours.safetensors"]
+        self.place.run(["convert", AUTHORS, "source.safetensors"])
+        self.place.run(["convert", "source.safetensors", "out/theirs/"])
+
+    def clear(self):
+        super().clear()
+        (self.place / "out").mkdir()
+
+    def command(self):
+        if not (self.place / "out/ours.safetensors").exists():
+            return self.words
+        # Their folder of two files is not gone on with: what is in it is kept, and another is asked for.
+        shutil.rmtree(self.place / "out/theirs", ignore_errors=True)
+        return ["convert", "source.safetensors", "out/theirs/"]
+
+    def problems(self, done):
+        mapper, row = (any((self.place / "out/theirs").glob(p)) for p in ("mapper-*.pt", "learned_embeds-*.bin"))
+        # The mapper is what is opened, so that it comes last.
+        half = ["the mapper lies there without its embedding"] if mapper and not row else []
+        return super().problems(False) + half
+
+
+def campaign(name, kind, options):
+    random_ = random.Random(f"{options.seed} {name}")
+    work = kind(options.neti)
+    kills = amid = finished = attempts = 0
+    found = []
+    with work.place as place:
+        while kills < options.count and attempts < 20 * options.count:
+            attempts += 1
+            begin = time.monotonic()
+            process = place.start(work.command())
+            work.moment(process, random_)
+            if process.poll() is not None:  # the machine is faster than it was before
+                work.seconds = min(work.seconds, 0.9 * (time.monotonic() - begin))
+            process.send_signal(signal.SIGKILL)
+            result = end(process)
+            if result.code not in (0, -signal.SIGKILL):
+                found.append(f"exit code {result.code}: {result.line or result.error[-300:]}")
+            done = result.code == 0
+            kills += not done
+            amid += not done and bool(place.unfinished())
+            if isinstance(work, Conversion):
+                done = done and not found and "theirs" in str(process.args)
+            found += work.problems(done)
+            if done:
+                finished += 1
+                work.clear()
+            if attempts % 10 == 0:
+                print(f"{name}: {kills} kills, {amid} amid a file, {finished} finished, {len(found)} problems",
+                      flush=True)
+        # What was killed last goes on to its end, too.
+        for _ in range(2 if isinstance(work, Conversion) else 1):
+            result = place.run(work.command())
+            found += work.problems(True) if result.code == 0 else [f"exit code {result.code}: {result.line}"]
+        finished += 1
+    for problem in sorted(set(found)):
+        print(f"  {name}: {problem}")
+    return [name, kills, amid, finished, len(found)], sorted(set(found))
+
+
+def main():
+    kinds = {"training": Training, "checkpoint": Checkpoint, "manifest": Manifest, "conversion": Conversion}
+    parser = arguments(__doc__, count=100)
+    parser.add_argument("campaigns", nargs="*", choices=[[], *kinds], metavar="campaign")
+    options = parser.parse_args()
+    rows, problems = [], []
+    for name in options.campaigns or kinds:
+        row, found = campaign(name, kinds[name], options)
+        rows.append(row)
+        problems += [f"- {name}: {p}" for p in found]
+        write("kill", f"kill -9, seed {options.seed}, {machine()}", [
+            *table(["campaign", "kills", "amid a file", "runs brought to their end", "problems"], rows), *problems])
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
