@@ -154,7 +154,8 @@ struct DownloadTests {
     let desk = try Desk()
     let data = Desk.noise(300_000)
     try desk.begin(Desk.weights, data.prefix(100_000))
-    let (store, asked) = (desk.hub.store.port, Mutex(0))
+    let store = desk.hub.store.port
+    let asked = Mutex(0)
     desk.hub.change { request, _ in
       guard request.port == store else { return nil }
       let count = asked.withLock {
