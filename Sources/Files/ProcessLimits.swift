@@ -38,7 +38,8 @@ package enum ProcessLimits {
       let descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
       guard descriptor >= 0 else {
         throw systemError(
-          "only \(opened.count) more files can be opened, and neti needs \(files): allow more (ulimit -n 1024)")
+          "only \(opened.count) more files can be opened, and neti needs \(files): allow more (ulimit -n 1024)"
+        )
       }
       opened.append(descriptor)
     }
