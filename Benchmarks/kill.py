@@ -174,7 +174,8 @@ def main():
         rows.append(row)
         problems += [f"- {name}: {p}" for p in found]
         write("kill", f"kill -9, seed {options.seed}, {machine()}", [
-            *table(["campaign", "kills", "amid a file", "runs brought to their end", "problems"], rows), *problems])
+            *table(["campaign", "kills", "amid a file", "runs brought to their end", "problems"], rows),
+            *([""] + problems if problems else [])])
     sys.exit(1 if problems else 0)
 
 

@@ -10,7 +10,7 @@ afterwards holds no NaN and no infinity: checkpoints, the concept, the log; a pr
 import json, re, sys
 from campaign import Place, arguments, events, machine, not_finite, table, train, write
 
-RATES = [10.0**n for n in range(-6, 31)]
+RATES = [float(f"1e{n}") for n in range(-6, 31)]
 PREVIEWS = ["--validate-every", "2", "--validation-prompt", "a {}", "--eval.num_validation_images", "1",
             "--eval.num_denoising_steps", "1"]
 STEPS = 4
