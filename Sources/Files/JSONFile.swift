@@ -22,9 +22,11 @@ public enum JSONFile {
     try checkShape(data, name)
     do {
       let decoder = JSONDecoder()
-      // Python writes NaN and -Infinity (diffusers does, in schedulers), which only JSON5 allows.
-      decoder.allowsJSON5 = ["Infinity", "NaN"].contains { data.range(of: Data($0.utf8)) != nil }
-      return try decoder.decode(type, from: data)
+      // Python writes NaN and -Infinity (diffusers does, in schedulers), which JSON does not have. Foundation's JSON5
+      // does, and ends the process at a key that is not UTF-8.
+      decoder.nonConformingFloatDecodingStrategy = .convertFromString(
+        positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+      return try decoder.decode(type, from: quotingWords(data))
     } catch let error as DecodingError {
       throw FileError("\(name): \(explain(error, data))")
     } catch let error as any DescribedError {
@@ -73,11 +75,36 @@ public enum JSONFile {
           throw FileError("\(name): more than \(maximumDepth) objects or arrays inside one another")
         }
       case UInt8(ascii: "}"), UInt8(ascii: "]"): depth -= 1
-      // JSON5 has other strings and comments, in which brackets would not count.
-      case UInt8(ascii: "'"), UInt8(ascii: "/"): throw FileError("\(name): not valid JSON")
       default: break
       }
     }
+  }
+
+  /// With `NaN`, `Infinity` and `-Infinity` outside strings in quotes.
+  private static func quotingWords(_ data: Data) -> Data {
+    let words = ["NaN", "-Infinity", "Infinity"].map { Data($0.utf8) }
+    guard words.contains(where: { data.range(of: $0) != nil }) else { return data }
+    var result = Data()
+    var (inString, escaped) = (false, false)
+    var i = data.startIndex
+    while i < data.endIndex {
+      let byte = data[i]
+      if !inString, let word = words.first(where: { data[i...].starts(with: $0) }) {
+        result += Data("\"".utf8) + word + Data("\"".utf8)
+        i += word.count
+        continue
+      }
+      if inString, escaped {
+        escaped = false
+      } else if inString, byte == UInt8(ascii: "\\") {
+        escaped = true
+      } else if byte == UInt8(ascii: "\"") {
+        inString.toggle()
+      }
+      result.append(byte)
+      i += 1
+    }
+    return result
   }
 
   private static func explain(_ error: DecodingError, _ data: Data) -> String {

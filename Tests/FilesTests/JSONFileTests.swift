@@ -14,6 +14,23 @@ import Testing
     try JSONFile.decode(Example.self, from: Data(json.utf8), name: "unet/config.json")
   }
 
+  @Test("numbers that only Python writes are read, and with them no key ends the process")
+  func pythonNumbers() throws {
+    struct Numbers: Decodable { let a: Double, b: Float, c: Double, text: String }
+    let read = try JSONFile.decode(
+      Numbers.self, from: Data(#"{"a": -Infinity, "b":NaN,"c": Infinity, "text": "\" NaN Infinity"}"#.utf8),
+      name: "x")
+    #expect(read.a == -.infinity && read.b.isNaN && read.c == .infinity && read.text == "\" NaN Infinity")
+    // Foundation's reader of JSON5 ends the process here.
+    let bad = Data(#"{"a": NaN, "#.utf8) + Data([0xFF, 0xC0, 0x22]) + Data(#"": 1}"#.utf8)
+    #expect(throws: FileError.self) { try JSONFile.decode(Numbers.self, from: bad, name: "x") }
+    for word in ["NaNs", "-NaN", "Infinit", "N"] {
+      #expect(throws: FileError.self) {
+        try JSONFile.decode(Numbers.self, from: Data("{\"a\": \(word)}".utf8), name: "x")
+      }
+    }
+  }
+
   @Test("A good file is decoded, whatever else it holds")
   func good() throws {
     let value = try decode(#"{"name": "[[{", "other": null, "inner": {"sizes": [1, 2]}}"#)
@@ -30,7 +47,7 @@ import Testing
       (#"{"name": null, "inner": {"sizes": []}}"#, "“name”"),
       (#"[]"#, "the whole file"), (#"{"name": "a", "#, "not valid JSON"), ("", "not valid JSON"),
       (String(repeating: "[", count: 100_000), "inside one another"),
-      // JSON5, which Infinity turns on, has other strings.
+      // What Python writes beside JSON brings nothing else with it.
       (#"{"name": Infinity, 'a"': [[]]}"#, "not valid JSON"), ("// Infinity\n{}", "not valid JSON"),
       // Keys are compared by their normal form, which takes long for these.
       (
