@@ -119,6 +119,7 @@ struct BadConceptTests {
     try place.expectFailure(
       Self.drawing + ["--truncation", "8"], ["<toy>", "nested dropout", "leave the truncation out"])
     try place.concept("ti")
-    try place.expectFailure(Self.drawing + ["--truncation", "8"], ["nested dropout"])
+    try place.expectFailure(
+      Self.drawing + ["--truncation", "8"], ["of the kind ti, which has no hidden units"])
   }
 }

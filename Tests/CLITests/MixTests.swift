@@ -107,7 +107,7 @@ struct MixTests {
     for (arguments, says) in [
       (Self.mix + prompt + ["--layers", "IN07,IN99"], "no layer “IN99”"),
       (Self.mix + prompt + ["--layers", "7"], "There are the groups coarse"),
-      (Self.mix + prompt + ["--truncation-appearance", "8"], "cannot be truncated"),
+      (Self.mix + prompt + ["--truncation-appearance", "8"], "has no hidden units to keep"),
       (Self.mix + ["--prompt", "a photo"], "has no {}"),
       (["mix", "--geometry", "no.safetensors", "--appearance", "b.safetensors"] + prompt, "no.safetensors"),
       (

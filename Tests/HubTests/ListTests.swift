@@ -115,7 +115,7 @@ struct ListTests {
       }
       try? FileManager.default.removeItem(at: desk.repository)
     }
-    #expect(fetched > 50 && fetched < 300)
+    #expect(fetched > 0 && fetched < 300)
     #expect(desk.scratch.contents == ["hub"])
   }
 }
