@@ -158,6 +158,7 @@ struct Gate: Sendable {
   private static let entryPage = """
     <!DOCTYPE html>
     <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">
+    <link rel="icon" href="data:,">
     <title>neti studio</title></head><body><p><a href="/">Open the studio</a></p></body></html>
 
     """
@@ -165,7 +166,7 @@ struct Gate: Sendable {
   private static let loginPage = """
     <!DOCTYPE html>
     <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-    <title>neti studio</title></head>
+    <link rel="icon" href="data:,"><title>neti studio</title></head>
     <body><form method="post" action="/login"><h1>neti studio</h1>
     <p><label>Password <input type="password" name="password" autofocus></label> <button>Open</button></p>
     </form></body></html>
