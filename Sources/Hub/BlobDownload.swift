@@ -102,7 +102,7 @@ final class BlobDownload {
       try write(bytes)
     }
     guard have == file.size else {
-      throw TransferFailure(reason: "the transfer ended early", isUnreachable: false, isPassing: true)
+      throw Self.passing("the transfer ended early")
     }
   }
 
@@ -113,14 +113,23 @@ final class BlobDownload {
     case 200:
       // The whole file, whatever was asked for; or the page of a network that wants a login first.
       if have > 0 {
-        if length != file.size { try passOver("the server sent something else than the file") }
-        try empty()
+        if length == file.size {
+          try empty()
+        } else {
+          try doubt("the server sent something else than the file")
+        }
       }
     case 206:
       guard have > 0, let range = response.headers["content-range"], range.hasPrefix("bytes \(have)-"),
         range.hasSuffix("/\(file.size)") || range.hasSuffix("/*")
-      else { return try passOver("the server sent another part than was asked for", isLast: true) }
-    case 416: try passOver("the server has no such part", isLast: true)
+      else {
+        let reason = "the server sent another part than was asked for"
+        try doubt(reason)
+        throw Self.passing(reason)
+      }
+    case 416:
+      try doubt("the server has no such part")
+      throw Self.passing("the server has no such part")
     default:
       let commit = response.headers["x-repo-commit"]
       if response.headers["x-error-code"] == "EntryNotFound", commit == self.commit {
@@ -131,16 +140,16 @@ final class BlobDownload {
     if let length, length < 0 || length > file.size - have { throw tooLong() }
   }
 
-  /// An answer to a range that is no part of the file. The first may pass, and what is here stays; after another one
-  /// all begins anew.
-  ///
-  /// - Parameter isLast: whether nothing can be made of this answer in either case.
-  private func passOver(_ reason: String, isLast: Bool = false) throws {
+  /// An answer to a range that is no part of the file. The first is thrown, as it may pass, and what is here stays; with
+  /// another one all begins anew.
+  private func doubt(_ reason: String) throws {
     strangers += 1
-    if strangers > 1 {
-      if isLast { try empty() } else { return }
-    }
-    throw TransferFailure(reason: reason, isUnreachable: false, isPassing: true)
+    guard strangers > 1 else { throw Self.passing(reason) }
+    try empty()
+  }
+
+  private static func passing(_ reason: String) -> TransferFailure {
+    TransferFailure(reason: reason, isUnreachable: false, isPassing: true)
   }
 
   private func tooLong() -> HubError {

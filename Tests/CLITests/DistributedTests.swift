@@ -104,24 +104,40 @@ struct DistributedTests {
     return distance(x, y) / distance(y, z)
   }
 
+  /// The loss of each step that the log has.
+  private func losses(_ place: Workplace) throws -> [Double] {
+    try RunLog.read(place.path("run/events.jsonl")).filter { $0.kind == .step }.compactMap(\.loss)
+  }
+
+  /// Adam's own step is the same for a gradient and for twice that, and for one that is rounding only. With a large
+  /// epsilon and no decay a step is the gradient times the rate, so that a wrong sum shows and rounding does not.
+  private static let proportional = ["--optim.adam_epsilon", "0.01", "--optim.adam_weight_decay", "0"]
+
   @Test("at batch 1 in two processes learns what one process learns at batch 2, and can change between them")
   func equal() throws {
-    let start = try alone(settings(1, batch: 2))
-    let whole = try alone(settings(6, batch: 2))
+    let start = try alone(settings(1, batch: 2, Self.proportional))
+    let whole = try alone(settings(6, batch: 2, Self.proportional))
+    func expectSame(_ place: Workplace) throws {
+      #expect(place.stepsLogged() == Array(1...6))
+      // Sums in another order: measured 4e-4, and 7e-4 for one process with two threads instead of one. A sum in place of
+      // a mean, or other samples, differ by 1.
+      #expect(try difference(place, whole, start: start) < 2e-3)
+      let (some, all) = (try losses(place), try losses(whole))
+      #expect(some.count == 6 && all.count == 6)
+      for (x, y) in zip(some, all) { #expect(abs(x - y) < 1e-5 * y) }
+    }
     let shared = try place()
-    expectSuccess(try self.start(settings(6, batch: 1), processes: 2, in: shared))
-    #expect(shared.stepsLogged() == Array(1...6))
-    // Sums in another order; measured 1e-6.
-    #expect(try difference(shared, whole, start: start) < 1e-4)
+    expectSuccess(try self.start(settings(6, batch: 1, Self.proportional), processes: 2, in: shared))
+    try expectSame(shared)
     #expect(
       try Concept(contentsOf: shared.path(Self.concept)).about
         == Concept(contentsOf: whole.path(Self.concept)).about)
 
     let changing = try place()
-    expectSuccess(try self.start(settings(2, batch: 1), processes: 2, in: changing))
+    expectSuccess(try self.start(settings(2, batch: 1, Self.proportional), processes: 2, in: changing))
     expectSuccess([try self.start(Self.resume + ["--steps", "4"], [:], in: changing)])
     expectSuccess(try self.start(Self.resume + ["--steps", "6"], processes: 4, in: changing))
-    #expect(try difference(changing, whole, start: start) < 1e-4)
+    try expectSame(changing)
     let three = try self.start(Self.resume + ["--steps", "8"], processes: 3, in: changing).map { $0.wait() }
     for r in three {
       #expect(r.code == 1)

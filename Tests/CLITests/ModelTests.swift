@@ -17,6 +17,20 @@ struct ModelTests {
     return try Image.decode(Data(contentsOf: place.path("\(folder)/\(name)")), name: name)
   }
 
+  @Test("what train says to try next opens the run's model, when the run was gone on with, too")
+  func nextLine() throws {
+    let place = try Workplace()
+    try place.images()
+    try place.miniSD("other model")
+    let trained = try place.run(Workplace.train(["--model", "other model"]))
+    #expect(trained.code == 0, "\(trained.error)")
+    let line = try #require(
+      trained.error.split(separator: "\n").first { $0.contains(" generate --model ") }, "\(trained.error)")
+    #expect(line.contains("other model' --concept run/concept.safetensors"), "\(line)")
+    let resumed = try place.run(["train", "--output", "run", "--resume", "--steps", "2", "--threads", "1"])
+    #expect(resumed.error.contains("other model' --concept run/concept.safetensors"), "\(resumed.error)")
+  }
+
   @Test("in one file draws what its folder draws, and says what it is", arguments: ["sd1", "sd2-v"])
   func sameImage(name: String) throws {
     let (place, random) = (try Workplace(), try RandomModel(name))

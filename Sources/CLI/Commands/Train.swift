@@ -204,7 +204,7 @@ struct Train: ParsableCommand {
     else { return }
     let concept = c.runFolder.appending(path: "concept.safetensors").shownPath
     let neti = Installation.command
-    let words = try model.words().map { " " + $0.shellQuoted }.joined()
+    let words = Self.modelWords(c, on: model.device).map { " " + $0.shellQuoted }.joined()
     note(
       """
 
@@ -213,6 +213,16 @@ struct Train: ParsableCommand {
         \(neti) generate\(words) --concept \(concept.shellQuoted) --prompt 'a photo of a {} on a beach' --seed 0-3
         \(neti) inspect \(concept.shellQuoted)
       """)
+  }
+
+  /// What opens the model of a run, as words of a command line; the concept says the rest itself.
+  private static func modelWords(_ c: RunConfiguration, on device: String) -> [String] {
+    var words: [String] = []
+    if let name = c.model.pretrainedModelNameOrPath { words += ["--model", name] }
+    if let type = c.model.predictionType { words += ["--prediction-type", type.rawValue] }
+    for lora in c.model.loras { words += ["--lora", lora] }
+    if device != "cpu" { words += ["--device", device] }
+    return words
   }
 
   /// The settings that a command line asks for which begins with `train`.
