@@ -31,6 +31,9 @@ extension ModelFolder {
     return isForeign && name != "LatentConsistencyModelPipeline" ? name : nil
   }
 
+  /// What a folder that is one part of a model calls itself in its `config.json`.
+  static func className(of folder: URL) -> String? { read(Pipeline.self, "config.json", of: folder)?.name }
+
   private struct Pipeline: Decodable {
     let name: String
     enum CodingKeys: String, CodingKey { case name = "_class_name" }
