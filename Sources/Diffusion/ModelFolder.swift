@@ -258,7 +258,7 @@ extension ModelFolder {
       let names = needed.map { $0.rawValue + "/" }.joined(separator: ", ")
       throw DiffusionError(
         "\(url.path) is no complete model in the diffusers layout\(pipeline.isEmpty ? "" : " of Stable Diffusion")\(pipeline): "
-          + "there is no \(names)")
+          + "there is no \(names)\(pipeline.isEmpty ? "; fetch the rest of it" : "")")
     }
     return isXL
   }

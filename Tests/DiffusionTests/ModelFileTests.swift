@@ -382,6 +382,13 @@ import Torch
       ("a.gguf", "GGUF\u{3}\u{0}\u{0}\u{0}", "GGUF"), ("a.onnx", "\u{8}\u{7}", "ONNX"),
       ("a.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS"),
       ("b.safetensors", "<!DOCTYPE html><html>", "web page"), ("c.ckpt", "", "c.ckpt"),
+      ("f.safetensors", "Entry not found", "is a text, not a model (“Entry not found”); the download"),
+      ("g.safetensors", "\n <!doctype HTML>", "web page"), ("h.safetensors", "", "is empty"),
+      ("i.safetensors", "{\"error\":\"Invalid username\"}", "a text, not a model (“{\"error\""),
+      ("j.tgz", "\u{1F}\u{8B}\u{8}\u{0}", "packed (gzip); unpack it"),
+      ("k.tar", "model.safetensors" + String(repeating: "\u{0}", count: 240) + "ustar", "an archive (tar)"),
+      ("l.png", "\u{89}PNG\r\n\u{1A}\n", "an image"),
+      ("m.safetensors", "\u{1}\u{2}\u{3}", "neither safetensors nor what torch.save wrote"),
       ("d.ckpt", "\u{80}\u{2}", "d.ckpt"), ("e.ckpt", "PK\u{3}\u{4}", "zip directory"),
     ] {
       let bytes = Data(text.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) })

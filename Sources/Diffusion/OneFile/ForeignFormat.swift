@@ -45,7 +45,7 @@ enum ForeignFormat {
       let start = text.lowercased()
       return start.hasPrefix("<!doctype html") || start.hasPrefix("<html")
         ? ("a web page, not a model", again)
-        : ("a text, not a model (\(quoted(String(text.prefix(60)))))", again)
+        : ("a text, not a model (\(quoted(text)))", again)
     }
     return ("neither safetensors nor what torch.save wrote", ModelFamily.advice)
   }
