@@ -3,6 +3,7 @@ import Files
 import Foundation
 import Imaging
 import NeTI
+import Synchronization
 import TestSupport
 import Testing
 import Torch
@@ -185,6 +186,72 @@ struct BucketTests {
       let error = try ((x - y) * (x - y)).mean().item() / max((y * y).mean().item(), 1e-12)
       #expect(error.squareRoot() < 1e-3, "\(a.name): \(error.squareRoot())")
     }
+  }
+
+  /// Two processes of a run, as threads: each waits for the other's values.
+  private final class Sums: @unchecked Sendable {
+    // Everything below is only touched with the lock held.
+    private let condition = NSCondition()
+    private var (arrived, round) = (0, 0)
+    private var (total, result): ([Float], [Float]) = ([], [])
+
+    func sum(_ values: inout [Float]) {
+      condition.lock()
+      defer { condition.unlock() }
+      total = arrived == 0 ? values : zip(total, values).map { $0 + $1 }
+      arrived += 1
+      if arrived == 2 {
+        (result, arrived, round) = (total, 0, round + 1)
+        condition.broadcast()
+      } else {
+        let own = round
+        while round == own { condition.wait() }
+      }
+      values = result
+    }
+  }
+
+  private final class Half: TrainingProcesses {
+    let (rank, count): (Int, Int)
+    private let sums: Sums
+
+    init(_ rank: Int, _ sums: Sums) { (self.rank, self.count, self.sums) = (rank, 2, sums) }
+    func sum(_ values: inout [Float]) { sums.sum(&values) }
+  }
+
+  @Test("Two processes learn from images of three sizes what one learns")
+  func processes() throws {
+    let scratch = try Self.files()
+    let examples = try Self.images(scratch, resolution: 128).examples
+    // A step is the gradient times the rate, so that rounding stays small.
+    let c = try Self.configuration([
+      ("optim.max_train_steps", "3"), ("optim.adam_epsilon", "0.01"), ("optim.adam_weight_decay", "0"),
+    ])
+    @Sendable func values(_ processes: any TrainingProcesses, start: Bool = false) throws -> [Double] {
+      let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+      let trainer = try Trainer(model: model, examples: examples, configuration: c, processes: processes)
+      let concept =
+        try start
+        ? trainer.concept
+        : processes.isFirst
+          ? trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in } : trainer.assist()
+      return try concept.representation.parameters.flatMap { try $0.tensor.detached().doubles() }
+    }
+    let sums = Sums()
+    let both = Mutex<[Int: [Double]]>([:])
+    DispatchQueue.concurrentPerform(iterations: 2) { rank in
+      let found = try? values(Half(rank, sums))
+      both.withLock { $0[rank] = found }
+    }
+    let found = both.withLock { $0 }
+    let (first, second) = (try #require(found[0]), try #require(found[1]))
+    #expect(first == second)
+    let (whole, start) = (try values(SingleProcess()), try values(SingleProcess(), start: true))
+    func distance(_ a: [Double], _ b: [Double]) -> Double {
+      zip(a, b).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
+    }
+    #expect(distance(whole, start) > 0)
+    #expect(distance(first, whole) < 1e-3 * distance(whole, start))
   }
 
   @Test("The memory of a run is that of the size which takes most")
