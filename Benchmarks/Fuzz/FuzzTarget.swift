@@ -37,13 +37,18 @@ struct FuzzTarget {
       },
       FuzzTarget(
         name: "LoRA",
-        originals: try ["kohya_unet", "peft_alphas", "peft_dora", "sdxl_kohya"].map {
+        originals: try ["kohya_unet", "peft_alphas", "peft_dora"].map {
           try fixture("lora/\($0).safetensors")
         },
         file: url.lastPathComponent
       ) { _ in
         _ = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).add([WeightedLoRA(LoRA(url))])
       },
+      // No SDXL is here that it could be added to.
+      FuzzTarget(
+        name: "LoRA for SDXL", originals: [try fixture("lora/sdxl_kohya.safetensors")],
+        file: url.lastPathComponent
+      ) { _ in _ = try LoRA(url) },
     ]
   }
 
@@ -64,6 +69,7 @@ struct FuzzTarget {
       "conditioner.embedders.1.model.token_embedding.weight": [4, 64],
       "conditioner.embedders.1.model.text_projection": [64, 32],
       "model.diffusion_model.label_emb.0.0.weight": [8, 1568],
+      "model.diffusion_model.time_embedding.cond_proj.weight": [8, 16],
     ]
     func ones(_ more: [String: [Int]]) throws -> [(String, Tensor)] {
       try names.merging(more) { $1 }.sorted { $0.key < $1.key }.map { ($0.key, try .ones($0.value)) }

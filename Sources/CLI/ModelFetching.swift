@@ -17,6 +17,7 @@ enum ModelFetching {
     let cache = try HubCache()
     let folder = try cache.snapshot(of: name)
     if let folder, ModelFileChoice.isComplete(folder) { return }
+    guard folder != nil || ModelFolder.absence(path) == nil else { return }
     if !download {
       // A name without an organisation is a path with an error more often than a model.
       guard name.id.contains("/"), isatty(STDIN_FILENO) == 1, isatty(STDERR_FILENO) == 1 else {
@@ -25,43 +26,66 @@ enum ModelFetching {
         }
         return
       }
-      let settings = try HubSettings()
-      guard !settings.isOffline,
-        Question.agrees(
-          folder == nil
-            ? "\(name) is not here. Download it from \(settings.place)?"
-            : "\(name) is here in part. Download the rest from \(settings.place)?")
-      else {
-        return
+      guard try !HubSettings().isOffline else { return }
+      note("\(name) is not here\(folder == nil ? "" : " as a whole"); asking the Hub how large it is")
+      let order: Order
+      do { order = try Order(name, into: cache) } catch let e as HubError {
+        throw HubError("model \(model): there is no such folder, and \(e.message)")
       }
+      guard order.missing == 0 || Question.agrees(order.question) else { return }
+      try order.run()
+      return
     }
-    _ = try fetch(name, into: cache)
+    try Order(name, into: cache).run()
   }
 
-  /// Fetches what is missing of a model; returns where it lies and how large it is.
-  ///
-  /// - Parameter variant: of the weights; nil prefers the plain ones.
-  static func fetch(_ name: RepositoryName, variant: String? = nil, into cache: HubCache) throws -> (
-    folder: URL, commit: String, size: Int
-  ) {
-    let bar = Bar()
-    let settings = try HubSettings()
-    let client = try HubClient(settings, listener: bar.listen)
-    let download = try ModelDownload(name, variant: variant, from: client, into: cache)
-    let missing = download.size - download.present
-    if missing > 0 {
-      note(
-        "\(name): \(byteText(missing)) to fetch from \(settings.place)"
-          + (download.present > 0 ? ", \(byteText(download.present)) are here" : "")
-          + ", into \(cache.folder.path)")
+  /// A model that is to be fetched: the Hub was asked what there is, the disk has room, and nothing was fetched yet.
+  struct Order {
+    let download: ModelDownload
+    private let name: RepositoryName
+    private let cache: HubCache
+    private let place: String
+    private let bar = Bar()
+
+    /// - Parameter variant: of the weights; nil prefers the plain ones.
+    /// - Throws: `HubError` also where the disk has no room.
+    init(_ name: RepositoryName, variant: String? = nil, into cache: HubCache) throws {
+      (self.name, self.cache) = (name, cache)
+      let settings = try HubSettings()
+      place = settings.place
+      let client = try HubClient(settings, listener: bar.listen)
+      download = try ModelDownload(name, variant: variant, from: client, into: cache)
+      try download.requireRoom()
     }
-    bar.begin(name.id, total: download.size, present: download.present)
-    do { try download.run() } catch {
-      bar.finish()
-      throw error
+
+    /// Bytes that are not here.
+    var missing: Int { download.size - download.present }
+
+    var question: String {
+      "Download \(byteText(missing)) of \(name) from \(place) into \(cache.folder.path)"
+        + (download.room.map { ", where \(byteText($0)) are free?" } ?? "?")
     }
-    bar.finish()
-    return (download.folder, download.commit, download.size)
+
+    /// Hashes what is here again; what is damaged is named, and missing from then on.
+    func verify() throws {
+      note("checking \(byteText(download.present)) of \(name) against the hashes of \(place)")
+      let damaged = try download.removeDamaged()
+      for file in damaged { warn("\(name): \(quoted(file.path)) is damaged, and is fetched again") }
+      if damaged.isEmpty { note("what is here of \(name) is what \(place) has") }
+    }
+
+    /// Fetches what is missing.
+    func run() throws {
+      if missing > 0 {
+        note(
+          "\(name): \(byteText(missing)) to fetch from \(place)"
+            + (download.present > 0 ? ", \(byteText(download.present)) are here" : "")
+            + ", into \(cache.folder.path)")
+      }
+      bar.begin(name.id, total: download.size, present: download.present)
+      defer { bar.finish() }
+      try download.run()
+    }
   }
 
   /// Bytes as a bar of megabytes; what keeps it waiting as lines.

@@ -69,7 +69,7 @@ enum TrainingSession {
   private static func assist(
     _ c: RunConfiguration, on base: StableDiffusion, _ processes: any TrainingProcesses, _ stop: StopOnSignal
   ) throws {
-    let images = try TrainingImages(c.data, side: c.data.resolution ?? base.resolution)
+    let images = try TrainingImages(c.data, on: base)
     let trainer = try Trainer(
       model: base, examples: images.examples, configuration: c, processes: processes)
     stop.serve(trainer.commands)
@@ -101,8 +101,7 @@ enum TrainingSession {
     _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool,
     _ processes: any TrainingProcesses
   ) throws -> TrainingRun {
-    let side = c.data.resolution ?? base.resolution
-    let images = try TrainingImages(c.data, side: side)
+    let images = try TrainingImages(c.data, on: base)
     for line in images.warnings { warn(line) }
     // What it refuses, it refuses before a word of learning.
     let run = try TrainingRun(
@@ -110,7 +109,7 @@ enum TrainingSession {
       processes: processes)
     if !quiet {
       note(
-        "learning \(c.data.placeholderToken) from \(images.summary) at \(side)×\(side) on \(base.folder.name), "
+        "learning \(c.data.placeholderToken) from \(images.summary) at \(images.sizes) on \(base.folder.name), "
           + "at a rate of \(rateText(c))"
           + (processes.count == 1
             ? ""

@@ -46,11 +46,24 @@ public final class ModelDownload {
   /// Bytes of them that are in the cache.
   public var present: Int { snapshot.present(files) }
 
+  /// Free bytes on the disk of the cache; nil where nothing tells.
+  public var room: Int? { snapshot.room }
+
+  /// Checks that what is missing has room on the disk.
+  ///
+  /// - Throws: `HubError` with both numbers where it has not.
+  public func requireRoom() throws { try snapshot.requireRoom(for: files) }
+
+  /// Hashes what is here again, and removes what does not hash to its name, so that `run` fetches it.
+  ///
+  /// - Returns: what was removed.
+  public func removeDamaged() throws -> [RepositoryFile] { try snapshot.removeDamaged(of: files) }
+
   /// Fetches what is missing.
   ///
   /// - Throws: `HubError` before the first byte where the disk has no room; then in one line what went wrong.
   public func run() throws {
-    try snapshot.requireRoom(for: files)
+    try requireRoom()
     try snapshot.fetch(files)
   }
 }

@@ -31,6 +31,20 @@ extension ModelFolder {
     return isForeign && name != "LatentConsistencyModelPipeline" ? name : nil
   }
 
+  private static let usualPipelines = ["", "XL"].flatMap { family in
+    ["", "Img2Img", "Inpaint"].map { "StableDiffusion\(family)\($0)Pipeline" }
+  }
+
+  /// What a folder's `model_index.json` calls itself, where that is no pipeline for a text, an image or a mask.
+  var unusualPipeline: String? {
+    Self.read(Pipeline.self, "model_index.json", of: url).map(\.name).flatMap {
+      Self.usualPipelines.contains($0) ? nil : $0
+    }
+  }
+
+  /// What a folder that is one part of a model calls itself in its `config.json`.
+  static func className(of folder: URL) -> String? { read(Pipeline.self, "config.json", of: folder)?.name }
+
   private struct Pipeline: Decodable {
     let name: String
     enum CodingKeys: String, CodingKey { case name = "_class_name" }

@@ -108,11 +108,13 @@ public struct ModelFolder: Sendable {
     }
     guard let repository = RepositoryName(model) else {
       throw DiffusionError(
-        "model \(model.debugDescription): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
+        absence(model)
+          ?? "model \(quoted(model)): there is no such folder, and it is no repository id (ORGANISATION/NAME)"
       )
     }
     let cache = try HubCache(environment)
     guard let snapshot = try cache.snapshot(of: repository) else {
+      if let absence = absence(model) { throw DiffusionError(absence) }
       throw DiffusionError(
         """
         model \(model): there is no such folder, and it is not in the local Hugging Face cache \
@@ -247,11 +249,16 @@ extension ModelFolder {
       throw DiffusionError("\(url.path) is SDXL's refiner, which is not supported; \(ModelFamily.advice)")
     }
     let needed = Component.allCases.filter { (isXL || !second.contains($0)) && !has($0.rawValue) }
+    if needed == Component.allCases.filter({ !second.contains($0) }), pipeline.isEmpty,
+      let content = content(url)
+    {
+      throw DiffusionError("\(url.path) is no model in the diffusers layout: \(content)")
+    }
     guard needed.isEmpty else {
       let names = needed.map { $0.rawValue + "/" }.joined(separator: ", ")
       throw DiffusionError(
         "\(url.path) is no complete model in the diffusers layout\(pipeline.isEmpty ? "" : " of Stable Diffusion")\(pipeline): "
-          + "there is no \(names)")
+          + "there is no \(names)\(pipeline.isEmpty ? "; fetch the rest of it" : "")")
     }
     return isXL
   }

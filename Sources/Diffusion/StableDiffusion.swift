@@ -263,7 +263,9 @@ public final class StableDiffusion {
     func same(_ a: Int, _ nameA: String, _ b: Int, _ nameB: String) throws {
       guard a == b else {
         throw DiffusionError(
-          "\(folder.url.path): \(nameA) is \(a) but \(nameB) is \(b); these parts do not belong together")
+          "\(folder.url.path): \(nameA) is \(a) but \(nameB) is \(b); these parts do not belong together"
+            + (folder.unusualPipeline.map { ", or are those of \(quoted($0)), which is not supported" } ?? "")
+        )
       }
     }
     let (u, v, texts) = (unetConfiguration, vaeConfiguration, textConfigurations)

@@ -42,12 +42,33 @@ final class BlobDownload {
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
-  /// Fetches the blob unless it is there, once this process has the lock.
-  func run() throws {
-    let lock = try FileLock(cache.locks(name).appending(path: file.blobName + ".lock")) { [client] in
+  private func lock() throws -> FileLock {
+    try FileLock(cache.locks(name).appending(path: file.blobName + ".lock")) { [client] in
       client.listener(.waitsForAnother)
     }
-    try withExtendedLifetime(lock) {
+  }
+
+  /// Removes the blob where its bytes are not those that it is named by; returns whether it did.
+  func removeDamaged() throws -> Bool {
+    try withExtendedLifetime(lock()) {
+      let place = cache.blob(name, file.blobName).path
+      let opened = systemOpen(place, O_RDONLY | O_CLOEXEC, 0)
+      guard opened >= 0 else {
+        if errno == ENOENT { return false }
+        throw HubError("\(systemError("cannot read \(place)").message); check its permissions")
+      }
+      defer { close(opened) }
+      if cache.hasBlob(name, file), try hash(opened) == file.blobName { return false }
+      guard unlink(place) == 0 else {
+        throw HubError("\(systemError("\(place) is damaged, and cannot be removed").message)")
+      }
+      return true
+    }
+  }
+
+  /// Fetches the blob unless it is there, once this process has the lock.
+  func run() throws {
+    try withExtendedLifetime(lock()) {
       if !cache.hasBlob(name, file) {
         try open()
         do { try fetchProven() } catch {
@@ -89,7 +110,7 @@ final class BlobDownload {
     } _: {
       if have < file.size || file.size == 0 { try receive(address) }
     }
-    return try hash() == file.blobName
+    return try hash(descriptor) == file.blobName
   }
 
   /// Bytes that make an attempt one that brought something.
@@ -193,7 +214,7 @@ final class BlobDownload {
 
   /// What the bytes on the disk hash to. They are read once more when all are there: others may have written to the
   /// file where a disk has no locks, and what came earlier may be damaged.
-  private func hash() throws -> String {
+  private func hash(_ descriptor: Int32) throws -> String {
     let digest = try file.digest()
     var buffer = [UInt8](repeating: 0, count: 1 << 20)
     var at = 0

@@ -50,29 +50,41 @@ public final class SnapshotDownload {
   ///
   /// - Throws: `HubError` with both numbers where it has not.
   public func requireRoom(for files: [RepositoryFile]) throws {
+    let needed = size(files) - present(files)
+    guard let room, needed > 0, needed + Self.reserve > room else { return }
+    throw HubError(
+      "\(name) needs \(byteText(needed)), and the disk of \(cache.folder.path) has \(byteText(room)) left; make room, "
+        + "or set HF_HOME to a folder on another disk")
+  }
+
+  /// Free bytes on the disk of the cache; nil where nothing tells.
+  public var room: Int? {
     var disk = statvfs()
     var folder = cache.folder.standardizedFileURL
     // What is made only later lies on the disk of what is there.
     while statvfs(folder.path, &disk) != 0 {
-      guard folder.pathComponents.count > 1 else { return }
+      guard folder.pathComponents.count > 1 else { return nil }
       folder.deleteLastPathComponent()
     }
-    let free = Double(disk.f_bavail) * Double(disk.f_frsize)
-    let needed = size(files) - present(files)
-    guard needed > 0, Double(needed) + Double(Self.reserve) > free else { return }
-    throw HubError(
-      "\(name) needs \(byteText(needed)), and the disk of \(cache.folder.path) has \(byteText(Int(free))) left; make room, "
-        + "or set HF_HOME to a folder on another disk")
+    return Int(exactly: (Double(disk.f_bavail) * Double(disk.f_frsize)).rounded())
+  }
+
+  /// Hashes those of some files that are here again, and removes what does not hash to its name.
+  ///
+  /// - Returns: what was removed.
+  public func removeDamaged(of files: [RepositoryFile]) throws -> [RepositoryFile] {
+    try files.filter { file in
+      guard cache.size(cache.blob(name, file.blobName)) != nil else { return false }
+      try holdRepository()
+      return try BlobDownload(client, cache, name, commit, file, counted: 0).removeDamaged()
+    }
   }
 
   /// Fetches a file, and links it into the snapshot.
   ///
   /// - Throws: `HubError` in one line; what came of the file stays, and goes on next time.
   public func fetch(_ file: RepositoryFile) throws {
-    if hold == nil {
-      hold = try cache.hold(name)
-      try cache.keep(list, name, commit)
-    }
+    try holdRepository()
     try BlobDownload(client, cache, name, commit, file, counted: cache.present(name, file)).run()
     try cache.link(file, name, commit)
   }
@@ -81,6 +93,12 @@ public final class SnapshotDownload {
   public func fetch(_ files: [RepositoryFile]) throws {
     for file in files { try fetch(file) }
     try cache.setReference(name, to: commit)
+  }
+
+  private func holdRepository() throws {
+    guard hold == nil else { return }
+    hold = try cache.hold(name)
+    try cache.keep(list, name, commit)
   }
 
   private func blobs(_ files: [RepositoryFile]) -> [RepositoryFile] {

@@ -75,20 +75,30 @@ extension Image {
 
   /// The largest square in the middle, as the authors' textual-inversion data set cuts it:
   /// from (side − s) // 2 to (side + s) // 2 in each direction, s = min(width, height).
-  public func centreSquare() -> Image {
-    let side = min(width, height)
-    return cropped(x: (width - side) / 2, y: (height - side) / 2, side)
+  public func centreSquare() -> Image { centre(inProportions: (1, 1)) }
+
+  /// The largest part in the middle with the proportions of another size, to the nearest pixel.
+  public func centre(inProportions size: (width: Int, height: Int)) -> Image {
+    let (w, h) =
+      width * size.height > height * size.width
+      ? ((height * size.width + size.height / 2) / size.height, height)
+      : (width, (width * size.height + size.width / 2) / size.width)
+    return cropped(x: (width - w) / 2, y: (height - h) / 2, width: max(1, w), height: max(1, h))
   }
 
   /// A square of `side` pixels, its upper left corner at (x, y); it lies in the image.
   package func cropped(x: Int, y: Int, _ side: Int) -> Image {
+    cropped(x: x, y: y, width: side, height: side)
+  }
+
+  private func cropped(x: Int, y: Int, width newWidth: Int, height newHeight: Int) -> Image {
     var out: [UInt8] = []
-    out.reserveCapacity(side * side * 3)
-    for line in y..<y + side {
+    out.reserveCapacity(newWidth * newHeight * 3)
+    for line in y..<y + newHeight {
       let from = (line * width + x) * 3
-      out += pixels[from..<from + side * 3]
+      out += pixels[from..<from + newWidth * 3]
     }
-    return Image(unchecked: side, side, out)
+    return Image(unchecked: newWidth, newHeight, out)
   }
 
   /// Mirrored left to right.

@@ -84,6 +84,73 @@ struct ModelCommandTests {
     #expect(hub.requests.isEmpty)
   }
 
+  /// Runs a command on a terminal, on which `answer` is typed.
+  private func ask(_ hub: LoopbackHub, _ arguments: [String], _ answer: String) throws -> (
+    code: Int32, shown: String
+  ) {
+    let program = "import os, pty, sys; sys.exit(os.WEXITSTATUS(pty.spawn(sys.argv[1:])))"
+    let script = #"answer=$1; program=$2; shift 2; echo "$answer" | python3 -c "$program" "$@""#
+    let words = ["-c", script, "sh", answer, program, CommandLineTool.executable.path] + arguments
+    let result = try RunningTool(
+      URL(filePath: "/bin/sh"), words, in: place.folder, environment: hub.environment(place.path("home"))
+    ).wait()
+    return (result.code, result.output)
+  }
+
+  @Test("are fetched after a question that names their size and the room, and not after a no")
+  func question() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    let command = Workplace.generate("a cat", ["--model", "org/mini"])
+    let no = try ask(hub, command, "n")
+    #expect(no.code == 1)
+    #expect(
+      no.shown.contains(
+        /Download [0-9.]+ MB of org\/mini from 127.0.0.1:[0-9]+ into .*hub, where [0-9.]+ [MGT]B are free\? \[y\/N\]/
+      ), "\(no.shown)")
+    #expect(no.shown.contains("it is not in the local Hugging Face cache"))
+    #expect(!FileManager.default.fileExists(atPath: place.path("home/hub/models--org--mini").path))
+    let yes = try ask(hub, command, "y")
+    #expect(yes.code == 0, "\(yes.shown)")
+    #expect(try isRight(hub))
+    // A path with an error is no model's name, and there is nothing to ask.
+    let typo = try ask(hub, Workplace.generate("a cat", ["--model", "modles/mini"]), "y")
+    #expect(typo.code == 1 && !typo.shown.contains("[y/N]"))
+    #expect(
+      typo.shown.contains(/model modles\/mini: there is no such folder, and 127.0.0.1:[0-9]+ has no model/),
+      "\(typo.shown)")
+  }
+
+  @Test("that are damaged in the cache are named and fetched again with --verify, and only those")
+  func verify() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    #expect(try run(hub, ["model", "get", "org/mini"]).code == 0)
+    let store = hub.store.port
+    func fetched() -> Int { hub.requests.count { $0.port == store } }
+    let before = fetched()
+    let sound = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(
+      sound.code == 0 && sound.error.contains("what is here of org/mini is what 127.0.0.1"), "\(sound.error)")
+    #expect(fetched() == before)
+    func blob(_ path: String) throws -> URL {
+      place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[path]).blobName)")
+    }
+    var weights = try Data(contentsOf: blob(Self.weights))
+    weights[weights.count / 2] ^= 1
+    try weights.write(to: blob(Self.weights))
+    try Data("{}".utf8).write(to: blob("unet/config.json"))
+    // As long as it should be, it is taken for what it is called.
+    #expect(try run(hub, ["model", "get", "org/mini"]).code == 0)
+    #expect(try !isRight(hub))
+    try Data("{}".utf8).write(to: blob("unet/config.json"))
+    let mended = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(mended.code == 0, "\(mended.error)")
+    for path in [Self.weights, "unet/config.json"] {
+      #expect(mended.error.contains("“\(path)” is damaged, and is fetched again"), "\(mended.error)")
+    }
+    #expect(mended.error.matches(of: /is damaged/).count == 2)
+    #expect(try isRight(hub) && fetched() == before + 1)
+  }
+
   @Test("are listed and removed")
   func listAndRemove() throws {
     let hub = try LoopbackHub("org/mini", Self.files())

@@ -117,6 +117,43 @@ import Torch
     #expect(images[0] == images[1] && Set(images[0]).count > 10)
   }
 
+  @Test(
+    "A latent consistency model, as one file, draws what its folder draws, in its own few steps",
+    arguments: [("sd1", "time_embedding"), ("sd1", "time_embed"), ("sdxl", "time_embedding")])
+  func consistency(name: String, module: String) throws {
+    let (scratch, random) = (try Scratch(), try RandomModel(name))
+    let (folder, url) = (scratch.file("model"), scratch.file("model.safetensors"))
+    let channels = name == "sd1" ? 32 : 64
+    let guidance = try RandomModel.drawn("unet/time_embedding.cond_proj.weight", [channels, 20])
+    try random.writeFolder(folder)
+    let weights = folder.appending(path: "unet/diffusion_pytorch_model.safetensors")
+    let stored = try SafetensorsFile(weights)
+    try Safetensors.write(
+      stored.entries.keys.sorted().map { ($0, try stored.tensor($0)) }
+        + [("time_embedding.cond_proj.weight", guidance)], to: weights)
+    let configuration = folder.appending(path: "unet/config.json")
+    var json =
+      try JSONSerialization.jsonObject(with: Data(contentsOf: configuration)) as? [String: Any] ?? [:]
+    json["time_cond_proj_dim"] = 20
+    try JSONSerialization.data(withJSONObject: json).write(to: configuration)
+    try write(random, url, more: ["model.diffusion_model.\(module).cond_proj.weight": guidance])
+    let models = try [folder, url].map { try StableDiffusion(ModelFolder($0.path)) }
+    #expect(models.allSatisfy { $0.unetConfiguration.guidanceChannels == 20 })
+    #expect(models[1].folder.identification?.contains("LCM: its U-Net takes the guidance") == true)
+    let distilled = try #require(try models[1].folder.distillation())
+    #expect(try distilled == models[0].folder.distillation() && distilled.scheduler == .lcm)
+    func images(_ guidance: Double) throws -> [[UInt8]] {
+      var settings = GenerationSettings()
+      (settings.steps, settings.guidance, settings.scheduler) = (2, guidance, .lcm)
+      (settings.seeds, settings.width, settings.height) = ([7], 64, 64)
+      return try models.map { try $0.generate(random.prompts[0], settings)[0].rgb }
+    }
+    let (own, other) = (try images(8.5), try images(2))
+    #expect(own[0] == own[1] && other[0] == other[1])
+    // The guidance that it is told counts.
+    #expect(own[0] != other[0])
+  }
+
   @Test("The names of a compiled model are those without what compiling put into them")
   func compiled() throws {
     let (scratch, random) = (try Scratch(), try RandomModel("sd2-v"))
@@ -302,15 +339,16 @@ import Torch
   }
 
   @Test(
-    "A U-Net for other inputs, a consistency model, and a model without its VAE say so",
+    "A U-Net for other inputs, a guidance that is there twice, and a model without its VAE say so",
     arguments: [
       (8, "InstructPix2Pix"), (5, "depth model"), (7, "upscaler"),
     ])
   func channels(count: Int, what: String) throws {
     let said = try message([:], more: ["model.diffusion_model.input_blocks.0.0.weight": [32, count, 3, 3]])
     #expect(said.contains(what), "\(said)")
-    #expect(
-      try message([:], more: ["model.diffusion_model.time_embed.cond_proj.weight": [8, 4]]).contains("(LCM)"))
+    let guidance = ["time_embed", "time_embedding"].map { "model.diffusion_model.\($0).cond_proj.weight" }
+    let twice = try message([:], more: [guidance[0]: [8, 4], guidance[1]: [8, 4]])
+    #expect(twice.contains("are both “time_embedding.cond_proj.weight” of the U-Net"), "\(twice)")
     #expect(
       try message([:], more: ["model.diffusion_model.label_emb.0.0.weight": [8, 4]]).contains("unCLIP"))
   }
@@ -321,7 +359,6 @@ import Torch
     for (more, what) in [
       (["\(unet)input_blocks.0.0.weight": [32, 8, 3, 3]], "InstructPix2Pix of SDXL"),
       (["\(unet)input_blocks.0.0.weight": [32, 5, 3, 3]], "takes an image"),
-      (["\(unet)time_embed.cond_proj.weight": [8, 4]], "(LCM) of SDXL"),
       (["edm_mean": [4], "edm_std": [4]], "Playground 2.5"), (["edm_vpred.sigma_max": [1]], "EDM"),
       (["\(unet)input_blocks.7.1.transformer_blocks.0.norm1.weight": [8]], "fewer blocks (SSD-1B"),
       (["conditioner.embedders.0.model.ln_final.bias": [8]], "SDXL's refiner"),
@@ -345,6 +382,13 @@ import Torch
       ("a.gguf", "GGUF\u{3}\u{0}\u{0}\u{0}", "GGUF"), ("a.onnx", "\u{8}\u{7}", "ONNX"),
       ("a.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS"),
       ("b.safetensors", "<!DOCTYPE html><html>", "web page"), ("c.ckpt", "", "c.ckpt"),
+      ("f.safetensors", "Entry not found", "is a text, not a model (“Entry not found”); the download"),
+      ("g.safetensors", "\n <!doctype HTML>", "web page"), ("h.safetensors", "", "is empty"),
+      ("i.safetensors", "{\"error\":\"Invalid username\"}", "a text, not a model (“{\"error\""),
+      ("j.tgz", "\u{1F}\u{8B}\u{8}\u{0}", "packed (gzip); unpack it"),
+      ("k.tar", "model.safetensors" + String(repeating: "\u{0}", count: 240) + "ustar", "an archive (tar)"),
+      ("l.png", "\u{89}PNG\r\n\u{1A}\n", "an image"),
+      ("m.safetensors", "\u{1}\u{2}\u{3}", "neither safetensors nor what torch.save wrote"),
       ("d.ckpt", "\u{80}\u{2}", "d.ckpt"), ("e.ckpt", "PK\u{3}\u{4}", "zip directory"),
     ] {
       let bytes = Data(text.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) })

@@ -254,4 +254,52 @@ import Testing
       other.contains("layout of Stable Diffusion, but of “PixArtAlphaPipeline”: there is no vae/"), "\(other)"
     )
   }
+
+  @Test("A link that leads nowhere, an address, a file that is not there and parts of models say so")
+  func nothingThere() throws {
+    let scratch = try Scratch()
+    let environment = ["HF_HOME": scratch.folder.path]
+    func said(_ model: String) -> String {
+      message { _ = try ModelFolder(model, environment: environment) }
+    }
+    let link = scratch.file("link.safetensors")
+    try FileManager.default.createSymbolicLink(at: link, withDestinationURL: URL(filePath: "/nowhere/x"))
+    #expect(said(link.path).contains("is a link to “/nowhere/x”, where nothing is"))
+    #expect(said("https://huggingface.co/org/x/tree/main").contains("name the model as org/x"))
+    #expect(said("https://huggingface.co/org").contains("with a browser"))
+    #expect(said("http://example.org/x.safetensors").contains("with a browser"))
+    #expect(said("models/x.CKPT") == "models/x.CKPT: there is no such file; check the path")
+    #expect(said("org/x").contains("model get org/x"))
+
+    let folder = scratch.file("folder")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    #expect(said(folder.path).contains("it is empty"))
+    try Data("x".utf8).write(to: folder.appending(path: "sd.safetensors"))
+    #expect(said(folder.path).contains("if its file “sd.safetensors” is a model, name that"))
+    try Data(#"{"_class_name": "UNet2DConditionModel"}"#.utf8)
+      .write(to: folder.appending(path: "config.json"))
+    #expect(said(folder.path).contains("one part of a model (“UNet2DConditionModel”)"))
+  }
+
+  @Test("A complete folder for another purpose is called by its pipeline")
+  func otherPurpose() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("m")
+    let configuration = folder.appending(path: "unet/config.json")
+    let text = try String(contentsOf: configuration, encoding: .utf8)
+    try FileManager.default.removeItem(at: configuration)
+    try text.replacing("\"in_channels\": 8", with: "\"in_channels\": 9")
+      .write(to: configuration, atomically: true, encoding: .utf8)
+    let index = folder.appending(path: "model_index.json")
+    for (name, expected) in [
+      ("StableDiffusionDepth2ImgPipeline", ", or are those of “StableDiffusionDepth2ImgPipeline”"),
+      ("StableDiffusionPipeline", "these parts do not belong together"),
+    ] {
+      try? FileManager.default.removeItem(at: index)
+      try Data("{\"_class_name\": \"\(name)\"}".utf8).write(to: index)
+      let said = refusal { try StableDiffusion(ModelFolder(folder.path)) }?.message ?? ""
+      #expect(said.contains(expected), "\(said)")
+      #expect(said.contains("which is not supported") == (name != "StableDiffusionPipeline"))
+    }
+  }
 }

@@ -134,7 +134,8 @@ struct NestedDropoutTests {
     let layers = 16
     for step in 0..<200 {
       let keep = try NestedDropout.sample(
-        keys: keys, step: step, firstSample: step * 8, samples: 8, microBatch: 2, layers: layers, width: 128,
+        keys: keys, step: step, samples: Array(step * 8..<step * 8 + 8), microBatch: 2, layers: layers,
+        width: 128,
         probability: 0.5)
       #expect(keep.count == layers * 8)
       for l in 0..<layers {
@@ -159,7 +160,7 @@ struct NestedDropoutTests {
     let keys = RandomKeys(seed: 5)
     func draw(_ first: Int, _ n: Int) throws -> [Int?] {
       try NestedDropout.sample(
-        keys: keys, step: 3, firstSample: first, samples: n, microBatch: 2, layers: 4, width: 128,
+        keys: keys, step: 3, samples: Array(first..<first + n), microBatch: 2, layers: 4, width: 128,
         probability: 0.5)
     }
     let whole = try draw(24, 8)

@@ -142,6 +142,40 @@ struct SDXLConceptTests {
     }
   }
 
+  @Test("A mapper and an xti in one prompt give the formulas' loss and gradients")
+  func two() throws {
+    let g = try Golden()
+    let mapper = try g.mapper()
+    let xti = try ExtendedTextualInversion(vectors: g.file.tensor("xti.vectors"), layerCount: 11)
+    let prompter = try ConceptPrompter(
+      g.model.tokenizers,
+      [.init(name: "a", token: "<a>", category: "cat"), .init(name: "b", token: "<b>", category: "mug")])
+    let prompt = try prompter("a photo of a {a} next to a {b}!")
+    let conditioner = try SpaceTimeConditioner(
+      g.model.textEncoders, concepts: [mapper, xti], layerCount: 11)
+    let output = try #require(mapper.parameters.first { $0.name == "output.weight" }).tensor
+    for t in [output, xti.vectors] { try t.requireGradient() }
+    let sizes = g.samples.map { sample in
+      sample.prompt == 0
+        ? SizeConditioning(original: (640, 480), crop: (0, 16), target: (64, 64))
+        : SizeConditioning(height: 64, width: 64)
+    }
+    let pooled = try #require(try conditioner.pooled([prompt]))
+    let loss = try NoiseSchedule(g.model.schedulerConfiguration).loss(
+      unet: g.model.unet, clean: g.file.tensor("clean"), noise: g.file.tensor("noise"),
+      timesteps: g.timesteps,
+      context: conditioner(
+        [prompt], samples: g.timesteps.map { .init(prompt: 0, timestep: Double($0)) }),
+      added: AddedConditioning(pooled: pooled.expanded([4, -1]), sizes: sizes),
+      predicting: g.model.predictionType)
+    #expect(try relativeError(loss.detached(), g.file.tensor("two.loss")) < 1e-5)
+    try loss.backward()
+    for (t, name) in [(output, "mapper"), (xti.vectors, "xti")] {
+      let error = try relativeError(#require(t.gradient), g.file.tensor("two.\(name).gradient"))
+      #expect(error < 1e-3, "\(name)")
+    }
+  }
+
   @Test("Files keep both encoders' parts, and fit no other model", arguments: RepresentationKind.allCases)
   func files(kind: RepresentationKind) throws {
     let g = try Golden()

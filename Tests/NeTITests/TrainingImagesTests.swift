@@ -292,10 +292,10 @@ struct WeightedLossTests {
     let other = try Image(width: 4, height: 2, colour: Colour(9, 9, 9))
     let weights = try #require(
       try LossWeights(
-        [TrainingExample(other, mask: mask), TrainingExample(other)], height: 1, width: 2, device: .cpu))
+        [TrainingExample(other, mask: mask), TrainingExample(other)], sizes: [(1, 2), (1, 2)], device: .cpu))
     #expect(try weights.weights(image: 0, flipped: false).floats() == [0.5, 0])
     #expect(try weights.weights(image: 0, flipped: true).floats() == [0, 0.5])
     #expect(try weights.weights(image: 1, flipped: true).floats() == [1, 1])
-    #expect(try LossWeights([TrainingExample(other)], height: 1, width: 2, device: .cpu) == nil)
+    #expect(try LossWeights([TrainingExample(other)], sizes: [(1, 2)], device: .cpu) == nil)
   }
 }

@@ -40,7 +40,8 @@ struct ModelCommand: ParsableCommand {
           neti model get stabilityai/stable-diffusion-xl-base-1.0 --variant fp16
 
         Only what neti needs is fetched: configurations, tokenizer, and one file or set of shards for each part's weights; \
-        no pickles, no safety checker. Stopped or cut off, the same command goes on. Every file is checked against its hash.
+        no pickles, no safety checker. Stopped or cut off, the same command goes on. Every file is checked against its hash \
+        when it is fetched; --verify checks again, and what other programs fetched.
         """)
 
     @Argument(
@@ -54,12 +55,20 @@ struct ModelCommand: ParsableCommand {
         valueName: "name"))
     var variant: String?
 
+    @Flag(
+      help:
+        "Check what is here against the Hub's hashes, too: what is damaged is named, and fetched again.")
+    var verify = false
+
     @Flag(help: "Print what was fetched as JSON.")
     var json = false
 
     func run() throws {
       let name = try ModelCommand.name(model)
-      let (folder, commit, size) = try ModelFetching.fetch(name, variant: variant, into: HubCache())
+      let order = try ModelFetching.Order(name, variant: variant, into: HubCache())
+      if verify { try order.verify() }
+      try order.run()
+      let (folder, commit, size) = (order.download.folder, order.download.commit, order.download.size)
       let used = (try? ModelFolder(folder.path))?.variants.map(\.variant) ?? []
       if let variant, !used.isEmpty, !used.contains(variant) {
         warn("other weights of \(name) are here, too, and are used instead of the variant \(quoted(variant))")

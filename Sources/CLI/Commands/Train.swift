@@ -51,6 +51,12 @@ struct Train: ParsableCommand {
 
   @OptionGroup var model: ModelOptions
 
+  @Flag(
+    help:
+      "Learn each image at the size that is nearest to its proportions, with as many pixels as the model's square, instead of its middle square."
+  )
+  var buckets = false
+
   @Option(help: ArgumentHelp("Training steps; what suits the model when left out.", valueName: "number"))
   var steps: Int?
 
@@ -293,6 +299,7 @@ struct Train: ParsableCommand {
     set("data.placeholder_token", token)
     set("data.super_category_token", category)
     set("data.learnable_property", property)
+    if buckets { set("data.buckets", "true") }
     set("model.pretrained_model_name_or_path", model.model)
     set("model.prediction_type", model.predictionType?.rawValue)
     if !model.lora.isEmpty { set("model.loras", try Self.list(model.lora.map(\.description))) }

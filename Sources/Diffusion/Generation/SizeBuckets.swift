@@ -1,25 +1,30 @@
 import Foundation
 
-/// The sizes that SDXL was trained on: near the pixels of its square one, with sides that are multiples of 64 (Podell et
-/// al. 2023, appendix I, https://arxiv.org/abs/2307.01952).
-enum SizeBuckets {
-  private static let step = 64
+/// Sizes of other proportions with about as many pixels as a model's square: those that SDXL was trained on (Podell et
+/// al. 2023, appendix I, https://arxiv.org/abs/2307.01952), and the like for models of another resolution.
+public struct SizeBuckets: Sendable {
+  /// Width and height in pixels: the square, then wide ones, then tall ones.
+  public let sizes: [(width: Int, height: Int)]
 
-  /// For each long side from the square's to twice as much, the longest short side with no more pixels.
-  static func all(resolution: Int) -> [(width: Int, height: Int)] {
-    let longSides = stride(from: resolution, through: 2 * resolution, by: step)
-    let wide = longSides.map { long in
-      (width: long, height: max(step, resolution * resolution / long / step * step))
-    }
-    return wide + wide.dropFirst().map { (width: $0.height, height: $0.width) }
+  /// For each long side from the square's to twice as much, the longest short side with no more pixels than the square
+  /// of `resolution`. All are multiples of 64, or of an eighth of a resolution below 512.
+  ///
+  /// - Parameter factor: what sides are multiples of at least, `StableDiffusion.vaeFactor`.
+  public init(resolution: Int, factor: Int) {
+    let step = max(factor, min(64, resolution / 8) / factor * factor)
+    let square = max(step, resolution / step * step)
+    let wide = stride(from: square, through: 2 * square, by: step).map { long in
+      (width: long, height: long == square ? square : resolution * resolution / long / step * step)
+    }.filter { $0.height > 0 }
+    sizes = wide + wide.dropFirst().map { (width: $0.height, height: $0.width) }
   }
 
   /// The one whose proportions are nearest to those of an image.
-  static func nearest(width: Int, height: Int, resolution: Int) -> (width: Int, height: Int) {
+  public func nearest(width: Int, height: Int) -> (width: Int, height: Int) {
     func shape(_ w: Int, _ h: Int) -> Double { log(Double(w) / Double(h)) }
     let wanted = shape(width, height)
-    return all(resolution: resolution).min {
+    return sizes.min {
       abs(shape($0.width, $0.height) - wanted) < abs(shape($1.width, $1.height) - wanted)
-    } ?? (resolution, resolution)
+    } ?? sizes[0]
   }
 }

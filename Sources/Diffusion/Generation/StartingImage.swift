@@ -56,7 +56,7 @@ extension StableDiffusion {
   /// that it was trained on.
   public func startingSize(width: Int, height: Int) -> (width: Int, height: Int) {
     if folder.hasTwoTextEncoders {
-      return SizeBuckets.nearest(width: width, height: height, resolution: resolution)
+      return SizeBuckets(resolution: resolution, factor: vaeFactor).nearest(width: width, height: height)
     }
     let (w, h, own) = (Double(width), Double(height), Double(resolution))
     let area = w * h / (own * own)

@@ -104,6 +104,10 @@ extension ModelFamily {
   /// The convolution whose inputs tell what the U-Net takes.
   static let inputs = "\(unet)input_blocks.0.0.weight"
 
+  /// What takes the guidance into a U-Net that was distilled with it (LCM). There was none in the names of Rombach et
+  /// al.: diffusers' script for such files leaves its own, others go by the modules around it.
+  static let guidance = OriginalNames.guidance.map { "\(unet)\($0).weight" }
+
   /// In this order: what is said first holds.
   private static let others: [Other] = [
     Other("empty: there is no tensor in it") { $0.declarations.isEmpty },
@@ -127,9 +131,6 @@ extension ModelFamily {
     Other("InstructPix2Pix of SDXL, or another model that edits images (its U-Net takes 8 channels)") {
       isXL($0) && $0.size(inputs, 1) == 8
     },
-    Other("a latent consistency model (LCM) of SDXL, which is not supported as one file yet") {
-      isXL($0) && $0.has("\(unet)time_embed.cond_proj.weight")
-    },
     Other("Playground 2.5 or another model of SDXL with the noise levels of EDM, which are not supported") {
       $0.has("edm_mean") || $0.has("edm_vpred.sigma_max") || $0.has("edm_vpred.sigma_min")
     },
@@ -146,9 +147,6 @@ extension ModelFamily {
     },
     Other("a model conditioned on more than a text (an upscaler or unCLIP)") {
       !isXL($0) && $0.has(in: "\(unet)label_emb.") || $0.has(in: "embedder.")
-    },
-    Other("a latent consistency model (LCM), which is not supported as one file yet") {
-      $0.has("\(unet)time_embed.cond_proj.weight") || $0.has("time_embedding.cond_proj.weight")
     },
     Other("a U-Net alone, without text encoder and VAE") { names in
       let isBare =

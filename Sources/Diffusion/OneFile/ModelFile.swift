@@ -17,7 +17,7 @@ struct ModelFile: Sendable {
   /// - Parameter predicting: what the U-Net predicts, where that is known.
   /// - Throws: `FileError` for a broken file; `DiffusionError` that says what a file is that is no such model.
   init(_ url: URL, predicting: PredictionType? = nil) throws {
-    try Self.refuseForeignFormats(url)
+    try ForeignFormat.refuse(url)
     let file: any TensorFile = try TorchFile.isOne(url) ? TorchWeights(url) : SafetensorsFile(url)
     let names = try TensorNames(file)
     self.url = url
@@ -29,8 +29,11 @@ struct ModelFile: Sendable {
     configurations = try ModelFileConfigurations(names, family, prediction).encoded()
     let inpainting =
       names.size(ModelFamily.inputs, 1) == 9 ? " for inpainting (its U-Net takes 9 channels)" : ""
+    let distilled =
+      ModelFamily.guidance.contains { names.has($0) }
+      ? " as a latent consistency model (LCM: its U-Net takes the guidance)" : ""
     identification =
-      "\(quoted(url.lastPathComponent)) is \(family.title)\(inpainting), as \(family.reason); it predicts "
+      "\(quoted(url.lastPathComponent)) is \(family.title)\(inpainting)\(distilled), as \(family.reason); it predicts "
       + "\(prediction.title), as \(prediction.reason)"
   }
 
@@ -83,22 +86,6 @@ struct ModelFile: Sendable {
         "\(file.url.path): Stable Diffusion has no tensors \(shown)\(rest); is it another kind of model?")
     }
     return result
-  }
-
-  /// What people have under the name of a model and no reader of tensors can say.
-  private static func refuseForeignFormats(_ url: URL) throws {
-    let file = try MappedFile(url)
-    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(64)) }
-    let starts: [(String, String)] = [
-      ("GGUF", "a GGUF file, whose weights are quantised"),
-      ("version https://git-lfs", "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"),
-      ("<!DOCTYPE html", "a web page, not a model: the download went wrong"),
-      ("<!doctype html", "a web page, not a model: the download went wrong"),
-      ("<html", "a web page, not a model: the download went wrong"),
-    ]
-    var found = starts.first { head.starts(with: Array($0.0.utf8)) }?.1
-    if url.pathExtension.lowercased() == "onnx" { found = "an ONNX file, a program for another runtime" }
-    if let found { throw DiffusionError("\(url.path) is \(found); \(ModelFamily.advice)") }
   }
 }
 

@@ -64,6 +64,9 @@ struct ModelFileConfigurations {
     ]
     // fp16 and bf16 cannot hold the scores of some of these models.
     if case .stableDiffusion2 = family { keys["upcast_attention"] = true }
+    if let channels = ModelFamily.guidance.lazy.compactMap({ names.size($0, 1) }).first {
+      keys["time_cond_proj_dim"] = channels
+    }
     if family.isXL {
       keys["down_block_types"] = ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"]
       keys["up_block_types"] = ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]

@@ -21,6 +21,9 @@ package enum OriginalNames {
   /// Of SDXL's second.
   static let openCLIPLayersXL = 32
 
+  /// What takes the guidance into a U-Net that was distilled with it, by either of its names.
+  static let guidance = ["time_embedding.cond_proj", "time_embed.cond_proj"]
+
   /// Parts of a name; real ones have at most 12.
   private static let largestDepth = 16
 
@@ -97,6 +100,7 @@ extension OriginalNames {
     }
     add("time_embed.0", "time_embedding.linear_1")
     add("time_embed.2", "time_embedding.linear_2")
+    for name in guidance { add(name, "time_embedding.cond_proj") }
     add("label_emb.0.0", "add_embedding.linear_1")
     add("label_emb.0.2", "add_embedding.linear_2")
     add("input_blocks.0.0", "conv_in")

@@ -41,7 +41,8 @@ public final class SafetensorsFile: Sendable {
       let dataStart = 8 + Int(length)
       guard dataStart <= bytes.count else {
         throw FileError(
-          "it declares a header of \(length) bytes but has only \(bytes.count) bytes in all")
+          "it declares a header of \(length) bytes but has only \(bytes.count) bytes in all; it may be cut short"
+        )
       }
       let header = try SafetensorsHeader(Array(bytes[8..<dataStart]))
       self.entries = try Self.checkedEntries(header, data: dataStart..<bytes.count)
@@ -101,7 +102,8 @@ public final class SafetensorsFile: Sendable {
       let size = try byteCount(name, tensor.shape, dtype)
       guard tensor.begin <= tensor.end, tensor.end <= data.count else {
         throw FileError(
-          "\(quoted(name)) lies at \(tensor.begin)…\(tensor.end), outside the \(data.count) bytes of data")
+          "\(quoted(name)) lies at \(tensor.begin)…\(tensor.end), outside the \(data.count) bytes of data; the file may be "
+            + "cut short")
       }
       guard tensor.end - tensor.begin == size else {
         throw FileError(

@@ -50,7 +50,9 @@ public struct TorchFile: Sendable {
     let archive = try ZipArchive(file)
     let pickles = archive.names.filter { $0.split(separator: "/").dropFirst() == ["data.pkl"] }
     guard pickles.count == 1, let pickle = pickles.first else {
-      throw FileError("it is a zip archive with \(pickles.count) pickles (data.pkl) instead of one")
+      throw FileError(
+        "it is a zip archive with \(pickles.count) pickles (data.pkl) instead of one"
+          + (pickles.isEmpty ? "; if a model is packed in it, unpack it" : ""))
     }
     let folder = String(pickle.dropLast("/data.pkl".count))
     if archive.contains(folder + "/byteorder"),

@@ -38,7 +38,8 @@ extension RunConfiguration {
     Setting("data.learnable_property", \.data.learnableProperty, short: "property"),
     Setting("data.repeats", \.data.repeats, .between(1...largestCount)),
     Setting("data.resolution", \.data.resolution, .between(8...8192)),
-    Setting("data.center_crop", \.data.centerCrop),
+    Setting("data.center_crop", \.data.centerCrop, noEffect: .onCrop),
+    Setting("data.buckets", \.data.buckets, inTheirs: .absent, short: "buckets"),
     Setting("data.use_captions", \.data.useCaptions, inTheirs: .absent, short: "captions"),
     Setting(
       "data.masks_dir", \.data.masksDir, .clean("is empty: leave it out to train without masks"),
@@ -106,7 +107,7 @@ extension RunConfiguration {
     Setting("optim.train_batch_size", \.optim.trainBatchSize, .between(1...4096)),
     Setting(
       "optim.gradient_checkpointing", \.optim.gradientCheckpointing, effect: .run,
-      noEffect: .unlessDefault("memory is managed by itself")),
+      noEffect: .unlessDefault("nothing is computed twice to save memory; SDXL learns in 11 GiB with bf16")),
     Setting(
       "optim.gradient_accumulation_steps", \.optim.gradientAccumulationSteps, .between(1...65_536)),
     Setting("optim.seed", \.optim.seed, .between(0...largestSeed), short: "seed"),

@@ -48,6 +48,8 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var resolution: Int?
     /// Whether images are cropped to their middle square; else they are squashed into one.
     public var centerCrop = false
+    /// Ours: whether each image has the size of `SizeBuckets` that is nearest to its proportions; else all are squares.
+    public var buckets = false
     /// Ours: whether the text file beside an image replaces the templates for it.
     public var useCaptions = true
     /// Ours: a folder with masks, named as their images; the loss counts where they are bright.
@@ -135,7 +137,7 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     public var scaleLr = true
     /// Samples of a micro-batch, of all processes together where several share the run.
     public var trainBatchSize = 2
-    /// No effect: what training keeps for the backward pass follows from the memory there is.
+    /// No effect: what the backward pass needs is kept, which is little beside the weights, as these are not trained.
     public var gradientCheckpointing = false
     /// Micro-batches of one update.
     public var gradientAccumulationSteps = 4

@@ -101,6 +101,9 @@ extension Setting.NoEffect {
     return $0.model.reasonWithoutMapperChoice
       ?? ($0.model.useNestedDropout ? nil : "model.use_nested_dropout is false")
   }
+  static let onCrop = Self.depending {
+    $0.data.buckets && !$0.data.centerCrop ? "data.buckets true cuts to a size, and squashes nothing" : nil
+  }
   static let onRepresentation = Self.depending { $0.model.reasonWithGivenConcept }
   static let onValidation = Self.depending {
     $0.eval.validationPrompts.isEmpty ? "there are no eval.validation_prompts" : nil

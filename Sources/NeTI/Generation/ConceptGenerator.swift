@@ -170,7 +170,7 @@ public struct ConceptGenerator: ImageGenerator {
   /// The request's settings, at the layout's width.
   private func settings(_ request: Request, concepts: Int) throws -> GenerationSettings {
     var settings = request.settings
-    settings.start = try request.photo?.start(model)
+    settings.start = try request.photo?.start(model) ?? settings.start
     let width = try request.layout.width(
       settings.start?.pixels.width ?? settings.width, concepts: concepts, resolution: model.resolution,
       vaeFactor: model.vaeFactor)

@@ -104,7 +104,7 @@ public struct StyleMixing: ImageGenerator {
         appearance: try appearancePrompter.prompt($0, showing: words.shown))
     }
     var settings = request.settings
-    settings.start = try request.photo?.start(model)
+    settings.start = try request.photo?.start(model) ?? settings.start
     let pipeline = try TextToImagePipeline(model, settings)
     try words.checkTruncation(request.geometryTruncation, of: [geometry])
     try words.checkTruncation(request.appearanceTruncation, of: [appearance])

@@ -10,24 +10,23 @@ import Torch
 public enum NestedDropout {
   /// How many units each (layer, sample) keeps in a training step; row l · samples + s.
   ///
-  /// `microBatch` is the number of samples that share a coin; `firstSample` is the global number of
-  /// the first one.
+  /// `microBatch` is the number of samples that share a coin; `samples` are their global numbers.
   public static func sample(
-    keys: RandomKeys, step: Int, firstSample: Int, samples: Int, microBatch: Int, layers: Int,
+    keys: RandomKeys, step: Int, samples: [Int], microBatch: Int, layers: Int,
     width: Int, probability: Double
   ) throws -> [Int?] {
-    func call(_ s: Int) -> Int { (firstSample + s) / microBatch }
+    func call(_ s: Int) -> Int { s / microBatch }
     var coins: [Int: [Double]] = [:]
-    for c in Set((0..<samples).map(call)) {
+    for c in Set(samples.map(call)) {
       coins[c] = try keys.source(.dropoutCoin, step: step, index: c).uniform([layers], dtype: .float64)
         .doubles()
     }
-    let indices = try (0..<samples).map { s in
-      try keys.source(.dropoutIndex, step: step, index: firstSample + s)
+    let indices = try samples.map { s in
+      try keys.source(.dropoutIndex, step: step, index: s)
         .integers(in: 0..<width, [layers]).integers()
     }
     return (0..<layers).flatMap { l in
-      (0..<samples).map { s in (coins[call(s)]?[l] ?? 1) < probability ? indices[s][l] : nil }
+      zip(samples, indices).map { s, index in (coins[call(s)]?[l] ?? 1) < probability ? index[l] : nil }
     }
   }
 }

@@ -6,12 +6,12 @@ import Torch
 ///
 /// A training step samples from it: z = (μ + σ ε) · scaling factor, as `latent_dist.sample()` does.
 struct LatentCache {
-  /// [images, 2 (straight, mirrored), C, h, w]
-  private let means: Tensor
-  private let deviations: Tensor
+  /// Of each image, [2 (straight, mirrored), C, h, w].
+  private let means: [Tensor]
+  private let deviations: [Tensor]
   private let scale: Double
 
-  /// Images are already of the training size.
+  /// Images are already of their training sizes.
   init(_ images: [Image], vae: VAE, scalingFactor: Double, device: Device) throws {
     var means: [Tensor] = []
     var deviations: [Tensor] = []
@@ -24,18 +24,18 @@ struct LatentCache {
         deviations.append(try .concatenated(moments.map { try ($0.logVariance.to(.float32) * 0.5).exp() }, 0))
       }
     }
-    self.means = try .stacked(means, 0)
-    self.deviations = try .stacked(deviations, 0)
+    self.means = means
+    self.deviations = deviations
     scale = scalingFactor
   }
 
-  /// [C, h, w]
-  var latentShape: [Int] { Array(means.shape[2...]) }
+  /// Of each image, [C, h, w].
+  var shapes: [[Int]] { means.map { Array($0.shape[1...]) } }
 
   /// One sample of an image's posterior, [C, h, w], scaled; `noise` is standard normal.
   func sample(image: Int, flipped: Bool, noise: Tensor) throws -> Tensor {
-    let mean = try means.selected(0, image).selected(0, flipped ? 1 : 0)
-    let deviation = try deviations.selected(0, image).selected(0, flipped ? 1 : 0)
+    let mean = try means[image].selected(0, flipped ? 1 : 0)
+    let deviation = try deviations[image].selected(0, flipped ? 1 : 0)
     return try (mean + deviation * noise) * scale
   }
 }

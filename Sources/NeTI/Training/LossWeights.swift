@@ -6,25 +6,26 @@ package import Torch
 /// A latent position weighs as much as the mask is bright on average over the pixels that it covers.
 /// The mirrored weights are the mirrored columns of the straight ones.
 package struct LossWeights {
-  /// [images, 2 (straight, mirrored), 1, h, w], 0…1
-  private let weights: Tensor
+  /// Of each image, [2 (straight, mirrored), 1, h, w], 0…1.
+  private let weights: [Tensor]
 
   /// Nil when no example has a mask; one without counts everywhere.
-  package init?(_ examples: [TrainingExample], height: Int, width: Int, device: Device) throws {
+  ///
+  /// - Parameter sizes: of each example's latents.
+  package init?(_ examples: [TrainingExample], sizes: [(height: Int, width: Int)], device: Device) throws {
     guard examples.contains(where: { $0.mask != nil }) else { return nil }
-    weights = try .stacked(
-      examples.map { example in
-        let straight =
-          try example.mask.map { try Tensor(Self.means($0, height, width), [1, height, width]) }
-          ?? .ones([1, height, width])
-        return try .stacked([straight, straight.flipped(2)], 0)
-      }, 0
-    ).to(device: device)
+    weights = try zip(examples, sizes).map { example, size in
+      let straight =
+        try example.mask.map {
+          try Tensor(Self.means($0, size.height, size.width), [1, size.height, size.width])
+        } ?? .ones([1, size.height, size.width])
+      return try .stacked([straight, straight.flipped(2)], 0).to(device: device)
+    }
   }
 
   /// The weights of one image, [1, h, w].
   package func weights(image: Int, flipped: Bool) throws -> Tensor {
-    try weights.selected(0, image).selected(0, flipped ? 1 : 0)
+    try weights[image].selected(0, flipped ? 1 : 0)
   }
 
   /// The mean brightness of the pixels of each cell, 0…1.

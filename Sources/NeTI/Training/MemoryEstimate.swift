@@ -22,18 +22,16 @@ public struct MemoryEstimate: Sendable {
 
   /// - Parameters:
   ///   - weightBytes: of U-Net and text encoders together, in the compute type.
-  ///   - latentSide: height and width of the latents.
+  ///   - area: positions of an image's latents.
   ///   - samples: that run as one batch.
   ///   - layersAtOnce: sequences of the text encoder per sample.
   public init(
-    unet: UNetConfiguration, text: [CLIPTextConfiguration], weightBytes: Double, latentSide: Int,
-    samples: Int,
+    unet: UNetConfiguration, text: [CLIPTextConfiguration], weightBytes: Double, area: Int, samples: Int,
     layersAtOnce: Int, dtype: DType
   ) {
     var kept = 0.0
     for (level, channels) in unet.blockOutChannels.enumerated() {
-      let side = Double(max(1, latentSide >> level))
-      let perBlock = side * side * Double(channels)
+      let perBlock = Double(max(1, area >> (2 * level)) * channels)
       let layers = Double(unet.layersPerBlock[min(level, unet.layersPerBlock.count - 1)])
       let crosses = level < unet.downBlockTypes.count && unet.downBlockTypes[level] == .crossAttention
       // The way down has `layers` blocks, the way up one more, on about one and a half times the channels.
@@ -61,14 +59,21 @@ public struct MemoryEstimate: Sendable {
     processes: Int = 1
   ) throws {
     let numbers = try (model.folder.textEncoders + [.unet]).reduce(0) { try $0 + model.parameterCount($1) }
-    let latentSide = side / model.vaeFactor
+    let factor = model.vaeFactor
+    let sizes =
+      configuration.data.buckets ? SizeBuckets(resolution: side, factor: factor).sizes : [(side, side)]
+    // The images are not read yet: whichever size takes most.
+    let passes = sizes.map { size in
+      let area = (size.width / factor) * (size.height / factor)
+      let samples = Trainer.samplesPerPass(
+        microBatch: batch, perStep: configuration.optim.samplesPerStep / processes, area: area)
+      return (area: area, samples: samples)
+    }
+    let largest = passes.max { $0.area * $0.samples < $1.area * $1.samples } ?? (0, 1)
     let kind = configuration.model.representation
     self.init(
       unet: model.unetConfiguration, text: model.textConfigurations,
-      weightBytes: Double(numbers) * Double(dtype.size), latentSide: latentSide,
-      samples: Trainer.samplesPerPass(
-        microBatch: batch, perStep: configuration.optim.samplesPerStep / processes,
-        area: latentSide * latentSide),
+      weightBytes: Double(numbers) * Double(dtype.size), area: largest.area, samples: largest.samples,
       layersAtOnce: kind.dependsOnLayer ? LayerNames(model.unetConfiguration).paths.count : 1, dtype: dtype)
   }
 

@@ -32,7 +32,7 @@ public final class Trainer {
   /// Prepares a run: encodes the images, makes the concept or takes it from `checkpoint`.
   ///
   /// - Parameters:
-  ///   - examples: already prepared to the training size (see `TrainingImages`).
+  ///   - examples: already prepared to their training sizes (see `TrainingImages`).
   ///   - configuration: resolved: no field that decides the result is left open.
   ///   - checkpoint: what to go on from; of several processes, the first's counts.
   ///   - processes: those that share the run; its batch is that of all together.
@@ -166,15 +166,16 @@ public final class Trainer {
   private func update(_ learningRate: Double) throws -> Double {
     let perStep = configuration.optim.samplesPerStep
     let own = processes.part(of: perStep)
-    let perPass = Self.samplesPerPass(
-      microBatch: configuration.optim.trainBatchSize / processes.count, perStep: own.count,
-      area: data.latentArea, positions: latentPositionsPerPass)
+    let first = completedSteps * perStep
+    let passes = try data.passes(first + own.lowerBound..<first + own.upperBound) { area in
+      Self.samplesPerPass(
+        microBatch: configuration.optim.trainBatchSize / processes.count, perStep: own.count,
+        area: area, positions: latentPositionsPerPass)
+    }
     var loss = 0.0
-    for start in stride(from: own.lowerBound, to: own.upperBound, by: perPass) {
-      let count = min(perPass, own.upperBound - start)
+    for pass in passes {
       let part =
-        try meanLoss(step: completedSteps, first: completedSteps * perStep + start, count: count)
-        * (Double(count) / Double(perStep))
+        try meanLoss(step: completedSteps, pass) * (Double(pass.count) / Double(perStep))
       // Before the value is asked for, so that a GPU need not wait for the next thing to do.
       try part.backward()
       loss += try part.item()
@@ -189,11 +190,11 @@ public final class Trainer {
     return loss
   }
 
-  /// The mean loss of samples `first` ..< `first` + `count`.
-  private func meanLoss(step: Int, first: Int, count: Int) throws -> Tensor {
-    let batch = try data.batch(step: step, first: first, count: count)
+  /// The mean loss of some samples of images of one size.
+  private func meanLoss(step: Int, _ samples: [Int]) throws -> Tensor {
+    let batch = try data.batch(step: step, samples)
     let context = try conditioner(
-      batch.prompts, samples: batch.rows, keep: nestedDropout(step: step, first: first, count: count))
+      batch.prompts, samples: batch.rows, keep: nestedDropout(step: step, samples))
     return try schedule.loss(
       unet: unet, clean: batch.clean, noise: batch.noise, timesteps: batch.timesteps, context: context,
       added: conditioner.added(batch.prompts, batch.rows, sizes: batch.sizes),
@@ -201,12 +202,12 @@ public final class Trainer {
   }
 
   /// How many hidden units each layer and sample keeps, of the one concept; empty where none are ordered.
-  private func nestedDropout(step: Int, first: Int, count: Int) throws -> [[Int?]] {
+  private func nestedDropout(step: Int, _ samples: [Int]) throws -> [[Int?]] {
     guard let width = concept.representation.truncationWidth else { return [] }
     return [
       try NestedDropout.sample(
-        keys: keys, step: step, firstSample: first, samples: count,
-        microBatch: configuration.optim.trainBatchSize, layers: conditioner.distinctLayers, width: width,
+        keys: keys, step: step, samples: samples, microBatch: configuration.optim.trainBatchSize,
+        layers: conditioner.distinctLayers, width: width,
         probability: configuration.model.nestedDropoutProb)
     ]
   }

@@ -4,14 +4,12 @@ import Torch
 /// Everything that a training sample is made of, prepared once: the images' latents, where their loss counts,
 /// the sentences, and which of all that each sample gets.
 struct TrainingData {
-  /// Positions of an image's latents, h · w.
-  var latentArea: Int { latents.latentShape[1] * latents.latentShape[2] }
-
   private let prompts: TrainingPrompts
   private let latents: LatentCache
   private let weights: LossWeights?
   private let sizes: [SizeConditioning]
   private let samples: TrainingSamples
+  private var isOneSize: Bool { Set(samples.latentShapes).count == 1 }
   private let device: Device
 
   /// Encodes the images, and lets go of the model's VAE.
@@ -26,12 +24,35 @@ struct TrainingData {
     latents = try LatentCache(
       examples.map(\.image), vae: model.vae, scalingFactor: model.scalingFactor, device: device)
     model.release(.vae)
-    let shape = latents.latentShape
-    weights = try LossWeights(examples, height: shape[1], width: shape[2], device: device)
+    let shapes = latents.shapes
+    weights = try LossWeights(examples, sizes: shapes.map { ($0[1], $0[2]) }, device: device)
     sizes = examples.map(\.size)
     samples = TrainingSamples(
-      keys: keys, imageCount: examples.count, repeats: repeats, templateCount: prompts.templateCount,
-      timestepCount: timesteps, latentShape: shape)
+      keys: keys, repeats: repeats, templateCount: prompts.templateCount, timestepCount: timesteps,
+      latentShapes: shapes)
+  }
+
+  /// Samples, by their numbers over the whole run, in parts that can run together: of images of one size, in the order
+  /// in which the sizes come. Which samples a step has does not depend on it, nor, but for rounding, what it gives.
+  ///
+  /// - Parameter perPass: how many run together, from the positions of their latents, h · w.
+  func passes(_ numbers: Range<Int>, perPass: (_ area: Int) -> Int) throws -> [[Int]] {
+    let shapes = samples.latentShapes
+    var groups: [(shape: [Int], numbers: [Int])] = []
+    for number in numbers {
+      let shape = isOneSize ? shapes[0] : shapes[try samples.image(number)]
+      if let at = groups.firstIndex(where: { $0.shape == shape }) {
+        groups[at].numbers.append(number)
+      } else {
+        groups.append((shape, [number]))
+      }
+    }
+    return groups.flatMap { shape, numbers in
+      let count = perPass(shape[1] * shape[2])
+      return stride(from: 0, to: numbers.count, by: count).map {
+        Array(numbers[$0..<min($0 + count, numbers.count)])
+      }
+    }
   }
 
   /// Samples that run together.
@@ -49,9 +70,9 @@ struct TrainingData {
     let weights: Tensor?
   }
 
-  /// Samples `first` ..< `first` + `count`, by their numbers over the whole run, in update `step`.
-  func batch(step: Int, first: Int, count: Int) throws -> Batch {
-    let chosen = try (0..<count).map { try samples.sample(step: step, number: first + $0) }
+  /// Samples of images of one size, by their numbers over the whole run, in update `step`.
+  func batch(step: Int, _ numbers: [Int]) throws -> Batch {
+    let chosen = try numbers.map { try samples.sample(step: step, number: $0) }
     let sentences = chosen.map { prompts.sentence(image: $0.image, template: $0.template) }
     let used = Array(Set(sentences)).sorted()
     return Batch(

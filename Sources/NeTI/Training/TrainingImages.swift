@@ -1,4 +1,4 @@
-import Diffusion
+public import Diffusion
 import Files
 public import Foundation
 public import Imaging
@@ -6,7 +6,8 @@ public import Imaging
 /// The images of a concept, prepared as training takes them, with their captions and masks.
 ///
 /// RGB with transparency on white, turned as their EXIF says; centre-cropped to a square, or squashed
-/// as the authors' code does; resized bicubically, as Pillow does it. A caption is the `.txt` or `.caption` file
+/// as the authors' code does, or centre-cropped to the size that is nearest to their proportions (`SizeBuckets`);
+/// resized bicubically, as Pillow does it. A caption is the `.txt` or `.caption` file
 /// beside an image (`CaptionFiles`); a mask is an image named after it, beside it or in another folder
 /// (`MaskFiles`), or its own opacity, cropped and resized with it.
 public struct TrainingImages: Sendable {
@@ -20,14 +21,16 @@ public struct TrainingImages: Sendable {
 
   public var images: [Image] { examples.map(\.image) }
 
-  /// The images, captions and masks that `data` names, at `side` pixels.
+  /// The images, captions and masks that `data` names, at the sizes that it asks for on `model`.
   ///
   /// - Throws: when a folder cannot be read or holds no image; for a caption without the concept in
   ///   it; for a mask of another size than its image, without an image, or black.
-  public init(_ data: RunConfiguration.Images, side: Int) throws {
+  public init(_ data: RunConfiguration.Images, on model: StableDiffusion) throws {
+    let side = data.resolution ?? model.resolution
     try self.init(
       folder: URL(filePath: data.trainDataDir, directoryHint: .isDirectory), side: side,
       crop: data.centerCrop,
+      buckets: data.buckets ? SizeBuckets(resolution: side, factor: model.vaeFactor) : nil,
       captionsFor: data.useCaptions ? data.placeholderToken : nil,
       masks: data.masksDir.map { URL(filePath: $0, directoryHint: .isDirectory) }, alphaMask: data.alphaMask)
   }
@@ -35,13 +38,14 @@ public struct TrainingImages: Sendable {
   /// - Parameters:
   ///   - side: the training resolution in pixels.
   ///   - crop: cut a centred square first, instead of squashing.
+  ///   - buckets: sizes to choose from for each image, instead of the square.
   ///   - token: read captions, in which this or `{}` stands for the concept; nil leaves them alone.
   ///   - masks: the folder of masks.
   ///   - alphaMask: whether the opacity of an image without a mask is its mask.
   /// - Throws: as above.
   public init(
-    folder: URL, side: Int, crop: Bool, captionsFor token: String? = nil, masks: URL? = nil,
-    alphaMask: Bool = false
+    folder: URL, side: Int, crop: Bool, buckets: SizeBuckets? = nil, captionsFor token: String? = nil,
+    masks: URL? = nil, alphaMask: Bool = false
   ) throws {
     let list = try ImageFolder.list(folder, except: masks)
     var masks = try MaskFiles(list.images, in: folder, masks: masks)
@@ -64,13 +68,15 @@ public struct TrainingImages: Sendable {
       }
       let given = try masks.mask(of: url, loaded.image)
       let opacity = alphaMask && given == nil ? loaded.opacity.map { ($0, url.lastPathComponent) } : nil
-      let image = try Self.prepare(loaded.image, side: side, crop: crop)
+      let frame = Frame(
+        buckets?.nearest(width: loaded.image.width, height: loaded.image.height) ?? (side, side),
+        crop: crop || buckets != nil)
+      let image = try frame.image(loaded.image)
       examples.append(
         TrainingExample(
           name: url.lastPathComponent, image, caption: captions?[url],
-          mask: try (given ?? opacity).map { try Self.prepare(mask: $0, called: $1, side: side, crop: crop) },
-          size: Self.size(loaded.image, side: side, crop: crop))
-      )
+          mask: try (given ?? opacity).map { try frame.mask($0, called: $1) },
+          size: frame.conditioning(loaded.image)))
       findings.look(at: url, loaded, image, isMasked: given != nil)
     }
     let warnings =
@@ -100,27 +106,55 @@ public struct TrainingImages: Sendable {
       + (more.isEmpty ? "" : " (\(more.joined(separator: ", ")))")
   }
 
-  /// One image at the training size.
+  /// The sizes there are, and how many images have each: “1152×896 (2) and 1024×1024 (3)”.
+  public var sizes: String {
+    let names = examples.map { "\($0.image.width)×\($0.image.height)" }
+    let distinct = names.reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+    guard distinct.count > 1 else { return distinct.joined() }
+    let counted = distinct.map { name in "\(name) (\(names.count { $0 == name }))" }
+    return counted.dropLast().joined(separator: ", ") + " and \(counted[counted.count - 1])"
+  }
+
+  /// One image at a square training size.
   public static func prepare(_ image: Image, side: Int, crop: Bool) throws -> Image {
-    try (crop ? image.centreSquare() : image).resized(width: side, height: side)
+    try Frame((side, side), crop: crop).image(image)
+  }
+}
+
+/// The size of an image in training, and how it gets that.
+struct Frame {
+  let width: Int
+  let height: Int
+  /// Whether what does not fit is cut off; else the image is squashed.
+  let crop: Bool
+
+  init(_ size: (width: Int, height: Int), crop: Bool) {
+    (width, height) = size
+    self.crop = crop
   }
 
-  /// How large an image was, and what `prepare` cut off, at the training size.
-  static func size(_ image: Image, side: Int, crop: Bool) -> SizeConditioning {
-    let scale = Double(side) / Double(min(image.width, image.height))
-    func cut(_ pixels: Int) -> Int { crop ? (Int((Double(pixels) * scale).rounded()) - side) / 2 : 0 }
-    return SizeConditioning(
-      original: (image.height, image.width), crop: (cut(image.height), cut(image.width)), target: (side, side)
-    )
+  func image(_ image: Image) throws -> Image {
+    try (crop ? image.centre(inProportions: (width, height)) : image).resized(width: width, height: height)
   }
 
-  private static func prepare(mask: Image, called name: String, side: Int, crop: Bool) throws -> Image {
-    let prepared = try prepare(mask, side: side, crop: crop)
+  func mask(_ mask: Image, called name: String) throws -> Image {
+    let prepared = try image(mask)
     guard prepared.pixels.contains(where: { $0 > 0 }) else {
       throw NeTIError(
         "the mask \(name) is black in all of the image, so that nothing would be learned from it")
     }
     return prepared
+  }
+
+  /// How large an image was, and what was cut off, at the training size.
+  func conditioning(_ image: Image) -> SizeConditioning {
+    let scale = max(Double(width) / Double(image.width), Double(height) / Double(image.height))
+    func cut(_ pixels: Int, _ side: Int) -> Int {
+      crop ? max(0, (Int((Double(pixels) * scale).rounded()) - side) / 2) : 0
+    }
+    return SizeConditioning(
+      original: (image.height, image.width), crop: (cut(image.height, height), cut(image.width, width)),
+      target: (height, width))
   }
 }
 

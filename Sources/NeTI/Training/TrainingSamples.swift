@@ -4,11 +4,11 @@ import Torch
 /// run's seed.
 struct TrainingSamples {
   let keys: RandomKeys
-  let imageCount: Int
   let repeats: Int
   let templateCount: Int
   let timestepCount: Int
-  let latentShape: [Int]
+  /// Of each image.
+  let latentShapes: [[Int]]
 
   struct Sample {
     let image: Int
@@ -25,19 +25,20 @@ struct TrainingSamples {
     func source(_ purpose: RandomKeys.Purpose) throws -> RandomSource {
       try keys.source(purpose, step: step, index: number)
     }
+    let image = try image(number)
     return Sample(
-      image: try image(number),
+      image: image,
       flipped: try source(.flip).uniform([1]).item() < 0.5,
       template: try source(.template).integers(in: 0..<templateCount, [1]).integers()[0],
       timestep: try source(.timestep).integers(in: 0..<timestepCount, [1]).integers()[0],
-      posterior: try source(.posterior).normal(latentShape),
-      noise: try source(.noise).normal(latentShape))
+      posterior: try source(.posterior).normal(latentShapes[image]),
+      noise: try source(.noise).normal(latentShapes[image]))
   }
 
   /// The list of images × repeats is shuffled anew each pass and sampled without replacement.
-  private func image(_ number: Int) throws -> Int {
-    let length = imageCount * repeats
+  func image(_ number: Int) throws -> Int {
+    let length = latentShapes.count * repeats
     let order = try keys.source(.order, index: number / length).permutation(length)
-    return try order.selected(0, number % length).integers()[0] % imageCount
+    return try order.selected(0, number % length).integers()[0] % latentShapes.count
   }
 }

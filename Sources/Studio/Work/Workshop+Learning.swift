@@ -90,7 +90,7 @@ extension Workshop {
     let words = plan.words(in: library.place(of: job.id)) + ["--resume"]
     let c = try settings.configuration(words)
     try MemoryEstimate.require(c, on: model)
-    let images = try TrainingImages(c.data, side: c.data.resolution ?? model.resolution)
+    let images = try TrainingImages(c.data, on: model)
     if job.isStopping { return }
     let run = try TrainingRun(
       folder: c.runFolder, configuration: c, model: model, examples: images.examples, resume: true)

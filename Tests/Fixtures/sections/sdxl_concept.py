@@ -4,7 +4,7 @@ NeTI for SDXL, as docs/sdxl.md says it: the space axis is the spatial transforme
 embedding; one mapper gives each text encoder a base and a bypass, normalised together to the category's norm in that
 encoder; the bypass is added to the states of the last layer but one; the pooled text has the category's word. `xti` has
 a vector for each spatial transformer, `ti` one vector, which stands in the pooled text as well. For each the loss of
-four samples, and the gradient of every parameter.
+four samples, and the gradient of every parameter; then those of a mapper and an `xti` in one prompt.
 """
 import math, tempfile
 from pathlib import Path
@@ -20,6 +20,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 PROMPTS = ["a photo of a {} on a beach!", "{} in the snow"]
 WORD = "cat"
+# Two concepts: a mapper and a vector for each layer.
+TWO, OTHER_WORD = "a photo of a {} next to a {}!", "mug"
 OF = [0, 1, 1, 0]
 SIZES = [[640, 480, 0, 16, 64, 64], [64, 64, 0, 0, 64, 64]]
 
@@ -80,18 +82,22 @@ def mapper(p, t, l, sizes, norms):
     return [pair.chunk(2, 1) for pair in pairs]
 
 
-def tokens(tokenizers):
-    """For each encoder the ids of each prompt and where the placeholder is; of the last the ids with the word."""
+def tokens(tokenizers, prompts, words):
+    """For each encoder the ids of each prompt and where its placeholders are; of the last the ids with the words."""
     each = []
     for tokenizer in tokenizers:
         ids, positions = [], []
-        for prompt in PROMPTS:
-            head, tail = (tokenizer(part, add_special_tokens=False).input_ids for part in prompt.split("{}"))
-            all_ids = [49406] + head + [0] + tail + [49407]
+        for prompt in prompts:
+            head, *rest = (tokenizer(part, add_special_tokens=False).input_ids for part in prompt.split("{}"))
+            all_ids, at = [49406] + head, []
+            for part in rest:
+                at.append(len(all_ids))
+                all_ids += [0] + part
+            all_ids.append(49407)
             ids.append(all_ids + [tokenizer.pad_token_id] * (77 - len(all_ids)))
-            positions.append(1 + len(head))
+            positions.append(at)
         each.append((torch.tensor(ids), torch.tensor(positions)))
-    plain = tokenizers[-1]([p.replace("{}", WORD) for p in PROMPTS], padding="max_length", max_length=77,
+    plain = tokenizers[-1]([p.format(*words) for p in prompts], padding="max_length", max_length=77,
                            return_tensors="pt").input_ids
     return each, plain
 
@@ -110,7 +116,8 @@ def make(out: Path):
     with tempfile.TemporaryDirectory() as scratch:
         families.make_vocabulary(Path(scratch) / "tokenizer")
         tokenizers = [CLIPTokenizer.from_pretrained(f"{scratch}/tokenizer", pad_token=pad) for pad in _sdxl.PADS]
-        each, plain = tokens(tokenizers)
+        each, plain = tokens(tokenizers, PROMPTS, [WORD])
+        both, plain_both = tokens(tokenizers, [TWO], [WORD, OTHER_WORD])
         word = tokenizers[0](WORD, add_special_tokens=False).input_ids[-1]
     g = torch.Generator().manual_seed(21)
     clean, noise = torch.randn((2, n, 4, 8, 8), generator=g)
@@ -124,22 +131,26 @@ def make(out: Path):
     tensors = {"clean": clean, "noise": noise, "timesteps": t, "norms": torch.tensor(norms), "pooled": plain_pooled,
                "ids": each[0][0], "ids_2": each[1][0], "plain": plain}
 
-    def loss(embedding, pool):
+    def loss(embeddings, pool, each=each, of=of):
         for l, blocks in enumerate(layers):
-            parts = embedding(l)
+            # Of each concept a base and a bypass for each encoder.
+            parts = [embedding(l) for embedding in embeddings]
             keys, values = [], []
-            for encoder, (ids, positions), (base, bypass) in zip(encoders, each, parts):
-                e, at = table(encoder)[ids][of].clone(), positions[of]
-                e[rows, at] = base
+            for i, (encoder, (ids, positions)) in enumerate(zip(encoders, each)):
+                e, places = table(encoder)[ids][of].clone(), positions[of].T
+                for at, part in zip(places, parts):
+                    e[rows, at] = part[i][0]
                 h = states(encoder, e)[0]
                 keys.append(h)
-                if bypass is not None:
-                    hp, h = h[rows, at], h.clone()
-                    h[rows, at] = hp + 0.2 * bypass / bypass.norm(dim=1, keepdim=True) * hp.norm(dim=1, keepdim=True)
+                for at, part in zip(places, parts):
+                    bypass = part[i][1]
+                    if bypass is not None:
+                        hp, h = h[rows, at], h.clone()
+                        h[rows, at] = hp + 0.2 * bypass / bypass.norm(dim=1, keepdim=True) * hp.norm(dim=1, keepdim=True)
                 values.append(h)
             for a in blocks:
                 a.keys, a.values = torch.cat(keys, 2), torch.cat(values, 2)
-            if l in (0, 5):
+            if l in (0, 5) and len(embeddings) == 1:
                 tensors[f"keys.{l}"], tensors[f"values.{l}"] = (x.detach()[:2, :12].contiguous() for x in (a.keys, a.values))
         added = {"text_embeds": pool[of], "time_ids": time_ids}
         return F.mse_loss(m.unet(noisy, t, torch.zeros(n, 77, sum(sizes)), added_cond_kwargs=added).sample, noise)
@@ -149,12 +160,12 @@ def make(out: Path):
     split = lambda v: [(x, None) for x in v.split(sizes, 1)]
     ids, positions = each[1]
     e = table(m.text_encoder_2)[ids].clone()
-    e[torch.arange(len(PROMPTS)), positions] = vectors["ti"][:, sizes[0]:].expand(len(PROMPTS), -1)
+    e[torch.arange(len(PROMPTS)), positions[:, 0]] = vectors["ti"][:, sizes[0]:].expand(len(PROMPTS), -1)
     ti_pooled = pooled(m.text_encoder_2, ids, e)
     tensors["ti.pooled"] = ti_pooled.detach()
     for kind, pool in [("ti", ti_pooled), ("xti", plain_pooled)]:
         v = vectors[kind]
-        value = loss(lambda l: split(v[l if kind == "xti" else 0].expand(n, -1)), pool)
+        value = loss([lambda l: split(v[l if kind == "xti" else 0].expand(n, -1))], pool)
         value.backward()
         tensors |= {f"{kind}.vectors": v.detach(), f"{kind}.gradient": v.grad, f"{kind}.loss": value.detach()}
 
@@ -170,8 +181,17 @@ def make(out: Path):
     for v in p.values():
         v.requires_grad_(True)
     q = dict(p, frequencies=frequencies)
-    value = loss(lambda l: mapper(q, t.float(), torch.full((n,), float(l)), sizes, norms), plain_pooled)
+    learned = lambda l: mapper(q, t.float(), torch.full((n,), float(l)), sizes, norms)
+    value = loss([learned], plain_pooled)
     value.backward()
     tensors |= {f"parameter.{k}": v.detach() for k, v in q.items()} | {f"gradient.{k}": v.grad for k, v in p.items()}
     tensors["loss"] = value.detach()
+
+    for v in [*p.values(), vectors["xti"]]:
+        v.grad = None
+    value = loss([learned, lambda l: split(vectors["xti"][l].expand(n, -1))],
+                 pooled(m.text_encoder_2, plain_both, table(m.text_encoder_2)[plain_both]), both, torch.zeros(n, dtype=int))
+    value.backward()
+    tensors |= {"two.loss": value.detach(), "two.mapper.gradient": p["output.weight"].grad,
+                "two.xti.gradient": vectors["xti"].grad}
     save_file({k: v.contiguous() for k, v in tensors.items()}, out / "gradients.safetensors")

@@ -26,7 +26,7 @@ public final class TrainingRun {
   ///
   /// - Parameters:
   ///   - resume: go on from the latest checkpoint that can be read.
-  ///   - examples: prepared to `configuration.data.resolution`, or the model's own size.
+  ///   - examples: prepared as `TrainingImages(configuration.data, on: model)` does it.
   ///   - processes: those that share the run, of which this one is the first; the others call
   ///     `Trainer.assist`, and have no folder.
   /// - Throws: also when a run is resumed with another model, other images, captions or masks than it began with,
