@@ -112,7 +112,8 @@ final class TestStudio {
   init(_ change: (inout StudioSettings) -> Void = { _ in }) throws {
     scratch = try Scratch()
     var settings = StudioSettings(
-      configuration: { words in try configuration(of: words) }, metadata: { _, _ in [:] })
+      configuration: { words in try configuration(of: words) },
+      resource: { Fixtures.repository.appending(path: $0) }, metadata: { _, _ in [:] })
     settings.port = 0
     settings.folder = scratch.folder.appending(path: "studio")
     settings.examples = [
