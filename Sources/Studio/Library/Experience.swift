@@ -1,18 +1,22 @@
 import Files
-import Foundation
+package import Foundation
 
 /// How long learning takes here and what memory it needs, for each model as it was opened: measured by a trial before
 /// the first run, and by each run after it.
-final class Experience: @unchecked Sendable {
-  struct Entry: Codable, Sendable, Equatable {
+package final class Experience: @unchecked Sendable {
+  package struct Entry: Codable, Sendable, Equatable {
     /// Seconds of a training step.
-    var step: Double
+    package var step: Double
     /// Seconds of what comes between steps every now and then; see `Pace`.
-    var pause: Double
+    package var pause: Double
     /// Bytes at the peak of the process.
-    var memory: Double?
+    package var memory: Double?
 
-    var isPlausible: Bool {
+    package init(step: Double, pause: Double, memory: Double?) {
+      (self.step, self.pause, self.memory) = (step, pause, memory)
+    }
+
+    package var isPlausible: Bool {
       [step, pause, memory ?? 1].allSatisfy { $0.isFinite && $0 > 0 }
     }
   }
@@ -24,14 +28,14 @@ final class Experience: @unchecked Sendable {
   /// Entries that are kept. One more, and all are measured anew.
   private static let mostEntries = 100
 
-  init(_ file: URL) {
+  package init(_ file: URL) {
     self.file = file
     entries = (try? JSONFile.decode([String: Entry].self, from: file)) ?? [:]
     entries = entries.filter(\.value.isPlausible)
   }
 
   /// What is known of a model, as `ModelFacts.circumstances` tells it from others.
-  func callAsFunction(_ circumstances: String) -> Entry? { lock.withLock { entries[circumstances] } }
+  package func callAsFunction(_ circumstances: String) -> Entry? { lock.withLock { entries[circumstances] } }
 
   func learn(_ circumstances: String, _ entry: Entry) {
     guard entry.isPlausible else { return }

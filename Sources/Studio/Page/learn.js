@@ -107,7 +107,7 @@ function planSection(current) {
     }).finally(() => { isAsking = button.disabled = false })
   })
   form.addEventListener('input', foresee)
-  const section = h('section', {}, h('h2', {}, h('span', { class: 'number' }, '2'), ' Name it and learn it'), form)
+  const section = h('section', {}, h('h2', {}, h('span', { class: 'number' }, '2'), 'Name it and learn it'), form)
   let filled
   return {
     section,
@@ -245,7 +245,8 @@ function lossChart(current) {
     if (!points.length) return setText(words, 'The first is measured at the first checkpoint.')
     const losses = points.map((p) => Number(p.loss))
     const [low, high] = [Math.min(...losses), Math.max(...losses)]
-    const x = (step) => (100 * step / Math.max(1, c.steps)).toFixed(2)
+    // Within the edges, where half of the mark would be cut off.
+    const x = (step) => (1 + 98 * step / Math.max(1, c.steps)).toFixed(2)
     const y = (loss) => (36 - 32 * (loss - low) / (high - low || 1)).toFixed(2)
     path.setAttribute('d', (points.length === 1 ? [points[0], points[0]] : points).map((p, i) => `${i ? 'L' : 'M'}${x(p.step)} ${y(Number(p.loss))}`).join(''))
     const winner = points[losses.indexOf(low)]

@@ -2,9 +2,9 @@
 ///
 /// A pause is what comes after every so many steps: pictures of how it looks, a checkpoint, the fixed loss. It may
 /// take as long as many steps.
-struct Pace {
+package struct Pace {
   /// Steps from one pause to the next.
-  let every: Int
+  package let every: Int
   private var step: Mean
   private var pause: Mean
   private var isFirst = true
@@ -25,27 +25,27 @@ struct Pace {
     }
   }
 
-  init(every: Int, foreseen: Experience.Entry?) {
+  package init(every: Int, foreseen: Experience.Entry?) {
     self.every = max(1, every)
     step = Mean(foreseen?.step)
     pause = Mean(foreseen?.pause)
   }
 
   /// A step took so long; the first also makes caches, and does not tell.
-  mutating func stepped(_ seconds: Double) {
+  package mutating func stepped(_ seconds: Double) {
     if isFirst { isFirst = false } else { step.add(seconds) }
   }
 
-  mutating func paused(_ seconds: Double) { pause.add(seconds) }
+  package mutating func paused(_ seconds: Double) { pause.add(seconds) }
 
   /// Nil before anything is known. Until there was a pause, and where none was foreseen, the steps alone.
-  func secondsLeft(after done: Int, of total: Int) -> Double? {
+  package func secondsLeft(after done: Int, of total: Int) -> Double? {
     guard let each = step.value else { return nil }
     return each * Double(total - done) + (pause.value ?? 0) * Double(total / every - done / every)
   }
 
   /// What the next run can expect, when both are known.
-  func entry(memory: Double?) -> Experience.Entry? {
+  package func entry(memory: Double?) -> Experience.Entry? {
     guard let step = step.value, let pause = pause.value else { return nil }
     return Experience.Entry(step: step, pause: pause, memory: memory)
   }
