@@ -105,7 +105,7 @@ final class Workshop: @unchecked Sendable {
       if library.folder.experience(facts.circumstances) != nil {
         state.trial = nil
       } else if trial.due > Date() {
-        condition.wait(until: trial.due)
+        _ = condition.wait(until: trial.due)
       } else {
         (state.trial, state.isTrying) = (nil, true)
         return .tryOut(trial.id)
