@@ -12,6 +12,8 @@ struct ModelFacts: Sendable {
   let defaults: ModelDefaults?
   /// Tells the concepts that fit from others.
   let base: String
+  /// Tells what learning takes on this model, as it was opened, from others.
+  let circumstances: String
   /// What learning takes at its peak, in words: “0.4 GiB”.
   let memory: String?
   /// Settings of a run that the studio leaves alone, by their names.
@@ -34,6 +36,10 @@ struct ModelFacts: Sendable {
     base = String(SHA256.hexadecimal(Array(what.joined(separator: "\n").utf8)).prefix(16))
     var c = RunConfiguration()
     if let batch = defaults?.trainBatchSize { c.optim.trainBatchSize = batch }
+    if let passes = defaults?.gradientAccumulationSteps { c.optim.gradientAccumulationSteps = passes }
+    circumstances =
+      "\(base), \(side) pixels, \(c.optim.trainBatchSize) × \(c.optim.gradientAccumulationSteps), \(model.device), "
+      + "\(model.dtype), \(Runtime.threads) threads"
     trainingDefaults = [
       "batch": String(c.optim.trainBatchSize), "accumulation": String(c.optim.gradientAccumulationSteps),
       "representation": c.model.representation.rawValue,

@@ -55,6 +55,13 @@ extension Routes {
       let (data, name) = try studio.exported(Self.id(ids), format, timestep: timestep)
       return .file(data, name: name)
     }
+    add("GET", "/api/concepts/:id/folder") { exchange, ids in
+      guard let program = ExportFolder.Program(rawValue: exchange.request.query["for"] ?? "") else {
+        throw StudioError("there is no such program", .notFound)
+      }
+      let (data, name) = try studio.exported(Self.id(ids), for: program)
+      return .file(data, name: name, type: "application/zip")
+    }
     add("POST", "/api/imports") { exchange, _ in
       let name = exchange.request.query["name"] ?? ""
       return try exchange.large(atMost: Import.mostBytes) {

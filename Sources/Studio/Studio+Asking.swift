@@ -37,6 +37,7 @@ extension Studio {
       number = concept.takeNumber()
       concept.pictures.append(try folder.add(prepared, number: number, side: facts.side))
     }
+    workshop.foresee(id)
     return number
   }
 

@@ -13,6 +13,8 @@ extension Studio {
     let steps: [String: Int]
     let guidance: Double, denoisingSteps: Int, scheduler: String, schedulers: [String], width: Int
     let mostPictureBytes: Int, mostImportBytes: Int
+    /// How often a run pauses for pictures and a checkpoint, and the fewest steps between.
+    let pauses: Int, leastPause: Int
     /// Settings of a run that stay as they are, for who wants to know.
     let defaults: [String: String]
   }
@@ -27,7 +29,8 @@ extension Studio {
       scheduler: (facts.defaults?.scheduler ?? .dpm).rawValue,
       schedulers: SchedulerKind.allCases.map(\.rawValue),
       width: NeTIMapper.hiddenWidth, mostPictureBytes: PictureFolder.mostBytes,
-      mostImportBytes: Import.mostBytes, defaults: facts.trainingDefaults)
+      mostImportBytes: Import.mostBytes, pauses: LearnRequest.times, leastPause: LearnRequest.leastPause,
+      defaults: facts.trainingDefaults)
   }
 
   /// A model on this machine.
@@ -93,14 +96,20 @@ extension Studio {
     let learning: ID?, learnJob: LearnJob.Shown?, toLearn: [ID]
     let generating: ID?, generateJob: GenerateJob.Shown?, prompt: String?, toGenerate: Int
     let problem: String?, warnings: [String]
-    /// What earlier runs took on this model: seconds of a step, bytes at the peak.
+    /// What learning takes on this model, as far as that was measured.
     let experience: Experience.Entry?
+    /// Whether that is being measured or soon will be, and why it cannot be.
+    let isTrying: Bool, trialProblem: String?
+    /// Why the studio ends.
+    let closing: String?
     let deleted: [Deleted]
 
     struct Deleted: Encodable { let id: ID, title: String }
 
-    init(_ state: Workshop.State, _ library: ConceptLibrary, base: String) {
-      experience = library.folder.experience(base)
+    init(_ state: Workshop.State, _ library: ConceptLibrary, _ circumstances: String) {
+      experience = library.folder.experience(circumstances)
+      isTrying = state.isTrying || state.trial != nil
+      (trialProblem, closing) = (state.trialProblem, state.closing)
       deleted = library.restorable.map { .init(id: $0.id, title: $0.title) }
       (learning, learnJob, toLearn) = (state.learning?.id, state.learning?.view, state.toLearn)
       (generating, generateJob) = (state.generating?.id, state.generating?.view)
@@ -113,7 +122,7 @@ extension Studio {
     switch part {
     case .concepts: try HTTPResponse.encoded(library.all.map { ConceptView($0.concept, $0.progress, self) })
     case .images: try HTTPResponse.encoded(gallery.newest)
-    case .work: try HTTPResponse.encoded(WorkView(workshop.locked { $0 }, library, base: facts.base))
+    case .work: try HTTPResponse.encoded(WorkView(workshop.locked { $0 }, library, facts.circumstances))
     }
   }
 

@@ -69,7 +69,18 @@ public final class Studio: Sendable {
   public func start() {
     workshop.start()
     server.start()
+    if let next = library.all.first(where: { $0.concept.plan == nil && !$0.concept.pictures.isEmpty }) {
+      workshop.foresee(next.concept.id)
+    }
   }
+
+  /// What the open pages show from now on, as the studio ends: they get a moment to hear it.
+  public func tellClosing(_ line: String) {
+    workshop.update { $0.closing = line }
+    Thread.sleep(forTimeInterval: Self.moment)
+  }
+
+  private static let moment = 0.3
 
   /// Saves what is being learned, within a moment; `end` then ends the process.
   ///

@@ -20,14 +20,18 @@ public struct StudioSettings: Sendable {
   public var modelWords: [String] = []
   /// Settings of a run, of the words of a command line that begins with `train`.
   public var configuration: @Sendable (_ words: [String]) throws -> RunConfiguration
+  /// Finds what comes with neti by its path, such as `LICENSE`.
+  public var resource: @Sendable (_ path: String) throws -> URL
   /// What a generated image says of how it was made.
   public var metadata: @Sendable (Generation, StableDiffusion) -> [String: String]
 
   public init(
     configuration: @escaping @Sendable (_ words: [String]) throws -> RunConfiguration,
+    resource: @escaping @Sendable (_ path: String) throws -> URL,
     metadata: @escaping @Sendable (Generation, StableDiffusion) -> [String: String]
   ) {
     self.configuration = configuration
+    self.resource = resource
     self.metadata = metadata
   }
 

@@ -1,16 +1,22 @@
 """What a person does who never used a terminal, by clicking, in a real browser."""
+import json
 import os
+import re
+import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import unittest
+import zipfile
+from pathlib import Path
 
 from studio import NETI, ROOT, StudioCase, StudioProcess
 
 STEPS = "10"
 
 
-class Story(StudioCase):
+class Learner(StudioCase):
     # mini-sd predicts noise; said anyway, it belongs to the line that is shown.
     arguments = ("--prediction-type", "epsilon")
 
@@ -27,6 +33,8 @@ class Story(StudioCase):
     def wait_learned(self, timeout=600_000):
         self.page.get_by_role("heading", name="is learned").wait_for(timeout=timeout)
 
+
+class Story(Learner):
     def same_as_command(self, line, concept):
         """The line that the page shows learns the same, byte for byte."""
         here = self.folder / "here"
@@ -34,6 +42,75 @@ class Story(StudioCase):
         subprocess.run(f'neti() {{ "{NETI}" "$@"; }}; {line}', shell=True, cwd=here, check=True, capture_output=True,
                        env=dict(os.environ, GOMP_SPINCOUNT="5000"))
         self.assertEqual((here / "ginger/concept.safetensors").read_bytes(), concept.read_bytes())
+
+    def same_as_export(self, program, download):
+        """The archive holds what `neti export` writes, byte for byte."""
+        [file] = (self.folder / "studio/concepts").glob("*/ginger/concept.safetensors")
+        subprocess.run([NETI, "export", str(file), "--for", program], cwd=self.folder, check=True, capture_output=True)
+        made = self.folder / f"ginger-{program}"
+        self.assertEqual(download.suggested_filename, made.name + ".zip")
+        wanted = {str(p.relative_to(self.folder)): p.read_bytes() for p in made.rglob("*") if p.is_file()}
+        with zipfile.ZipFile(download.path()) as archive:
+            self.assertIsNone(archive.testzip())
+            self.assertEqual({name: archive.read(name) for name in archive.namelist()}, wanted)
+
+    def test_says_how_long_it_takes_before_it_begins(self):
+        page = self.page
+        page.get_by_text("How long it takes is measured in the first steps").wait_for()
+        page.get_by_role("button", name="ginger").click()
+        page.get_by_text("A few steps are tried now").wait_for()
+        measured = re.compile(r"^About \d+ (second|minute|hour)s?; [\d.]+ [MG]iB of memory at most, as measured here\.$")
+        page.locator("#estimate", has_text=measured).wait_for(timeout=300_000)
+        for quality in ("quick", "good", "best"):
+            self.assertRegex(page.locator(f".choice:has([value={quality}])").inner_text(), r"about \d+ (second|minute|hour)")
+        self.shot("estimate")
+        # Nothing of the trial stays but what it measured.
+        [concept] = (self.folder / "studio/concepts").iterdir()
+        self.assertEqual(sorted(p.name for p in concept.iterdir()), ["concept.json", "images", "originals", "squares"])
+        [entry] = json.loads((self.folder / "studio/experience.json").read_text()).values()
+        page.get_by_text("More", exact=True).click()
+        page.get_by_label("Training steps").fill("1000")
+        times = re.match(r"About (\d+) (second|minute|hour)", page.locator("#estimate").inner_text())
+        shown = int(times[1]) * {"second": 1, "minute": 60, "hour": 3600}[times[2]]
+        wanted = 1000 * entry["step"] + 10 * entry["pause"]
+        self.assertLess(abs(shown - wanted), 0.5 * 60 + 0.05 * wanted)
+        page.reload()
+        page.locator("#estimate", has_text=measured).wait_for()
+
+    def test_by_keyboard(self):
+        """From the first page to a generated image without a pointer."""
+        page = self.page
+
+        def go(to, key="Tab", most=60):
+            for _ in range(most):
+                if page.evaluate(f"document.activeElement?.matches({to!r})"):
+                    # Whoever sees where he is knows what Enter does.
+                    self.assertTrue(page.evaluate("document.activeElement.matches(':focus-visible')"), to)
+                    return
+                page.keyboard.press(key)
+            self.fail(f"{to} is not reached")
+
+        go("section p.row button")
+        page.keyboard.press("Enter")
+        self.until("document.querySelectorAll('.tile img').length == 5")
+        go("#title")
+        page.keyboard.press("Control+a")
+        page.keyboard.type("Tiger")
+        go("input[name=quality]")
+        page.keyboard.press("ArrowLeft")
+        self.assertTrue(page.locator("[value=quick]").is_checked())
+        go("summary")
+        page.keyboard.press("Enter")
+        go("input[type=number]")
+        page.keyboard.type("2")
+        page.keyboard.press("Enter")
+        self.wait_learned()
+        go("button.main:not(#learn)")
+        page.keyboard.press("Enter")
+        page.locator("#prompt").wait_for()
+        go("#generate")
+        page.keyboard.press("Enter")
+        self.until("document.querySelectorAll('#gallery .tile img').length == 4", 300)
 
     def test_from_pictures_to_images(self):
         page = self.page
@@ -121,7 +198,7 @@ class Story(StudioCase):
         # For another program, and back from its file.
         page.get_by_text("For other programs").click()
         with page.expect_download() as download:
-            page.get_by_role("link", name="diffusers").click()
+            page.get_by_role("button", name="diffusers", exact=True).click()
         self.assertEqual(download.value.suggested_filename, "ginger-diffusers.safetensors")
         page.locator("input[type=file]").set_input_files(
             [{"name": "theirs.safetensors", "mimeType": "application/octet-stream",
@@ -132,6 +209,10 @@ class Story(StudioCase):
         page.locator("#toast").get_by_text("README.md").wait_for()
         self.expect_problems("422", "unprocessable")
         self.shot("models")
+        for program in ("diffusers", "ComfyUI"):
+            with page.expect_download() as folder:
+                page.get_by_role("button", name=f"{program}, all of it").last.click()
+            self.same_as_export(program.lower(), folder.value)
 
     def test_own_pictures_and_captions(self):
         page = self.page
@@ -142,6 +223,10 @@ class Story(StudioCase):
         page.locator("input[type=file]").set_input_files([pictures[0], str(ROOT / "README.md")])
         page.get_by_text("1.jpg shows the same as picture 1").wait_for()
         page.get_by_text("README.md: not a JPEG, PNG or WebP").wait_for()
+        page.locator("input[type=file]").set_input_files(
+            [{"name": "IMG_1.HEIC", "mimeType": "image/heic", "buffer": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)}])
+        page.locator("p.warn", has_text="HEIC").wait_for()
+        self.shot("warnings")
         page.get_by_text("Describe it").first.click()
         caption = page.get_by_label("What the picture shows").first
         caption.fill("a mug on a table")
@@ -271,7 +356,7 @@ class Story(StudioCase):
 class Phone(Story):
     """Narrow and dark."""
 
-    size = {"width": 390, "height": 800}
+    size = {"width": 375, "height": 800}
     scheme = "dark"
     suffix = "-phone"
 
@@ -290,7 +375,8 @@ class Phone(Story):
         self.fits("learn")
         self.shot("pictures")
 
-    test_own_pictures_and_captions = test_stopped_killed_and_resumed = None
+    test_own_pictures_and_captions = test_stopped_killed_and_resumed = test_by_keyboard = None
+    test_says_how_long_it_takes_before_it_begins = None
 
 
 class Dark(Story):
@@ -299,6 +385,61 @@ class Dark(Story):
     scheme = "dark"
     suffix = "-dark"
     test_own_pictures_and_captions = test_stopped_killed_and_resumed = test_from_pictures_to_images = None
+    test_says_how_long_it_takes_before_it_begins = test_by_keyboard = None
+
+
+def in_single(file):
+    """Makes the half-precision numbers of a safetensors file single."""
+    data = file.read_bytes()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:end])
+    body = data[end:]
+    numbers = struct.unpack(f"<{len(body) // 2}e", body)
+    for name, entry in header.items():
+        if name != "__metadata__":
+            entry.update(dtype="F32", data_offsets=[2 * at for at in entry["data_offsets"]])
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(struct.pack("<Q", len(text)) + text + struct.pack(f"<{len(numbers)}f", *numbers))
+
+
+class CutShort(Learner):
+    """A model's file that loses its end while the studio learns on it."""
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory(prefix="neti-model-")
+        self.addCleanup(scratch.cleanup)
+        self.model = Path(scratch.name) / "mini-sd"
+        shutil.copytree(ROOT / "Models/mini-sd", self.model)
+        # In fp32 the weights are not copied: they are read from the file in each step.
+        self.weights = self.model / "unet/diffusion_pytorch_model.safetensors"
+        in_single(self.weights)
+        self.arguments = ("--model", str(self.model))
+        super().setUp()
+
+    def test_ends_with_one_line_and_what_it_learned(self):
+        page = self.page
+        self.learn(steps="60")
+        page.get_by_text("of memory at most").wait_for(timeout=300_000)
+        whole = self.weights.read_bytes()
+        os.truncate(self.weights, len(whole) // 8)
+        line = page.locator("#connection")
+        line.get_by_text("The studio is closed: a part of").wait_for(timeout=120_000)
+        self.assertRegex(line.inner_text(), r"diffusion_pytorch_model.safetensors is gone: .*; step \d+ of what was being learned is saved\.$")
+        self.studio.process.wait(timeout=30)
+        self.assertEqual(self.studio.end(), 1)
+        self.assertEqual(self.studio.log.read_text().count("the studio is closed"), 1)
+        page.wait_for_timeout(2000)
+        self.assertIn("The studio is closed: a part of", line.inner_text())
+        page.close()
+        # The file is put back: it goes on from the step that was saved.
+        self.weights.write_bytes(whole)
+        self.studio = StudioProcess(self.folder / "studio", self.arguments)
+        self.page = page = self.open()
+        page.goto(page.url.split("#")[0] + "#concepts")
+        page.get_by_role("link", name="Open").click()
+        kept = page.get_by_text("is kept. It can go on from there").inner_text()
+        self.assertGreater(int(re.search(r"Step (\d+) of 60", kept)[1]), 0)
 
 
 class Password(StudioCase):

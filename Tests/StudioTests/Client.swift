@@ -112,7 +112,8 @@ final class TestStudio {
   init(_ change: (inout StudioSettings) -> Void = { _ in }) throws {
     scratch = try Scratch()
     var settings = StudioSettings(
-      configuration: { words in try configuration(of: words) }, metadata: { _, _ in [:] })
+      configuration: { words in try configuration(of: words) },
+      resource: { Fixtures.repository.appending(path: $0) }, metadata: { _, _ in [:] })
     settings.port = 0
     settings.folder = scratch.folder.appending(path: "studio")
     settings.examples = [
@@ -169,6 +170,24 @@ final class TestStudio {
     let text = client.receive(until: "event: images")
     let line = text.components(separatedBy: "\n").first { $0.hasPrefix("data: [") } ?? "data: []"
     return try JSONDecoder().decode([ConceptView].self, from: Data(line.dropFirst("data: ".count).utf8))
+  }
+
+  /// The page's view of the work, as its events tell it.
+  func work() throws -> WorkView {
+    let client = try Client(port: port)
+    client.send("GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nCookie: \(cookie)\r\n\r\n")
+    let start = "event: work\ndata: "
+    let text = client.receive(until: start)
+    // The rest of the line may come later.
+    let all = text + (text.hasSuffix("}\n\n") ? "" : client.receive(until: "\n\n"))
+    let line = all.components(separatedBy: start).last?.components(separatedBy: "\n").first ?? ""
+    return try JSONDecoder().decode(WorkView.self, from: Data(line.utf8))
+  }
+
+  struct WorkView: Decodable {
+    struct Experience: Decodable, Equatable { let step: Double, pause: Double, memory: Double? }
+    struct Job: Decodable { let secondsLeft: Double? }
+    let experience: Experience?, isTrying: Bool, trialProblem: String?, closing: String?, learnJob: Job?
   }
 
   struct ConceptView: Decodable {

@@ -168,6 +168,45 @@ struct OrderTests {
     #expect(used.settings.first?["names"] == "one-2")
   }
 
+  @Test("exports the folder of the command as an archive, whatever a concept calls itself")
+  func folders() throws {
+    let studio = try TestStudio()
+    for (token, name) in [("<toy>", "toy"), ("<../../etc/x\\y>", "etc-x-y"), ("<…>", "concept")] {
+      var concept = try Concept(contentsOf: Fixtures.url("integrations/toy.safetensors"))
+      concept.about.token = token
+      let file = studio.scratch.folder.appending(path: "sent.safetensors")
+      try concept.write(to: file)
+      let made = try studio.ask("POST", "/api/imports?name=sent.safetensors", Data(contentsOf: file))
+      guard made.status == 200 else {
+        // A token that is refused is told in a line; the usual one is taken.
+        #expect(made.status == 422 && name != "toy", "\(made.text)")
+        continue
+      }
+      let id = try JSONDecoder().decode([String: String].self, from: made.body)["id"] ?? ""
+      for program in ExportFolder.Program.allCases {
+        let response = try studio.ask("GET", "/api/concepts/\(id)/folder?for=\(program.rawValue)")
+        #expect(response.status == 200, "\(response.text)")
+        let folder = "\(name)-\(program.rawValue)"
+        #expect(response.header("Content-Disposition") == "attachment; filename=\"\(folder).zip\"")
+        #expect(response.header("Content-Type") == "application/zip")
+        let archive = try ZipArchive([UInt8](response.body))
+        let wanted = try ExportFolder(concept, for: program, thumbnail: nil) {
+          Fixtures.repository.appending(path: $0)
+        }
+        #expect(archive.names == wanted.files.map { "\(folder)/\($0.path)" }.sorted())
+        for file in wanted.files {
+          #expect(try Data(archive.contents("\(folder)/\(file.path)")) == file.data, "\(file.path)")
+        }
+        #expect(archive.names.allSatisfy { !$0.contains("..") && !$0.contains("\\") && !$0.hasPrefix("/") })
+      }
+    }
+    let id = try studio.example()
+    #expect(try studio.ask("GET", "/api/concepts/\(id)/folder?for=comfyui").status == 409)
+    for program in ["", "../comfyui", "web"] {
+      #expect(try studio.ask("GET", "/api/concepts/\(id)/folder?for=\(program)").status == 404)
+    }
+  }
+
   @Test("refuses files that are no concept, in one line, and keeps nothing of them")
   func hostileFiles() throws {
     let studio = try TestStudio()

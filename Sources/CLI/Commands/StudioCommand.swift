@@ -42,6 +42,7 @@ struct StudioCommand: ParsableCommand {
   func run() throws {
     var settings = StudioSettings(
       configuration: { words in try Train.configuration(ofWords: words) },
+      resource: { try Installation.resource($0) },
       metadata: { GenerationOptions.metadata($0, model: $1) })
     settings.folder = try folder.map { try place($0, isFolder: true) }
     (settings.host, settings.port) = (host, port)
@@ -51,6 +52,7 @@ struct StudioCommand: ParsableCommand {
     settings.examples = try Self.examples()
     let studio = try Studio(model.open(model.folder()), settings) { warn($0) }
     let signals = Signals { code in
+      studio.tellClosing("The studio was closed. Start it again to go on; what was being learned is kept.")
       studio.shutDown { saved in
         switch saved {
         case .success(let step?):
@@ -67,7 +69,9 @@ struct StudioCommand: ParsableCommand {
     LostFile.onLoss { problem in
       studio.shutDown { saved in
         let step = (try? saved.get()).flatMap { $0 }.map { "; step \($0) of what was being learned is saved" }
-        complain("the studio is closed: \(problem)\(step ?? "")")
+        let line = "the studio is closed: \(problem)\(step ?? "")"
+        studio.tellClosing(line)
+        complain(line)
         _exit(1)
       }
     }

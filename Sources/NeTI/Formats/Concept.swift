@@ -95,13 +95,13 @@ public struct Concept {
   }
 
   /// The bytes of its file.
-  package func encoded() throws -> Data { try encoded(tensors) }
+  package func encoded(thumbnail: Image? = nil) throws -> Data { try encoded(tensors, thumbnail: thumbnail) }
 
   /// Writes the file atomically.
   ///
   /// - Parameter thumbnail: what other programs list the concept with; some hundred pixels at most.
   public func write(to url: URL, thumbnail: Image? = nil) throws {
-    try AtomicFile.write(encoded(tensors, thumbnail: thumbnail), to: url)
+    try AtomicFile.write(encoded(thumbnail: thumbnail), to: url)
   }
 
   /// Reads a concept; throws one line that names the file and what is wrong with it.

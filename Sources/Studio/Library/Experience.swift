@@ -1,38 +1,53 @@
 import Files
-import Foundation
+package import Foundation
 
-/// How long a training step took here and what memory it needed, for each base model, to say it before the next.
-final class Experience: @unchecked Sendable {
-  struct Entry: Codable, Sendable {
-    var secondsEach: Double
+/// How long learning takes here and what memory it needs, for each model as it was opened: measured by a trial before
+/// the first run, and by each run after it.
+package final class Experience: @unchecked Sendable {
+  package struct Entry: Codable, Sendable, Equatable {
+    /// Seconds of a training step.
+    package var step: Double
+    /// Seconds of what comes between steps every now and then; see `Pace`.
+    package var pause: Double
     /// Bytes at the peak of the process.
-    var memory: Double?
+    package var memory: Double?
+
+    package init(step: Double, pause: Double, memory: Double?) {
+      (self.step, self.pause, self.memory) = (step, pause, memory)
+    }
+
+    package var isPlausible: Bool {
+      [step, pause, memory ?? 1].allSatisfy { $0.isFinite && $0 > 0 }
+    }
   }
 
   private let file: URL
   private let lock = NSLock()
   private var entries: [String: Entry]
 
-  /// Entries that are kept: bases of one studio.
+  /// Entries that are kept. One more, and all are measured anew.
   private static let mostEntries = 100
 
-  init(_ file: URL) {
+  package init(_ file: URL) {
     self.file = file
     entries = (try? JSONFile.decode([String: Entry].self, from: file)) ?? [:]
-    entries = entries.filter { $0.value.secondsEach.isFinite && $0.value.secondsEach > 0 }
+    entries = entries.filter(\.value.isPlausible)
   }
 
-  /// What is known of a base.
-  func callAsFunction(_ base: String) -> Entry? { lock.withLock { entries[base] } }
+  /// What is known of a model, as `ModelFacts.circumstances` tells it from others.
+  package func callAsFunction(_ circumstances: String) -> Entry? { lock.withLock { entries[circumstances] } }
 
-  func learn(_ base: String, secondsEach: Double, memory: Double?) {
-    lock.withLock { entries[base] = Entry(secondsEach: secondsEach, memory: memory) }
+  func learn(_ circumstances: String, _ entry: Entry) {
+    guard entry.isPlausible else { return }
+    lock.withLock {
+      if entries[circumstances] == nil, entries.count >= Self.mostEntries { entries = [:] }
+      entries[circumstances] = entry
+    }
   }
 
-  /// Keeps it for the next start; without it, the next run measures anew.
+  /// Keeps it for the next start; without it, the next measures anew.
   func save() {
-    let all = lock.withLock { entries }
-    guard all.count <= Self.mostEntries, let data = try? HTTPResponse.encoded(all) else { return }
+    guard let data = try? HTTPResponse.encoded(lock.withLock { entries }) else { return }
     try? AtomicFile.write(data, to: file)
   }
 }

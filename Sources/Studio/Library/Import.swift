@@ -76,6 +76,19 @@ extension Studio {
     return (data, "\(name)-\(format.rawValue).safetensors")
   }
 
+  /// What `neti export` puts into a folder for another program, as a zip archive, and what it is called.
+  func exported(_ id: ID, for program: ExportFolder.Program) throws -> (data: Data, name: String) {
+    let file = try library.file(of: id)
+    let resource = settings.resource
+    return try workshop.errand {
+      let sample = program == .comfyui ? ExportFolder.lastSample(besides: file) : nil
+      let folder = try ExportFolder(
+        Concept(contentsOf: file), for: program,
+        thumbnail: sample.map { try ExportFolder.thumbnail(of: Image.load($0)) }, resource: resource)
+      return (try folder.zipped(), folder.name + ".zip")
+    }
+  }
+
   /// How much each hidden unit of a concept contributes, as `neti inspect --plot` draws it.
   func importance(of id: ID) throws -> Data {
     let file = try library.file(of: id)

@@ -10,7 +10,7 @@ import NeTI
 ///     concepts/ID/NAME/           the run, as `neti train` makes it
 ///     images/ID.png               what was generated
 ///     trash/ID/                   what was deleted, until the next start
-///     experience.json             how long a step took, for the next estimate
+///     experience.json             how long learning takes, for estimates
 ///     .neti-studio                says that the folder is a studio's
 struct StudioFolder: @unchecked Sendable {
   let url: URL

@@ -1,6 +1,6 @@
 // All concepts of the studio, what can be done with each, and the models that they are for.
 import { ask, face, studio, watch } from './studio.js'
-import { attempt, h, list, setSource, setText, size, toast } from './dom.js'
+import { attempt, h, list, save, sentence, setSource, setText, size, toast } from './dom.js'
 
 const states = {
   pictures: 'pictures only', waiting: 'waits to be learned', learning: 'is being learned', stopped: 'not finished', learned: 'learned',
@@ -33,16 +33,15 @@ async function importFile(file) {
   toast('The concept is here.')
 }
 
-/** Programs that concepts are written for, and what each gets. */
+/** Programs that concepts are written for as plain vectors, and those that draw all of a concept. */
 const formats = { diffusers: 'diffusers', a1111: 'A1111 and ComfyUI', kohya: 'kohya, a vector for each layer' }
+const programs = { diffusers: 'diffusers, all of it', comfyui: 'ComfyUI, all of it' }
 
 function card({ id }) {
   const title = h('input', { 'aria-label': 'Name', maxLength: 60, placeholder: 'No name yet', onchange: () =>
     attempt(() => ask('PUT', `concepts/${id}/title`, { title: title.value })) })
-  const moment = h('input', { type: 'number', min: 0, max: 999, value: 500, oninput: () => link() })
-  const links = Object.entries(formats).map(([format, text]) => ({ format, a: h('a', { class: 'button small', download: '' }, text) }))
-  const link = () => { for (const { format, a } of links) a.href = `/api/concepts/${id}/file?format=${format}&timestep=${Number(moment.value) || 0}` }
-  link()
+  const moment = h('input', { type: 'number', min: 0, max: 999, value: 500 })
+  const button = (text, address) => h('button', { class: 'small', onclick: () => attempt(() => save(`/api/concepts/${id}/${address()}`)) }, text)
   return h('div', { class: 'tile card' }, h('img', { alt: '' }), title, h('p', { class: 'quiet what' }), h('p', { class: 'quiet from' }), h('p', { class: 'warn' }),
     h('div', { class: 'row' },
       h('a', { class: 'button small open', href: '#learn/' + id }, 'Open'),
@@ -54,8 +53,11 @@ function card({ id }) {
         toast('The concept was deleted.', 'Undo', () => attempt(() => ask('POST', `concepts/${id}/restore`)))
       }) }, 'Delete')),
     h('details', { class: 'export' }, h('summary', {}, 'For other programs'),
-      h('p', { class: 'quiet' }, 'They hold plain vectors: of a concept that changes with time they keep one moment.'),
-      h('label', {}, h('span', {}, 'The moment, from 999 (noise) to 0'), moment), h('p', {}), h('div', { class: 'row' }, links.map((l) => l.a))))
+      h('p', { class: 'quiet' }, 'A folder with the concept and what draws it there; its README.md says how.'),
+      h('div', { class: 'row' }, Object.entries(programs).map(([program, text]) => button(text, () => `folder?for=${program}`))),
+      h('p', { class: 'quiet' }, 'Or plain vectors: of a concept that changes with time they keep one moment.'),
+      h('label', {}, h('span', {}, 'The moment, from 999 (noise) to 0'), moment), h('p', {}),
+      h('div', { class: 'row' }, Object.entries(formats).map(([format, text]) => button(text, () => `file?format=${format}&timestep=${Number(moment.value) || 0}`)))))
 }
 
 function update(element, c) {
@@ -74,7 +76,7 @@ function update(element, c) {
   const from = [c.isImported ? 'from a file' : c.pictures.length ? `from ${c.pictures.length} pictures` : null,
     c.base ? `for ${c.base}` : null, c.progress.bytes ? size(c.progress.bytes) : null]
   setText(element.querySelector('.from'), from.filter(Boolean).join(', '))
-  setText(element.querySelector('.warn'), c.progress.problem ?? '')
+  setText(element.querySelector('.warn'), sentence(c.progress.problem ?? ''))
   element.querySelector('.use').hidden = element.querySelector('.look').hidden = !isLearned || !c.fits
   element.querySelector('.save').hidden = element.querySelector('.export').hidden = !isLearned
 }

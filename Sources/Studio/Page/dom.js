@@ -85,10 +85,27 @@ export function size(bytes) {
   return `${i ? bytes.toFixed(1) : bytes} ${units[i]}`
 }
 
-/** 65 → “1:05 minutes” */
-export function clock(seconds) {
-  const s = Math.max(0, Math.round(seconds))
-  if (s < 60) return `${s} seconds`
-  const two = (n) => String(n).padStart(2, '0')
-  return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)} minutes` : `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)} hours`
+/** 340 → “6 minutes”: no estimate is better than that. */
+export function duration(seconds) {
+  const many = (number, name) => `${number} ${name}${number === 1 ? '' : 's'}`
+  if (seconds < 90) return many(seconds < 10 ? Math.max(1, Math.round(seconds)) : 5 * Math.round(seconds / 5), 'second')
+  if (seconds < 5400) return many(Math.round(seconds / 60), 'minute')
+  if (seconds < 48 * 3600) return many(seconds < 36000 ? Math.round(seconds / 360) / 10 : Math.round(seconds / 3600), 'hour')
+  return many(Math.round(seconds / 86400), 'day')
+}
+
+/** What the libraries say, for a page: settings stand in backticks there. */
+export function sentence(text) {
+  const line = text.trim().replace(/`([^`]*)`/g, '“$1”')
+  return line && line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? '' : '.')
+}
+
+/** Asks for a file and saves it under the name that comes with it; a refusal is thrown. */
+export async function save(address) {
+  const response = await fetch(address)
+  if (!response.ok) throw new Error(sentence(await response.text()))
+  const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition'))?.[1] ?? ''
+  const url = URL.createObjectURL(await response.blob())
+  h('a', { href: url, download: name }).click()
+  setTimeout(() => URL.revokeObjectURL(url), 60_000)
 }

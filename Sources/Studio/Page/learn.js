@@ -1,6 +1,6 @@
 // From pictures to a concept: the name, how thoroughly, and watching it being learned.
 import { ask, concept, studio, watch } from './studio.js'
-import { attempt, clock, h, list, setSource, setText, size, toast } from './dom.js'
+import { attempt, duration, h, list, sentence, setSource, setText, size, toast } from './dom.js'
 import { picturesSection } from './pictures.js'
 
 /** What is between the studio and one concept: its id, made when it is first needed. */
@@ -37,6 +37,13 @@ export function learnView(main, [id]) {
   })
 }
 
+/** Seconds that so many steps take here, with the pauses between them; nothing before that was measured. */
+function foreseen(steps) {
+  const { step, pause } = studio.work.experience ?? {}
+  const every = Math.max(studio.about.leastPause, Math.floor(steps / studio.about.pauses))
+  return step ? step * steps + pause * Math.floor(steps / every) : null
+}
+
 const qualities = [
   ['quick', 'Quick', 'a first look'], ['good', 'Good', 'what suits the model'], ['best', 'Best', 'takes its time'],
 ]
@@ -47,22 +54,29 @@ function planSection(current) {
   const steps = h('input', { type: 'number', min: 1, max: 100000, placeholder: 'as chosen above' })
   const seed = h('input', { type: 'number', min: 0, value: 0 })
   const style = h('input', { type: 'checkbox' })
+  const times = new Map(qualities.map(([value]) => [value, h('span', { class: 'time' })]))
   const choices = h('fieldset', { class: 'choices' }, h('legend', {}, 'How thoroughly?'),
     qualities.map(([value, name, text]) => h('label', { class: 'choice' },
       h('input', { type: 'radio', name: 'quality', value, checked: value === 'good' }), h('b', {}, name),
-      h('span', {}, `${text}: ${studio.about.steps[value]} steps`))))
+      h('span', {}, `${text}: ${studio.about.steps[value]} steps`), times.get(value))))
   const button = h('button', { class: 'main', id: 'learn' }, 'Learn it')
-  const estimate = h('span', { class: 'quiet', id: 'estimate' })
+  const estimate = h('p', { class: 'quiet', id: 'estimate' })
+  const cannot = h('p', { class: 'warn' })
   const foresee = () => {
     const count = Number(steps.value) || studio.about.steps[form.elements.quality.value]
     steps.placeholder = String(studio.about.steps[form.elements.quality.value])
-    const { secondsEach, memory } = studio.work.experience ?? {}
+    const { memory } = studio.work.experience ?? {}
+    const time = foreseen(count)
+    for (const [value, element] of times) {
+      const seconds = foreseen(studio.about.steps[value])
+      setText(element, seconds ? `about ${duration(seconds)}` : '')
+    }
     setText(estimate, [
-      memory ? `Takes about ${size(memory)} of memory, as it did last time`
-        : studio.about.memory ? `Takes about ${studio.about.memory} of memory` : null,
-      secondsEach ? `about ${clock(secondsEach * count)}, a step taking ${secondsEach.toPrecision(2)} seconds here`
-        : 'the time is measured in the first steps',
+      time ? `About ${duration(time)}` : studio.work.isTrying ? 'A few steps are tried now, to say how long it takes'
+        : 'How long it takes is measured in the first steps',
+      memory ? `${size(memory)} of memory at most, as measured here` : studio.about.memory ? `about ${studio.about.memory} of memory` : null,
     ].filter(Boolean).join('; ') + '.')
+    setText(cannot, sentence(studio.work.trialProblem ?? ''))
   }
   const failed = h('p', { class: 'warn', role: 'status' })
   let isAsking = false
@@ -76,7 +90,7 @@ function planSection(current) {
     h('label', {}, style, ' It is a style, not a thing')),
   h('p', { class: 'quiet' }, 'The rest is as the model likes it: ' + Object.entries(studio.about.defaults)
     .map(([name, value]) => `${name} ${value}`).join(', ') + '.')),
-  h('p', {}), h('div', { class: 'row' }, button, estimate), failed)
+  estimate, cannot, h('div', { class: 'row' }, button), failed)
   form.addEventListener('submit', (event) => {
     event.preventDefault()
     if (isAsking) return
@@ -93,7 +107,7 @@ function planSection(current) {
     }).finally(() => { isAsking = button.disabled = false })
   })
   form.addEventListener('input', foresee)
-  const section = h('section', {}, h('h2', {}, h('span', { class: 'number' }, '2'), ' Name it and learn it'), form)
+  const section = h('section', {}, h('h2', {}, h('span', { class: 'number' }, '2'), 'Name it and learn it'), form)
   let filled
   return {
     section,
@@ -101,7 +115,7 @@ function planSection(current) {
       section.hidden = Boolean(c && c.progress.state !== 'pictures')
       button.disabled = !c?.pictures.length || isAsking
       foresee()
-      setText(failed, c?.progress.problem ?? '')
+      setText(failed, sentence(c?.progress.problem ?? ''))
       // An example says what it is; what a person typed stays.
       if (c && filled !== c.id) {
         filled = c.id
@@ -156,7 +170,7 @@ function progressSection(current) {
     look.hidden = use.hidden = state !== 'learned' || !c.fits
     copy.hidden = !navigator.clipboard
     details.hidden = !c.commandLine
-    setText(problem, [c.progress.problem, ...(job?.warnings ?? [])].filter(Boolean).join(' '))
+    setText(problem, [c.progress.problem, ...(job?.warnings ?? [])].filter(Boolean).map(sentence).join(' '))
     stop.hidden = !(state === 'learning' || state === 'waiting')
     stop.disabled = Boolean(job?.isStopping)
     goOn.hidden = state !== 'stopped' || !c.fits
@@ -200,7 +214,7 @@ function status(c, state, job, step) {
   if (state === 'learned') return `${c.steps} steps, from ${c.pictures.length} pictures.`
   if (job?.isStopping) return job.total ? `Stopping after step ${step}…` : 'Stopping when the pictures are prepared…'
   if (!job?.total) return 'Preparing the pictures…'
-  const left = job.secondsLeft === undefined ? 'measuring how long it takes' : `about ${clock(job.secondsLeft)} left`
+  const left = job.secondsLeft === undefined ? 'measuring how long it takes' : `about ${duration(job.secondsLeft)} left`
   const memory = job.memory ? `, ${size(job.memory)} of memory at most` : ''
   return `Step ${step} of ${c.steps}, ${left}${memory}. You can close this page: learning goes on.`
 }
@@ -231,7 +245,8 @@ function lossChart(current) {
     if (!points.length) return setText(words, 'The first is measured at the first checkpoint.')
     const losses = points.map((p) => Number(p.loss))
     const [low, high] = [Math.min(...losses), Math.max(...losses)]
-    const x = (step) => (100 * step / Math.max(1, c.steps)).toFixed(2)
+    // Within the edges, where half of the mark would be cut off.
+    const x = (step) => (1 + 98 * step / Math.max(1, c.steps)).toFixed(2)
     const y = (loss) => (36 - 32 * (loss - low) / (high - low || 1)).toFixed(2)
     path.setAttribute('d', (points.length === 1 ? [points[0], points[0]] : points).map((p, i) => `${i ? 'L' : 'M'}${x(p.step)} ${y(Number(p.loss))}`).join(''))
     const winner = points[losses.indexOf(low)]

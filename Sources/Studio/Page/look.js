@@ -1,6 +1,6 @@
 // What a concept is made of: beside its pictures, over the denoising process, unit by unit, mixed with another.
 import { ask, concept, square, studio, usable, watch } from './studio.js'
-import { attempt, h, list, setSource, setText } from './dom.js'
+import { attempt, h, list, sentence, setSource, setText } from './dom.js'
 import { cells, formingSection, sheetTable } from './sheets.js'
 
 /** The tables that this page asked for, by concept and kind. */
@@ -82,7 +82,7 @@ function importance(c) {
   const details = h('details', { ontoggle: () => attempt(async () => {
     if (!details.open || image.src) return
     const response = await fetch(`/api/concepts/${c.id}/importance`)
-    if (!response.ok) return setText(problem, await response.text())
+    if (!response.ok) return setText(problem, sentence(await response.text()))
     image.src = URL.createObjectURL(await response.blob())
   }) }, h('summary', {}, 'Show the plot'), image, problem)
   return {

@@ -13,7 +13,7 @@ const least = 0.3
 export function regionsField(kept, changed) {
   const strip = h('div', { class: 'regions', role: 'group', 'aria-label': 'Where each concept stands' })
   const layout = h('select', { onchange: () => { kept.layout = layout.value; update() } },
-    h('option', { value: 'side-by-side' }, 'side by side, each with its own prompt'),
+    h('option', { value: 'side-by-side' }, 'side by side, a prompt for each'),
     h('option', { value: 'free' }, 'free: the model decides'))
   const hint = h('p', { class: 'quiet' }, 'Drag a border, or move it with the arrow keys. What joins the concepts in the prompt is left out.')
   const element = h('div', { class: 'stack' }, h('label', {}, h('span', {}, 'Several concepts stand'), layout), strip, hint)

@@ -1,6 +1,6 @@
 // Tables of images with labels, and the gallery of all.
 import { ask, studio } from './studio.js'
-import { attempt, h, list, setText } from './dom.js'
+import { attempt, h, list, sentence, setText } from './dom.js'
 
 /** The images that belong to a table, in the order in which they were made. */
 export const cells = (sheet) => studio.images.filter((image) => image.settings.sheet === sheet).reverse()
@@ -35,7 +35,7 @@ export function sheetTable(sheet) {
 function picture(image, text) {
   if (!image) return ''
   return h('a', { href: `/api/images/${image.id}`, target: '_blank', rel: 'noopener' },
-    h('img', { src: `/api/images/${image.id}`, alt: `${text}: ${image.settings.prompt ?? 'an image'}`, loading: 'lazy' }))
+    h('img', { src: `/api/images/${image.id}`, alt: `${text}: ${typed(image.settings)}`, loading: 'lazy' }))
 }
 
 /** All images so far, the newest first; those of one table together. */
@@ -59,14 +59,17 @@ export function gallerySection(restore) {
   }
 }
 
+/** The prompt as it was typed: with the name of its only concept. */
+const typed = (s) => s.names && !s.names.includes(' ') ? (s.prompt ?? '').replaceAll('{}', `{${s.names}}`) : s.prompt ?? 'An image'
+
 const describe = (s) => [`seed ${s.seed}`, s.truncation ? `dial ${s.truncation}` : null].filter(Boolean).join(', ')
 
 function imageTile({ id, settings }, restore) {
-  const of = `the image “${settings.prompt ?? ''}”, seed ${settings.seed}`
+  const of = `the image “${typed(settings)}”, seed ${settings.seed}`
   return h('div', { class: 'tile' },
     h('a', { href: `/api/images/${id}`, target: '_blank', rel: 'noopener' },
-      h('img', { src: `/api/images/${id}`, alt: settings.prompt ?? 'An image', loading: 'lazy' })),
-    h('p', { class: 'quiet' }, `${settings.prompt} (${describe(settings)})`),
+      h('img', { src: `/api/images/${id}`, alt: typed(settings), loading: 'lazy' })),
+    h('p', { class: 'quiet' }, `${typed(settings)} (${describe(settings)})`),
     h('div', { class: 'row' },
       h('button', { class: 'small', 'aria-label': `Settings of ${of}`, onclick: () => restore(settings) }, 'Settings'),
       h('a', { class: 'button small', 'aria-label': `Save ${of}`, href: `/api/images/${id}`, download: `${id}.png` }, 'Save'),
@@ -76,7 +79,7 @@ function imageTile({ id, settings }, restore) {
 function tableTile({ sheet, image }, tables) {
   const table = sheetTable(sheet)
   tables.set(sheet, table)
-  return h('div', { class: 'tile wide' }, h('p', { class: 'quiet' }, `A table: “${image.settings.prompt}”`), table.element,
+  return h('div', { class: 'tile wide' }, h('p', { class: 'quiet' }, `A table: “${typed(image.settings)}”`), table.element,
     h('div', { class: 'row' },
       h('a', { class: 'button small', href: `/api/sheets/${sheet}`, download: '' }, 'Save as one picture'),
       h('button', { class: 'small', onclick: () => attempt(async () => {
@@ -96,7 +99,7 @@ export function formingSection() {
     section,
     update: () => {
       const { generateJob: job, prompt, toGenerate, learning, problem: why, warnings } = studio.work
-      const told = [why, ...warnings].filter(Boolean).join(' ')
+      const told = [why, ...warnings].filter(Boolean).map(sentence).join(' ')
       section.hidden = !job && !toGenerate && !told
       line.hidden = stop.hidden = !job && !toGenerate
       bar.hidden = !job

@@ -1,4 +1,5 @@
 // What the studio knows, as it tells it, and how it is asked.
+import { sentence } from './dom.js'
 
 /** `about` stays; the others change with the studio's events. */
 export const studio = { about: null, concepts: [], images: [], work: { toLearn: [], warnings: [], deleted: [] } }
@@ -27,12 +28,6 @@ export async function ask(method, path, body) {
   return response.json()
 }
 
-/** “the prompt is empty” → “The prompt is empty.” */
-function sentence(text) {
-  const line = text.trim()
-  return line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? '' : '.')
-}
-
 /** Waits for the first news of all parts; the others follow by themselves. */
 export async function listen() {
   studio.about = await ask('GET', 'studio')
@@ -50,6 +45,7 @@ export async function listen() {
           try { listener() } catch (error) { console.error(error) }
         }
         told[part]()
+        if (studio.work.closing) close(studio.work.closing)
       })
     }
     source.onopen = () => { lost.hidden = true }
@@ -60,11 +56,17 @@ export async function listen() {
       lost.hidden = false
     }
   }
+  // It said why it ends; a new one has another address.
+  const close = (why) => {
+    source.close()
+    lost.textContent = sentence(why)
+    lost.hidden = false
+  }
   connect()
   // Browsers allow six connections for all pages together: a page that nobody sees needs none.
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) source.close()
-    else if (source.readyState === EventSource.CLOSED) connect()
+    else if (source.readyState === EventSource.CLOSED && !studio.work.closing) connect()
   })
   await Promise.all(first)
 }

@@ -11,6 +11,12 @@ final class FixedLoss {
   static let name = "fixed-loss.jsonl"
   /// Pictures and noises for each timestep that are looked at: 36 passes at a checkpoint.
   private static let (mostPictures, noises) = (3, 1)
+
+  /// Passes of the U-Net at a checkpoint.
+  static func passes(pictures: Int) -> Int {
+    min(pictures, mostPictures) * noises * HeldOutLoss.timesteps.count
+  }
+
   private static let largestFile = 1 << 20
 
   struct Point: Codable, Sendable, Equatable { let step: Int, loss: Double }

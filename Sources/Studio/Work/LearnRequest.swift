@@ -35,7 +35,7 @@ struct LearnRequest: Decodable, Sendable {
   private static let styles = ["a house in the style of {}", "a cat in the style of {}"]
   /// How often that happens over a run, and how often a run is saved, all of which is kept to be compared; and the
   /// fewest steps between.
-  private static let (times, leastPause) = (10, 5)
+  static let (times, leastPause) = (10, 5)
 
   /// The words of `neti` for it, beginning with `train`.
   ///

@@ -16,8 +16,6 @@ final class LearnJob: @unchecked Sendable {
   struct Shown: Encodable, Sendable {
     var step = 0
     var total = 0
-    /// The mean loss of the last steps.
-    var loss: Double?
     var secondsLeft: Double?
     /// Bytes at the process's peak.
     var memory: Double?
@@ -99,59 +97,59 @@ extension Workshop {
       $0.total = c.optim.maxTrainSteps
       $0.warnings = images.warnings + run.notices
     }
-    var pace = Pace()
+    var pace = Pace(every: c.eval.validationSteps, foreseen: library.folder.experience(facts.circumstances))
+    var gap = Gap()
     let grid = FixedLoss(
       model, images.examples, file: library.place(of: job.id).appending(path: FixedLoss.name))
-    _ = try run { event in listen(event, job, &pace, grid) }
+    _ = try run { event in listen(event, job, &pace, &gap, grid) }
   }
 
-  /// How long a step takes, validation images included, generations between steps left out.
-  struct Pace {
-    var first: (step: Int, time: ContinuousClock.Instant)?
-    var pauses = Duration.zero
-    var loss: Double?
+  /// The time between two steps, in which nothing else was generated.
+  private struct Gap {
+    private var start: ContinuousClock.Instant?
+    var isPause = false
 
-    /// Of a step; nil before there are some.
-    mutating func secondsEach(step: Int) -> Double? {
-      // The first step makes caches; the next ones tell.
-      guard let first else {
-        first = (step, .now)
-        return nil
-      }
-      guard step - first.step >= 2 else { return nil }
-      return (ContinuousClock.now - first.time - pauses) / .seconds(1) / Double(step - first.step)
+    mutating func begin() { (start, isPause) = (.now, false) }
+
+    /// Its seconds, where it was a pause.
+    func end(beforeStep seconds: Double) -> Double? {
+      guard isPause, let start else { return nil }
+      return max(0, (ContinuousClock.now - start) / .seconds(1) - seconds)
     }
   }
 
-  private func listen(_ event: TrainingEvent, _ job: LearnJob, _ pace: inout Pace, _ grid: FixedLoss) {
+  private func listen(
+    _ event: TrainingEvent, _ job: LearnJob, _ pace: inout Pace, _ gap: inout Gap, _ grid: FixedLoss
+  ) {
     switch event {
     case .started(let from, let to):
       job.show {
         $0.step = from
         $0.total = to
+        $0.secondsLeft = pace.secondsLeft(after: from, of: to)
       }
     case .step(let s):
-      pace.loss = pace.loss.map { 0.95 * $0 + 0.05 * s.loss } ?? s.loss
-      let each = pace.secondsEach(step: s.step)
+      if let seconds = gap.end(beforeStep: s.seconds) { pace.paused(seconds) }
+      pace.stepped(s.seconds)
+      let memory = SystemMemory.peak()
       job.show { shown in
         shown.step = s.step
-        shown.loss = pace.loss
-        shown.secondsLeft = each.map { $0 * Double(shown.total - s.step) }
-        shown.memory = SystemMemory.peak()
+        shown.secondsLeft = pace.secondsLeft(after: s.step, of: shown.total)
+        shown.memory = memory
       }
-      if let each {
-        library.folder.experience.learn(facts.base, secondsEach: each, memory: SystemMemory.peak())
+      if let entry = pace.entry(memory: memory) {
+        library.folder.experience.learn(facts.circumstances, entry)
       }
-      let start = ContinuousClock.now
       // One image's worth: who waits for many does not starve what is learned, nor a stop.
       if !job.isStopping { generateOne() }
-      pace.pauses += ContinuousClock.now - start
+      gap.begin()
     case .checkpoint(let step, let file):
       library.setProgress(job.id) { if !$0.checkpoints.contains(step) { $0.checkpoints.append(step) } }
       do { try grid.measure(file, step: step) } catch {
         job.show { $0.warnings.append("the loss on the fixed grid was not measured: \(error)") }
       }
     case .samples(let step, let images):
+      gap.isPause = true
       library.setProgress(job.id) {
         if !$0.previews.contains(step) { $0.previews.append(step) }
         $0.previewCount = images.count

@@ -29,6 +29,13 @@ final class Workshop: @unchecked Sendable {
     var problem: String?
     /// What the last generation said.
     var warnings: [String] = []
+    /// What will be tried, to say how long learning takes.
+    var trial: Trial?
+    var isTrying = false
+    /// Why it could not be.
+    var trialProblem: String?
+    /// Why the studio ends.
+    var closing: String?
     /// What is quick and needs the thread.
     var errands: [Errand] = []
   }
@@ -64,6 +71,7 @@ final class Workshop: @unchecked Sendable {
     case learn(LearnJob)
     case generate(GenerateJob)
     case errands
+    case tryOut(ID)
   }
 
   private func work(_ task: Task) {
@@ -71,6 +79,7 @@ final class Workshop: @unchecked Sendable {
     case .learn(let job): learn(job)
     case .generate(let job): generate(job)
     case .errands: serveErrands()
+    case .tryOut(let id): tryOut(id)
     }
   }
 
@@ -88,7 +97,19 @@ final class Workshop: @unchecked Sendable {
         return .learn(job)
       }
       // Nothing of the state is held on to: others change it meanwhile.
-      condition.wait()
+      guard let trial = state.trial else {
+        condition.wait()
+        continue
+      }
+      // What was learned meanwhile tells more.
+      if library.folder.experience(facts.circumstances) != nil {
+        state.trial = nil
+      } else if trial.due > Date() {
+        _ = condition.wait(until: trial.due)
+      } else {
+        (state.trial, state.isTrying) = (nil, true)
+        return .tryOut(trial.id)
+      }
     }
   }
 
@@ -116,6 +137,9 @@ final class Workshop: @unchecked Sendable {
     locked { body(&$0) }
     changes.mark(.work)
   }
+
+  /// There is something new to do.
+  func wake() { condition.broadcast() }
 
   // MARK: What is quick
 
