@@ -121,6 +121,24 @@ public struct MemoryEstimate: Sendable {
     )
   }
 
+  /// A line where generating takes more on the CPU than is free; nil where it fits, or where nothing tells. Less than a
+  /// refusal: weights that are computed with as they lie in their file may go and come back, slowly.
+  ///
+  /// - Parameter available: in bytes.
+  public static func warning(
+    generatingOn model: StableDiffusion, available: Double? = SystemMemory.available()
+  ) throws -> String? {
+    guard model.device == .cpu, let available else { return nil }
+    let numbers = try model.folder.networks.reduce(0) { try $0 + model.parameterCount($1) }
+    func bytes(_ dtype: DType) -> Double { Double(numbers * dtype.size) + fixedBytes }
+    guard bytes(model.dtype) > available else { return nil }
+    let less =
+      bytes(.bfloat16) < bytes(model.dtype) ? "; `precision bf16` needs \(text(bytes(.bfloat16)))" : ""
+    return
+      "\(model.folder.name) needs more than \(text(bytes(model.dtype))) of memory, and \(text(available)) are free: "
+      + "the system may end neti without a word\(less)"
+  }
+
   /// 7.5 GiB
   public static func text(_ bytes: Double) -> String {
     let units = [(Double(1 << 30), "GiB"), (Double(1 << 20), "MiB"), (1024, "KiB")]
