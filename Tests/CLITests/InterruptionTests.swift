@@ -144,7 +144,7 @@ struct InterruptionTests {
       let tool = try CommandLineTool.start(begun ? Self.resume : arguments, in: place.folder)
       place.wait(tool) { checkpoints(place).contains("step-00000\(step).safetensors") }
       tool.send(signal)
-      #expect(tool.wait().code != 0)
+      _ = tool.wait()
       #expect(try images(place).count == step - 2)
     }
     let resumed = try place.run(Self.resume)

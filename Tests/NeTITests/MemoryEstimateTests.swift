@@ -1,4 +1,5 @@
 import Diffusion
+import Foundation
 import NeTI
 import TestSupport
 import Testing
@@ -6,37 +7,35 @@ import Torch
 
 @Suite("What does not fit into the memory")
 struct MemoryEstimateTests {
+  private static let mebibyte = 1_048_576.0
+
   private func model(_ dtype: DType = .float32) throws -> StableDiffusion {
     try StableDiffusion(ModelFolder(Fixtures.miniSD.path), dtype: dtype)
   }
 
-  private func message(_ available: Double, _ change: (inout RunConfiguration) -> Void = { _ in }) throws
-    -> String
-  {
+  @Test("is refused before anything is loaded, with what is needed, what is free and settings that fit")
+  func training() throws {
     let model = try model()
     var c = RunConfiguration()
-    c.optim.trainBatchSize = 8
-    change(&c)
+    c.optim.trainBatchSize = 64
     func estimate(_ batch: Int) throws -> MemoryEstimate {
       try MemoryEstimate(c, on: model, batch: batch, side: model.resolution, dtype: model.dtype)
     }
-    do {
-      try MemoryEstimate.require(
-        estimate(8), available: available, alternatives: [("`optim.train_batch_size 1`", estimate(1))])
-      return ""
-    } catch let e as NeTIError {
-      return e.message
+    let (all, one) = (try estimate(64), try estimate(1))
+    #expect(one.bytes < all.bytes)
+    func message(_ available: Double?) -> String {
+      do {
+        try MemoryEstimate.require(
+          all, available: available, alternatives: [("`optim.train_batch_size 1`", one)])
+        return ""
+      } catch { return String(describing: error) }
     }
-  }
-
-  @Test("is refused before anything is loaded, with what is needed, what is free and settings that fit")
-  func training() throws {
-    #expect(try message(1e12) == "")
-    let fits = try message(320 << 20)
-    #expect(fits.contains("this run needs about "), "\(fits)")
+    #expect(message(all.bytes) == "" && message(nil) == "")
+    let fits = message(one.bytes)
     #expect(
-      fits.contains("320.0 MiB are free; it would fit with `optim.train_batch_size 1` (about"), "\(fits)")
-    let none = try message(1 << 20)
+      fits == "this run needs about \(MemoryEstimate.text(all.bytes)), and \(MemoryEstimate.text(one.bytes)) "
+        + "are free; it would fit with `optim.train_batch_size 1` (about \(MemoryEstimate.text(one.bytes)))")
+    let none = message(Self.mebibyte)
     #expect(
       none.contains("no setting makes it fit") && none.contains("a machine with more memory"), "\(none)")
   }
@@ -44,10 +43,11 @@ struct MemoryEstimateTests {
   @Test("is warned of before images are generated")
   func generating() throws {
     #expect(try MemoryEstimate.warning(generatingOn: model(), available: 1e12) == nil)
-    let line = try #require(try MemoryEstimate.warning(generatingOn: model(), available: 100 << 20))
+    let line = try #require(try MemoryEstimate.warning(generatingOn: model(), available: 100 * Self.mebibyte))
     #expect(line.hasPrefix("mini-sd needs more than ") && line.contains("100.0 MiB are free"), "\(line)")
     #expect(line.contains("`precision bf16` needs "), "\(line)")
-    let half = try #require(try MemoryEstimate.warning(generatingOn: model(.bfloat16), available: 1 << 20))
+    let half = try #require(
+      try MemoryEstimate.warning(generatingOn: model(.bfloat16), available: Self.mebibyte))
     #expect(!half.contains("`precision"), "\(half)")
   }
 }
