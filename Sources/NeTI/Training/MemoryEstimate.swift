@@ -16,6 +16,8 @@ public struct MemoryEstimate: Sendable {
   static let keptByTextLayer = 11.0
   /// libtorch itself, and what is allocated for a moment.
   static let fixedBytes = 250e6
+  /// What generating takes beside the weights at the least: measured with mini-sd, between 70 and 100 MB.
+  static let generatingBytes = 75e6
 
   /// Bytes at the peak with `samples` in one pass.
   public let bytes: Double
@@ -130,7 +132,7 @@ public struct MemoryEstimate: Sendable {
   ) throws -> String? {
     guard model.device == .cpu, let available else { return nil }
     let numbers = try model.folder.networks.reduce(0) { try $0 + model.parameterCount($1) }
-    func bytes(_ dtype: DType) -> Double { Double(numbers * dtype.size) + fixedBytes }
+    func bytes(_ dtype: DType) -> Double { Double(numbers * dtype.size) + generatingBytes }
     guard bytes(model.dtype) > available else { return nil }
     let less =
       bytes(.bfloat16) < bytes(model.dtype) ? "; `precision bf16` needs \(text(bytes(.bfloat16)))" : ""

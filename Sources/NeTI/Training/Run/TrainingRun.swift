@@ -116,7 +116,8 @@ public final class TrainingRun {
     }
     do {
       let generator = try ConceptGenerator(model, concepts: [.init(concept)])
-      try generator.prepare(request, .init(weighing: "eval.prompt_weights true")).warnings.forEach(notice)
+      try generator.prepare(request, .init(weighing: "eval.prompt_weights true", lora: "lora FILE:WEIGHT"))
+        .warnings.forEach(notice)
     } catch let e as any DescribedError {
       throw NeTIError(
         "validation images cannot be generated: \(e); `eval.validation_prompts []` trains without them")
