@@ -5,9 +5,9 @@
     scripts/unprovoked.py --filter FilesTests   these
     scripts/unprovoked.py --from cover.json     of what `llvm-cov export` wrote
 
-Builds with coverage in .build-coverage, apart from the other builds, and runs the suites there. What unprovoked.tsv
-names is known, with the reason. Exit code 1 where another is found, or where a line of that file fits nothing any more.
-Needs llvm-cov and llvm-profdata, which come with Swift.
+Builds with coverage in .build-coverage, apart from the other builds, and runs the suites there, which leaves some
+gigabytes of profiles. What unprovoked.tsv names is known, with the reason. Exit code 1 where another is found, or where
+a line of that file fits nothing any more.
 """
 import argparse
 import json
@@ -92,21 +92,35 @@ def compare(found, rows):
 
 def measure(filters):
     """Builds, runs the suites and returns what was reached."""
-    swift = ["--package-path", str(ROOT), "--scratch-path", str(BUILD), "-c", "release"]
+    swift = ["--package-path", str(ROOT), "--scratch-path", str(BUILD), "-c", "release", "--disable-dead-strip"]
     subprocess.run(["swift", "build", *swift, "--build-tests", "--enable-code-coverage"], check=True)
     profiles = BUILD / "profiles"
     shutil.rmtree(profiles, ignore_errors=True)
-    # %m: the programs of one build add to one file each, so that thousands of commands leave a handful.
-    environment = {"GOMP_SPINCOUNT": "5000", **os.environ, "LLVM_PROFILE_FILE": str(profiles / "%4m.profraw")}
+    profiles.mkdir()
+    # %p: a file for each process. Programs that add to one file spoil its counters.
+    environment = {"GOMP_SPINCOUNT": "5000", **os.environ, "LLVM_PROFILE_FILE": str(profiles / "%p.profraw")}
     subprocess.run(["swift", "test", *swift, "--skip-build", *[w for f in filters for w in ("--filter", f)]],
                    env=environment)
-    data = BUILD / "merged.profdata"
-    subprocess.run(["llvm-profdata", "merge", "-sparse", *map(str, profiles.glob("*.profraw")), "-o", str(data)],
-                   check=True)
-    binaries = [BUILD / "release/neti", next((BUILD / "release").glob("*PackageTests.xctest"))]
-    written = subprocess.run(["llvm-cov", "export", "-instr-profile", str(data), *[w for b in binaries for w in (
-        "-object", str(b))]], check=True, stdout=subprocess.PIPE)
+    return collect(BUILD)
+
+
+def collect(build):
+    """What the profiles of a build say together, as `llvm-cov export` writes it."""
+    data, names = build / "merged.profdata", build / "profiles.txt"
+    # A process that was killed while it wrote left half a file.
+    names.write_text("".join(f"{f}\n" for f in sorted((build / "profiles").glob("*.profraw")) if f.stat().st_size))
+    subprocess.run([tool("llvm-profdata"), "merge", "-sparse", "-failure-mode=all", "-f", str(names), "-o", str(data)],
+                   check=True, stderr=subprocess.DEVNULL)
+    binaries = [build / "release/neti", next((build / "release").glob("*PackageTests.xctest"))]
+    written = subprocess.run([tool("llvm-cov"), "export", "-instr-profile", str(data), *[
+        w for b in binaries for w in ("-object", str(b))]], check=True, stdout=subprocess.PIPE)
     return json.loads(written.stdout)
+
+
+def tool(name):
+    """A tool that came with Swift: others do not know the format."""
+    beside = Path(os.path.realpath(shutil.which("swift") or "swift")).parent / name
+    return str(beside) if beside.exists() else name
 
 
 def main(arguments):

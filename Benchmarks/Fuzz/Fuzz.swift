@@ -21,7 +21,8 @@ struct Fuzz: ParsableCommand {
   @Option(help: "The same seed damages the files in the same way.") var seed: UInt64 = 1
   @Option(help: "Only parsers whose name contains this.") var parser = ""
   @Option(help: "A file that takes more seconds of the processor than this is reported.") var slow = 1.0
-  @Option(help: "A file that takes more MiB of memory than this is reported.") var memory = 256.0
+  @Option(help: "A file that takes more MiB of memory than this is reported; the largest image has 300.")
+  var memory = 512.0
 
   func validate() throws {
     guard seconds > 0, seconds.isFinite else { throw ValidationError("--seconds must be above 0") }
