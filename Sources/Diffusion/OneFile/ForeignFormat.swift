@@ -10,10 +10,6 @@ enum ForeignFormat {
   /// How a file begins, what that is, and what to do.
   private static let starts: [(bytes: [UInt8], what: String, advice: String)] = [
     (Array("GGUF".utf8), "a GGUF file, whose weights are quantised", ModelFamily.advice),
-    (
-      Array("version https://git-lfs".utf8), "a pointer of Git LFS, not the file itself",
-      "fetch that with git lfs pull"
-    ),
     (Array("7z".utf8) + [0xBC, 0xAF, 0x27, 0x1C], "an archive (7z)", unpack),
     (Array("Rar!".utf8) + [0x1A, 0x07], "an archive (RAR)", unpack),
     ([0x1F, 0x8B], "packed (gzip)", unpack), (Array("BZh".utf8), "packed (bzip2)", unpack),
@@ -27,6 +23,7 @@ enum ForeignFormat {
   static func refuse(_ url: URL) throws {
     let file = try MappedFile(url)
     let head = withExtendedLifetime(file) { Array(file.bytes.prefix(headBytes)) }
+    if let foreign = ForeignContent.found(in: head) { throw DiffusionError("\(url.path) \(foreign)") }
     guard let (what, advice) = try found(head, url) else { return }
     throw DiffusionError("\(url.path) is \(what); \(advice)")
   }
@@ -41,12 +38,7 @@ enum ForeignFormat {
     if let start = starts.first(where: { head.starts(with: $0.bytes) }) { return (start.what, start.advice) }
     if head.dropFirst(257).starts(with: Array("ustar".utf8)) { return ("an archive (tar)", unpack) }
     if try TorchFile.isOne(url) { return nil }
-    if let text = text(head) {
-      let start = text.lowercased()
-      return start.hasPrefix("<!doctype html") || start.hasPrefix("<html")
-        ? ("a web page, not a model", again)
-        : ("a text, not a model (\(quoted(text)))", again)
-    }
+    if let text = text(head) { return ("a text, not a model (\(quoted(text)))", again) }
     return ("neither safetensors nor what torch.save wrote", ModelFamily.advice)
   }
 
