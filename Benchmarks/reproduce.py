@@ -34,7 +34,8 @@ METHODS = {
     "no dropout": {"representation": "neti", "model.use_nested_dropout": False},
 }
 VECTORS = ("ti", "xti")
-RATES = {True: (1e-4, 3e-4, 1e-3, 3e-3), False: (5e-4, 1e-3, 2e-3, 4e-3)}  # of vectors, of mappers
+MAPPER_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+RATES = {m: {"ti": (1e-4, 3e-4, 1e-3, 3e-3), "xti": (1e-3, 3e-3, 1e-2, 3e-2)}.get(m, MAPPER_RATES) for m in METHODS}
 RATE_EXAMPLES = ("ginger", "starmug", "stripes")
 CURVES = ("ti", "xti", "neti", "no bypass")
 MARKS = (25, 50, 100, 250, 500, 1000)
@@ -150,7 +151,7 @@ def clock(run_folder):
 
 def units(part, figures):
     if part == "rates":
-        return [(m, e, 0, r) for m in METHODS for e in RATE_EXAMPLES for r in RATES[m in VECTORS]]
+        return [(m, e, 0, r) for e in RATE_EXAMPLES for m in METHODS for r in RATES[m]]
     best = best_rates(figures)
     if part == "main":
         return [(m, e, seed, best[m]) for seed in SEEDS for m in METHODS for e in examples()]
@@ -159,13 +160,13 @@ def units(part, figures):
 
 def rate_table(figures):
     return {(m, r): {k: figures.one(k, part="rates", method=m, rate=r) for k in (IMAGE, TEXT, LOSS)}
-            for m in METHODS for r in RATES[m in VECTORS]}
+            for m in METHODS for r in RATES[m]}
 
 
 def best_rates(figures):
     """What a user wants: the thing, and what the prompt says. Neither by itself."""
     table = rate_table(figures)
-    return {m: max(RATES[m in VECTORS], key=lambda r: table[m, r][IMAGE] + table[m, r][TEXT]) for m in METHODS}
+    return {m: max(RATES[m], key=lambda r: table[m, r][IMAGE] + table[m, r][TEXT]) for m in METHODS}
 
 
 def work_through(part, figures, work, jobs, deadline):
