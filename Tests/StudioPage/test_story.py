@@ -59,7 +59,7 @@ class Story(Learner):
         page.get_by_text("How long it takes is measured in the first steps").wait_for()
         page.get_by_role("button", name="ginger").click()
         page.get_by_text("A few steps are tried now").wait_for()
-        measured = re.compile(r"^About \d+ (second|minute|hour)s?; [\d.]+ [MG]iB of memory at most, as measured here\.$")
+        measured = re.compile(r"^About \d+ (second|minute|hour)s?; up to [\d.]+ [MG]iB of memory, as measured here\.$")
         page.locator("#estimate", has_text=measured).wait_for(timeout=300_000)
         for quality in ("quick", "good", "best"):
             self.assertRegex(page.locator(f".choice:has([value={quality}])").inner_text(), r"about \d+ (second|minute|hour)")

@@ -74,7 +74,7 @@ function planSection(current) {
     setText(estimate, [
       time ? `About ${duration(time)}` : studio.work.isTrying ? 'A few steps are tried now, to say how long it takes'
         : 'How long it takes is measured in the first steps',
-      memory ? `${size(memory)} of memory at most, as measured here` : studio.about.memory ? `about ${studio.about.memory} of memory` : null,
+      memory ? `up to ${size(memory)} of memory, as measured here` : studio.about.memory ? `about ${studio.about.memory} of memory` : null,
     ].filter(Boolean).join('; ') + '.')
     setText(cannot, sentence(studio.work.trialProblem ?? ''))
   }
