@@ -70,7 +70,7 @@ extension Workshop {
         name: "trial", folder: library.place(of: id).path, usualSteps: facts.usualSteps,
         modelWords: settings.modelWords))
     try MemoryEstimate.require(c, on: model)
-    let images = try TrainingImages(c.data, side: c.data.resolution ?? model.resolution).examples
+    let images = try TrainingImages(c.data, on: model).examples
     c.optim.maxTrainSteps = 1 + Self.mostSteps
     let trainer = try Trainer(model: model, examples: images, configuration: c)
     var steps: [Double] = []
