@@ -322,7 +322,7 @@ class Story(Learner):
         page.get_by_text("Compare in a table").click()
         page.get_by_label("Rows change").select_option("checkpoint")
         page.get_by_role("button", name="Make the table").click()
-        self.until("document.querySelector('#gallery .sheet')?.querySelectorAll('td img').length == 12", 600)
+        self.until("document.querySelector('#gallery .sheet')?.querySelectorAll('td img').length == 8", 600)
         self.until("[...document.querySelectorAll('#gallery .sheet')[0].querySelectorAll('img')].every(i => i.naturalWidth > 0)")
         page.locator("#gallery .sheet").first.scroll_into_view_if_needed()
         self.shot("compare")
