@@ -322,7 +322,7 @@ class Story(Learner):
         page.get_by_text("Compare in a table").click()
         page.get_by_label("Rows change").select_option("checkpoint")
         page.get_by_role("button", name="Make the table").click()
-        self.until("document.querySelector('#gallery .sheet')?.querySelectorAll('td img').length == 12", 600)
+        self.until("document.querySelector('#gallery .sheet')?.querySelectorAll('td img').length == 8", 600)
         self.until("[...document.querySelectorAll('#gallery .sheet')[0].querySelectorAll('img')].every(i => i.naturalWidth > 0)")
         page.locator("#gallery .sheet").first.scroll_into_view_if_needed()
         self.shot("compare")
@@ -440,6 +440,19 @@ class CutShort(Learner):
         page.get_by_role("link", name="Open").click()
         kept = page.get_by_text("is kept. It can go on from there").inner_text()
         self.assertGreater(int(re.search(r"Step (\d+) of 60", kept)[1]), 0)
+
+    def test_ends_with_one_line_while_it_generates(self):
+        page = self.page
+        page.get_by_role("link", name="Generate").click()
+        page.locator("#prompt").fill("a red mug")
+        page.get_by_label("How many images").fill("16")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        page.wait_for_selector("#forming img")
+        os.truncate(self.weights, 100_000)
+        page.locator("#connection").get_by_text("The studio is closed: a part of").wait_for()
+        self.studio.process.wait(timeout=30)
+        self.assertEqual(self.studio.end(), 1)
+        self.assertIn("is gone: the file was cut short while it was read", self.studio.log.read_text())
 
 
 class Password(StudioCase):

@@ -12,7 +12,9 @@ function usual(kind, prompt) {
   if (kind === 'guidance') return [0.5, 1, 1.5].map((f) => f * studio.about.guidance).join(', ')
   if (kind === 'prompt') return `${prompt}\n${prompt}, in the snow`
   const name = namesIn(prompt)[0]
-  const steps = usable().find((c) => c.name === name)?.progress.checkpoints ?? []
+  const one = usable().find((c) => c.name === name)
+  // The last is the concept as it is.
+  const steps = (one?.progress.checkpoints ?? []).filter((step) => step < one.steps)
   // At most four of them, evenly, and the concept as it is.
   const some = steps.filter((_, i) => i % Math.ceil(steps.length / 4 || 1) === 0)
   return [...some, 'all'].join(', ')
