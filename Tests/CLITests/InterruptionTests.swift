@@ -117,6 +117,50 @@ struct InterruptionTests {
     #expect(checkpoints(place) == ["step-000002.safetensors"])
   }
 
+  @Test("while it draws validation images draws them when it goes on, also those that someone removed")
+  func drawnAgain() throws {
+    // Checkpoints come before the images of their step, which take a while.
+    let arguments = settings(
+      4,
+      [
+        "--log.save_steps", "1", "--validate-every", "2", "--validation-prompt", "a {}",
+        "--eval.num_validation_images", "2", "--eval.num_denoising_steps", "40",
+      ])
+    let whole = try Workplace()
+    try whole.images(2)
+    #expect(try whole.run(arguments).code == 0)
+    func images(_ place: Workplace) throws -> [String: Data] {
+      try place.contents().filter { $0.key.hasPrefix("run/samples/") }
+    }
+    let drawn = try images(whole)
+    #expect(drawn.count == 4)
+    let concept = try Data(contentsOf: whole.path(Self.concept))
+
+    let place = try Workplace()
+    try place.images(2)
+    // In the midst, and at the end, where no step is left to take.
+    for (step, signal) in [(2, SIGKILL), (4, SIGTERM)] {
+      let begun = FileManager.default.fileExists(atPath: place.path("run/config.yaml").path)
+      let tool = try CommandLineTool.start(begun ? Self.resume : arguments, in: place.folder)
+      place.wait(tool) { checkpoints(place).contains("step-00000\(step).safetensors") }
+      tool.send(signal)
+      _ = tool.wait()
+      #expect(try images(place).count == step - 2)
+    }
+    let resumed = try place.run(Self.resume)
+    #expect(resumed.code == 0, "\(resumed.error)")
+    #expect(try images(place) == drawn)
+    #expect(try Data(contentsOf: place.path(Self.concept)) == concept)
+
+    let last = "run/samples/step-000004-1-seed-"
+    for name in drawn.keys where name.hasPrefix(last) {
+      try FileManager.default.removeItem(at: place.path(name))
+    }
+    #expect(try place.run(Self.resume).code == 0)
+    #expect(try images(place) == drawn)
+    #expect(try Data(contentsOf: place.path(Self.concept)) == concept)
+  }
+
   @Test("by SIGHUP goes on where nohup ignores it")
   func nohup() throws {
     let place = try Workplace()

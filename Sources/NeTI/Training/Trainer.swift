@@ -100,6 +100,7 @@ public final class Trainer {
   /// - Parameters:
   ///   - save: writes a checkpoint's bytes for a step and says where.
   ///   - validate: generates validation images of the concept as it is now.
+  ///   - validatesFirst: the step that the run goes on from lacks its validation images: they come before the next.
   ///   - listener: receives every event, in order, on this thread.
   ///
   /// Of several processes only the first saves and validates. A checkpoint that cannot be written while the run goes
@@ -109,6 +110,7 @@ public final class Trainer {
   public func run(
     save: @escaping (_ step: Int, _ checkpoint: Data) throws -> URL,
     validate: ((Concept) throws -> [(prompt: String, seed: UInt64, image: Image)])? = nil,
+    validatesFirst: Bool = false,
     listener: (TrainingEvent) throws -> Void
   ) throws -> Concept {
     let total = configuration.optim.maxTrainSteps
@@ -118,9 +120,18 @@ public final class Trainer {
       saved = Saved(step: written?.step ?? saved.step)
       if let written { try listener(.checkpoint(step: written.step, file: written.file)) }
     }
+    func draw() throws {
+      guard let validate, completedSteps.isMultiple(of: configuration.eval.validationSteps) else { return }
+      let images = try attempt("no validation images of step \(completedSteps)", warn) {
+        try withoutGradients { try validate(concept) }
+      }
+      // None when a request to stop came meanwhile.
+      if let images, !images.isEmpty { try listener(.samples(step: completedSteps, images: images)) }
+    }
     do {
       try listener(.started(from: completedSteps, to: total))
       if completedSteps > 0 { try keepLastStep(save) }
+      if validatesFirst, completedSteps > 0, processes.isFirst { try draw() }
       while completedSteps < total, !isStopping {
         let start = ContinuousClock.now
         let rate = learningRate(completedSteps)
@@ -135,13 +146,7 @@ public final class Trainer {
           // Where it fails, the next is due as if it had been written.
           try tell(attempt("step \(completedSteps) is not saved", warn, commands.saveLastStep) ?? nil)
         }
-        if let validate, completedSteps.isMultiple(of: configuration.eval.validationSteps) {
-          let images = try attempt("no validation images of step \(completedSteps)", warn) {
-            try withoutGradients { try validate(concept) }
-          }
-          // None when a request to stop came meanwhile.
-          if let images, !images.isEmpty { try listener(.samples(step: completedSteps, images: images)) }
-        }
+        try draw()
       }
       processes.leave()
       if saved.step < completedSteps, processes.isFirst {

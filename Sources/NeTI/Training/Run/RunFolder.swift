@@ -121,6 +121,15 @@ public final class RunFolder {
     }
   }
 
+  /// Whether the validation images of a step are there and the log tells of them, which is what comes last.
+  func holdsSamples(_ names: [String], step: Int) throws -> Bool {
+    let logged = try RunLog.read(eventsFile).contains {
+      $0.kind == .sample && $0.step == step && $0.files == names
+    }
+    return logged
+      && names.allSatisfy { FileManager.default.fileExists(atPath: samplesFolder.appending(path: $0).path) }
+  }
+
   // MARK: Checkpoints
 
   /// A checkpoint of the folder.

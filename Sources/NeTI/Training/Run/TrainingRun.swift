@@ -16,6 +16,9 @@ public final class TrainingRun {
   private let folder: RunFolder
   private let content: RunContent
   private let validation: ConceptGenerator.Request?
+  /// Whether the step that the run goes on from should have validation images, and has not: the process was
+  /// killed, or stopped, while it drew them.
+  private let lacksSamples: Bool
   private let log: RunLog
   private let board: TensorBoardWriter
   private let model: StableDiffusion
@@ -70,6 +73,20 @@ public final class TrainingRun {
     let done = checkpoint?.concept.about.steps ?? 0
     log = try RunLog(folder.eventsFile, keepingThrough: done)
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
+    lacksSamples =
+      if let validation, done > 0, done.isMultiple(of: configuration.eval.validationSteps) {
+        try !folder.holdsSamples(Self.sampleNames(step: done, validation), step: done)
+      } else { false }
+  }
+
+  /// The names of a step's validation images, in the order in which they are generated.
+  private static func sampleNames(step: Int, _ request: ConceptGenerator.Request) -> [String] {
+    let seeds = request.prompts.flatMap { _ in request.seeds }
+    return seeds.enumerated().map { sampleName(step: step, $0, seed: $1) }
+  }
+
+  private static func sampleName(step: Int, _ index: Int, seed: UInt64) -> String {
+    RunFolder.stepName(step) + "-\(index)-seed-\(seed).png"
   }
 
   /// The request for the run's validation images; nil where none are due. Throws when they cannot be generated.
@@ -99,7 +116,8 @@ public final class TrainingRun {
     }
     do {
       let generator = try ConceptGenerator(model, concepts: [.init(concept)])
-      try generator.prepare(request, .init(weighing: "eval.prompt_weights true")).warnings.forEach(notice)
+      try generator.prepare(request, .init(weighing: "eval.prompt_weights true", lora: "lora FILE:WEIGHT"))
+        .warnings.forEach(notice)
     } catch let e as any DescribedError {
       throw NeTIError(
         "validation images cannot be generated: \(e); `eval.validation_prompts []` trains without them")
@@ -120,6 +138,7 @@ public final class TrainingRun {
         return file
       },
       validate: validation.map { request in { [self] in try validate($0, request) } },
+      validatesFirst: lacksSamples,
       listener: { event in
         try record(event) { try listener(.warning($0)) }
         try listener(event)
@@ -159,7 +178,7 @@ public final class TrainingRun {
     case .samples(let step, let images):
       var files: [String] = []
       for (i, p) in images.enumerated() {
-        let name = RunFolder.stepName(step) + "-\(i)-seed-\(p.seed).png"
+        let name = Self.sampleName(step: step, i, seed: p.seed)
         let weights = configuration.eval.promptWeights ? [("prompt weights", "AUTOMATIC1111")] : []
         let data = Data(
           try p.image.png(
