@@ -352,6 +352,53 @@ def no_memory(bench, random_):
     yield from until_it_works(bench, "ulimit -v $(({} * 1024))", range(600, 4000, 100))
 
 
+class Group:
+    """A control group that the kernel lets have so many MiB, of version 1 or 2."""
+
+    def __init__(self, mebibytes):
+        old = Path("/sys/fs/cgroup/memory")
+        self.folder = (old if old.is_dir() else old.parent) / f"neti-faults-{os.getpid()}"
+        limit = "memory.limit_in_bytes" if old.is_dir() else "memory.max"
+        try:
+            self.folder.mkdir()
+        except OSError as error:
+            raise Skipped(f"no control group can be made: {error.strerror}")
+        try:
+            (self.folder / limit).write_text(str(mebibytes << 20))
+        except OSError as error:
+            self.folder.rmdir()
+            raise Skipped(f"a control group's memory cannot be limited: {error.strerror}")
+
+    def __enter__(self):
+        return f"echo $$ > {self.folder}/cgroup.procs"
+
+    def __exit__(self, *_):
+        self.folder.rmdir()
+
+
+@fault("a control group's memory, MiB")
+def group(bench, random_):
+    """The kernel kills without a word. So a training is refused before, and who generates is warned."""
+    for value in range(96, 1024, 32):
+        with bench.place() as place, Group(value) as setup:
+            result = place.shell(setup, train(steps=STEPS))
+            found = result.problems((0, 1))
+            if result.code == 1:
+                found += [] if "are free" in result.line else ["it is not said how much is free"]
+                found += bench.resumed(place)
+            yield f"training, {value}", result, found + (bench.compared(place) if result.code == 0 else [])
+            if result.code == 0:
+                break
+    for value in range(64, 1024, 32):
+        with bench.place() as place, Group(value) as setup:
+            result = place.shell(setup, ["generate", "--prompt", "a cat", "--steps", "1", "--threads", "1"])
+            warned = "are free: the system may end neti" in result.error
+            found = result.problems((0, 1, *((-9,) if warned else ())))
+            yield f"generating, {value}{', warned' if warned else ''}", result, found
+            if result.code == 0 and not warned:
+                return
+
+
 @fault("file descriptors used up (ulimit -n)")
 def no_descriptors(bench, random_):
     yield from until_it_works(bench, "ulimit -n {}", range(4, 60, 2))

@@ -102,7 +102,9 @@ struct ResultOptions: ParsableArguments {
     title: String, subtitle: String = ""
   ) throws {
     if let told { note(told) }
-    for line in generation.warnings { warn(line) }
+    for line in try generation.warnings + [MemoryEstimate.warning(generatingOn: model)].compactMap(\.self) {
+      warn(line)
+    }
     let output = try ImageOutput(place(output, isFolder: true))
     let bar = ProgressBar("generating", total: generation.totalSteps)
     defer { bar.finish() }

@@ -5,27 +5,18 @@ import Foundation
 public enum SystemMemory {
   /// Bytes that this process may still take: what is available on the machine, or less where a
   /// control group or a limit of the process says so; nil where nothing tells.
-  public static func available() -> Double? {
-    var limits: [Double] = []
-    if let text = try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8) {
+  public static func available() -> Double? { available(in: "") }
+
+  /// The same, of the files of a system below a folder.
+  package static func available(in root: String) -> Double? {
+    var limits = ControlGroups(root: root).bytesLeft
+    if let text = try? String(contentsOfFile: root + "/proc/meminfo", encoding: .utf8) {
       for line in text.split(separator: "\n") where line.hasPrefix("MemAvailable:") {
         let kilobytes = line.split(separator: " ").dropFirst().first.flatMap { Double($0) }
         if let kilobytes { limits.append(kilobytes * 1024) }
       }
     } else {
       limits.append(Double(ProcessInfo.processInfo.physicalMemory))
-    }
-    func number(_ path: String) -> Double? {
-      (try? String(contentsOfFile: path, encoding: .utf8)).flatMap {
-        Double($0.trimmingCharacters(in: .whitespacesAndNewlines))
-      }
-    }
-    // Version 2 of control groups, then version 1.
-    for (limit, used) in [
-      ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-      ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ] {
-      if let most = number(limit), most < 1e15 { limits.append(most - (number(used) ?? 0)) }
     }
     if let left = ProcessLimits.addressSpaceLeft() { limits.append(left) }
     return limits.min()
@@ -37,5 +28,54 @@ public enum SystemMemory {
     let line = text.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
     let kilobytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
     return kilobytes.map { $0 * 1024 }
+  }
+}
+
+/// The control groups that this process is in, as containers, systemd and Slurm make them: each may limit memory, and
+/// the kernel kills without a word what takes more.
+private struct ControlGroups {
+  let root: String
+
+  /// What each limit leaves, in bytes.
+  var bytesLeft: [Double] {
+    // Lines are `number:controllers:path`; version 2 has number 0 and names no controllers.
+    let lines = text("/proc/self/cgroup")?.split(separator: "\n") ?? []
+    var paths = ["2": "/", "1": "/"]
+    for line in lines {
+      let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+      guard parts.count == 3 else { continue }
+      if parts[0] == "0" { paths["2"] = String(parts[2]) }
+      if parts[1].split(separator: ",").contains("memory") { paths["1"] = String(parts[2]) }
+    }
+    let version2 = Names(
+      folder: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current", file: "inactive_file")
+    let version1 = Names(
+      folder: "/sys/fs/cgroup/memory", limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes",
+      file: "total_inactive_file")
+    return left(paths["2"] ?? "/", version2) + left(paths["1"] ?? "/", version1)
+  }
+
+  private struct Names {
+    let folder, limit, used: String
+    /// The line of `memory.stat` that says how much of what is used are pages of files, which the kernel lets go.
+    let file: String
+  }
+
+  /// A limit holds for all groups below it. A container sees its own group as the root.
+  private func left(_ path: String, _ names: Names) -> [Double] {
+    let parts = path.split(separator: "/").filter { $0 != ".." }
+    return (0...parts.count).compactMap { n in
+      let group = names.folder + parts.prefix(n).map { "/" + $0 }.joined()
+      guard let most = number("\(group)/\(names.limit)"), most < 1e15 else { return nil }
+      let stat = text("\(group)/memory.stat")?.split(separator: "\n").first { $0.hasPrefix(names.file + " ") }
+      let pages = stat?.split(separator: " ").last.flatMap { Double($0) } ?? 0
+      return max(0, most - max(0, (number("\(group)/\(names.used)") ?? 0) - pages))
+    }
+  }
+
+  private func text(_ path: String) -> String? { try? String(contentsOfFile: root + path, encoding: .utf8) }
+
+  private func number(_ path: String) -> Double? {
+    text(path).flatMap { Double($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
   }
 }

@@ -16,6 +16,8 @@ public struct MemoryEstimate: Sendable {
   static let keptByTextLayer = 11.0
   /// libtorch itself, and what is allocated for a moment.
   static let fixedBytes = 250e6
+  /// What generating takes beside the weights at the least: measured with mini-sd, between 70 and 100 MB.
+  static let generatingBytes = 75e6
 
   /// Bytes at the peak with `samples` in one pass.
   public let bytes: Double
@@ -119,6 +121,24 @@ public struct MemoryEstimate: Sendable {
         + (fits.map { "it would fit with \($0.setting) (about \(text($0.estimate.bytes)))" }
           ?? "no setting makes it fit: the smallest needs about \(text(alternatives.last?.estimate.bytes ?? estimate.bytes)); use a machine with more memory or a smaller model")
     )
+  }
+
+  /// A line where generating takes more on the CPU than is free; nil where it fits, or where nothing tells. Less than a
+  /// refusal: weights that are computed with as they lie in their file may go and come back, slowly.
+  ///
+  /// - Parameter available: in bytes.
+  public static func warning(
+    generatingOn model: StableDiffusion, available: Double? = SystemMemory.available()
+  ) throws -> String? {
+    guard model.device == .cpu, let available else { return nil }
+    let numbers = try model.folder.networks.reduce(0) { try $0 + model.parameterCount($1) }
+    func bytes(_ dtype: DType) -> Double { Double(numbers * dtype.size) + generatingBytes }
+    guard bytes(model.dtype) > available else { return nil }
+    let less =
+      bytes(.bfloat16) < bytes(model.dtype) ? "; `precision bf16` needs \(text(bytes(.bfloat16)))" : ""
+    return
+      "\(model.folder.name) needs more than \(text(bytes(model.dtype))) of memory, and \(text(available)) are free: "
+      + "the system may end neti without a word\(less)"
   }
 
   /// 7.5 GiB
