@@ -31,12 +31,18 @@ package final class MappedFile: @unchecked Sendable {  // immutable after init
   package init(_ url: URL) throws {
     // Without O_NONBLOCK, opening a named pipe would wait for its writer.
     let descriptor = open(url.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { throw systemError("cannot read \(url.path)") }
+    guard descriptor >= 0 else {
+      guard errno != ENOENT else { throw FileError("\(url.path): there is no such file; check the path") }
+      throw systemError("cannot read \(url.path)")
+    }
     defer { close(descriptor) }
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { throw systemError("cannot read \(url.path)") }
+    guard status.st_mode & S_IFMT != S_IFDIR else {
+      throw FileError("\(url.path) is a folder, not a file; name the file in it")
+    }
     guard status.st_mode & S_IFMT == S_IFREG else {
-      throw FileError("\(url.path) is not a file")
+      throw FileError("\(url.path) is a pipe or device, not a file")
     }
     isBacked = true
     let size = Int(status.st_size)

@@ -28,8 +28,8 @@ package func regularFileSize(_ url: URL, name: String? = nil) throws -> Int {
   }
   switch attributes[.type] as? FileAttributeType {
   case .typeRegular: return (attributes[.size] as? NSNumber)?.intValue ?? 0
-  case .typeDirectory: throw FileError("\(name): a folder, not a file")
-  default: throw FileError("\(name): not a file")
+  case .typeDirectory: throw FileError("\(name): a folder, not a file; name the file in it")
+  default: throw FileError("\(name): a pipe or device, not a file")
   }
 }
 

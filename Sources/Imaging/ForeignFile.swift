@@ -46,7 +46,8 @@ struct ForeignFile: Hashable {
   static let noPermission = Self("no permission to read it", "change that with chmod")
   static let notUTF8 = Self("a name that is not UTF-8", "rename it")
   static let cloud = Self("still in iCloud", "download it")
-  static let descriptions = Self("descriptions", "captions are read from text files beside the images")
+  static let descriptions = Self(
+    "descriptions", "captions are read from .txt and .caption files beside the images")
   static let unknown = Self("not a JPEG, PNG or WebP image", "")
   static let folder = Self("a folder", "folders inside are not searched")
 

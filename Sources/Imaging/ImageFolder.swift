@@ -13,7 +13,7 @@ public struct ImageFolder: Sendable {
   /// How the names of texts end, in any case.
   public static let textEndings: Set = ["txt", "caption"]
   /// What describes images in one file for all, or in another format.
-  private static let descriptionEndings: Set = ["json", "jsonl", "csv", "tsv", "parquet"]
+  private static let descriptionEndings: Set = ["json", "jsonl", "csv", "tsv", "parquet", "tags", "text"]
   /// What systems and other trainers leave in folders of images.
   private static let litter: Set = ["thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx"]
   private static let cacheEndings: Set = ["npz"]

@@ -21,7 +21,7 @@ struct BadConceptTests {
   @Test("one that is not there, is cut short, is no concept, or is empty")
   func unreadable() throws {
     let place = try Workplace()
-    try place.expectFailure(Self.drawing, ["concept.safetensors", "No such file"])
+    try place.expectFailure(Self.drawing, ["concept.safetensors", "there is no such file; check the path"])
     try place.concept()
     let whole = try Data(contentsOf: place.path("concept.safetensors"))
     for data in [Data(), whole.prefix(1000), whole.prefix(whole.count - 1), Data("PNG".utf8)] {
@@ -32,7 +32,29 @@ struct BadConceptTests {
     }
     let weights = Fixtures.miniSD.appending(path: "unet/diffusion_pytorch_model.safetensors").path
     try place.expectFailure(["inspect", weights], ["not a neti concept"])
-    try place.expectFailure(["inspect", "."], ["not a file"])
+    try place.expectFailure(["inspect", "."], ["is a folder, not a file; name the file in it"])
+  }
+
+  @Test("downloads that went wrong: pointers of Git LFS and web pages, wherever weights are read")
+  func otherContent() throws {
+    let place = try Workplace()
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4265146304\n"
+    for (text, words) in [
+      (pointer, "is a pointer of Git LFS, not the file itself; fetch that with: git lfs pull"),
+      (
+        "<!DOCTYPE html><html>", "is a web page, not the file itself: the download went wrong; fetch it again"
+      ),
+    ] {
+      try place.file(text, "concept.safetensors")
+      try place.file(text, "old.pt")
+      try place.expectFailure(Self.drawing, ["concept.safetensors " + words])
+      try place.expectFailure(Workplace.generate("a cat", ["--lora", "concept.safetensors"]), [words])
+      try place.expectFailure(Workplace.generate("a cat", ["--model", "concept.safetensors"]), [words])
+      try place.expectFailure(["convert", "old.pt", "new.safetensors"], ["old.pt " + words])
+    }
+    let file = "unet/diffusion_pytorch_model.safetensors"
+    try place.model(file, Data(pointer.utf8))
+    try place.expectFailure(Workplace.generate("a cat", ["--model", "model"]), [file, "git lfs pull"])
   }
 
   @Test("one of another hidden size")

@@ -223,10 +223,11 @@ private struct Zip {
       (try scratch.file(Data(Self.legacy), "legacy.pt"), "before 1.6"),
       (try scratch.file(Data(Self.legacy.prefix(4)), "pickle.pt"), "64 bits"),
       (Fixtures.url("formats/types.safetensors"), "not a file that torch.save wrote"),
+      (try scratch.file(Data("version https://git-lfs.github.com/spec/v1".utf8), "lfs.pt"), "git lfs pull"),
       (try scratch.file(Data(), "empty.pt"), "not a file that torch.save wrote"),
       (try scratch.file(Data(Zip().bytes), "other.zip"), "0 pickles"),
       (try scratch.file(try Data(contentsOf: views).dropLast(100), "short.pt"), "cut short"),
-      (scratch.folder.appending(path: "missing.pt"), "No such file"),
+      (scratch.folder.appending(path: "missing.pt"), "there is no such file"),
     ]
     for (url, reason) in cases {
       let error = #expect(throws: FileError.self) { try TorchFile(url) }

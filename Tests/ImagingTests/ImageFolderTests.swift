@@ -12,7 +12,7 @@ import Testing
     }
     let left = [
       "2.txt", "a3.CAPTION", "recipe.json", "movie.gif", ".DS_Store", "._2.png", "Thumbs.db", "desktop.ini",
-      "2.npz",
+      "2.npz", "2.tags",
     ]
     for name in left { try Data("text".utf8).write(to: scratch.folder.appending(path: name)) }
     try FileManager.default.createDirectory(
@@ -24,9 +24,9 @@ import Testing
     let place = scratch.folder.path
     #expect(
       list.warnings == [
+        "\(place): left out 2.tags, recipe.json (descriptions); captions are read from .txt and .caption files beside the images",
         "\(place): left out more (a folder); folders inside are not searched",
         "\(place): left out movie.gif (not a JPEG, PNG or WebP image)",
-        "\(place): left out recipe.json (descriptions); captions are read from text files beside the images",
       ])
   }
 

@@ -89,14 +89,8 @@ struct ModelFile: Sendable {
   private static func refuseForeignFormats(_ url: URL) throws {
     let file = try MappedFile(url)
     let head = withExtendedLifetime(file) { Array(file.bytes.prefix(64)) }
-    let starts: [(String, String)] = [
-      ("GGUF", "a GGUF file, whose weights are quantised"),
-      ("version https://git-lfs", "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"),
-      ("<!DOCTYPE html", "a web page, not a model: the download went wrong"),
-      ("<!doctype html", "a web page, not a model: the download went wrong"),
-      ("<html", "a web page, not a model: the download went wrong"),
-    ]
-    var found = starts.first { head.starts(with: Array($0.0.utf8)) }?.1
+    if let foreign = ForeignContent.found(in: head) { throw DiffusionError("\(url.path) \(foreign)") }
+    var found = head.starts(with: Array("GGUF".utf8)) ? "a GGUF file, whose weights are quantised" : nil
     if url.pathExtension.lowercased() == "onnx" { found = "an ONNX file, a program for another runtime" }
     if let found { throw DiffusionError("\(url.path) is \(found); \(ModelFamily.advice)") }
   }

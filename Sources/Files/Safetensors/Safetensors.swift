@@ -32,11 +32,13 @@ public final class SafetensorsFile: Sendable {
     let file = try MappedFile(url)
     do {
       let bytes = file.bytes
+      if let foreign = ForeignContent.found(in: bytes) { throw OtherFile(what: foreign) }
       guard bytes.count >= 8 else { throw FileError("it has \(bytes.count) bytes, a header needs 8") }
       let length = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
       guard length <= UInt64(Self.maximumHeaderBytes) else {
         throw FileError(
-          "it declares a header of \(length) bytes, more than the limit of \(Self.maximumHeaderBytes)")
+          "it does not begin as one: that would be a header of \(length) bytes, and at most "
+            + "\(Self.maximumHeaderBytes) are read")
       }
       let dataStart = 8 + Int(length)
       guard dataStart <= bytes.count else {
@@ -46,6 +48,8 @@ public final class SafetensorsFile: Sendable {
       let header = try SafetensorsHeader(Array(bytes[8..<dataStart]))
       self.entries = try Self.checkedEntries(header, data: dataStart..<bytes.count)
       self.metadata = header.metadata
+    } catch let error as OtherFile {
+      throw FileError("\(url.path) \(error.what)")
     } catch let error as UnsupportedType {
       throw FileError(
         "\(url.path): \(quoted(error.name)) has the element type \(quoted(error.dtype)), which is not supported; take "
@@ -85,6 +89,7 @@ public final class SafetensorsFile: Sendable {
   }
 
   private struct UnsupportedType: Error { let name: String, dtype: String }
+  private struct OtherFile: Error { let what: String }
 
   /// Checks each declaration and that together they cover `data`, the file's data part, exactly.
   private static func checkedEntries(_ header: SafetensorsHeader, data: Range<Int>) throws

@@ -46,7 +46,10 @@ public struct TorchFile: Sendable {
     if head.first == 0x80 {
       return try withExtendedLifetime(file) { (nil, "", try Unpickler.value(file.bytes, classes: classes)) }
     }
-    guard head.starts(with: [0x50, 0x4B]) else { throw FileError("it is not a file that torch.save wrote") }
+    guard head.starts(with: [0x50, 0x4B]) else {
+      let foreign = withExtendedLifetime(file) { ForeignContent.found(in: file.bytes) }
+      throw FileError(foreign.map { "it \($0)" } ?? "it is not a file that torch.save wrote")
+    }
     let archive = try ZipArchive(file)
     let pickles = archive.names.filter { $0.split(separator: "/").dropFirst() == ["data.pkl"] }
     guard pickles.count == 1, let pickle = pickles.first else {
