@@ -146,7 +146,8 @@ public final class Evaluation {
     request.settings.seeds = seeds
     request.truncations = truncations
     let concepts = subject.concept.map { [ConceptGenerator.Named($0)] } ?? []
-    return try ConceptGenerator(model, concepts: concepts).prepare(request, .init(embedding: "concept FILE"))
+    return try ConceptGenerator(model, concepts: concepts).prepare(
+      request, .init(embedding: "concept FILE", lora: "lora FILE:WEIGHT"))
   }
 
   /// Writes an image, then its line.

@@ -68,7 +68,7 @@ struct BadPromptTests {
     try place.concept()
     for (prompt, more, words) in [
       ("a {red|blue} mug", [], ["“{red|blue}”", "names no concept"]),
-      ("({}:1.3) on a beach", Self.withConcept, ["“({}:1.3)”", "--prompt-weights reads it"]),
+      ("({}:1.3) on a beach", Self.withConcept, ["“({}:1.3)”", "--prompt-weights reads weights"]),
       ("a mug", ["--negative-prompt", "(ugly:1.4)"], ["“(ugly:1.4)”", "--prompt-weights"]),
       ("embedding:toy", [], ["“embedding:toy”", "--concept FILE"]),
       ("a mug", ["--negative-prompt", "ugly", "--guidance", "1"], ["no effect: --guidance is 1.0"]),

@@ -36,7 +36,8 @@ struct ValidationTests {
       for line in ["“{cozy}” in a caption names no", "“(big:1.2)” in a caption", "“{red|blue}” in a prompt"] {
         #expect(result.error.contains("warning: " + line), "\(result.error)")
       }
-      #expect(result.error.contains("--eval.prompt_weights true reads it") == more.isEmpty, "\(result.error)")
+      #expect(
+        result.error.contains("--eval.prompt_weights true reads weights") == more.isEmpty, "\(result.error)")
     }
     let images = try ["run0", "run2"].map {
       try Image.load(place.path("\($0)/samples/step-000001-0-seed-0.png")).pixels

@@ -229,12 +229,15 @@ struct NegativePromptTests {
     #expect(try lines("a {}, {{red}}", "ugly, bad: 1.3").isEmpty)
     #expect(try lines(#"a ({}:1.3), \(x\)"#, "ugly", weighted: true).isEmpty)
     for (prompt, negative, words) in [
-      ("a {} in {red|blue}", "{cozy}", ["“{red|blue}”, “{cozy}”", "names no concept", "{{"]),
+      ("a {} in {red|blue}", "{cozy}", ["“{red|blue}”, “{cozy}”", "name no concept", "{{"]),
       ("a {} and <x>", "", ["“<x>”", "in braces"]),
-      ("a ({}:1.3)", "(ugly)", ["“({}:1.3)”, “(ugly)”", "`prompt-weights`"]),
-      ("a {} [blue]", "", ["“[blue]”", "`prompt-weights`"]),
+      ("a ({}:1.3)", "(ugly)", ["“({}:1.3)”, “(ugly)”", "look like weights and are", "`prompt-weights`"]),
+      ("a {} [blue]", "", ["“[blue]”", "looks like a weight and is", "`prompt-weights`"]),
       (#"{} \(x\)"#, "", [#"“\(”"#, "`prompt-weights`"]),
-      ("a {}, <lora:soft:0.8>", "embedding:bad", ["“<lora:soft:0.8>”, “embedding:bad”", "`concept FILE`"]),
+      (
+        "a {}, <lora:soft:0.8>", "embedding:bad",
+        ["“<lora:soft:0.8>”, “embedding:bad”", "`concept FILE`", "`lora FILE:WEIGHT`"]
+      ),
       (
         "a {}", String(repeating: "ugly ", count: 40),
         ["the negative prompt is longer", "32 tokens", "cut off"]
@@ -246,7 +249,9 @@ struct NegativePromptTests {
       #expect(found.count == 1 && words.allSatisfy { found[0].contains($0) }, "\(found)")
     }
     let left = try lines("a {}, <lora:soft:0.8> [cat:dog:0.5]", weighted: true)
-    #expect(left.count == 2 && left[0].contains("“[cat:dog:0.5]”") && left[1].contains("left out"), "\(left)")
+    #expect(
+      left.count == 2 && left[0].contains("“[cat:dog:0.5]”")
+        && left[1].contains("was left out; a LoRA is given with `lora"), "\(left)")
     let void = try lines("a {}", "ugly", guidance: 1)
     #expect(void.count == 1 && void[0].contains("`guidance` is 1.0"), "\(void)")
   }

@@ -1,4 +1,5 @@
 public import Diffusion
+import Files
 
 /// A prompt in which concepts stand: `{}` for the only one, `{name}` for one of several.
 ///
@@ -249,6 +250,6 @@ extension ConceptPrompt {
   /// A line for a prompt that does not fit into the model's length.
   func cutOffWarning(_ modelMaxLength: Int) -> String? {
     cutOff.isEmpty
-      ? nil : "the \(kind) is longer than the model's \(modelMaxLength) tokens; “\(cutOff)” was cut off"
+      ? nil : "the \(kind) is longer than the model's \(modelMaxLength) tokens; \(quoted(cutOff)) was cut off"
   }
 }

@@ -4,10 +4,13 @@ package struct PromptRemedies: Sendable {
   var weighing: String?
   /// The setting that gives an embedding of another program, if there is one: “concept FILE”.
   var embedding: String?
+  /// The setting that gives a LoRA, if there is one: “lora FILE:WEIGHT”.
+  var lora: String?
 
-  package init(weighing: String? = nil, embedding: String? = nil) {
+  package init(weighing: String? = nil, embedding: String? = nil, lora: String? = nil) {
     self.weighing = weighing
     self.embedding = embedding
+    self.lora = lora
   }
 }
 
@@ -52,21 +55,30 @@ struct PromptOddities: Equatable, Sendable {
   ///   - place: where that stands: “in a prompt”.
   ///   - remedies: what can be done about it there.
   func lines(_ place: String, _ remedies: PromptRemedies) -> [String] {
-    func line(_ found: [String], _ text: String) -> String? {
-      found.isEmpty ? nil : "\(Self.examples(found)) \(place) \(text)"
+    func line(_ found: [String], _ one: String, _ several: String, _ rest: String) -> String? {
+      found.isEmpty
+        ? nil : "\(Self.examples(found)) \(place) \(Set(found).count == 1 ? one : several) \(rest)"
     }
-    let embedding =
-      foreign.contains { $0.hasPrefix("embedding:") }
-      ? remedies.embedding.map { "; an embedding is given with `\($0)`, and is {} in the prompt" } : nil
+    func remedy(_ found: [String], _ beginnings: [String], _ text: String?) -> String {
+      found.contains { f in beginnings.contains { f.hasPrefix($0) } } ? text.map { "; \($0)" } ?? "" : ""
+    }
+    let adapters = ["<lora:", "<lyco:"]
+    let lora = remedies.lora.map { "a LoRA is given with `\($0)`" }
+    let embedding = remedies.embedding.map { "an embedding is given with `\($0)`, and is {} in the prompt" }
     return [
-      line(braces, "names no concept and is read as words; braces that are words are written {{ and }}"),
-      line(tokens, "is read as words, because the concept stands there in braces"),
       line(
-        weights,
-        "looks like a weight and is read as words"
-          + (remedies.weighing.map { "; `\($0)` reads it as AUTOMATIC1111 does" } ?? "")),
-      line(foreign, "is of another program and is read as words" + (embedding ?? "")),
-      line(leftOut, "is of another program and was left out"),
+        braces, "names no concept and is", "name no concept and are",
+        "read as words; braces that are words are written {{ and }}"),
+      line(tokens, "is", "are", "read as words, because the concept stands there in braces"),
+      line(
+        weights, "looks like a weight and is", "look like weights and are",
+        "read as words" + (remedies.weighing.map { "; `\($0)` reads weights as AUTOMATIC1111 does" } ?? "")),
+      line(
+        foreign, "is of another program and is", "are of another program and are",
+        "read as words" + remedy(foreign, adapters, lora) + remedy(foreign, ["embedding:"], embedding)),
+      line(
+        leftOut, "is of another program and was", "are of another program and were",
+        "left out" + remedy(leftOut, adapters, lora)),
     ].compactMap { $0 }
   }
 

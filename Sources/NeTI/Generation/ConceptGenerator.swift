@@ -81,7 +81,8 @@ public struct ConceptGenerator: ImageGenerator {
   }
 
   public func prepare(_ request: Request) throws -> Generation {
-    try prepare(request, .init(weighing: "prompt-weights", embedding: "concept FILE"))
+    try prepare(
+      request, .init(weighing: "prompt-weights", embedding: "concept FILE", lora: "lora FILE:WEIGHT"))
   }
 
   /// The same with other remedies for what prompts say in another way than was perhaps meant.

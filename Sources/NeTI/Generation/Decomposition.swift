@@ -153,7 +153,7 @@ public struct Decomposition: ImageGenerator {
     var lines = try concept.warnings(on: model)
     lines += ConceptPrompt.warnings(
       prompts, modelMaxLength: model.tokenizer.modelMaxLength,
-      .init(weighing: "prompt-weights", embedding: "concept FILE"))
+      .init(weighing: "prompt-weights", embedding: "concept FILE", lora: "lora FILE:WEIGHT"))
     if !concept.representation.dependsOnTime, request.columns.contains(where: \.isFrozen) {
       lines.append(
         "a \(concept.representation.kind.rawValue) concept does not change with the timestep: its frozen columns are all the same image"

@@ -158,6 +158,7 @@ public struct StyleMixing: ImageGenerator {
     let prompts = pairs.map(\.geometry) + longer
     return try [geometry, appearance].flatMap { try $0.warnings(on: model) }
       + ConceptPrompt.warnings(
-        prompts, modelMaxLength: model.tokenizer.modelMaxLength, .init(weighing: "prompt-weights"))
+        prompts, modelMaxLength: model.tokenizer.modelMaxLength,
+        .init(weighing: "prompt-weights", lora: "lora FILE:WEIGHT"))
   }
 }
