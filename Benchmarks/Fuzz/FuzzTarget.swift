@@ -20,8 +20,9 @@ struct FuzzTarget {
 
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
-    try weights(folder) + modelFiles(folder) + shards(folder) + authors(folder) + embeddings(folder)
-      + repositories() + configurations() + runs(folder) + evaluations(folder) + tokenizer() + images(folder)
+    try weights(folder) + loras(folder) + modelFiles(folder) + shards(folder) + authors(folder)
+      + embeddings(folder) + repositories() + configurations() + runs(folder) + evaluations(folder)
+      + tokenizer() + images(folder)
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -35,16 +36,27 @@ struct FuzzTarget {
       FuzzTarget(name: "concept", originals: [try concept(folder)], file: url.lastPathComponent) { _ in
         _ = try Concept(contentsOf: url)
       },
-      FuzzTarget(
-        name: "LoRA",
-        originals: try ["kohya_unet", "peft_alphas", "peft_dora", "sdxl_kohya"].map {
-          try fixture("lora/\($0).safetensors")
-        },
-        file: url.lastPathComponent
-      ) { _ in
-        _ = try StableDiffusion(ModelFolder(Fixtures.miniSD.path)).add([WeightedLoRA(LoRA(url))])
-      },
     ]
+  }
+
+  /// LoRAs, as far as they are merged: into mini-sd, and into a random SDXL.
+  private static func loras(_ folder: URL) throws -> [FuzzTarget] {
+    let url = folder.appending(path: "lora.safetensors")
+    let place = folder.appending(path: "sdxl")
+    try? FileManager.default.removeItem(at: place)
+    try RandomModel("sdxl").writeFolder(place)
+    return try [
+      ("LoRA", Fixtures.miniSD, ["kohya_unet", "peft_alphas", "peft_dora"]),
+      ("LoRA of SDXL", place, ["sdxl_kohya", "sdxl_peft_dora"]),
+    ].map { name, model, files in
+      var base = try StableDiffusion(ModelFolder(model.path))
+      let originals = try files.map { try fixture("lora/\($0).safetensors") }
+      return FuzzTarget(name: name, originals: originals, file: url.lastPathComponent) { _ in
+        // What was added stays, so now and then there is a new one.
+        if base.loras.count > 200 { base = try StableDiffusion(ModelFolder(model.path)) }
+        _ = try base.add([WeightedLoRA(LoRA(url))])
+      }
+    }
   }
 
   /// Models in one file, as far as they are read before a network is loaded.
@@ -270,6 +282,7 @@ struct FuzzTarget {
   private static func tokenizer() throws -> [FuzzTarget] {
     let files = try TokenizerFiles(folder: Fixtures.miniSD.appending(path: "tokenizer"))
     let text = "A photo of <toy>, it’s a café 中文 😀<|endoftext|>"
+    let tokenizer = try CLIPTokenizer(files: files)
     return [
       FuzzTarget(name: "vocabulary", originals: [files.vocabulary], file: "vocab.json") {
         var damaged = files
@@ -314,7 +327,7 @@ struct FuzzTarget {
         _ = try CLIPTokenizer(files: damaged)(text)
       },
       FuzzTarget(name: "prompt", originals: [Data(text.utf8)], file: "prompt.txt") {
-        _ = try CLIPTokenizer(files: files)(String(decoding: $0, as: UTF8.self))
+        _ = tokenizer(String(decoding: $0, as: UTF8.self))
       },
     ]
   }
