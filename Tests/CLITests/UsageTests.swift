@@ -12,19 +12,83 @@ struct UsageTests {
     #expect(r.output.contains("libtorch \(Runtime.version)") && r.output.contains("cpu"))
   }
 
-  @Test(
-    "answers wrong usage with exit code 64 and a line that says what",
-    arguments: [
-      ["generate", "--prompt", "a cat", "--steps", "0"], ["generate", "--prompt", "a cat", "--seed", "x"],
-      ["generate", "--prompt", "a {}", "--concept", "c", "--truncation", "129"],
-      ["generate", "--prompt", "a {}", "--concept", "c", "--truncation", "0"], ["generate"], ["paint"],
-      ["train", "--images", "x", "--token", "<x>"], ["train", "--resume"],
-    ])
-  func usage(_ arguments: [String]) throws {
-    let r = try CommandLineTool.run(arguments, in: Fixtures.repository)
-    #expect(r.code == 64, "\(r.error)")
-    #expect(r.error.contains("Error:"))
-    #expect(r.output.isEmpty)
+  /// Command lines that are wrong by themselves, and what is said of each.
+  private static let wrong: [(arguments: String, words: String)] = [
+    ("paint", "paint"), ("generate", "--prompt <prompt>"),
+    ("generate --prompt x --steps 0", "--steps 0: between 1 and 1000"),
+    ("generate --prompt x --guidance -1", "--guidance"),
+    ("generate --prompt x --guidance 1e9", "--guidance 1000000000.0: a number between 0 and 1000"),
+    ("generate --prompt x --seed x", "--seed"), ("generate --prompt x --seed 3-1", "--seed"),
+    ("generate --prompt x --scheduler heun", "--scheduler"),
+    ("generate --prompt x --width 99999", "--width 99999: between 1 and"),
+    ("generate --prompt x --height 0", "--height 0: between 1 and"),
+    ("generate --prompt x --device tpu", "--device tpu: there are cpu, cuda, cuda:N and mps"),
+    ("generate --prompt x --clip-skip 0", "--clip-skip 0: between 1 and"),
+    ("generate --prompt x --threads 0", "--threads 0: between 1 and 1024"),
+    ("generate --prompt x --lora a:200", "FILE:WEIGHT with a number between -100 and 100"),
+    ("generate --prompt x --truncation 4", "--truncation needs a --concept"),
+    ("generate --prompt x --concept c --truncation 129", "--truncation 129: it must be between 1 and 128"),
+    ("generate --prompt x --concept c --truncation 0", "--truncation 0: it must be between 1 and 128"),
+    ("generate --prompt x --layout free", "--layout free needs several concepts"),
+    ("generate --prompt x --concept c --regions 2,1", "--regions needs several concepts side by side"),
+    ("generate --prompt x --concept c --regions 2,0", "--regions"),
+    ("generate --prompt x --concept a%b=c", "letters, digits, - and _"),
+    ("generate --prompt x --mask m.png", "--mask needs an --image"),
+    ("generate --prompt x --strength 0.5", "--strength needs an --image"),
+    ("generate --prompt x --image i --strength 1.5", "--strength 1.5: a number between 0 and 1"),
+    ("generate --prompt x --image i --width 64", "--width has no place beside --image"),
+    ("mix --geometry a --appearance b --prompt x --from 1000", "--from"),
+    (
+      "mix --geometry a --appearance b --prompt x --truncation-geometry 0", "--truncation-geometry 0: it must"
+    ),
+    ("mix --geometry a --appearance b --prompt x --truncation-appearance 0", "--truncation-appearance 0: it"),
+    ("decompose --concept c --prompt x --count 101", "--count 101: between 1 and 100 columns"),
+    ("decompose --concept c --prompt x --count 2 --timesteps 5", "--count and --timesteps both say"),
+    ("decompose --concept c --prompt x --category {}", "--category “{}”: write one word for what it is"),
+    ("decompose --concept c --prompt x --timesteps 1000", "--timesteps 1000: the timestep 1000 is outside"),
+    ("decompose --concept c --prompt x --timesteps a", "write whole numbers, such as 900,500,100"),
+    ("decompose --concept c --prompt x --timesteps 5,5", "--timesteps 5,5: 5 is given twice"),
+    ("decompose --concept c --prompt x --timesteps 5,9", "write the larger first"),
+    ("decompose --concept c --prompt x --view windows --timesteps 1", "windows are written 999-700,699-0"),
+    ("decompose --concept c --prompt x --view windows --timesteps 1-9", "from noise to image; write 9-1"),
+    ("decompose --concept c --prompt x --view windows --timesteps 9-1,3-0", "9-1 and 3-0 overlap"),
+    ("convert a.pt b.pt", "b.pt: name a .safetensors file, or a folder ending in /"),
+    ("convert a.pt b.safetensors --format authors", "--format authors writes two files"),
+    ("convert a.pt b/ --format neti", "b/: --format neti writes one file"),
+    ("convert a.pt b.safetensors --timestep 5", "--timestep and --layer are for embeddings"),
+    ("export a.safetensors --for diffusers --thumbnail t.png", "--thumbnail is for --for comfyui"),
+    ("evaluate --concept c --output o --seeds 0", "--seeds 0: between 1 and 1000"),
+    ("evaluate --concept c --output o --model m", "--model needs a --clip"),
+    ("evaluate --concept c --output o --shard 3/2", "the first number is from 1 to the second"),
+    ("demo --steps 0", "--steps 0: at least 1"),
+    ("train --images x --token <x>", "--category is missing"), ("train --token <x>", "--images is missing"),
+    ("train --images x", "--token is missing"),
+    ("train --resume", "--resume needs the run's folder: --output"),
+    ("train --images x --token <x> --category x --steps 0", "--steps 0: at least 1"),
+    ("train --images x --token <x> --category x --seed -1", "--seed"),
+    ("train --images x --token <x> --category x --vectors 17", "--vectors 17: from 1 to 16"),
+    ("train --images x --token <x> --category x --validate-every 0", "--validate-every 0: at least 1"),
+    ("train --images x --token <x> --category x --peer-timeout 0", "--peer-timeout 0.0: from 1 to"),
+    ("train --images x --token <x> --category x word", "unexpected argument word; settings look like"),
+    ("train --images x --token <x> --category x --shard 1/2", "--shard 1/2: a part of what?"),
+    ("train --manifest m --masks x", "--masks stands in the manifest"),
+    ("train --manifest m --resume", "--resume: a manifest always goes on"),
+    ("train --manifest m --log.exp_name x", "--log.exp_name: with --manifest, --output is the folder"),
+    ("train --manifest m --shard x", "write 2/8 for the second of eight, or auto"),
+    ("train --manifest m --shard auto", "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set"),
+  ]
+
+  @Test("answers wrong usage with exit code 64 and a line that says what, and changes nothing")
+  func usage() throws {
+    let place = try Workplace()
+    for (line, words) in Self.wrong {
+      let arguments = line.split(separator: " ").map(String.init)
+      let r = try place.run(arguments)
+      #expect(r.code == 64 && r.output.isEmpty, "\(line): \(r.error)")
+      let said = r.error.split(separator: "\n").first { $0.hasPrefix("Error: ") } ?? ""
+      #expect(said.contains(words), "\(line): \(r.error)")
+    }
+    #expect(try place.contents().isEmpty)
   }
 
   @Test(

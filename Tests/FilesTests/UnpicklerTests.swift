@@ -191,22 +191,43 @@ private func message(_ code: [UInt8]...) -> String {
     #expect(message(Array(repeating: 0, count: Unpickler.maximumBytes + 1)).contains("limit"))
   }
 
-  @Test func `Broken programs are refused`() {
-    let programs = [
-      "", ".", "(.", "0", "1", "2", "t", "a", "s", "u", "e", "b", "R", "Q", "h\u{0}", "(K\u{1}u.",
-      "}(K\u{1}u.",
-      "K\u{1}K\u{1}a.", "K\u{1}K\u{1}K\u{1}s.", "))R.", "ccollections\nOrderedDict\n.",
-      "ccollections\nOrderedDict\n)b.",
-      "ccollections\nOrderedDict\nK\u{1}R.", "ctorch\nFloatStorage\n)R.",
-      "ctorch._utils\n_rebuild_tensor_v2\n)R.",
-      "cbuiltins\nset\nK\u{1}\u{85}R.", ")Q.", "K\u{1}Q.", "K\u{1}}b.", "cos", "cos\nsystem", "(]K\u{1}a",
-      "](K\u{1}a.",
-    ]
-    for program in programs {
-      let bytes = program.unicodeScalars.map { UInt8($0.value) }
-      #expect(!message(Code.start, bytes).contains("no error"), "\(program)")
+  /// Programs that cannot be, and what is said of each.
+  private static let broken: [(program: String, says: String)] = [
+    ("", "cut short"), (".", "its stack"), ("(.", "its stack"), ("0", "its stack"), ("1", "its marks"),
+    ("2", "its stack"), ("t", "its marks"), ("a", "its stack"), ("s", "its stack"), ("u", "its marks"),
+    ("e", "its marks"), ("b", "its stack"), ("R", "its stack"), ("Q", "its stack"), ("h\u{0}", "its memo"),
+    ("(K\u{1}u.", "a dict's members"), ("}(K\u{1}u.", "a dict's members"), ("K\u{1}K\u{1}a.", "a list"),
+    ("K\u{1}K\u{1}K\u{1}s.", "a dict"), ("K\u{1}(K\u{1}\u{90}.", "a set"), ("))R.", "a call"),
+    ("ccollections\nOrderedDict\n.", "“collections OrderedDict” itself as a value"),
+    ("ccollections\nOrderedDict\n)b.", "an object's state"), ("K\u{1}}b.", "an object"),
+    ("ccollections\nOrderedDict\nK\u{1}R.", "a call's arguments"),
+    ("ctorch\nFloatStorage\n)R.", "the arguments of torch FloatStorage"),
+    ("ctorch._utils\n_rebuild_tensor_v2\n)R.", "the arguments of torch._utils _rebuild_tensor_v2"),
+    ("ctorch._utils\n_rebuild_tensor_v2\n(K\u{1}K\u{1}K\u{1}K\u{1}K\u{1}K\u{1}tR.", "a tensor,"),
+    ("ctorch._utils\n_rebuild_tensor_v2\n(\(storage)K\u{0}K\u{1}))K\u{1}tR.", "a tensor's shape"),
+    ("ctorch._utils\n_rebuild_tensor_v2\n(\(storage)K\u{0}]\u{85}))K\u{1}tR.", "a tensor's shape"),
+    ("ctorch._utils\n_rebuild_parameter\nK\u{1}K\u{1}\u{86}R.", "a parameter"),
+    ("cbuiltins\nset\nK\u{1}\u{85}R.", "a set's members"), (")Q.", "a storage"), ("K\u{1}Q.", "a storage"),
+    ("\(storage).", "a bare storage"), ("cos", "cut short"), ("cos\nsystem", "cut short"),
+    ("(]K\u{1}a", "cut short"), ("](K\u{1}a.", "its stack"), ("K\u{1}K\u{1}\u{93}", "a global's name"),
+    ("X\u{1}\u{0}\u{0}\u{0}\u{FF}.", "text that is not UTF-8"),
+    ("c_codecs\nencode\n\u{8C}\u{1}a\u{8C}\u{1}b\u{86}R.", "encoded bytes"),
+    ("cnumpy\ndtype\nK\u{1}\u{85}R.", "a type of numbers"),
+    ("cnumpy\ndtype\n\u{8C}\u{2}f4\u{85}R)b.", "a type of numbers"),
+    ("cnumpy\ndtype\n\u{8C}\u{2}f4\u{85}R.", "a type of numbers as a value"),
+    ("\(array))b.", "an array"),
+    ("\(array)(K\u{1})cnumpy\ndtype\n\u{8C}\u{2}f4\u{85}R\u{89}]tb.", "an array of objects"),
+    ("cmodels\nBox\n.", "which could run code"), ("\u{80}\u{6}K\u{1}.", "protocol 6"),
+  ]
+  private static let storage = "(\u{8C}\u{7}storagectorch\nFloatStorage\n\u{8C}\u{1}0\u{8C}\u{3}cpuK\u{1}tQ"
+  private static let array = "cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n)\u{8C}\u{1}b\u{87}R"
+
+  @Test func `Broken programs are refused, and what is broken is said`() {
+    for (program, says) in Self.broken {
+      let text = message(Code.start, program.unicodeScalars.map { UInt8($0.value) })
+      #expect(text.contains(says) && !text.contains("error:"), "\(program.debugDescription): \(text)")
+      #expect(text.contains("its pickle") || text.contains("it wants"), "\(text)")
     }
-    #expect(message([0x80, 6], Code.one, Code.stop).contains("protocol 6"))
   }
 
   @Test(arguments: 2...5)

@@ -63,7 +63,8 @@ struct Decompose: ParsableCommand {
       throw ValidationError("--count and --timesteps both say where the columns are; give one of them")
     }
     if let category, category.isEmpty || category.count > 100 || category.contains(where: "{}".contains) {
-      throw ValidationError("--category: a word such as toy")
+      throw ValidationError(
+        "--category “\(category.prefix(100))”: write one word for what it is, such as toy")
     }
     do {
       try Decomposition.check(columns())

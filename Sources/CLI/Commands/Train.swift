@@ -129,7 +129,7 @@ struct Train: ParsableCommand {
     if let steps, steps < 1 { throw ValidationError("--steps \(steps): at least 1") }
     if let seed, seed < 0 { throw ValidationError("--seed \(seed): a whole number from 0 on") }
     if let vectors, !RepresentationSettings.vectorCounts.contains(vectors) {
-      throw ValidationError("--vectors \(vectors): 1 to 16")
+      throw ValidationError("--vectors \(vectors): from 1 to 16 vectors can stand for a concept")
     }
     if let validateEvery, validateEvery < 1 {
       throw ValidationError("--validate-every \(validateEvery): at least 1")
