@@ -95,6 +95,8 @@ import Torch
       ("a {}\na photo\n", "line 2: “a photo” has no {}"), ("{} and {}", "line 1"), ("\n\n", "no prompt"),
       ("a {{}}", "has no {}"), ("a {{{}}} {}", "{} 2 times"),
       ("a {}\n\na {}\n", "line 3: “a {}” is line 1, too"),
+      ("{}" + String(repeating: "x", count: 10_000), "has more than 10000 characters"),
+      ((0...1000).map { "a {} \($0)\n" }.joined(), "line 1001: “a {} 1000” is one of more than 1000 prompts"),
     ] {
       let error = refusal { try read(text) }
       #expect(error?.message.contains(says) == true, "\(String(describing: error))")

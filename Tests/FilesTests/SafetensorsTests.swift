@@ -103,6 +103,9 @@ private func readAll(_ url: URL) throws {
     ("deep nesting", bytes(header: "{\"a\":" + String(repeating: "[", count: 500_000)), "expected"),
     ("deep objects", bytes(header: String(repeating: "{\"a\":", count: 100_000)), "field “a”"),
     ("something after it", bytes(header: "{}{}"), "follows"),
+    ("half a pair", bytes(header: #"{"\ud800a":{}}"#), "half a surrogate pair"),
+    ("half a pair and a letter", bytes(header: #"{"\ud800\u0041":{}}"#), "half a surrogate pair"),
+    ("the other half", bytes(header: #"{"\udc00":{}}"#), "half a surrogate pair"),
     ("bytes after it", bytes(header: "{}", data: 1), "end at 0"),
     (
       "overlap",

@@ -29,6 +29,14 @@ struct SettingsTests {
     }
   }
 
+  @Test("a timeout is a number of seconds")
+  func timeout() throws {
+    for seconds in ["x", "1.5", "nan"] {
+      let said = refusal { try HubSettings(["HF_HUB_DOWNLOAD_TIMEOUT": seconds]) }?.message ?? ""
+      #expect(said == "HF_HUB_DOWNLOAD_TIMEOUT: “\(seconds)” is no number of seconds; write 30, for example")
+    }
+  }
+
   @Test("the endpoint is https or what HF_ENDPOINT says, and nothing else")
   func endpoint() throws {
     #expect(try HubSettings([:]).endpoint.text.hasPrefix("https://huggingface.co"))

@@ -165,6 +165,27 @@ private enum SmallCheckpoint {
     #expect(error?.message.contains("not a mapper of NeTI") == true)
   }
 
+  @Test func `Parts that do not belong together are refused, and what does not fit is said`() throws {
+    let scratch = try Scratch()
+    func message(_ change: (_ mapper: inout AuthorsCheckpoint, _ row: inout AuthorsCheckpoint) throws -> Void)
+      throws -> String
+    {
+      var (mapper, row) = (try SmallCheckpoint.make(), try SmallCheckpoint.make())
+      try change(&mapper, &row)
+      let file = try scratch.file(mapper.encodedMapper("mapper"), "mapper-final.pt")
+      _ = try scratch.file(row.encodedRow("row"), "learned_embeds-final.bin")
+      return #expect(throws: NeTIError.self) { try AuthorsCheckpoint(file) }?.message ?? ""
+    }
+    let token = try message { $1.settings.data.placeholderToken = "<y>" }
+    #expect(token.contains("it is for the token “<y>”, but the mapper is for “<x>”"), "\(token)")
+    let width = try message { $1.embedding = try .ones([4]) }
+    #expect(width.contains("does not fit the row of 4 numbers in learned_embeds-final.bin"), "\(width)")
+    let flat = try message { $1.embedding = try .ones([1, 3]) }
+    #expect(flat.contains("the embedding of “<x>” has the shape [1, 3], not one dimension"), "\(flat)")
+    let shape = try message { mapper, _ in mapper.tensors["norm1.bias"] = try .ones([7]) }
+    #expect(shape.contains("its tensor norm1.bias has the shape [7], which does not fit"), "\(shape)")
+  }
+
   @Test func `Five thousand damaged pickles in sound archives crash nothing`() throws {
     let scratch = try Scratch()
     let small = try SmallCheckpoint.make()

@@ -111,6 +111,25 @@ struct CommunityEmbeddingTests {
     #expect(e?.message.contains(why) == true && e?.message.contains("\n") == false, "\(e?.message ?? "")")
   }
 
+  @Test("that hold other shapes, or are pictures but no PNG, are refused in one line that says why")
+  func shapes() throws {
+    let scratch = try Scratch()
+    func message(_ tensors: [(String, Tensor)]) throws -> String {
+      let url = scratch.file("x.safetensors")
+      try Safetensors.write(tensors, to: url)
+      return refusal { try Concept.open(url) { Self.base } }?.message ?? ""
+    }
+    let cube = try message([("emb_params", .ones([2, 2, 2]))])
+    #expect(cube.contains("“emb_params” has the shape [2, 2, 2], which is no embedding"), "\(cube)")
+    let sizes = try message((0..<16).map { ("<p>-\($0)", try .ones([$0 == 15 ? 64 : 128])) })
+    #expect(sizes.contains("its vectors have different sizes"), "\(sizes)")
+    let counts = try message([("clip_l", .ones([1, 768])), ("clip_g", .ones([2, 1280]))])
+    #expect(counts.contains("clip_l and clip_g hold other numbers of vectors"), "\(counts)")
+    let photo = Fixtures.examples.appending(path: "spotty/1.jpg")
+    let picture = refusal { try Concept.open(photo) { Self.base } }?.message ?? ""
+    #expect(picture.contains("it is a picture, and only those in PNG can hold an embedding"), "\(picture)")
+  }
+
   @Test("are refused without a model, for other layers, and with a token that is no word")
   func context() throws {
     let e = #expect(throws: NeTIError.self) { try Concept.open(Self.file("diffusers.bin")) }

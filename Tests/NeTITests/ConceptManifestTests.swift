@@ -75,6 +75,10 @@ struct ConceptManifestTests {
       (#"{"images": "p", "token": "<t>", "category": "c", "seed": 1, "optim.seed": 2}"#, "the same setting"),
       (#"{"images": "p", "token": "<t>", "category": "c", "seed": 1, "seed": 2}"#, "more than once"),
       (#"{"images": "/p", "token": "<t>", "category": "c"}"#, "images “/p” leads out"),
+      (
+        #"{"images": "$NETI_NOT_SET/p", "token": "<t>", "category": "c"}"#,
+        "images “$NETI_NOT_SET/p”: the variable NETI_NOT_SET is not set"
+      ),
       (#"{"images": "a/../../p", "token": "<t>", "category": "c"}"#, "leads out of the manifest's folder"),
       // A slash with a combining mark is one character to Swift, and a slash to the system.
       (#"{"images": "../\u0338a/p", "token": "<t>", "category": "c"}"#, "leads out of the manifest's folder"),

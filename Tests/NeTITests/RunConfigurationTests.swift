@@ -295,6 +295,17 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     #expect(error?.message.contains("UTF-8") == true)
   }
 
+  @Test func `YAML that no configuration needs is refused by its line`() {
+    for (yaml, part) in [
+      ("? [a]\n: 1", "a key must be a word"), ("optim: !x {seed: 1}", "YAML tags (“!x”) are not read"),
+      ("optim: {seed: {a: {b: {c: 1}}}}", "too many levels under"),
+      ("eval: {validation_prompts: [[a]]}", "a list must hold plain values"),
+    ] {
+      let text = message(yaml)
+      #expect(text.contains(", line 1: \(part)") && !text.contains("\n"), "\(yaml): \(text)")
+    }
+  }
+
   @Test func `aliases that unfold without end and nesting without end are refused at once`() throws {
     var bomb = "a0: &a0 [x, x]\n"
     for i in 1...60 { bomb += "? &a\(i) [*a\(i - 1), *a\(i - 1)]\n: 1\n" }
