@@ -318,7 +318,7 @@ class Story(Learner):
         self.until("document.querySelectorAll('#gallery .tile:not(.wide) img').length == 1", 300)
         self.shot("regions")
 
-        page.locator("#prompt").fill("a {ginger} on a beach")
+        page.locator("#prompt").fill("a photo of a {ginger} on a beach")
         page.get_by_text("Compare in a table").click()
         page.get_by_label("Rows change").select_option("checkpoint")
         page.get_by_role("button", name="Make the table").click()
