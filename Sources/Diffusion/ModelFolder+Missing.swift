@@ -1,5 +1,5 @@
 import Files
-package import Foundation
+import Foundation
 
 /// Why there is no model where one was named, as far as more can be said than that.
 extension ModelFolder {

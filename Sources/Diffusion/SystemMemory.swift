@@ -23,9 +23,14 @@ public enum SystemMemory {
   }
 
   /// The most that this process has had in memory, in bytes; nil where nothing tells.
-  public static func peak() -> Double? {
+  public static func peak() -> Double? { status("VmHWM:") }
+
+  /// Bytes that this process holds already, pages of files left out: what an estimate of a whole process counts again.
+  public static func held() -> Double { status("RssAnon:") ?? 0 }
+
+  private static func status(_ name: String) -> Double? {
     guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else { return nil }
-    let line = text.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
+    let line = text.split(separator: "\n").first { $0.hasPrefix(name) }
     let kilobytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { Double($0) }
     return kilobytes.map { $0 * 1024 }
   }
@@ -48,17 +53,18 @@ private struct ControlGroups {
       if parts[1].split(separator: ",").contains("memory") { paths["1"] = String(parts[2]) }
     }
     let version2 = Names(
-      folder: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current", file: "inactive_file")
+      folder: "/sys/fs/cgroup", limit: "memory.max", used: "memory.current",
+      files: ["inactive_file", "active_file"])
     let version1 = Names(
       folder: "/sys/fs/cgroup/memory", limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes",
-      file: "total_inactive_file")
+      files: ["total_inactive_file", "total_active_file"])
     return left(paths["2"] ?? "/", version2) + left(paths["1"] ?? "/", version1)
   }
 
   private struct Names {
     let folder, limit, used: String
-    /// The line of `memory.stat` that says how much of what is used are pages of files, which the kernel lets go.
-    let file: String
+    /// The lines of `memory.stat` that say how much of what is used are pages of files, which the kernel lets go.
+    let files: [String]
   }
 
   /// A limit holds for all groups below it. A container sees its own group as the root.
@@ -67,8 +73,11 @@ private struct ControlGroups {
     return (0...parts.count).compactMap { n in
       let group = names.folder + parts.prefix(n).map { "/" + $0 }.joined()
       guard let most = number("\(group)/\(names.limit)"), most < 1e15 else { return nil }
-      let stat = text("\(group)/memory.stat")?.split(separator: "\n").first { $0.hasPrefix(names.file + " ") }
-      let pages = stat?.split(separator: " ").last.flatMap { Double($0) } ?? 0
+      let pages = (text("\(group)/memory.stat")?.split(separator: "\n") ?? []).reduce(0.0) { sum, line in
+        let words = line.split(separator: " ")
+        guard words.count == 2, names.files.contains(String(words[0])) else { return sum }
+        return sum + (Double(words[1]) ?? 0)
+      }
       return max(0, most - max(0, (number("\(group)/\(names.used)") ?? 0) - pages))
     }
   }

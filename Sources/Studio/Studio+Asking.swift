@@ -55,6 +55,7 @@ extension Studio {
     } after: {
       try? folder.keepOnly($0.pictures)
     }
+    workshop.foresee(id)
   }
 
   func removePicture(_ number: Int, of id: ID) throws {
@@ -66,6 +67,7 @@ extension Studio {
       // Where that fails, or all ends here, it is removed before anything is learned.
       try? folder.keepOnly($0.pictures)
     }
+    workshop.foresee(id)
   }
 
   func setCaption(_ text: String, of number: Int, in id: ID) throws {

@@ -109,7 +109,7 @@ extension Studio {
     init(_ state: Workshop.State, _ library: ConceptLibrary, _ circumstances: String) {
       experience = library.folder.experience(circumstances)
       isTrying = state.isTrying || state.trial != nil
-      (trialProblem, closing) = (state.trialProblem, state.closing)
+      (trialProblem, closing) = (experience == nil ? state.trialProblem : nil, state.closing)
       deleted = library.restorable.map { .init(id: $0.id, title: $0.title) }
       (learning, learnJob, toLearn) = (state.learning?.id, state.learning?.view, state.toLearn)
       (generating, generateJob) = (state.generating?.id, state.generating?.view)

@@ -40,7 +40,7 @@ struct SystemMemoryTests {
         "proc/self/cgroup": groups, "sys/fs/cgroup/memory.max": "\(1 << 30)\n",
         "sys/fs/cgroup/memory.current": "\(600 << 20)\n",
         // Pages of files are let go when memory is needed.
-        "sys/fs/cgroup/memory.stat": "anon 7\ninactive_file \(500 << 20)\nactive_file 9\n",
+        "sys/fs/cgroup/memory.stat": "anon 7\ninactive_file \(400 << 20)\nactive_file \(100 << 20)\n",
       ]) == 924)
   }
 
@@ -68,7 +68,8 @@ struct SystemMemoryTests {
         "proc/self/cgroup": "9:name=systemd:/\n4:cpu,memory:/slurm/job_7\n0::/\n",
         "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
         "\(group)/memory.limit_in_bytes": "\(2 << 30)\n", "\(group)/memory.usage_in_bytes": "\(1 << 30)\n",
-        "\(group)/memory.stat": "inactive_file 5\ntotal_inactive_file \(256 << 20)\n",
+        "\(group)/memory.stat":
+          "inactive_file 5\ntotal_inactive_file \(200 << 20)\ntotal_active_file \(56 << 20)\n",
       ]) == 1280)
   }
 }

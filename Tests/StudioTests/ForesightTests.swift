@@ -77,6 +77,9 @@ struct ForesightTests {
     pace.paused(10)
     #expect(left(10) == 180.0 + 90.0)
     #expect(left(100) == 0.0)
+    // The pause after these steps is still to come.
+    #expect(pace.secondsLeft(after: 10, of: 100, beforePause: true) == 180.0 + 100.0)
+    #expect(pace.secondsLeft(after: 100, of: 100, beforePause: true) == 10.0)
     // Another load of the machine: the newest count for more.
     for _ in 0..<60 { pace.stepped(5) }
     #expect(abs(left(99) - 15.0) < 0.02)

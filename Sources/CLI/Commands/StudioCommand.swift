@@ -70,7 +70,13 @@ struct StudioCommand: ParsableCommand {
       studio.shutDown { saved in
         let step = (try? saved.get()).flatMap { $0 }.map { "; step \($0) of what was being learned is saved" }
         let line = "the studio is closed: \(problem)\(step ?? "")"
-        studio.tellClosing(line)
+        // The trainer is locked here, and whoever has the page's state may wait for it: the page gets a moment.
+        let told = DispatchSemaphore(value: 0)
+        Thread.detachNewThread {
+          studio.tellClosing(line)
+          told.signal()
+        }
+        _ = told.wait(timeout: .now() + 2)
         complain(line)
         _exit(1)
       }

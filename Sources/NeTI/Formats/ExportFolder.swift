@@ -1,4 +1,4 @@
-package import Diffusion
+import Diffusion
 import Files
 package import Foundation
 package import Imaging

@@ -111,7 +111,10 @@ public struct MemoryEstimate: Sendable {
         "`precision bf16` `optim.train_batch_size 1` `data.resolution \(small)`",
         try estimate(1, small, .bfloat16)
       ))
-    try require(estimate(batch, side, model.dtype), available: SystemMemory.available(), alternatives: others)
+    // The estimate is of the whole process, which may hold the model already.
+    try require(
+      estimate(batch, side, model.dtype),
+      available: SystemMemory.available().map { $0 + SystemMemory.held() }, alternatives: others)
   }
 
   /// Refuses what cannot fit, with settings that would; `alternatives` are tried in order.

@@ -84,7 +84,8 @@ extension Studio {
       let sample = program == .comfyui ? ExportFolder.lastSample(besides: file) : nil
       let folder = try ExportFolder(
         Concept(contentsOf: file), for: program,
-        thumbnail: sample.map { try ExportFolder.thumbnail(of: Image.load($0)) }, resource: resource)
+        // An image that cannot be read costs the folder nothing but that.
+        thumbnail: sample.flatMap { try? ExportFolder.thumbnail(of: Image.load($0)) }, resource: resource)
       return (try folder.zipped(), folder.name + ".zip")
     }
   }

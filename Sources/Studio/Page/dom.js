@@ -102,7 +102,8 @@ export function sentence(text) {
 
 /** Asks for a file and saves it under the name that comes with it; a refusal is thrown. */
 export async function save(address) {
-  const response = await fetch(address)
+  let response
+  try { response = await fetch(address) } catch { throw new Error('The studio does not answer.') }
   if (!response.ok) throw new Error(sentence(await response.text()))
   const name = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition'))?.[1] ?? ''
   const url = URL.createObjectURL(await response.blob())

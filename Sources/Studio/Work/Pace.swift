@@ -39,9 +39,12 @@ package struct Pace {
   package mutating func paused(_ seconds: Double) { pause.add(seconds) }
 
   /// Nil before anything is known. Until there was a pause, and where none was foreseen, the steps alone.
-  package func secondsLeft(after done: Int, of total: Int) -> Double? {
+  ///
+  /// - Parameter beforePause: whether the pause after the last of the steps done is still to come.
+  package func secondsLeft(after done: Int, of total: Int, beforePause: Bool = false) -> Double? {
     guard let each = step.value else { return nil }
-    return each * Double(total - done) + (pause.value ?? 0) * Double(total / every - done / every)
+    let over = (beforePause ? max(0, done - 1) : done) / every
+    return each * Double(total - done) + (pause.value ?? 0) * Double(total / every - over)
   }
 
   /// What the next run can expect, when both are known.

@@ -134,7 +134,7 @@ extension Workshop {
       let memory = SystemMemory.peak()
       job.show { shown in
         shown.step = s.step
-        shown.secondsLeft = pace.secondsLeft(after: s.step, of: shown.total)
+        shown.secondsLeft = pace.secondsLeft(after: s.step, of: shown.total, beforePause: true)
         shown.memory = memory
       }
       if let entry = pace.entry(memory: memory) {

@@ -2,6 +2,7 @@ import Diffusion
 import Files
 import Foundation
 import NeTI
+import Torch
 
 /// Before anything was learned here, a few steps are tried, to say how long it will take. What they learn is thrown
 /// away. The trial waits until nobody wants anything else, and gives way between two steps.
@@ -40,9 +41,11 @@ extension Workshop {
         $0.trial = $0.trial ?? Trial(id: id, due: Date(timeIntervalSinceNow: Trial.patience))
       }
     } catch {
+      // What was deleted meanwhile is nobody's problem.
+      let isThere = (try? library.concept(id)) != nil
       update {
         $0.isTrying = false
-        $0.trialProblem = "\(error)"
+        $0.trialProblem = isThere ? "\(error)" : nil
       }
     }
   }
@@ -81,7 +84,8 @@ extension Workshop {
       if isWanted || steps.reduce(0, +) > Self.enough { trainer.commands.requestStop() }
     }
     try giveWay()
-    guard !steps.isEmpty else { return nil }
+    // It was stopped for someone who is gone by now.
+    guard !steps.isEmpty else { throw GivesWay() }
     let (each, rest) = try measuredImage(learned, c)
     let pictures = Double(c.eval.validationPrompts.count * c.eval.numValidationImages)
     // A denoising step passes the U-Net twice.
@@ -98,13 +102,23 @@ extension Workshop {
     request.steps = 3
     request.guidance = c.eval.guidanceScale
     request.scheduler = facts.defaults?.scheduler ?? request.scheduler
+    // As a run chooses the one for its validation images.
+    func works(_ kind: SchedulerKind) -> Bool {
+      (try? makeScheduler(kind, model.schedulerConfiguration, steps: request.steps)) != nil
+    }
+    if !works(request.scheduler), let other = SchedulerKind.allCases.first(where: works) {
+      request.scheduler = other
+    }
     let clock = ContinuousClock()
     let start = clock.now
     var times: [ContinuousClock.Instant] = []
-    _ = try ConceptGenerator(model, concepts: [.init(concept)])(request) { _ in
-      try giveWay()
-      times.append(clock.now)
-    }
+    _ = try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request)(
+      progress: { _ in
+        try giveWay()
+        times.append(clock.now)
+      },
+      // A GPU has done the step when a number of it is here.
+      watching: { _ = try $0.latents.min().item() })
     // Before each step, and at the end.
     guard times.count > 3 else { return (0, (clock.now - start) / .seconds(1)) }
     let each = (times[2] - times[1]) / .seconds(1)
