@@ -37,9 +37,13 @@ struct ImageOutput {
     _ images: [GeneratedImage], metadata: [String: String], title: String, subtitle: String = "", json: Bool
   ) throws {
     let files = try images.map { try write($0, metadata: metadata) }
-    let sheet =
-      try images.count > 1
-      ? write(Self.sheet(images, title: title, subtitle: subtitle), stem: "sheet") : nil
+    var drawn: Image?
+    do {
+      drawn = try images.count > 1 ? Self.sheet(images, title: title, subtitle: subtitle) : nil
+    } catch let error as ImagingError {
+      warn("\(files.count) images are written, but no sheet of them: \(error)")
+    }
+    let sheet = try drawn.map { try write($0, stem: "sheet") }
     guard json else {
       for f in files + [sheet].compactMap({ $0 }) { tell(f.relativePath) }
       return

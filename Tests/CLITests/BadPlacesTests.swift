@@ -106,8 +106,10 @@ struct BadPlacesTests {
     try place.expectFailure(
       Workplace.generate("a cat"), ["cannot write", "a-cat-s0-2.png"], setup: "ulimit -f 1")
     try place.expectFailure(
-      ["inspect", "concept.safetensors", "--plot", "plot.png"], ["cannot write", "plot.png"],
+      ["inspect", "concept.safetensors", "--plot", "other.png"], ["cannot write", "other.png"],
       setup: "ulimit -f 1")
+    try place.expectFailure(
+      ["inspect", "concept.safetensors", "--plot", "plot.png"], ["plot.png exists already", "--plot"])
     try place.expectFailure(
       ["convert", "concept.safetensors", "copy.safetensors"], ["cannot write", "copy.safetensors"],
       setup: "ulimit -f 64")

@@ -46,6 +46,12 @@ public final class TrainingRun {
     let goesOn = resume && RunFolder.holdsRun(url)
     // The checkpoints hold what became of the concept that the configuration names.
     let begun = goesOn ? there.lazy.compactMap { try? Checkpoint(contentsOf: $0.url) }.first : nil
+    if let done = begun?.concept.about.steps, done > configuration.optim.maxTrainSteps {
+      throw NeTIError(
+        "the run in \(url.relativePath) has \(done) steps already, more than the "
+          + "\(configuration.optim.maxTrainSteps) asked for; leave `steps` out to go on to its own number, or ask for more"
+      )
+    }
     let start = try TrainingStart(configuration, resuming: begun)
     let prompts = try TrainingPrompts(
       configuration.data, examples, model.tokenizers, vectorCount: start.vectorCount)
