@@ -30,6 +30,7 @@ enum ModelFetching {
       note("\(name) is not here\(folder == nil ? "" : " as a whole"); asking the Hub how large it is")
       let order: Order
       do { order = try Order(name, into: cache) } catch let e as HubError {
+        guard folder == nil else { return warn("\(name) is here only in part, and \(e.message)") }
         throw HubError("model \(model): there is no such folder, and \(e.message)")
       }
       guard order.missing == 0 || Question.agrees(order.question) else { return }
@@ -39,7 +40,8 @@ enum ModelFetching {
     try Order(name, into: cache).run()
   }
 
-  /// A model that is to be fetched: the Hub was asked what there is, the disk has room, and nothing was fetched yet.
+  /// A model that is to be fetched: the Hub was asked what there is, the disk has room, and nothing but the indexes of shards was
+  /// fetched yet.
   struct Order {
     let download: ModelDownload
     private let name: RepositoryName

@@ -58,7 +58,14 @@ final class BlobDownload {
         throw HubError("\(systemError("cannot read \(place)").message); check its permissions")
       }
       defer { close(opened) }
-      if cache.hasBlob(name, file), try hash(opened) == file.blobName { return false }
+      if try hash(opened, at: place) == file.blobName {
+        guard cache.hasBlob(name, file) else {
+          throw HubError(
+            "\(place) is whole, but the list names another size for \(quoted(file.path)); the Hub or its mirror is at fault"
+          )
+        }
+        return false
+      }
       guard unlink(place) == 0 else {
         throw HubError("\(systemError("\(place) is damaged, and cannot be removed").message)")
       }
@@ -214,14 +221,20 @@ final class BlobDownload {
 
   /// What the bytes on the disk hash to. They are read once more when all are there: others may have written to the
   /// file where a disk has no locks, and what came earlier may be damaged.
-  private func hash(_ descriptor: Int32) throws -> String {
+  ///
+  /// - Parameter place: the file, where it is not the one that is being fetched.
+  private func hash(_ descriptor: Int32, at place: String? = nil) throws -> String {
     let digest = try file.digest()
     var buffer = [UInt8](repeating: 0, count: 1 << 20)
     var at = 0
     while true {
       let count = buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, off_t(at)) }
       if count < 0, errno == EINTR { continue }
-      guard count >= 0 else { throw failure() }
+      guard count >= 0 else {
+        guard let place else { throw failure() }
+        throw HubError(
+          "\(systemError("cannot read \(place)").message); remove it, and the same command fetches it again")
+      }
       guard count > 0 else { return digest.hexadecimal() }
       buffer.withUnsafeBytes { digest.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
       at += count

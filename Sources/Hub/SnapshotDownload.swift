@@ -73,7 +73,7 @@ public final class SnapshotDownload {
   ///
   /// - Returns: what was removed.
   public func removeDamaged(of files: [RepositoryFile]) throws -> [RepositoryFile] {
-    try files.filter { file in
+    try blobs(files).filter { file in
       guard cache.size(cache.blob(name, file.blobName)) != nil else { return false }
       try holdRepository()
       return try BlobDownload(client, cache, name, commit, file, counted: 0).removeDamaged()

@@ -384,6 +384,11 @@ import Torch
       ("b.safetensors", "<!DOCTYPE html><html>", "web page"), ("c.ckpt", "", "c.ckpt"),
       ("f.safetensors", "Entry not found", "is a text, not a model (“Entry not found”); the download"),
       ("g.safetensors", "\n <!doctype HTML>", "web page"), ("h.safetensors", "", "is empty"),
+      // What is looked at ends inside a character.
+      (
+        "n.safetensors", "x" + String(repeating: "\u{D0}\u{96}", count: 300),
+        "is a text, not a model (“x\u{416}"
+      ),
       ("i.safetensors", "{\"error\":\"Invalid username\"}", "a text, not a model (“{\"error\""),
       ("j.tgz", "\u{1F}\u{8B}\u{8}\u{0}", "packed (gzip); unpack it"),
       ("k.tar", "model.safetensors" + String(repeating: "\u{0}", count: 240) + "ustar", "an archive (tar)"),

@@ -44,8 +44,12 @@ enum ForeignFormat {
 
   /// The bytes as a line of text, where they are that.
   private static func text(_ head: [UInt8]) -> String? {
-    // The last characters may be cut.
-    let whole = head.count == headBytes ? head.dropLast(4) : head[...]
+    var whole = head[...]
+    // The last character may be cut.
+    if head.count == headBytes {
+      while let last = whole.last, last & 0xC0 == 0x80 { whole.removeLast() }
+      if let last = whole.last, last >= 0xC0 { whole.removeLast() }
+    }
     guard !whole.contains(where: { $0 < 32 && ![9, 10, 12, 13].contains($0) || $0 == 127 }),
       let text = String(validating: whole, as: UTF8.self)
     else { return nil }

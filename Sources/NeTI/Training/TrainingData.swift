@@ -9,7 +9,6 @@ struct TrainingData {
   private let weights: LossWeights?
   private let sizes: [SizeConditioning]
   private let samples: TrainingSamples
-  private var isOneSize: Bool { Set(samples.latentShapes).count == 1 }
   private let device: Device
 
   /// Encodes the images, and lets go of the model's VAE.
@@ -38,6 +37,7 @@ struct TrainingData {
   /// - Parameter perPass: how many run together, from the positions of their latents, h · w.
   func passes(_ numbers: Range<Int>, perPass: (_ area: Int) -> Int) throws -> [[Int]] {
     let shapes = samples.latentShapes
+    let isOneSize = Set(shapes).count == 1
     var groups: [(shape: [Int], numbers: [Int])] = []
     for number in numbers {
       let shape = isOneSize ? shapes[0] : shapes[try samples.image(number)]
