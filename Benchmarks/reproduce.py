@@ -53,10 +53,10 @@ def category(name):
     return json.loads((ROOT / "Examples" / f"{name}.json").read_text())["category"]
 
 
-def state():
-    """A hash of everything that the figures depend on, but the program."""
+def state(*folders):
+    """A hash of what the figures depend on."""
     whole = hashlib.sha256()
-    for folder in ("Models", "Examples"):
+    for folder in folders:
         for file in sorted((ROOT / folder).rglob("*")):
             if file.is_file() and file.name != "README.md":
                 whole.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
@@ -64,14 +64,14 @@ def state():
 
 
 class Figures:
-    """What was measured on this base, and in which file it stands."""
+    """What was measured on this base by this CLIP, and in which file it stands."""
 
-    def __init__(self, file, base):
-        self.file, self.base, self.lock = file, base, threading.Lock()
+    def __init__(self, file, base, judge):
+        self.file, self.base, self.judge, self.lock = file, base, judge, threading.Lock()
         self.rows = []
         if file.exists():
             lines = map(json.loads, file.read_text().splitlines())
-            self.rows = [r for r in lines if r["base"] == base]
+            self.rows = [r for r in lines if r["base"] == base and r["judge"] == judge]
 
     def add(self, rows):
         with self.lock:
@@ -97,25 +97,25 @@ def run(*words):
 
 
 def measure(unit, figures, work, threads):
-    """Learns one concept and measures it; nothing of it is left but its figures."""
-    folder = work / "-".join(str(v).replace(" ", "-") for v in unit.values())
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Learns one concept and measures it. The concept and its images are kept: another CLIP only judges them anew."""
+    folder = work / "-".join(str(v).replace(" ", "-") for k, v in unit.items() if k != "judge")
     part, method, example = unit["part"], unit["method"], unit["example"]
     settings = {**METHODS[method], "optim.learning_rate": unit["rate"], "optim.scale_lr": False,
                 "eval.validation_prompts": []}
     marks = MARKS if part == "curves" else ()
     steps = marks[-1] if marks else STEPS
-    line = {"images": str(ROOT / "Examples" / example), "token": f"<{example}>", "category": category(example),
+    line = {"images": "images", "token": f"<{example}>", "category": category(example),
             "seed": unit["seed"], "output": "run", **settings, "log.save_steps": marks[0] if marks else 1_000_000}
     if steps:
         line["steps"] = steps
-    # Paths in a list start at its folder and cannot leave it.
-    shutil.copytree(ROOT / "Examples" / example, folder / "images")
-    line["images"] = "images"
-    (folder / "list.jsonl").write_text(json.dumps(line) + "\n")
-    run("train", "--manifest", folder / "list.jsonl", "--output", folder / "runs", "--threads", threads)
     concept = folder / "runs/run"
+    if not (concept / "concept.safetensors").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        # Paths in a list start at its folder and cannot leave it.
+        shutil.copytree(ROOT / "Examples" / example, folder / "images")
+        (folder / "list.jsonl").write_text(json.dumps(line) + "\n")
+        run("train", "--manifest", folder / "list.jsonl", "--output", folder / "runs", "--threads", threads)
     files = [concept / f"checkpoints/step-{m:06}.safetensors" for m in marks] or [concept / "concept.safetensors"]
     # Every representation has the dial; the question about it is neti's.
     dial = part == "main" and method == "neti" and unit["seed"] == SEEDS[0]
@@ -131,7 +131,6 @@ def measure(unit, figures, work, threads):
                  **{k: float(r[k]) for k in (IMAGE, "image_trained", TEXT, "text_omitted", LOSS) if r[k]}}
                 for r in csv.DictReader(file)]
     figures.add(rows)
-    shutil.rmtree(folder)
 
 
 def clock(run_folder):
@@ -170,7 +169,7 @@ def best_rates(figures):
 
 def work_through(part, figures, work, jobs, deadline):
     """False when the time was over before the part was whole."""
-    wanted = [dict(base=figures.base, part=part, method=m, example=e, seed=seed, rate=rate)
+    wanted = [dict(base=figures.base, judge=figures.judge, part=part, method=m, example=e, seed=seed, rate=rate)
               for m, e, seed, rate in units(part, figures)]
     left = [u for u in wanted if not figures.has(u)]
     print(f"{part}: {len(wanted) - len(left)} of {len(wanted)} units are there", flush=True)
@@ -328,7 +327,8 @@ if __name__ == "__main__":
     if STEPS:
         MARKS = tuple(m for m in MARKS if m < STEPS) + (STEPS,)
     deadline = time.monotonic() + 60 * asked.minutes
-    figures = Figures(asked.results, state() + (f" {STEPS} steps" if STEPS else ""))
+    figures = Figures(asked.results, state("Models/mini-sd", "Examples") + (f" {STEPS} steps" if STEPS else ""),
+                      state("Models/mini-clip"))
     try:
         for part in asked.parts or PARTS:
             if part == "report":
