@@ -23,6 +23,8 @@ public final class Evaluation {
   private let model: StableDiffusion
   private let generationSettings: GenerationSettings
   private let scorer: SimilarityScorer
+  /// The folder of an evaluation by another CLIP, whose images are judged instead of generated.
+  private let generated: URL?
 
   /// Checks everything; nothing large is computed yet.
   ///
@@ -30,10 +32,12 @@ public final class Evaluation {
   ///   - settings: of the images; its seeds are those of each prompt.
   ///   - precision: what the model computes in, for the results.
   ///   - output: the folder of results.
+  ///   - generated: the folder of the same evaluation by another CLIP: its images are judged instead of generated.
   /// - Throws: one line that says which concept, prompt or file is not right.
   public init(
     _ model: StableDiffusion, _ clip: CLIP, subjects: [EvaluationSubject], prompts: EvaluationPrompts?,
-    settings: GenerationSettings, precision: String, truncations: [Int], output: URL
+    settings: GenerationSettings, precision: String, truncations: [Int], output: URL,
+    generated: URL? = nil
   ) throws {
     try model.requireTextToImage()
     try EvaluationSubject.checkOneBase(subjects)
@@ -42,6 +46,7 @@ public final class Evaluation {
     self.prompts = try (prompts ?? clip.ownPrompts() ?? .paper).texts
     self.truncations = truncations
     self.output = output
+    self.generated = generated
     seeds = settings.seeds
     generationSettings = settings
     self.settings = try EvaluationProtocol(model, clip, settings, precision: precision)
@@ -56,7 +61,10 @@ public final class Evaluation {
       }
     }
     // Before any image is generated.
-    for subject in subjects { _ = try contents(of: subject) }
+    for subject in subjects {
+      _ = try contents(of: subject)
+      _ = try earlier(subject)
+    }
   }
 
   /// The truncations of a subject: all of it, and those asked for where its units have an order.
@@ -77,8 +85,24 @@ public final class Evaluation {
     try EvaluationResults.read(folder(of: subject), header(subject)) ?? .init()
   }
 
-  func folder(of subject: EvaluationSubject) -> URL {
+  func folder(of subject: EvaluationSubject) -> URL { folder(of: subject, in: output) }
+
+  private func folder(of subject: EvaluationSubject, in output: URL) -> URL {
     output.appending(path: "concepts/\(subject.folderName)", directoryHint: .isDirectory)
+  }
+
+  /// What the earlier evaluation measured of a subject, and where; nil without one.
+  private func earlier(_ subject: EvaluationSubject) throws -> (
+    folder: URL, contents: EvaluationResults.Contents
+  )? {
+    guard let generated else { return nil }
+    let folder = folder(of: subject, in: generated)
+    guard let contents = try EvaluationResults.read(folder, judgedByAnyCLIP: header(subject)) else {
+      throw EvaluationError(
+        "\(generated.path) holds no images of \(subject.title); `generated` is the folder of an evaluation of the "
+          + "same concept files under the same method names")
+    }
+    return (folder, contents)
   }
 
   private func header(_ s: EvaluationSubject) -> EvaluationResults.Header {
@@ -102,12 +126,22 @@ public final class Evaluation {
   public func run(_ subject: EvaluationSubject, progress: (Double) throws -> Void) throws {
     let results = try EvaluationResults(folder(of: subject), header(subject))
     var done = 0
+    let earlier = try earlier(subject)
     for prompt in prompts {
       for k in truncations(of: subject) {
-        let missing = seeds.filter {
-          results.contents.images[.init(prompt: prompt, seed: $0, truncation: k)] == nil
+        func missing() -> [UInt64] {
+          seeds.filter { results.contents.images[.init(prompt: prompt, seed: $0, truncation: k)] == nil }
         }
-        for batch in try batches(missing) {
+        for seed in missing() {
+          let key = ImageScore.Key(prompt: prompt, seed: seed, truncation: k)
+          guard let earlier, let file = earlier.contents.images[key]?.file else { continue }
+          let image = try Image.load(earlier.folder.appending(path: file))
+          let scores = try scorer.scores([image], of: prompt, category: subject.category, subject.references)
+          try keep(image, scores[0], key, in: results)
+          done += 1
+          try progress(Double(done))
+        }
+        for batch in try batches(missing()) {
           let generation = try generation(subject, [prompt], seeds: batch, [k])
           let images = try generation {
             try progress(Double(done) + Double($0.stepsDone) / Double($0.stepsTotal) * Double(batch.count))
@@ -122,7 +156,7 @@ public final class Evaluation {
       }
     }
     if results.contents.heldOut == nil, !subject.references.heldOut.isEmpty {
-      try results.add(heldOutScore(subject))
+      try results.add(heldOutScore(subject, earlier?.contents.heldOut))
     }
   }
 
@@ -172,7 +206,10 @@ public final class Evaluation {
   /// Noises per timestep of the held-out loss.
   private static let noises = 2
 
-  private func heldOutScore(_ subject: EvaluationSubject) throws -> HeldOutScore {
+  /// - Parameter earlier: by another CLIP; losses do not depend on it.
+  private func heldOutScore(_ subject: EvaluationSubject, _ earlier: HeldOutScore?) throws -> HeldOutScore {
+    let ceiling = try scorer.ceiling(subject.references)
+    if let earlier { return HeldOutScore(loss: earlier.loss, wordLoss: earlier.wordLoss, ceiling: ceiling) }
     let losses = try subject.references.heldOut.map { file in
       let image = try Image.load(file)
       let loss = try HeldOutLoss(
@@ -183,6 +220,6 @@ public final class Evaluation {
     let n = Double(losses.count)
     return HeldOutScore(
       loss: losses.map(\.own).reduce(0, +) / n, wordLoss: losses.map(\.word).reduce(0, +) / n,
-      ceiling: try scorer.ceiling(subject.references))
+      ceiling: ceiling)
   }
 }

@@ -58,8 +58,10 @@ public struct EvaluationProtocol: Codable, Sendable, Equatable {
   }
 
   /// What differs from `other`, for a message; empty when nothing does.
-  func differences(from other: EvaluationProtocol) -> [String] {
-    zip(facts, other.facts).filter { $0.value != $1.value }.map {
+  ///
+  /// - Parameter isOneCLIP: whether the CLIP counts, too; images do not depend on it.
+  func differences(from other: EvaluationProtocol, isOneCLIP: Bool = true) -> [String] {
+    zip(facts, other.facts).dropFirst(isOneCLIP ? 0 : 1).filter { $0.value != $1.value }.map {
       "\($0.name) \($0.value) instead of \($1.value)"
     }
   }

@@ -151,6 +151,14 @@ public final class EvaluationResults {
     return found.pieces.isEmpty ? nil : try contents(found, header, url)
   }
 
+  /// What another CLIP judged in a folder, of images that are otherwise those of `header`; nil where there are none.
+  /// Throws as the initialiser does.
+  static func read(_ folder: URL, judgedByAnyCLIP header: Header) throws -> Contents? {
+    let url = folder.appending(path: fileName)
+    let found = try lines(url)
+    return found.pieces.isEmpty ? nil : try contents(found, header, url, isOneCLIP: false)
+  }
+
   private struct Lines {
     /// Up to the last end of a line.
     var whole = Data()
@@ -168,7 +176,9 @@ public final class EvaluationResults {
       isTorn: end != data.endIndex)
   }
 
-  private static func contents(_ lines: Lines, _ header: Header, _ url: URL) throws -> Contents {
+  private static func contents(
+    _ lines: Lines, _ header: Header, _ url: URL, isOneCLIP: Bool = true
+  ) throws -> Contents {
     guard let first = lines.pieces.first else { return Contents() }
     func place(_ line: Int) -> String { "\(JSONFile.displayName(url)), line \(line)" }
     guard let version = try? JSONFile.decode(Version.self, from: first, name: "").evaluation else {
@@ -179,7 +189,7 @@ public final class EvaluationResults {
         "\(url.path) holds results of another version (\(version), this is \(EvaluationProtocol.version)), which do "
           + "not compare: choose another `output`")
     }
-    try check(JSONFile.decode(Header.self, from: first, name: place(1)), header, url)
+    try check(JSONFile.decode(Header.self, from: first, name: place(1)), header, url, isOneCLIP)
     var contents = Contents()
     for (i, piece) in lines.pieces.enumerated().dropFirst() {
       let line = try JSONFile.decode(Line.self, from: piece, name: place(i + 1))
@@ -194,8 +204,8 @@ public final class EvaluationResults {
     return contents
   }
 
-  private static func check(_ found: Header, _ wanted: Header, _ url: URL) throws {
-    var differences = wanted.settings.differences(from: found.settings)
+  private static func check(_ found: Header, _ wanted: Header, _ url: URL, _ isOneCLIP: Bool) throws {
+    var differences = wanted.settings.differences(from: found.settings, isOneCLIP: isOneCLIP)
     if found.trained != wanted.trained { differences.append("other images that were trained on") }
     if found.heldOut != wanted.heldOut { differences.append("other held-out images") }
     if (found.token, found.category, found.method) != (wanted.token, wanted.category, wanted.method)

@@ -38,8 +38,8 @@ struct EvaluateTests {
   }
   private static let examples = ["--references", Fixtures.examples.path, "--images", Fixtures.examples.path]
 
-  private func lines(_ place: Workplace) throws -> [String] {
-    let folder = place.path("out/concepts")
+  private func lines(_ place: Workplace, _ output: String = "out") throws -> [String] {
+    let folder = place.path("\(output)/concepts")
     return try FileManager.default.subpathsOfDirectory(atPath: folder.path).filter {
       $0.hasSuffix("results.jsonl")
     }
@@ -122,6 +122,52 @@ struct EvaluateTests {
     let other = try Workplace()
     try concepts(other)
     #expect(try other.run(arguments).output == result.output)
+  }
+
+  @Test("another CLIP judges the images that there are: none is generated again, and losses are taken over")
+  func anotherCLIP() throws {
+    let place = try Workplace()
+    try concepts(place)
+    let one = ["--concept", "ginger-neti.safetensors", "--truncation", "8"] + Self.examples
+    #expect(try place.run(Self.evaluate(one + ["--seeds", "1"])).code == 0)
+    let first = try lines(place)
+    let folder = place.path("out/concepts")
+    let name = try #require(try FileManager.default.contentsOfDirectory(atPath: folder.path).first)
+    // An image that neti did not generate shows that it is taken.
+    let files = try FileManager.default.contentsOfDirectory(atPath: folder.appending(path: name).path)
+    let changed = try #require(files.filter { $0.hasPrefix("p1-") && !$0.contains("-t8") }.first)
+    let other = try Image(width: 128, height: 128, pixels: .init(repeating: 90, count: 128 * 128 * 3))
+    try Data(other.png()).write(to: folder.appending(path: "\(name)/\(changed)"))
+
+    let clip = place.path("clip")
+    try FileManager.default.copyItem(
+      at: Fixtures.miniSD.deletingLastPathComponent().appending(path: "mini-clip"), to: clip)
+    let weights = clip.appending(path: "model.safetensors")
+    var bytes = try Data(contentsOf: weights)
+    for i in (bytes.count - 1000)..<bytes.count { bytes[i] ^= 1 }
+    try bytes.write(to: weights)
+
+    let again = ["--clip", "clip", "--generated", "out", "--output", "again"]
+    // Two seeds, one of which is there.
+    let result = try place.run(Self.evaluate(one + ["--seeds", "2"] + again))
+    #expect(result.code == 0, "\(result.error)")
+    let second = try lines(place, "again")
+    #expect(first.count == 6 && second.count == 10)
+    #expect(first.last != second.last && second.last?.contains("heldOut") == true)
+    func losses(_ line: String?) -> [Substring] {
+      (line ?? "").matches(of: /"(?:loss|wordLoss)":[0-9.e-]+/).map(\.output)
+    }
+    #expect(losses(first.last).count == 2 && losses(first.last) == losses(second.last))
+    let taken = try Image.load(place.path("again/concepts/\(name)/\(changed)"))
+    #expect(taken.pixels == other.pixels)
+
+    try place.expectFailure(
+      Self.evaluate(one + ["--seeds", "1", "--guidance", "5"] + again + ["--output", "third"]),
+      ["guidance 5.0 instead of 3.0"])
+    try place.expectFailure(
+      Self.evaluate(["--concept", "ginger-ti.safetensors"] + Self.examples + again + ["--output", "third"]),
+      ["out holds no images of <ginger> by ti", "--generated is"])
+    #expect(!FileManager.default.fileExists(atPath: place.path("third").path))
   }
 
   @Test("several processes share the concepts, by themselves or by --shard")

@@ -46,7 +46,7 @@ struct WrittenPathTests {
       lines.append(("studio \(option)", ["studio", "--folder", "s", "--\(option)", path]))
     }
     lines.append(("studio folder", ["studio", "--folder", path]))
-    for option in ["images", "references", "prompts", "clip", "model"] {
+    for option in ["images", "references", "prompts", "clip", "model", "generated"] {
       let others =
         (option == "images" ? [] : ["--images", "images"]) + (option == "model" ? ["--clip", "c"] : [])
       lines.append(

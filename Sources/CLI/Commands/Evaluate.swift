@@ -29,6 +29,10 @@ struct Evaluate: ParsableCommand {
 
       mini-sd is judged by mini-clip, under 15 prompts that both know. For other models, --clip names a CLIP in the \
       layout of transformers, such as openai/clip-vit-large-patch14; with it the prompts are the paper's 15.
+
+      Another CLIP's verdict on the same images, in another folder; nothing is generated again:
+
+        neti evaluate … --clip other-clip --generated scores --output scores-2
       """)
 
   @Option(
@@ -65,6 +69,12 @@ struct Evaluate: ParsableCommand {
       "A CLIP's folder, or its name on the Hugging Face Hub; mini-clip for mini-sd.",
       valueName: "folder or name"))
   var clip: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The same evaluation by another --clip: its images are judged instead of generated.",
+      valueName: "folder"))
+  var generated: String?
 
   @OptionGroup var model: ModelOptions
 
@@ -121,7 +131,8 @@ struct Evaluate: ParsableCommand {
       prompts: prompts.map { try EvaluationPrompts(contentsOf: place($0)) },
       settings: settings, precision: model.precision.rawValue,
       truncations: Array(Set(truncation?.values ?? [])).sorted(),
-      output: place(output, isFolder: true))
+      output: place(output, isFolder: true),
+      generated: generated.map { try place($0, isFolder: true) })
   }
 
   /// The category's word of each token, once.
