@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
 """The paper's claims, measured on the embedded base: every representation and every ablation on the eight examples.
 
-    python3 Benchmarks/reproduce.py [rates|main|curves|report]... [--jobs 2] [--minutes N] [--work FOLDER]
+    python3 Benchmarks/reproduce.py [rates|main|curves|speed|report]... [--jobs 2] [--minutes N] [--work FOLDER]
 
 Without a name all parts run in this order. A unit of work is one concept: it is learned with `neti train`, measured
 with `neti evaluate`, and its figures are appended to Benchmarks/results/reproduce.jsonl. What stands there is not done
 again, on whatever machine; figures of another base or of other examples are left alone and not used.
 
-    rates    every method at several learning rates, on two examples; each method's best one is used from then on
+    rates    every method at several learning rates, on one example; each method's best one is used from then on
     main     methods x examples x seeds, at the model's own number of steps; neti's first seed at every truncation
     curves   the methods that are asked about x examples, one seed, measured after 25 to 1000 steps
-    report   answers six questions with intervals, writes Benchmarks/results/reproduce.{json,md}
+    speed    every method's seconds a step, in turns, and its file's size: five minutes in which nothing else may run
+    report   answers six questions with intervals from what is there, writes Benchmarks/results/reproduce.{json,md}
+             and, where matplotlib is installed, the plots of docs/images
 
 Needs `swift build -c release --product neti` only. Hours on two cores. --minutes ends it after that time, whole units
-only.
+only. Everything but `speed` may run beside other work.
 """
-import argparse, csv, hashlib, json, os, random, shutil, subprocess, sys, threading, time
+import argparse, csv, hashlib, json, os, random, shutil, statistics, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,7 +38,7 @@ METHODS = {
 VECTORS = ("ti", "xti")
 MAPPER_RATES = (1e-3, 2e-3, 4e-3)
 RATES = {m: {"ti": (3e-4, 1e-3, 3e-3), "xti": (3e-3, 1e-2, 3e-2)}.get(m, MAPPER_RATES) for m in METHODS}
-RATE_EXAMPLES = ("ginger", "starmug")
+RATE_EXAMPLES = ("ginger",)
 CURVES = ("ti", "xti", "neti", "no bypass")
 MARKS = (25, 50, 100, 250, 500, 1000)
 TRUNCATIONS = (1, 2, 4, 8, 16, 32, 64)
@@ -124,24 +126,36 @@ def measure(unit, figures, work, threads):
         "--references", ROOT / "Examples/held-out" / example, "--threads", threads, "--seeds", 1,
         "--output", folder / "scores", *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dial else []),
         *(["--baseline"] if baseline else []))
-    seconds = clock(concept)
     with open(folder / "scores/summary.csv", newline="") as file:
         rows = [{**unit, "method": r["method"], "steps": int(r["steps"]), "truncation": int(r["truncation"] or 0),
-                 "seconds": round(seconds.get(int(r["steps"]), 0), 2),
                  **{k: float(r[k]) for k in (IMAGE, "image_trained", TEXT, "text_omitted", LOSS) if r[k]}}
                 for r in csv.DictReader(file)]
     figures.add(rows)
+    for file in concept.glob("checkpoints/*"):
+        if file not in files:
+            file.unlink()
 
 
-def clock(run_folder):
-    """Training time after each step, without the measurements."""
-    total, found = 0.0, {}
-    for text in (run_folder / "events.jsonl").read_text().splitlines():
-        event = json.loads(text)
-        if event["kind"] == "step":
-            total += event["seconds"]
-            found[event["step"]] = total
-    return found
+def speed(figures, work):
+    """Seconds of a training step by each method on two threads, the median of three rounds in turns."""
+    found = {m: [] for m in METHODS}
+    for turn in range(3):
+        for method, settings in METHODS.items():
+            folder = work / "speed" / f"{turn}-{method}".replace(" ", "-")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            shutil.copytree(ROOT / "Examples/ginger", folder / "images")
+            line = {"images": "images", "token": "<ginger>", "category": "cat", "output": "run", "steps": 40, **settings,
+                    "eval.validation_prompts": []}
+            (folder / "list.jsonl").write_text(json.dumps(line) + "\n")
+            run("train", "--manifest", folder / "list.jsonl", "--output", folder / "runs", "--threads", 2)
+            events = map(json.loads, (folder / "runs/run/events.jsonl").read_text().splitlines())
+            found[method] += [e["seconds"] for e in events if e["kind"] == "step"][10:]
+            size = (folder / "runs/run/concept.safetensors").stat().st_size
+            if turn == 2:
+                figures.add([{"base": figures.base, "judge": figures.judge, "part": "speed", "method": method,
+                              "seconds": statistics.median(found[method]), "bytes": size}])
+            print(f"speed: {method}, {statistics.median(found[method]):.3f} s", flush=True)
 
 
 # ---- the parts
@@ -194,8 +208,10 @@ def work_through(part, figures, work, jobs, deadline):
 
 
 def estimate(values):
-    """Mean over concepts and its 95 % interval: concepts are drawn anew with replacement."""
+    """Mean over concepts and its 95 % interval: concepts are drawn anew with replacement. None without any."""
     values = list(values)
+    if not values:
+        return None
     random_ = random.Random(0)
     means = sorted(sum(random_.choices(values, k=len(values))) / len(values) for _ in range(10_000))
     mean = sum(values) / len(values)
@@ -215,21 +231,37 @@ def at(curve, x):
     return curve[-1][1]
 
 
+def answered(value):
+    """Without what has no figures yet."""
+    if not isinstance(value, dict):
+        return value
+    inner = {k: answered(v) for k, v in value.items()}
+    return {k: v for k, v in inner.items() if v is not None and v != {}}
+
+
 def report(figures):
-    things = examples()
-    own = figures.select(part="main", method="neti", truncation=0)[0]["steps"]
+    """Answers from what is there: a question without its figures is left out, and each says how many concepts it has."""
+
+    def measured(part, *methods, **wanted):
+        return {e for e in examples()
+                if all(figures.select(part=part, method=m, example=e, **wanted) for m in methods)}
 
     def main(method, e, metric, truncation=0):
         return figures.one(metric, part="main", method=method, example=e, truncation=truncation)
 
     def curve(method, e, mark, metric):
+        if metric == "seconds":
+            return mark * figures.one("seconds", part="speed", method=method)
         return figures.one(metric, part="curves", method=method, example=e, steps=mark, truncation=0)
 
     def dial(e, truncation, metric):
         return figures.one(metric, part="main", method="neti", example=e, seed=SEEDS[0], truncation=truncation)
 
     def difference(a, b, metric):
-        return estimate(main(a, e, metric) - main(b, e, metric) for e in things)
+        return estimate(main(a, e, metric) - main(b, e, metric) for e in sorted(measured("main", a, b)))
+
+    def dialled():
+        return measured("main", "neti", truncation=TRUNCATIONS[0])
 
     steps = (*TRUNCATIONS, 0)
 
@@ -237,66 +269,128 @@ def report(figures):
         """The image similarity that the dial gives where its text similarity is `text`."""
         return at([(dial(e, t, TEXT), dial(e, t, IMAGE)) for t in steps], text)
 
-    def at_same_time(method, other, mark):
+    def at_same_time(method, other, mark, things):
         """The image similarity of neti when as many seconds have passed as `other` takes for its steps."""
         def value(e):
             points = [(curve(method, e, m, "seconds"), curve(method, e, m, IMAGE)) for m in MARKS]
             return at(points, curve(other, e, mark, "seconds")) - curve(other, e, mark, IMAGE)
-        return estimate(value(e) for e in things)
+        return estimate(map(value, things))
 
-    answers = {"base": figures.base, "steps": own, "rates": best_rates(figures)}
+    own = figures.select(part="main", method="neti", truncation=0)[0]["steps"]
+    answers = {"base": figures.base, "judge": figures.judge, "steps": own, "rates": best_rates(figures),
+               "seeds": {m: len({r["seed"] for r in figures.select(part="main", method=m)}) for m in METHODS}}
     answers["methods"] = {
-        m: {k: estimate(main(m, e, k) for e in things) for k in (IMAGE, "image_trained", TEXT, LOSS)} for m in METHODS}
-    answers["word"] = {k: estimate(main("word", e, k) for e in things) for k in (IMAGE, TEXT)}
+        m: {k: estimate(main(m, e, k) for e in sorted(measured("main", m))) for k in (IMAGE, "image_trained", TEXT, LOSS)}
+        for m in METHODS if measured("main", m)}
+    answers["word"] = {k: estimate(main("word", e, k) for e in sorted(measured("main", "word"))) for k in (IMAGE, TEXT)}
+    answers["speed"] = {r["method"]: {k: r[k] for k in ("seconds", "bytes")} for r in figures.select(part="speed")}
     answers["1 more like the concept at the same text similarity"] = {
-        other: estimate(at_same_text(e, main(other, e, TEXT)) - main(other, e, IMAGE) for e in things)
+        other: estimate(at_same_text(e, main(other, e, TEXT)) - main(other, e, IMAGE)
+                        for e in sorted(dialled() & measured("main", other)))
         for other in VECTORS}
+    answers["1 and without turning the dial"] = {
+        other: {k: difference("neti", other, k) for k in (IMAGE, TEXT, LOSS)} for other in VECTORS}
+    timed = bool(figures.select(part="speed"))
+    curved = {m: measured("curves", "neti", m) for m in CURVES}
     answers["2 fewer steps, fewer seconds"] = {
         other: {f"after {m} steps": {
-            "at equal steps": estimate(curve("neti", e, m, IMAGE) - curve(other, e, m, IMAGE) for e in things),
-            "at equal seconds": at_same_time("neti", other, m)} for m in MARKS}
-        for other in VECTORS}
+            "at equal steps": estimate(curve("neti", e, m, IMAGE) - curve(other, e, m, IMAGE) for e in sorted(curved[other])),
+            **({"at equal seconds": at_same_time("neti", other, m, sorted(curved[other]))} if timed else {})}
+            for m in MARKS}
+        for other in VECTORS if curved[other]}
     answers["3 the bypass"] = {
-        "image similarity": difference("neti", "no bypass", IMAGE), "held-out loss": difference("neti", "no bypass", LOSS),
+        "image similarity": difference("neti", "no bypass", IMAGE), "text similarity": difference("neti", "no bypass", TEXT),
+        "held-out loss": difference("neti", "no bypass", LOSS),
         **{f"image similarity after {m} steps": estimate(
-            curve("neti", e, m, IMAGE) - curve("no bypass", e, m, IMAGE) for e in things) for m in MARKS}}
+            curve("neti", e, m, IMAGE) - curve("no bypass", e, m, IMAGE) for e in sorted(curved["no bypass"]))
+           for m in MARKS if curved["no bypass"]}}
     answers["4 time and space"] = {
         other: {k: difference("neti", other, k) for k in (IMAGE, TEXT, LOSS)} for other in ("time", "space")}
 
     def change(k, metric):
-        return estimate(dial(e, steps[k + 1], metric) - dial(e, steps[k], metric) for e in things)
+        return estimate(dial(e, steps[k + 1], metric) - dial(e, steps[k], metric) for e in sorted(dialled()))
 
+    both = sorted(dialled() & curved["neti"])
     answers["5 the dial"] = {
-        "units": {str(t or 128): {k: estimate(dial(e, t, k) for e in things) for k in (IMAGE, TEXT)} for t in steps},
+        "units": {str(t or 128): {k: estimate(dial(e, t, k) for e in sorted(dialled())) for k in (IMAGE, TEXT)} for t in steps},
         "change from one to the next": {
             f"{steps[k]} to {steps[k + 1] or 128}": {m: change(k, m) for m in (IMAGE, TEXT)} for k in range(len(TRUNCATIONS))},
-        "image similarity beside stopping early, at the same text similarity": {
-            str(m): estimate(at_same_text(e, curve("neti", e, m, TEXT)) - curve("neti", e, m, IMAGE) for e in things)
-            for m in MARKS}}
+        **({"image similarity beside stopping early, at the same text similarity": {
+            str(m): estimate(at_same_text(e, curve("neti", e, m, TEXT)) - curve("neti", e, m, IMAGE) for e in both)
+            for m in MARKS}} if both else {})}
     answers["6 the norm"] = {k: difference("neti", "no norm", k) for k in (IMAGE, TEXT, LOSS)}
     answers["encoding"] = {k: difference("neti", "no encoding", k) for k in (IMAGE, TEXT, LOSS)}
     answers["nested dropout"] = {k: difference("neti", "no dropout", k) for k in (IMAGE, TEXT, LOSS)}
-    answers["curves"] = {m: {str(s): {k: estimate(curve(m, e, s, k) for e in things) for k in (IMAGE, TEXT, LOSS, "seconds")}
-                             for s in MARKS} for m in CURVES}
+    answers["curves"] = {
+        m: {str(s): {k: estimate(curve(m, e, s, k) for e in sorted(curved[m])) for k in (IMAGE, TEXT, LOSS)} for s in MARKS}
+        for m in CURVES if curved[m]}
     answers["learning rates"] = {f"{m} {r:g}": v for (m, r), v in rate_table(figures).items()}
+    answers = answered(answers)
     results = figures.file.with_suffix(".json")
     results.write_text(json.dumps(answers, indent=1) + "\n")
     results.with_suffix(".md").write_text(markdown(answers))
+    plots(answers)
+
+
+def plots(answers):
+    """The plane of text and image similarity, and image similarity over steps."""
+    try:
+        import matplotlib
+    except ImportError:
+        return print("report: no plots, as matplotlib is not installed", flush=True)
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "neti"})
+    folder = ROOT / "docs/images"
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+    units = answers["5 the dial"]["units"]
+    x, y = ([u[k]["mean"] for u in units.values()] for k in (TEXT, IMAGE))
+    axes.plot(x, y, "-", color="#d1751f", alpha=0.5, label="neti's dial, 1 to 128 units")
+    points = {"word": answers["word"], **answers["methods"]}
+    for name, p in points.items():
+        color = {"neti": "#d1751f", "ti": "#2b6cb0", "xti": "#2f855a", "word": "#4a5568"}.get(name, "#a0aec0")
+        spread = [[p[k]["mean"] - p[k]["low"]] + [p[k]["high"] - p[k]["mean"]] for k in (TEXT, IMAGE)]
+        axes.errorbar(p[TEXT]["mean"], p[IMAGE]["mean"], xerr=[[v] for v in spread[0]], yerr=[[v] for v in spread[1]], fmt="o",
+                      color=color, elinewidth=1, alpha=0.9)
+        axes.annotate(name, (p[TEXT]["mean"], p[IMAGE]["mean"]), (6, 5), textcoords="offset points", color=color)
+    axes.set(xlabel="text similarity: the prompt is followed", ylabel="image similarity, held-out images")
+    axes.legend(frameon=False, loc="lower left")
+    figure.savefig(folder / "plane.png", dpi=140)
+
+    if "curves" not in answers:
+        return
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    for name, color in zip(CURVES, ("#2b6cb0", "#2f855a", "#d1751f", "#a0aec0")):
+        if name in answers["curves"]:
+            c = answers["curves"][name]
+            axes.plot([int(s) for s in c], [v[IMAGE]["mean"] for v in c.values()], "o-", color=color, label=name)
+            axes.fill_between([int(s) for s in c], [v[IMAGE]["low"] for v in c.values()],
+                              [v[IMAGE]["high"] for v in c.values()], color=color, alpha=0.12)
+    axes.set(xlabel="training steps", ylabel="image similarity, held-out images", xscale="log", xticks=MARKS)
+    axes.set_xticks(MARKS, [str(m) for m in MARKS])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    figure.savefig(folder / "convergence.png", dpi=140)
 
 
 def markdown(answers):
     def cell(e):
-        return f"{e['mean']:+.4f} ({e['low']:+.4f} … {e['high']:+.4f}), {e['verdict']}"
+        few = "" if e["concepts"] == len(examples()) else f", {e['concepts']} concepts"
+        return f"{e['mean']:+.3f} ({e['low']:+.3f} … {e['high']:+.3f}), {e['verdict']}{few}"
 
     lines = [f"# The paper's claims on mini-sd, {answers['steps']} steps", "",
-             "Written by `python3 Benchmarks/reproduce.py report`. Means over eight concepts with 95 % intervals.", "",
-             "| method | rate | image, held out | image, trained on | text | held-out loss against the word |",
-             "|---|---:|---:|---:|---:|---:|"]
+             "Written by `python3 Benchmarks/reproduce.py report`. Means over eight concepts, where nothing else is said, "
+             f"with 95 % intervals over concepts; seeds: {answers['seeds']['neti']}. Base {answers['base']}, judge {answers['judge']}.", "",
+             "| method | rate | image, held out | image, trained on | text | held-out loss against the word | seconds a step | KiB |",
+             "|---|---:|---:|---:|---:|---:|---:|---:|"]
     word = answers["word"]
-    lines.append(f"| word | | {word[IMAGE]['mean']:.3f} | | {word[TEXT]['mean']:.3f} | |")
+    lines.append(f"| word | | {word[IMAGE]['mean']:.3f} | | {word[TEXT]['mean']:.3f} | | | |")
     for name, m in answers["methods"].items():
         lines.append(f"| {name} | {answers['rates'][name]:g} | {m[IMAGE]['mean']:.3f} | {m['image_trained']['mean']:.3f} | "
-                     f"{m[TEXT]['mean']:.3f} | {m[LOSS]['mean']:+.3f} |")
+                     f"{m[TEXT]['mean']:.3f} | {100 * m[LOSS]['mean']:+.1f} % | " +
+                     ("{seconds:.3f} | {kib:.0f} |".format(**answers["speed"][name], kib=answers["speed"][name]["bytes"] / 1024)
+                      if name in answers.get("speed", {}) else "| |"))
 
     def walk(value, path):
         if "verdict" in value:
@@ -312,7 +406,7 @@ def markdown(answers):
     return "\n".join(lines) + "\n"
 
 
-PARTS = ("rates", "main", "curves", "report")
+PARTS = ("rates", "main", "curves", "speed", "report")
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -333,6 +427,9 @@ if __name__ == "__main__":
         for part in asked.parts or PARTS:
             if part == "report":
                 report(figures)
+            elif part == "speed":
+                if not figures.select(part="speed"):
+                    speed(figures, asked.work.resolve())
             elif not work_through(part, figures, asked.work.resolve(), asked.jobs, deadline):
                 sys.exit("reproduce: the time is over; the same command goes on")
     except subprocess.CalledProcessError as error:
