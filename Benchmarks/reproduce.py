@@ -37,7 +37,7 @@ METHODS = {
 }
 VECTORS = ("ti", "xti")
 MAPPER_RATES = (1e-3, 2e-3, 4e-3)
-RATES = {m: {"ti": (3e-4, 1e-3, 3e-3), "xti": (3e-3, 1e-2, 3e-2)}.get(m, MAPPER_RATES) for m in METHODS}
+RATES = {m: {"ti": (3e-4, 1e-3, 3e-3), "xti": (1e-2, 3e-2, 1e-1)}.get(m, MAPPER_RATES) for m in METHODS}
 RATE_EXAMPLES = ("ginger",)
 CURVES = ("ti", "xti", "neti", "no bypass")
 MARKS = (25, 50, 100, 250, 500, 1000)
