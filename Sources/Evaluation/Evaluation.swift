@@ -37,6 +37,7 @@ public final class Evaluation {
   ) throws {
     try model.requireTextToImage()
     try EvaluationSubject.checkOneBase(subjects)
+    try EvaluationFolder.require(output)
     self.model = model
     self.subjects = subjects
     self.prompts = try (prompts ?? clip.ownPrompts() ?? .paper).texts
@@ -78,7 +79,8 @@ public final class Evaluation {
   }
 
   func folder(of subject: EvaluationSubject) -> URL {
-    output.appending(path: "concepts/\(subject.folderName)", directoryHint: .isDirectory)
+    output.appending(
+      path: "\(EvaluationFolder.conceptsName)/\(subject.folderName)", directoryHint: .isDirectory)
   }
 
   private func header(_ s: EvaluationSubject) -> EvaluationResults.Header {
