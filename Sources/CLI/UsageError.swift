@@ -45,7 +45,7 @@ enum UsageError {
     while !command.configuration.subcommands.isEmpty, let word = rest.first, !word.hasPrefix("-") {
       let inner = command.configuration.subcommands
       guard let next = inner.first(where: { name(of: $0) == word }) else {
-        return nearest(to: word, among: inner.map(name))
+        return nearest(to: word, among: inner.map(name)).map { "\($0) instead of \(word)" }
       }
       command = next
       rest = rest.dropFirst()
@@ -55,7 +55,7 @@ enum UsageError {
       let name = String(word.prefix { $0 != "=" })
       // Settings have a word of their own.
       guard !known.contains(name), !name.contains(".") else { continue }
-      return nearest(to: name, among: known)
+      return nearest(to: name, among: known).map { "\($0) instead of \(name)" }
     }
     return nil
   }

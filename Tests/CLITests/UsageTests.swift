@@ -15,12 +15,13 @@ struct UsageTests {
   /// Command lines that are wrong by themselves, and what is said of each.
   private static let wrong: [(arguments: String, words: String)] = [
     ("paint", "paint"), ("generate", "--prompt <prompt>"),
-    ("genrate --prompt x", "did you mean generate?"), ("model gte x", "did you mean get?"),
-    ("generate --promt x", "did you mean --prompt?"),
+    ("genrate --prompt x", "did you mean generate instead of genrate?"),
+    ("model gte x", "did you mean get instead of gte?"),
+    ("generate --promt x", "did you mean --prompt instead of --promt?"),
     ("generate --prompt x --promt=x", "Did you mean '--prompt'?"),
-    ("train --images x --token <x> --category x --step 3", "did you mean --steps?"),
-    ("train --optim.sed 3 --setp", "did you mean --steps?"),
-    ("generate --prompt x --seed -1", "whole numbers from 0 on, such as 0,1,2 or 0-3"),
+    ("train --images x --token <x> --category x --step 3", "did you mean --steps instead of --step?"),
+    ("train --optim.sed 3 --stps 3", "did you mean --steps instead of --stps?"),
+    ("generate --prompt x --seed=-1", "whole numbers from 0 on, such as 0,1,2 or 0-3"),
     ("generate --prompt x --steps 1.5", "is invalid for '--steps <number>'; it must be a whole number"),
     ("generate --prompt x --guidance x", "it must be a number from 0 to 1000"),
     ("generate --prompt x --width x", "it must be a whole number of pixels"),
