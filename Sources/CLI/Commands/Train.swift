@@ -380,9 +380,11 @@ struct Train: ParsableCommand {
     flags.removeAll { $0.key.hasPrefix("log.exp_") }
     let defaults = defaults(flags)
     try ManifestSession.run(manifest, shard: part(), model: model) { entry in
-      try manifest.configuration(
+      var loaded = try manifest.configuration(
         of: entry, output: folder, yaml: configPath.map { try place($0) }, defaults: defaults,
         overrides: flags, modelDefaults: modelDefaults)
+      drawAtTheEnd(&loaded)
+      return loaded
     }
   }
 }
