@@ -187,11 +187,12 @@ struct BadPromptTests {
     let place = try Workplace()
     try place.images()
     try place.expectFailure(Workplace.train(token: "cat"), ["“cat”", "already a word", "<cat>"])
-    try place.expectFailure(Workplace.train(token: ""), ["--token is not set"])
+    try place.expectFailure(Workplace.train(token: ""), ["--token must be text, not “”"])
     try place.expectFailure(Workplace.train(token: "a {} b"), ["--token “a {} b” must be a word"])
-    try place.expectFailure(Workplace.train(category: ""), ["--category is empty"])
+    try place.expectFailure(Workplace.train(category: ""), ["--category must be text, not “”"])
     try place.expectFailure(
-      Workplace.train(token: "<x>", ["--data.placeholder_token", ""]), ["data.placeholder_token is not set"])
+      Workplace.train(token: "<x>", ["--data.placeholder_token", ""]), ["data.placeholder_token must be text"]
+    )
   }
 
   @Test("a category of several tokens is used, and how is said")

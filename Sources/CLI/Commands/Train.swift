@@ -254,11 +254,13 @@ struct Train: ParsableCommand {
   /// The batch that flags, file and model give is that of one of the `processes`; the run's is of all.
   private func configuration(processes: Int) throws -> LoadedConfiguration {
     do { return try settled(processes: processes) } catch let e as NeTIError {
-      guard let setting = RunConfiguration.settings.first(where: { e.message.hasPrefix($0.name + " ") }),
+      // Where a value is not of its type, its place stands before.
+      let message = String(e.message.replacing(/^`[a-z0-9_.]+`: /, with: ""))
+      guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }),
         let short = setting.short, try isGiven(setting.name)
       else { throw e }
       // A value is called by the flag that gave it.
-      throw NeTIError("`\(short)`" + e.message.dropFirst(setting.name.count))
+      throw NeTIError("`\(short)`" + message.dropFirst(setting.name.count))
     }
   }
 
