@@ -255,7 +255,7 @@ struct Train: ParsableCommand {
   private func configuration(processes: Int) throws -> LoadedConfiguration {
     do { return try settled(processes: processes) } catch let e as NeTIError {
       // Where a value is not of its type, its place stands before.
-      let message = String(e.message.replacing(/^`[a-z0-9_.]+`: /, with: ""))
+      let message = String(e.message.replacing(#/^`[a-z0-9_.]+`: /#, with: ""))
       guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }),
         let short = setting.short, try isGiven(setting.name)
       else { throw e }
