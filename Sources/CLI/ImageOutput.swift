@@ -14,10 +14,27 @@ struct ImageOutput {
     do {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     } catch {
+      if let file = Self.file(inTheWayOf: folder) {
+        throw NeTIError(
+          "\(folder.relativePath): \(file.shownPath) is a file; name a folder with --output")
+      }
       throw NeTIError(
         "\(folder.relativePath): the folder cannot be made; check the path and its permissions, or choose another with --output"
       )
     }
+  }
+
+  /// A file that stands where this folder, or one that it lies in, should be.
+  static func file(inTheWayOf folder: URL) -> URL? {
+    var url = folder.standardizedFileURL
+    while url.path != "/" {
+      var isFolder: ObjCBool = false
+      if FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) {
+        return isFolder.boolValue ? nil : url
+      }
+      url = url.deletingLastPathComponent().standardizedFileURL
+    }
+    return nil
   }
 
   /// One image, called by its prompt, variant and seed, with its metadata in text chunks.
@@ -109,11 +126,15 @@ struct ImageOutput {
     return url
   }
 
-  /// A prompt as part of a file's name.
+  /// A prompt as part of a file's name, which every file system takes: `ä` is a, `ß` is ss.
   static func slug(_ text: String) -> String {
-    let words = text.lowercased().replacing("{}", with: "concept").split {
-      !($0.isLetter || $0.isNumber) || !$0.isASCII
-    }
+    let plain = String(
+      String.UnicodeScalarView(
+        text.lowercased().replacing("{}", with: "concept").replacing("ß", with: "ss")
+          .decomposedStringWithCanonicalMapping.unicodeScalars.filter {
+            $0.properties.generalCategory != .nonspacingMark
+          }))
+    let words = plain.split { !($0.isLetter || $0.isNumber) || !$0.isASCII }
     let slug = words.joined(separator: "-").prefix(60)
     return slug.isEmpty ? "image" : String(slug)
   }

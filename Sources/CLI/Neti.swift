@@ -61,9 +61,8 @@ struct Neti: ParsableCommand {
       exit(withError: error)
     } catch {
       // Wrong usage: what the user wrote is in the message.
-      // A long list of the values that there are is put on that line.
-      let text = fullMessage(for: error)
-        .replacing("following:\n  - ", with: "following: ").replacing("\n  - ", with: ", ")
+      let text = UsageError.explained(
+        fullMessage(for: error), words: Array(CommandLine.arguments.dropFirst()))
       if !text.isEmpty { note(text) }
       exit(withError: exitCode(for: error))
     }

@@ -116,6 +116,15 @@ struct ModelOptions: ParsableArguments {
     }
   }
 
+  /// A LoRA; of a concept it is said that it is one.
+  private static func read(_ file: LoRAFile) throws -> WeightedLoRA {
+    do { return try file.read() } catch {
+      guard (try? Concept.open(URL(filePath: file.path))) != nil else { throw error }
+      throw NeTIError(
+        "\(file.path) is a concept, not a LoRA; give it with `concept FILE`, and {} in the prompt")
+    }
+  }
+
   /// Opens the model; nothing large is read before it is needed. What decides precision and LoRAs itself, as a
   /// run's configuration does, says which.
   ///
@@ -123,7 +132,7 @@ struct ModelOptions: ParsableArguments {
   func open(
     _ folder: ModelFolder, in decided: Precision? = nil, with loras: [LoRAFile]? = nil, usualClipSkip: Int = 1
   ) throws -> StableDiffusion {
-    let loras = try (loras ?? given()).map { try $0.read() }
+    let loras = try (loras ?? given()).map(Self.read)
     let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
@@ -161,7 +170,9 @@ struct NumberList: ExpressibleByArgument {
       }
       guard values.count <= Self.largestCount else { return nil }
     }
-    self.init(values)
+    // What is named twice is done once.
+    var seen: Set<Int> = []
+    self.init(values.filter { seen.insert($0).inserted })
   }
 
   var defaultValueDescription: String { values.map(String.init).joined(separator: ",") }

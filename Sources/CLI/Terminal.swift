@@ -85,9 +85,9 @@ extension String {
     return [
       "category", "clip-skip", "concept", "download", "folder", "format", "generated", "guidance", "host",
       "image", "images", "layer", "layout", "lora", "mask", "masks", "model", "output", "password-file",
-      "port",
-      "precision", "prediction-type", "prompt-weights", "references", "regions", "resume", "scheduler",
-      "steps", "strength", "timestep", "token", "width",
+      "port", "precision", "prediction-type", "prompt-weights", "property", "references", "regions",
+      "representation", "resume", "scheduler", "seed", "steps", "strength", "timestep", "token", "vectors",
+      "width",
     ].contains(name)
   }
 }

@@ -103,11 +103,16 @@ enum TrainingSession {
   ) throws -> TrainingRun {
     let images = try TrainingImages(c.data, on: base)
     for line in images.warnings { warn(line) }
+    if images.examples.count == 1 {
+      warn("a single image is learned with all that it shows, its background too; 3 to 6 are better")
+    }
     // What it refuses, it refuses before a word of learning.
     let run = try TrainingRun(
       folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
       processes: processes)
-    if !quiet {
+    if !quiet, resume, (try? RunFolder.isFinished(c)) == true {
+      note("the run is finished; `steps N`, more than \(c.optim.maxTrainSteps), learns on")
+    } else if !quiet {
       note(
         "learning \(c.data.placeholderToken) from \(images.summary) at \(images.sizes) on \(base.folder.name), "
           + "at a rate of \(rateText(c))"

@@ -41,6 +41,7 @@ public final class Evaluation {
   ) throws {
     try model.requireTextToImage()
     try EvaluationSubject.checkOneBase(subjects)
+    try EvaluationFolder.require(output)
     self.model = model
     self.subjects = subjects
     self.prompts = try (prompts ?? clip.ownPrompts() ?? .paper).texts
@@ -88,7 +89,8 @@ public final class Evaluation {
   func folder(of subject: EvaluationSubject) -> URL { folder(of: subject, in: output) }
 
   private func folder(of subject: EvaluationSubject, in output: URL) -> URL {
-    output.appending(path: "concepts/\(subject.folderName)", directoryHint: .isDirectory)
+    output.appending(
+      path: "\(EvaluationFolder.conceptsName)/\(subject.folderName)", directoryHint: .isDirectory)
   }
 
   /// What the earlier evaluation measured of a subject, and where; nil without one.

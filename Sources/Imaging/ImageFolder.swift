@@ -21,9 +21,13 @@ public struct ImageFolder: Sendable {
   /// Lists the JPEG, PNG and WebP files of a folder, told by their first bytes; folders in it are not searched.
   /// Hidden files and what systems leave behind are passed over silently.
   ///
-  /// - Parameter known: a folder inside that needs no warning.
+  /// - Parameters:
+  ///   - known: a folder inside that needs no warning.
+  ///   - remedy: what to do where there is nothing.
   /// - Throws: `ImagingError` when the folder cannot be read or has no image; it names the folders inside that have.
-  public static func list(_ folder: URL, except known: URL? = nil) throws -> ImageFolder {
+  public static func list(_ folder: URL, except known: URL? = nil, remedy: String = "put 3 to 6 there") throws
+    -> ImageFolder
+  {
     let names: [String]
     do { names = try FileManager.default.contentsOfDirectory(atPath: folder.path) } catch {
       throw ImagingError(unreadable(folder))
@@ -48,7 +52,7 @@ public struct ImageFolder: Sendable {
     let problems = kinds.map { kind in
       "\(listed(others[kind] ?? [])) (\(kind.title))" + (kind.remedy.isEmpty ? "" : "; \(kind.remedy)")
     }
-    guard !images.isEmpty else { throw ImagingError(noImage(in: folder, problems)) }
+    guard !images.isEmpty else { throw ImagingError(noImage(in: folder, problems, remedy)) }
     return ImageFolder(
       images: images, texts: texts, warnings: problems.map { "\(folder.path): left out \($0)" })
   }
@@ -103,7 +107,7 @@ public struct ImageFolder: Sendable {
       : "\(folder.path): not a folder; give the folder that holds the images"
   }
 
-  private static func noImage(in folder: URL, _ problems: [String]) -> String {
+  private static func noImage(in folder: URL, _ problems: [String], _ remedy: String) -> String {
     let inside = foldersWithImages(folder)
     if !inside.isEmpty {
       let more = inside.count > 3 ? " and \(inside.count - 3) more" : ""
@@ -112,7 +116,7 @@ public struct ImageFolder: Sendable {
         + "name \(inside.count == 1 ? "that folder" : "one of them")"
     }
     return "\(folder.path): no JPEG, PNG or WebP image in this folder; "
-      + (problems.isEmpty ? "put 3 to 6 there" : "there is " + problems.joined(separator: "; "))
+      + (problems.isEmpty ? remedy : "there is " + problems.joined(separator: "; "))
   }
 
   // MARK: Folders inside

@@ -52,6 +52,21 @@ struct BadConceptTests {
       try place.expectFailure(Workplace.generate("a cat", ["--model", "concept.safetensors"]), [words])
       try place.expectFailure(["convert", "old.pt", "new.safetensors"], ["old.pt " + words])
     }
+    try place.concept()
+    try place.expectFailure(
+      Workplace.generate("a cat", ["--lora", "concept.safetensors"]),
+      ["is a concept, not a LoRA", "--concept"])
+    try place.file("some words\n", "words.txt")
+    try FileManager.default.copyItem(
+      at: Fixtures.examples.appending(path: "spotty/1.jpg"), to: place.path("photo.safetensors"))
+    for (file, words) in [
+      ("words.txt", "words.txt is a text, not a safetensors file (“some words”)"),
+      ("photo.safetensors", "photo.safetensors is an image, not a safetensors file"),
+    ] {
+      try place.expectFailure(Workplace.generate("a cat", ["--lora", file]), [words])
+    }
+    try place.expectFailure(["inspect", "words.txt"], ["words.txt is a text, not a safetensors file"])
+    try place.expectFailure(["inspect", "photo.safetensors"], ["it is a picture"])
     let file = "unet/diffusion_pytorch_model.safetensors"
     try place.model(file, Data(pointer.utf8))
     try place.expectFailure(Workplace.generate("a cat", ["--model", "model"]), [file, "git lfs pull"])

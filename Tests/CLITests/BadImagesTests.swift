@@ -12,6 +12,10 @@ struct BadImagesTests {
     try place.expectFailure(Workplace.train(images: "file"), ["file", "not a folder"])
     try place.file("hello", "texts/caption.txt")
     try place.expectFailure(Workplace.train(images: "texts"), ["texts", "JPEG, PNG or WebP"])
+    try place.images()
+    try FileManager.default.createDirectory(at: place.path("empty"), withIntermediateDirectories: true)
+    try place.expectFailure(
+      Workplace.train(["--masks", "empty"]), ["empty: no JPEG", "put the masks there", "leave --masks out"])
     try place.file("hello", "texts/movie.mov")
     try place.expectFailure(Workplace.train(images: "texts"), ["texts", "JPEG, PNG or WebP"])
   }

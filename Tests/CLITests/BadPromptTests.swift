@@ -16,7 +16,13 @@ struct BadPromptTests {
       ["“a photo of a cat”", "no {}", "exactly once"], code: 64)
     try place.expectFailure(
       Workplace.generate("{} on {}", Self.withConcept), ["{} 2 times", "exactly once"], code: 64)
-    try place.expectFailure(Workplace.generate("a {toy}", Self.withConcept), ["no {}"], code: 64)
+    try place.expectFailure(
+      Workplace.generate("a {toy}", Self.withConcept),
+      ["has {toy}, but no concept", "there is {}", "{{toy}}"],
+      code: 64)
+    try place.expectFailure(
+      Workplace.generate("a {cat}", ["--concept", "mug=concept.safetensors"]),
+      ["has {cat}, but no concept of that name; there is {mug}"], code: 64)
     try place.expectFailure(
       Workplace.generate("a {}"), ["no concept was given", "--concept FILE", "{{}}"], code: 64)
     try place.expectFailure(
@@ -131,6 +137,16 @@ struct BadPromptTests {
     #expect(pixels[0] != pixels[1])
   }
 
+  @Test("letters with marks keep their letter in a file's name, and a seed that is given twice is drawn once")
+  func fileNames() throws {
+    let place = try Workplace()
+    let result = try place.run(Workplace.generate("Ein Käfer, süß é", ["--seed", "0,0"]))
+    #expect(result.code == 0, "\(result.error)")
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: place.path("out").path)
+        == ["ein-kafer-suss-e-s0.png"])
+  }
+
   @Test("the concept's own token may stand for {}")
   func ownToken() throws {
     let place = try Workplace()
@@ -171,8 +187,12 @@ struct BadPromptTests {
     let place = try Workplace()
     try place.images()
     try place.expectFailure(Workplace.train(token: "cat"), ["“cat”", "already a word", "<cat>"])
-    try place.expectFailure(Workplace.train(token: ""), ["data.placeholder_token"])
-    try place.expectFailure(Workplace.train(token: "a {} b"), ["data.placeholder_token"])
+    try place.expectFailure(Workplace.train(token: ""), ["--token must be text, not “”"])
+    try place.expectFailure(Workplace.train(token: "a {} b"), ["--token “a {} b” must be a word"])
+    try place.expectFailure(Workplace.train(category: ""), ["--category must be text, not “”"])
+    try place.expectFailure(
+      Workplace.train(token: "<x>", ["--data.placeholder_token", ""]), ["data.placeholder_token must be text"]
+    )
   }
 
   @Test("a category of several tokens is used, and how is said")

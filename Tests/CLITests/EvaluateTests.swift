@@ -246,6 +246,22 @@ struct EvaluateTests {
       Self.evaluate(one + ["--concept", "other.safetensors"] + Self.examples),
       ["two bases", "mini-sd", "another"])
 
+    try place.file("mine", "out/report.html")
+    try place.file("mine", "out/concepts/ginger/.lock")
+    try place.expectFailure(
+      Self.evaluate(one + Self.examples),
+      ["out is not empty (“concepts”, “report.html”)", "another --output"])
+    try FileManager.default.removeItem(at: place.path("out"))
+    try place.file("mine", "out/concepts/ginger/concept.safetensors")
+    try place.expectFailure(Self.evaluate(one + Self.examples), ["holds no evaluation", "another --output"])
+    try FileManager.default.removeItem(at: place.path("out"))
+    try place.file("mine", "out")
+    try place.expectFailure(
+      Self.evaluate(one + Self.examples), ["out is a file; name a folder with --output"])
+    try FileManager.default.removeItem(at: place.path("out"))
+    // As a process that was killed at once leaves it.
+    try place.file("", "out/concepts/ginger/.lock")
+
     #expect(try place.run(Self.evaluate(one + Self.examples + ["--seeds", "1"])).code == 0)
     try place.expectFailure(
       Self.evaluate(one + Self.examples + ["--seeds", "1", "--guidance", "5"]),

@@ -36,7 +36,9 @@ struct ExportTests {
     }
     let readme = try String(contentsOf: made.appending(path: "README.md"), encoding: .utf8)
     let isTruncated = name == "toy"
-    #expect(readme.split(separator: "\n").count == (isTruncated ? 5 : 4))
+    let lines = (program == "diffusers" ? 5 : 4) + (isTruncated ? 1 : 0)
+    #expect(readme.split(separator: "\n").count == lines)
+    #expect(readme.contains("pipe = StableDiffusionPipeline.from_") == (program == "diffusers"))
     #expect(readme.contains("\(name).safetensors"))
     #expect(readme.lowercased().contains("truncation") == isTruncated)
     let file = (program == "comfyui" ? "concepts/" : "") + "\(name).safetensors"

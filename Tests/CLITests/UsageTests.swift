@@ -15,6 +15,23 @@ struct UsageTests {
   /// Command lines that are wrong by themselves, and what is said of each.
   private static let wrong: [(arguments: String, words: String)] = [
     ("paint", "paint"), ("generate", "--prompt <prompt>"),
+    ("genrate --prompt x", "did you mean generate instead of genrate?"),
+    ("model gte x", "did you mean get instead of gte?"),
+    ("generate --promt x", "did you mean --prompt instead of --promt?"),
+    ("generate --prompt x --promt=x", "Did you mean '--prompt'?"),
+    ("train --images x --token <x> --category x --step 3", "did you mean --steps instead of --step?"),
+    ("train --optim.sed 3 --stps 3", "did you mean --steps instead of --stps?"),
+    ("generate --prompt x --seed=-1", "whole numbers from 0 on, such as 0,1,2 or 0-3"),
+    ("generate --prompt x --steps 1.5", "is invalid for '--steps <number>'; it must be a whole number"),
+    ("generate --prompt x --guidance x", "it must be a number from 0 to 1000"),
+    ("generate --prompt x --width x", "it must be a whole number of pixels"),
+    ("generate --prompt x --concept c --truncation x", "whole numbers from 1 to 128"),
+    ("generate --prompt x --concept c --regions x", "a number above 0 for each concept"),
+    ("generate --prompt x --image i --strength x", "a number from 0 to 1"),
+    ("train --peer-timeout x", "a number of seconds"), ("train --validate-every x", "number of steps"),
+    ("convert a.pt b.safetensors --timestep x", "a number from 0 to 999"),
+    ("studio --port 99999", "a whole number from 0 to 65535"),
+    ("mix --geometry a --appearance b --prompt x --from 5,5", "different timesteps from 999 to 0, or never"),
     ("generate --prompt x --steps 0", "--steps 0: between 1 and 1000"),
     ("generate --prompt x --guidance -1", "--guidance"),
     ("generate --prompt x --guidance 1e9", "--guidance 1000000000.0: a number between 0 and 1000"),
@@ -102,6 +119,11 @@ struct UsageTests {
     for (line, next) in zip(lines, lines.dropFirst())
     where line.hasPrefix("  neti ") || line.hasPrefix("  {") {
       #expect(next.isEmpty || next.hasPrefix("  "), "\(line)\n\(next)")
+    }
+    // A line that its text breaks is broken once more by the width, and leaves a word or two by themselves.
+    for (line, (word, next)) in zip(lines, zip(lines.dropFirst(), lines.dropFirst(2)))
+    where line.count > 60 && !line.hasPrefix("  ") && !word.isEmpty && !word.hasPrefix("  ") {
+      #expect(word.count > 40 || next.isEmpty, "\(line)\n\(word)")
     }
   }
 

@@ -45,6 +45,22 @@ struct ValidationTests {
     #expect(images[0] != images[1])
   }
 
+  @Test("a prompt alone is drawn at the end of a short run")
+  func promptAlone() throws {
+    let place = try Workplace()
+    try place.images()
+    let result = try place.run(
+      Workplace.train(
+        steps: 2,
+        [
+          "--validation-prompt", "a {}", "--eval.num_denoising_steps", "1", "--eval.num_validation_images",
+          "1",
+        ]))
+    #expect(result.code == 0, "\(result.error)")
+    #expect(result.error.contains("warning: a single image"), "\(result.error)")
+    #expect(FileManager.default.fileExists(atPath: place.path("run/samples/step-000002-0-seed-0.png").path))
+  }
+
   @Test("prompts that never come due are not asked for")
   func notDue() throws {
     let place = try Workplace()

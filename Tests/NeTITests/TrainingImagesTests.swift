@@ -1,3 +1,4 @@
+import Diffusion
 import Files
 import Foundation
 import Imaging
@@ -54,6 +55,27 @@ struct TrainingImagesTests {
         folder: images, side: 16, crop: crop, captionsFor: captions ? "<toy>" : nil,
         masks: useMasks ? masks : nil)
     }
+  }
+
+  @Test("that are tiny, or so long that most of them is cut off, are named with their sizes in one line each")
+  func sizes() throws {
+    let files = try Files()
+    for (name, width, height) in [("3.png", 5, 5), ("4.png", 300, 16), ("5.png", 6, 7)] {
+      try files.write(
+        Self.halves(Self.white, Colour(UInt8(width % 200), 9, 9), width: width, height: height),
+        to: files.images.appending(path: name))
+    }
+    let lines = try files.load().warnings
+    #expect(lines.count == 2, "\(lines)")
+    #expect(
+      lines.contains { $0.contains("3.png (5×5 for 16×16), 5.png (6×7 for 16×16): less than half as large") })
+    #expect(lines.contains { $0.contains("4.png (5 % of it is kept): so long that most of it is cut off") })
+    let squashed = try files.load(crop: false).warnings
+    #expect(squashed.count == 1 && squashed[0].contains("3.png (5×5"), "\(squashed)")
+    let bucketed = try TrainingImages(
+      folder: files.images, side: 16, crop: false, buckets: SizeBuckets(resolution: 16, factor: 8)
+    ).warnings
+    #expect(bucketed.contains { $0.contains("4.png (") && $0.contains("cut off") }, "\(bucketed)")
   }
 
   @Test("have the captions beside them, with {} or the token in it once")

@@ -107,10 +107,7 @@ struct Convert: ParsableCommand {
     if let token { concept.about.token = token }
     if !category.isEmpty { concept.about.category = category }
     if wanted == .authors { return try writeAuthors(concept) }
-    let url = try place(output)
-    guard !FileManager.default.fileExists(atPath: url.path) else {
-      throw NeTIError("\(output) exists already; choose another name or remove it")
-    }
+    let url = try newFile(output, choose: "name")
     if wanted == .neti {
       try concept.write(to: url)
     } else if let loss = try concept.export(

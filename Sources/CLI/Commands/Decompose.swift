@@ -12,9 +12,11 @@ struct Decompose: ParsableCommand {
 
       The strip runs from noise to image, timestep 999 to 0; its last column is the concept as it is.
 
-      --view frozen      the concept as it is at one timestep, used at every step (the default)
-      --view cumulative  the concept down to a timestep, the category's word below
-      --view windows     the concept inside a window of timesteps, the word outside (not in the paper)
+      --view frozen      the concept at one timestep, for every step (default)
+      --view cumulative  the concept down to a timestep, below it the word
+      --view windows     the concept inside a window, the word outside
+
+      The word is that of --category. The paper has no windows.
 
       --count divides the process evenly; --timesteps says where, larger first:
 

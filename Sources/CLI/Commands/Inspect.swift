@@ -33,10 +33,7 @@ struct Inspect: ParsableCommand {
     let concept = try Concept.open(place(file))
     let importance = try concept.representation.unitImportance()
     if let plot {
-      let url = try place(plot)
-      guard !FileManager.default.fileExists(atPath: url.path) else {
-        throw NeTIError("\(url.path) exists already; choose another name with --plot, or remove it")
-      }
+      let url = try newFile(plot, choose: "name with --plot")
       try AtomicFile.write(Data(concept.importanceChart().draw().png()), to: url)
     }
     let a = concept.about

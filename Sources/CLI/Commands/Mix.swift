@@ -13,14 +13,14 @@ struct Mix: ParsableCommand {
         neti mix --geometry cat.safetensors --appearance mug.safetensors \\
                  --prompt 'a photo of a {}'
 
-      The appearance concept takes over at the timestep --from (denoising runs from 999 down to 0), in
-      the layers that the geometry does not keep. The smaller --from, the more the image is the
+      The appearance concept takes over at the timestep --from (denoising runs from 999 down to 0), in \
+      the layers that the geometry does not keep. The smaller --from, the more the image is the \
       geometry concept. A list makes a sheet with a column per start; --parents adds each concept alone:
 
         neti mix … --from 999,900,800,600 --parents --seed 0-3
 
-      --layers says what the geometry keeps: a group (coarse, fine, down, middle, up, all, none),
-      resolutions of the latents (8,4,2 on mini-sd; 16,8 on Stable Diffusion) or layers
+      --layers says what the geometry keeps: a group (coarse, fine, down, middle, up, all, none), \
+      resolutions of the latents (8,4,2 on mini-sd; 16,8 on Stable Diffusion) or layers \
       (IN07,IN08,MID, or their diffusers paths). An unknown name lists what the model has.
 
       The concepts may be of different representations, but must be for the same base model.

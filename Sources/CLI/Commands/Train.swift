@@ -110,7 +110,7 @@ struct Train: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "What --validate-every generates, with {} for the concept; may be given several times.",
+      "What is generated while learning, with {} for the concept; may be given several times. Without --validate-every, every 100 steps, or at the end of a shorter run.",
       valueName: "prompt"
     ))
   var validationPrompt: [String] = []
@@ -253,15 +253,35 @@ struct Train: ParsableCommand {
   ///
   /// The batch that flags, file and model give is that of one of the `processes`; the run's is of all.
   private func configuration(processes: Int) throws -> LoadedConfiguration {
+    do { return try settled(processes: processes) } catch let e as NeTIError {
+      // Where a value is not of its type, its place stands before.
+      let message = String(e.message.replacing(#/^`[a-z0-9_.]+`: /#, with: ""))
+      guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }),
+        let short = setting.short, try isGiven(setting.name)
+      else { throw e }
+      // A value is called by the flag that gave it.
+      throw NeTIError("`\(short)`" + message.dropFirst(setting.name.count))
+    }
+  }
+
+  /// Whether a flag, and no dotted name, gives a setting.
+  private func isGiven(_ name: String) throws -> Bool {
+    try !settings.contains { $0 == "--" + name || $0.hasPrefix("--\(name)=") }
+      && flags().contains { $0.key == name }
+  }
+
+  private func settled(processes: Int) throws -> LoadedConfiguration {
     func ofAll(_ loaded: LoadedConfiguration) throws -> LoadedConfiguration {
       var loaded = loaded
       loaded.configuration.optim.trainBatchSize *= processes
+      drawAtTheEnd(&loaded)
       try loaded.configuration.validate()
       return loaded
     }
     if resume, configPath == nil, let output {
       if let earlier = try Self.earlierRun(in: output) {
-        let loaded = try resumed(earlier)
+        var loaded = try resumed(earlier)
+        drawAtTheEnd(&loaded)
         return loaded.named.contains("optim.train_batch_size") ? try ofAll(loaded) : loaded
       }
       guard images != nil, token != nil, category != nil else {
@@ -271,6 +291,13 @@ struct Train: ParsableCommand {
       }
     }
     return try ofAll(load(flags()))
+  }
+
+  /// A prompt without a word of when is drawn at the end of a run that is shorter than the usual distance.
+  private func drawAtTheEnd(_ loaded: inout LoadedConfiguration) {
+    guard !validationPrompt.isEmpty, !loaded.named.contains("eval.validation_steps") else { return }
+    let end = loaded.configuration.optim.maxTrainSteps
+    loaded.configuration.eval.validationSteps = min(loaded.configuration.eval.validationSteps, end)
   }
 
   /// The settings of the run in a folder; nil where there is none.
@@ -355,9 +382,11 @@ struct Train: ParsableCommand {
     flags.removeAll { $0.key.hasPrefix("log.exp_") }
     let defaults = defaults(flags)
     try ManifestSession.run(manifest, shard: part(), model: model) { entry in
-      try manifest.configuration(
+      var loaded = try manifest.configuration(
         of: entry, output: folder, yaml: configPath.map { try place($0) }, defaults: defaults,
         overrides: flags, modelDefaults: modelDefaults)
+      drawAtTheEnd(&loaded)
+      return loaded
     }
   }
 }

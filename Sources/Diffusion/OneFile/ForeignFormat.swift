@@ -3,7 +3,6 @@ import Foundation
 
 /// What people have under the name of a model and no reader of tensors can name: told by a file's first bytes.
 enum ForeignFormat {
-  private static let headBytes = 512
   private static let again = "the download went wrong; fetch it again"
   private static let unpack = "unpack it, and name what is in it"
 
@@ -22,7 +21,7 @@ enum ForeignFormat {
   /// - Throws: `DiffusionError` that says what the file is; nothing for what may be safetensors or `torch.save`'s.
   static func refuse(_ url: URL) throws {
     let file = try MappedFile(url)
-    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(headBytes)) }
+    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(ForeignContent.textBytes)) }
     if let foreign = ForeignContent.found(in: head) { throw DiffusionError("\(url.path) \(foreign)") }
     guard let (what, advice) = try found(head, url) else { return }
     throw DiffusionError("\(url.path) is \(what); \(advice)")
@@ -38,21 +37,7 @@ enum ForeignFormat {
     if let start = starts.first(where: { head.starts(with: $0.bytes) }) { return (start.what, start.advice) }
     if head.dropFirst(257).starts(with: Array("ustar".utf8)) { return ("an archive (tar)", unpack) }
     if try TorchFile.isOne(url) { return nil }
-    if let text = text(head) { return ("a text, not a model (\(quoted(text)))", again) }
+    if let text = ForeignContent.text(head) { return ("a text, not a model (\(quoted(text)))", again) }
     return ("neither safetensors nor what torch.save wrote", ModelFamily.advice)
-  }
-
-  /// The bytes as a line of text, where they are that.
-  private static func text(_ head: [UInt8]) -> String? {
-    var whole = head[...]
-    // The last character may be cut.
-    if head.count == headBytes {
-      while let last = whole.last, last & 0xC0 == 0x80 { whole.removeLast() }
-      if let last = whole.last, last >= 0xC0 { whole.removeLast() }
-    }
-    guard !whole.contains(where: { $0 < 32 && ![9, 10, 12, 13].contains($0) || $0 == 127 }),
-      let text = String(validating: whole, as: UTF8.self)
-    else { return nil }
-    return text.split(whereSeparator: \.isWhitespace).joined(separator: " ")
   }
 }

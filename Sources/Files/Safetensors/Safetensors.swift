@@ -32,7 +32,7 @@ public final class SafetensorsFile: Sendable {
     let file = try MappedFile(url)
     do {
       let bytes = file.bytes
-      if let foreign = ForeignContent.found(in: bytes) { throw OtherFile(what: foreign) }
+      if let foreign = ForeignContent.instead(ofSafetensors: bytes) { throw OtherFile(what: foreign) }
       guard bytes.count >= 8 else { throw FileError("it has \(bytes.count) bytes, a header needs 8") }
       let length = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
       guard length <= UInt64(Self.maximumHeaderBytes) else {

@@ -146,6 +146,13 @@ public struct ConceptPrompter: Sendable {
   private func require(_ concepts: [Int], in text: PromptText) throws {
     for c in concepts where text.count(of: c) != 1 {
       let (braces, count) = (names[c].braces, text.count(of: c))
+      if count == 0, let unknown = text.oddities.braces.first(where: { $0.count > 2 }) {
+        throw NeTIError(
+          wrongUsage:
+            "the \(text.kind) “\(text.written)” has \(unknown), but no concept of that name; there is "
+            + "\(names.map(\.braces).joined(separator: ", ")). Braces that are words are written {\(unknown)}"
+        )
+      }
       throw NeTIError(
         wrongUsage:
           "the \(text.kind) “\(text.written)” has \(count == 0 ? "no \(braces)" : "\(braces) \(count) times"); "

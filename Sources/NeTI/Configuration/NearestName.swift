@@ -1,6 +1,6 @@
 /// The nearest of the candidates by edits, when few enough are needed; a candidate's last dotted part
 /// may stand for the whole.
-func nearest(to unknown: String, among candidates: [String]) -> String? {
+package func nearest(to unknown: String, among candidates: [String]) -> String? {
   let longestName = 80
   guard unknown.utf8.count <= longestName else { return nil }
   func tail(_ name: String) -> Substring {

@@ -35,7 +35,7 @@ package struct Setting: Sendable {
   /// “section.key”.
   package let name: String
   /// What a manifest's line calls it, as the flag is called.
-  let short: String?
+  package let short: String?
   package let expectation: String
   let isList: Bool
   let isText: Bool

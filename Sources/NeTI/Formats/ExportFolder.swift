@@ -99,6 +99,7 @@ package struct ExportFolder {
       return """
         \(title)
         Install: pip install .
+        Open the model: \(opening(about.base.name))
         Use: from neti_diffusers import NeTIConcepts; concepts = NeTIConcepts(pipe); concepts.load(\
         "\(file).safetensors", token="<\(file)>"\(width == nil ? "" : ", truncation=None"))
         Draw: pipe("a photo of <\(file)> on a beach"\(skip == 1 ? "" : ", clip_skip=\(skip - 1)")).images[0]
@@ -115,6 +116,19 @@ package struct ExportFolder {
 
         """ + loras + dial("NeTI Truncation,", width)
     }
+  }
+
+  /// How diffusers opens a base model. mini-sd lies in a clone of neti, and its numbers do not fit into fp16.
+  private static func opening(_ base: String) -> String {
+    let open = "from diffusers import StableDiffusionPipeline; pipe = StableDiffusionPipeline."
+    guard base != "mini-sd" else {
+      return
+        "import torch; \(open)from_pretrained(\"Models/mini-sd\", torch_dtype=torch.float32), which lies in a "
+        + "clone of neti and needs float32"
+    }
+    let isFile = [".safetensors", ".ckpt"].contains { base.hasSuffix($0) }
+    return "\(open)\(isFile ? "from_single_file" : "from_pretrained")"
+      + "(\"\(base.escaped.replacing("\"", with: "'"))\")"
   }
 
   /// The line about truncation; empty for a concept that cannot be truncated.

@@ -51,7 +51,8 @@ package struct MaskFiles {
         "\(folder.path) is the folder of the images; put the masks into one of their own, or name them as "
           + "cat-masklabel.png for cat.jpg")
     }
-    let list = try ImageFolder.list(folder)
+    let list = try ImageFolder.list(
+      folder, remedy: "put the masks there, called as their images, or leave `masks` out")
     warnings += list.warnings
     for url in list.images {
       let image = stems.contains(url.stem) ? url.stem : Self.subject(url.stem) ?? url.stem

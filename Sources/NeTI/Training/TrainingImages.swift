@@ -77,7 +77,7 @@ public struct TrainingImages: Sendable {
           name: url.lastPathComponent, image, caption: captions?[url],
           mask: try (given ?? opacity).map { try frame.mask($0, called: $1) },
           size: frame.conditioning(loaded.image)))
-      findings.look(at: url, loaded, image, isMasked: given != nil)
+      findings.look(at: url, loaded, image, frame, isMasked: given != nil)
     }
     let warnings =
       list.warnings + masks.warnings + (captions?.warnings ?? []) + unread
@@ -146,9 +146,22 @@ struct Frame {
     return prepared
   }
 
+  /// How many times larger an image becomes; below 1, smaller.
+  func enlargement(_ image: Image) -> Double {
+    max(Double(width) / Double(image.width), Double(height) / Double(image.height))
+  }
+
+  /// The share of an image that is learned, 0 to 1.
+  func shareKept(_ image: Image) -> Double {
+    guard crop else { return 1 }
+    let scale = enlargement(image)
+    return min(1, Double(width) / (Double(image.width) * scale))
+      * min(1, Double(height) / (Double(image.height) * scale))
+  }
+
   /// How large an image was, and what was cut off, at the training size.
   func conditioning(_ image: Image) -> SizeConditioning {
-    let scale = max(Double(width) / Double(image.width), Double(height) / Double(image.height))
+    let scale = enlargement(image)
     func cut(_ pixels: Int, _ side: Int) -> Int {
       crop ? max(0, (Int((Double(pixels) * scale).rounded()) - side) / 2) : 0
     }
@@ -162,13 +175,19 @@ struct Frame {
 private struct ImageFindings {
   private var (transparent, suspect): ([String], [String]) = ([], [])
   private var isAnyTransparent = false
+  private var (tiny, cut): ([String], [String]) = ([], [])
   private var (twice, sameName): ([String], [String]) = ([], [])
   private var nameOfPixels: [String: String] = [:]
   private var nameOfStem: [String: String] = [:]
 
   /// - Parameter image: as it is learned.
-  mutating func look(at url: URL, _ loaded: Image.Loaded, _ image: Image, isMasked: Bool) {
+  mutating func look(at url: URL, _ loaded: Image.Loaded, _ image: Image, _ frame: Frame, isMasked: Bool) {
     let name = url.lastPathComponent
+    let (original, kept) = (loaded.image, frame.shareKept(loaded.image))
+    if frame.enlargement(original) > 2 {
+      tiny.append("\(name) (\(original.width)×\(original.height) for \(frame.width)×\(frame.height))")
+    }
+    if kept < 0.5 { cut.append("\(name) (\(Int((kept * 100).rounded())) % of it is kept)") }
     if loaded.opacity != nil {
       isAnyTransparent = true
       if !isMasked { transparent.append(name) }
@@ -189,6 +208,10 @@ private struct ImageFindings {
     }
     add(suspect) {
       "\($0): learned as an image, and looks like a mask; masks go into a folder of their own, named with `masks`"
+    }
+    add(tiny) { "\($0): less than half as large as they are learned, and blurred; take larger images" }
+    add(cut) {
+      "\($0): so long that most of it is cut off; only its middle is learned. Cut out what should be learned"
     }
     add(twice) { "\($0): the same image, which counts twice; remove one" }
     add(sameName) { "\($0): one name, and both are learned; remove one if they show the same" }

@@ -204,10 +204,16 @@ public final class RunFolder {
     guard !content.isEmpty else { return nil }
     if content.contains(configurationName) {
       guard !resume else { return try configuration(of: folder) }
-      let state = content.contains(conceptName) ? "a finished run" : "an unfinished run"
+      let concept = folder.appending(path: conceptName)
+      if content.contains(conceptName) {
+        let steps = (try? Concept.about(of: concept)).map { ", more than \($0.steps)," } ?? ""
+        throw NeTIError(
+          "\(folder.path) holds a finished run\(subject(of: folder)): learn on with `resume` and `steps N`\(steps) "
+            + "or choose another `output`")
+      }
       throw NeTIError(
-        "\(folder.path) holds \(state)\(subject(of: folder)): go on with `resume`, or choose another `output`"
-      )
+        "\(folder.path) holds an unfinished run\(subject(of: folder)): go on with `resume`, or choose another "
+          + "`output`")
     }
     // A process that was killed before it wrote its configuration leaves empty folders.
     if content.allSatisfy({ isEmptyFolder(folder.appending(path: $0)) }) { return nil }
