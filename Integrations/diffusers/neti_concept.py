@@ -200,7 +200,9 @@ _IDEOGRAPH = re.compile(
 
 def read_concept(path: str | os.PathLike) -> Concept:
     """Reads a concept file; raises ConceptError, one line that names the file."""
-    name = os.path.basename(os.fspath(path))
+    name = os.path.basename(os.path.normpath(path))
+    if os.path.isdir(path):
+        raise ConceptError(f"{name}: this is a folder; name the concept's file in it, such as concept.safetensors")
     try:
         size = os.path.getsize(path)
         if size > LARGEST_FILE:

@@ -449,6 +449,8 @@ class Files(unittest.TestCase):
                 read_concept(self.path)
             if self.path.is_file():
                 self.path.unlink()
+        with self.assertRaisesRegex(ConceptError, f"^{self.path.name}: this is a folder; name the concept's file in it"):
+            read_concept(f"{self.path}/")
         neti_concept.LARGEST_FILE, kept = 1000, neti_concept.LARGEST_FILE
         self.addCleanup(setattr, neti_concept, "LARGEST_FILE", kept)
         with self.assertRaisesRegex(ConceptError, "bytes, which no concept has"):

@@ -41,25 +41,35 @@ app.registerExtension({
       mark();
     };
 
-    for (const name of concept.options.values ?? []) {
-      const picture = document.createElement("div");
-      picture.title = name;
-      picture.textContent = name.replace(/\.safetensors$/, "");
-      picture.style.cssText =
-        `width: ${SIDE}px; height: ${SIDE}px; font: 10px sans-serif; overflow: hidden; cursor: pointer; ` +
-        "border-radius: 4px; background: #333 center / cover; color: #eee; text-shadow: 0 0 3px #000, 0 0 3px #000;";
-      picture.onclick = () => {
-        concept.value = name;
-        concept.callback(name);
-        app.graph.setDirtyCanvas(true);
-      };
-      pictures.set(name, picture);
-      list.append(picture);
-      thumbnail(name).then((url) => {
-        if (url) picture.style.backgroundImage = `url("${url}")`;
-      });
-    }
-    mark();
+    const fill = (names) => {
+      pictures.clear();
+      for (const name of names) {
+        const picture = document.createElement("div");
+        picture.title = name;
+        picture.textContent = name.replace(/\.safetensors$/, "");
+        picture.style.cssText =
+          `width: ${SIDE}px; height: ${SIDE}px; font: 10px sans-serif; overflow: hidden; cursor: pointer; ` +
+          "border-radius: 4px; background: #333 center / cover; color: #eee; text-shadow: 0 0 3px #000, 0 0 3px #000;";
+        picture.onclick = () => {
+          concept.value = name;
+          concept.callback(name);
+          app.graph.setDirtyCanvas(true);
+        };
+        pictures.set(name, picture);
+        thumbnail(name).then((url) => {
+          if (url) picture.style.backgroundImage = `url("${url}")`;
+        });
+      }
+      list.replaceChildren(...pictures.values());
+      mark();
+    };
+    // “Refresh Node Definitions” (R) lists what has come into models/neti.
+    const refreshed = node.refreshComboInNode;
+    node.refreshComboInNode = function (...given) {
+      refreshed?.apply(this, given);
+      fill(given[0]?.LoadNeTIConcept?.input?.required?.concept?.[0] ?? []);
+    };
+    fill(concept.options.values ?? []);
     node.addDOMWidget("thumbnails", "thumbnails", list, { serialize: false, getMinHeight: () => SIDE + 8 });
   },
 });

@@ -96,5 +96,5 @@ function modelsSection() {
   return h('section', { id: 'models' }, h('h2', {}, 'Models on this machine'),
     h('p', { class: 'quiet' }, 'One is open at a time. To take another, close the studio and start it with the line beside it.'),
     h('div', { class: 'sheet', tabIndex: 0, role: 'region', 'aria-label': 'Models' }, h('table', { class: 'models' }, h('thead', {}, h('tr', {},
-      ['Model', 'Its parts in memory', 'Together', ''].map((text) => h('th', { scope: 'col' }, text)))), rows)), problem)
+      ['Model', 'Its parts in memory', 'Together'].map((text) => h('th', { scope: 'col' }, text)), h('td'))), rows)), problem)
 }
