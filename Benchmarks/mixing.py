@@ -65,14 +65,13 @@ def main():
     rows = {layers: [] for layers in LAYERS}
     for geometry, appearance in itertools.permutations(EXAMPLES, 2):
         files = [concept(e, asked.concepts) for e in (geometry, appearance)]
+        drawn = {layers: images(
+            asked.work / f"{geometry}-{appearance}-{layers}", SEEDS, "mix", "--geometry", files[0], "--appearance", files[1],
+            "--layers", layers, "--prompt", "a photo of a {} in the snow", "--steps", 20, "--seed", f"0-{SEEDS - 1}")
+            for layers in LAYERS}
         for layers in LAYERS:
-            found = images(
-                asked.work / f"{geometry}-{appearance}-{layers}", 3 * SEEDS, "mix", "--geometry", files[0], "--appearance",
-                files[1], "--layers", layers, "--prompt", "a photo of a {} in the snow", "--parents", "--steps", 20, "--seed",
-                f"0-{SEEDS - 1}")
-            for seed in range(SEEDS):
-                a, mixed, b = (next(v for k, v in found.items() if k.endswith(f"-{way}-s{seed}"))
-                               for way in ("geometry", "from999", "appearance"))
+            # A geometry that keeps all is that concept alone, and one that keeps nothing the other.
+            for a, mixed, b in zip(*(drawn[key].values() for key in ("all", layers, "none"))):
                 shapes, tones = [gradients(i) for i in (a, mixed, b)], [colours(i) for i in (a, mixed, b)]
                 rows[layers].append({
                     "shape of the geometry": cosine(shapes[0], shapes[1]),
