@@ -83,8 +83,9 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "clip-skip", "concept", "download", "folder", "format", "guidance", "host", "image",
-      "images", "layer", "layout", "lora", "mask", "masks", "model", "output", "password-file", "port",
+      "category", "clip-skip", "concept", "crop", "download", "folder", "format", "guidance", "host", "image",
+      "images", "layer", "layout", "lora", "mask", "masks", "model", "original-size", "output",
+      "password-file", "port",
       "precision", "prediction-type", "prompt-weights", "references", "regions", "resume", "scheduler",
       "steps", "strength", "timestep", "token", "width",
     ].contains(name)

@@ -103,6 +103,7 @@ enum TrainingSession {
   ) throws -> TrainingRun {
     let images = try TrainingImages(c.data, on: base)
     for line in images.warnings { warn(line) }
+    if !quiet, c.data.buckets, let line = Self.bucketNote(c.data.resolution, base) { note(line) }
     // What it refuses, it refuses before a word of learning.
     let run = try TrainingRun(
       folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
@@ -117,6 +118,16 @@ enum TrainingSession {
       )
     }
     return run
+  }
+
+  /// What `--buckets` makes of a resolution that is no multiple of its usual 64 pixels.
+  private static func bucketNote(_ resolution: Int?, _ base: StableDiffusion) -> String? {
+    guard let resolution, !resolution.isMultiple(of: 64) else { return nil }
+    let buckets = SizeBuckets(resolution: resolution, factor: base.vaeFactor)
+    let side = buckets.sizes[0].width
+    return
+      "data.resolution \(resolution) is no multiple of 64: with --buckets the square is \(side)×\(side), and the "
+      + "sides of all sizes are multiples of \(buckets.step)"
   }
 
   /// The learning rate as it is used: that `scale_lr` multiplies it surprises.

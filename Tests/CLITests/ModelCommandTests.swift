@@ -151,6 +151,69 @@ struct ModelCommandTests {
     #expect(try isRight(hub) && fetched() == before + 1)
   }
 
+  @Test(
+    "have all that is here of the revision checked with --verify, also what another program or variant needs")
+  func verifyAll() throws {
+    let other = "safety_checker/pytorch_model.bin"
+    let hub = try LoopbackHub("org/mini", Self.files([other: Data("a pickle".utf8)]))
+    let nothing = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(nothing.code == 0 && nothing.error.contains("there is nothing of org/mini here to check"))
+    #expect(try run(hub, ["model", "get", "org/mini", "--variant", "fp16"]).code == 0)
+    let half = "vae/diffusion_pytorch_model.fp16.safetensors"
+    func blob(_ path: String) throws -> URL {
+      place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[path]).blobName)")
+    }
+    // As diffusers would have fetched it.
+    try Data("a pickle".utf8).write(to: blob(other))
+    let all = Self.needed.union([half, other])
+    let sound = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(
+      sound.code == 0
+        && sound.error.contains("checking all that is here of org/mini, \(all.count) files of "),
+      "\(sound.error)")
+    for path in [half, other] {
+      var data = try Data(contentsOf: blob(path))
+      data[0] ^= 1
+      try data.write(to: blob(path))
+    }
+    let mended = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(mended.code == 0, "\(mended.error)")
+    for path in [half, other] {
+      #expect(mended.error.contains("“\(path)” is damaged, and is fetched again"), "\(mended.error)")
+      #expect(try Data(contentsOf: blob(path)) == hub.files[path]?.data)
+    }
+    #expect(mended.error.matches(of: /is damaged/).count == 2)
+  }
+
+  @Test("with a damaged index of shards have it named and fetched again, with --verify and without")
+  func damagedIndex() throws {
+    let index =
+      #"{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#
+    let path = "unet/diffusion_pytorch_model.safetensors.index.json"
+    let shards = ["unet/model-00001-of-00002.safetensors", "unet/model-00002-of-00002.safetensors"]
+    let hub = try LoopbackHub(
+      "org/mini",
+      Self.files(
+        [path: Data(index.utf8), shards[0]: Data("one".utf8), shards[1]: Data("two".utf8)],
+        without: [Self.weights]))
+    let all = Self.needed.subtracting([Self.weights]).union([path]).union(shards)
+    #expect(try run(hub, ["model", "get", "org/mini"]).code == 0)
+    func blob(_ path: String) throws -> URL {
+      place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[path]).blobName)")
+    }
+    // As long as it should be: broken JSON, and JSON that names another shard.
+    let broken = Data(repeating: 0, count: index.utf8.count)
+    let other = Data(index.replacing("00002-of-00002", with: "00003-of-00002").utf8)
+    for (data, more) in [(broken, ["--verify"]), (other, ["--verify"]), (broken, []), (other, [])] {
+      try data.write(to: blob(path))
+      let mended = try run(hub, ["model", "get", "org/mini"] + more)
+      #expect(mended.code == 0, "\(mended.error)")
+      #expect(mended.error.contains("“\(path)” is damaged, and is fetched again"), "\(mended.error)")
+      #expect(mended.error.matches(of: /is damaged/).count == 1)
+      #expect(try isRight(hub, all))
+    }
+  }
+
   @Test("are listed and removed")
   func listAndRemove() throws {
     let hub = try LoopbackHub("org/mini", Self.files())

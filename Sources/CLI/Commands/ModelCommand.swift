@@ -57,7 +57,8 @@ struct ModelCommand: ParsableCommand {
 
     @Flag(
       help:
-        "Check what is here against the Hub's hashes, too: what is damaged is named, and fetched again.")
+        "Check all that is here of the revision against the Hub's hashes, too, whoever fetched it: what is damaged is named, and fetched again."
+    )
     var verify = false
 
     @Flag(help: "Print what was fetched as JSON.")
@@ -65,8 +66,7 @@ struct ModelCommand: ParsableCommand {
 
     func run() throws {
       let name = try ModelCommand.name(model)
-      let order = try ModelFetching.Order(name, variant: variant, into: HubCache())
-      if verify { try order.verify() }
+      let order = try ModelFetching.Order(name, variant: variant, verifying: verify, into: HubCache())
       try order.run()
       let (folder, commit, size) = (order.download.folder, order.download.commit, order.download.size)
       let used = (try? ModelFolder(folder.path))?.variants.map(\.variant) ?? []
