@@ -10,10 +10,9 @@ enum ModelFetching {
   /// a yes on the terminal. Otherwise nothing happens, and opening it says what is missing.
   static func offer(_ model: String, download: Bool) throws {
     let path = try expandedPath(model)
-    guard !model.isEmpty, !FileManager.default.fileExists(atPath: path), let name = RepositoryName(path)
-    else {
-      return
-    }
+    guard !model.isEmpty, !FileManager.default.fileExists(atPath: path),
+      try !fetchFile(path, download: download), let name = RepositoryName(path)
+    else { return }
     let cache = try HubCache()
     let folder = try cache.snapshot(of: name)
     if let folder, ModelFileChoice.isComplete(folder) { return }
@@ -40,6 +39,19 @@ enum ModelFetching {
     try Order(name, into: cache).run()
   }
 
+  /// Fetches a model in one file that is named like one on the Hub and is not here, with `--download` only: such a name is a
+  /// path with an error more often.
+  ///
+  /// - Returns: whether it is named so.
+  private static func fetchFile(_ path: String, download: Bool) throws -> Bool {
+    guard let name = RepositoryFileName(path) else { return false }
+    let cache = try HubCache()
+    if download, try cache.file(name) == nil {
+      try Order(name.repository, file: name.path, into: cache).run()
+    }
+    return true
+  }
+
   /// A model that is to be fetched: the Hub was asked what there is, the disk has room, and nothing but the indexes of
   /// shards was fetched yet.
   struct Order {
@@ -52,11 +64,14 @@ enum ModelFetching {
     /// What is damaged is named, and missing from then on.
     ///
     /// - Parameters:
+    ///   - file: the path of the one file that is wanted.
     ///   - variant: of the weights; nil prefers the plain ones.
     ///   - verifying: whether all that is here of the revision is hashed again.
     /// - Throws: `HubError` also where the disk has no room.
-    init(_ name: RepositoryName, variant: String? = nil, verifying: Bool = false, into cache: HubCache) throws
-    {
+    init(
+      _ name: RepositoryName, file: String? = nil, variant: String? = nil, verifying: Bool = false,
+      into cache: HubCache
+    ) throws {
       (self.name, self.cache) = (name, cache)
       let settings = try HubSettings()
       let place = settings.place
@@ -71,7 +86,7 @@ enum ModelFetching {
         )
       }
       download = try ModelDownload(
-        name, variant: variant, from: client, into: cache, verifying: verifying ? tell : nil)
+        name, file: file, variant: variant, from: client, into: cache, verifying: verifying ? tell : nil)
       for file in download.damaged { warn("\(name): \(quoted(file.path)) is damaged, and is fetched again") }
       if verifying, download.damaged.isEmpty, download.present > 0 {
         note("what is here of \(name) is what \(place) has")

@@ -13,16 +13,21 @@ public final class ModelDownload {
   /// Asks the Hub what there is, and chooses. Indexes of shards are hashed or fetched, as they say what else is needed.
   ///
   /// - Parameters:
+  ///   - file: the path of the one file that is wanted, instead of a model in the diffusers layout.
   ///   - variant: of the weights, such as `fp16`, where a part has it; nil prefers the plain ones.
   ///   - verifying: called with those of the revision's files that are here, needed or not, before all of them are hashed
   ///     again; when nil, only the indexes are.
   /// - Throws: one line that says why it cannot be fetched or is not a model that neti opens.
   public init(
-    _ name: RepositoryName, variant: String? = nil, from client: HubClient, into cache: HubCache,
+    _ name: RepositoryName, file: String? = nil, variant: String? = nil, from client: HubClient,
+    into cache: HubCache,
     verifying: ((_ kept: [RepositoryFile]) -> Void)? = nil
   ) throws {
     snapshot = try SnapshotDownload(name, from: client, into: cache)
-    let choice = try ModelFileChoice(snapshot.list, name: name, variant: variant)
+    let list = snapshot.list
+    let choice =
+      try file.map { try ModelFileChoice(list, name: name, only: $0) }
+      ?? ModelFileChoice(list, name: name, variant: variant)
     var files = choice.files
     if let large = choice.indexes.first(where: { $0.size > JSONFile.maximumSize }) {
       throw DiffusionError(
