@@ -36,7 +36,7 @@ public struct ModelFileChoice: Sendable {
   /// The first models in one file, by the names that `model` takes; empty where there is none.
   private static func models(in paths: some Sequence<String>, of name: RepositoryName) -> String {
     let files = paths.sorted().filter { path in
-      !path.contains("/") && RepositoryFileName("\(name)/\(path)") != nil
+      !path.contains("/") && RepositoryFileName("\(name)/\(path)")?.path == path
     }
     return files.prefix(4).map { "\(name)/\($0)" }.joined(separator: ", ")
       + (files.count > 4 ? " and \(files.count - 4) more" : "")

@@ -4,6 +4,7 @@ import Imaging
 import NeTI
 import TestSupport
 import Testing
+import Torch
 
 @Suite("neti train on SDXL", .serialized)
 struct SDXLTrainingTests {
