@@ -29,6 +29,18 @@ struct GenerationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("In pixels; the model's own when left out.", valueName: "pixels"))
   var height: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "For SDXL: how large the model is told the image was before it was scaled, in pixels; the image's own size when left out.",
+      valueName: "1024x768"))
+  var originalSize: SizeText?
+
+  @Option(
+    help: ArgumentHelp(
+      "For SDXL: what the model is told was cut off at the left and at the top, in pixels; 0,0 when left out.",
+      valueName: "0,0"))
+  var crop: CropText?
+
   @Flag(
     inversion: .prefixedNo,
     help:
@@ -52,6 +64,7 @@ struct GenerationOptions: ParsableArguments {
     s.negativePrompt = negativePrompt
     s.width = width
     s.height = height
+    (s.originalSize, s.crop) = (originalSize?.size, crop?.size)
     s.vaeTiling = vaeTiling
     return (s, note)
   }
@@ -79,8 +92,32 @@ struct GenerationOptions: ParsableArguments {
       "prompt weights": generation.promptWeights ? "AUTOMATIC1111" : "",
       "software": "neti \(Neti.version)",
     ]
+    if let size = s.originalSize { all["original size"] = "\(size.width)x\(size.height)" }
+    if let crop = s.crop { all["crop"] = "\(crop.width),\(crop.height)" }
     if model.clipSkip != 1 { all["clip skip"] = String(model.clipSkip) }
     return all
+  }
+}
+
+/// Width and height in pixels, written 1024x768.
+struct SizeText: ExpressibleByArgument {
+  let size: PixelSize
+
+  init?(argument: String) {
+    let sides = argument.split(omittingEmptySubsequences: false) { "xX×".contains($0) }.map { Int($0) ?? 0 }
+    guard sides.count == 2, sides.allSatisfy({ $0 > 0 }) else { return nil }
+    size = PixelSize(width: sides[0], height: sides[1])
+  }
+}
+
+/// Pixels from the left and from the top, written 16,0.
+struct CropText: ExpressibleByArgument {
+  let size: PixelSize
+
+  init?(argument: String) {
+    let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) ?? -1 }
+    guard parts.count == 2, parts.allSatisfy({ $0 >= 0 }) else { return nil }
+    size = PixelSize(width: parts[0], height: parts[1])
   }
 }
 

@@ -10,10 +10,9 @@ enum ModelFetching {
   /// a yes on the terminal. Otherwise nothing happens, and opening it says what is missing.
   static func offer(_ model: String, download: Bool) throws {
     let path = try expandedPath(model)
-    guard !model.isEmpty, !FileManager.default.fileExists(atPath: path), let name = RepositoryName(path)
-    else {
-      return
-    }
+    guard !model.isEmpty, !FileManager.default.fileExists(atPath: path),
+      try !fetchFile(path, download: download), let name = RepositoryName(path)
+    else { return }
     let cache = try HubCache()
     let folder = try cache.snapshot(of: name)
     if let folder, ModelFileChoice.isComplete(folder) { return }
@@ -40,8 +39,21 @@ enum ModelFetching {
     try Order(name, into: cache).run()
   }
 
-  /// A model that is to be fetched: the Hub was asked what there is, the disk has room, and nothing but the indexes of shards was
-  /// fetched yet.
+  /// Fetches a model in one file that is named like one on the Hub and is not here, with `--download` only: such a name is a
+  /// path with an error more often.
+  ///
+  /// - Returns: whether it is named so.
+  private static func fetchFile(_ path: String, download: Bool) throws -> Bool {
+    guard let name = RepositoryFileName(path) else { return false }
+    let cache = try HubCache()
+    if download, try cache.file(name) == nil {
+      try Order(name.repository, file: name.path, into: cache).run()
+    }
+    return true
+  }
+
+  /// A model that is to be fetched: the Hub was asked what there is, the disk has room, and nothing but the indexes of
+  /// shards was fetched yet.
   struct Order {
     let download: ModelDownload
     private let name: RepositoryName
@@ -49,14 +61,36 @@ enum ModelFetching {
     private let place: String
     private let bar = Bar()
 
-    /// - Parameter variant: of the weights; nil prefers the plain ones.
+    /// What is damaged is named, and missing from then on.
+    ///
+    /// - Parameters:
+    ///   - file: the path of the one file that is wanted.
+    ///   - variant: of the weights; nil prefers the plain ones.
+    ///   - verifying: whether all that is here of the revision is hashed again.
     /// - Throws: `HubError` also where the disk has no room.
-    init(_ name: RepositoryName, variant: String? = nil, into cache: HubCache) throws {
+    init(
+      _ name: RepositoryName, file: String? = nil, variant: String? = nil, verifying: Bool = false,
+      into cache: HubCache
+    ) throws {
       (self.name, self.cache) = (name, cache)
       let settings = try HubSettings()
-      place = settings.place
+      let place = settings.place
+      self.place = place
       let client = try HubClient(settings, listener: bar.listen)
-      download = try ModelDownload(name, variant: variant, from: client, into: cache)
+      func tell(_ kept: [RepositoryFile]) {
+        let bytes = byteText(kept.reduce(0) { $0 + $1.size })
+        note(
+          kept.isEmpty
+            ? "there is nothing of \(name) here to check"
+            : "checking all that is here of \(name), \(kept.count) file\(kept.count == 1 ? "" : "s") of \(bytes), against the hashes of \(place)"
+        )
+      }
+      download = try ModelDownload(
+        name, file: file, variant: variant, from: client, into: cache, verifying: verifying ? tell : nil)
+      for file in download.damaged { warn("\(name): \(quoted(file.path)) is damaged, and is fetched again") }
+      if verifying, download.damaged.isEmpty, download.present > 0 {
+        note("what is here of \(name) is what \(place) has")
+      }
       try download.requireRoom()
     }
 
@@ -66,14 +100,6 @@ enum ModelFetching {
     var question: String {
       "Download \(byteText(missing)) of \(name) from \(place) into \(cache.folder.path)"
         + (download.room.map { ", where \(byteText($0)) are free?" } ?? "?")
-    }
-
-    /// Hashes what is here again; what is damaged is named, and missing from then on.
-    func verify() throws {
-      note("checking \(byteText(download.present)) of \(name) against the hashes of \(place)")
-      let damaged = try download.removeDamaged()
-      for file in damaged { warn("\(name): \(quoted(file.path)) is damaged, and is fetched again") }
-      if damaged.isEmpty { note("what is here of \(name) is what \(place) has") }
     }
 
     /// Fetches what is missing.

@@ -8,7 +8,7 @@ import Torch
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "One file (.safetensors, .ckpt), a folder in the diffusers layout, or the name of a model on the Hugging Face Hub; mini-sd when left out.",
+      "One file (.safetensors, .ckpt), a folder in the diffusers layout, or the name of a model or of its file on the Hugging Face Hub; mini-sd when left out.",
       valueName: "file, folder or name"))
   var model: String?
 

@@ -83,11 +83,11 @@ extension String {
       return ["log", "data", "model", "eval", "optim"].contains(name[..<dot])
     }
     return [
-      "category", "clip-skip", "concept", "download", "folder", "format", "generated", "guidance", "host",
-      "image", "images", "layer", "layout", "lora", "mask", "masks", "model", "output", "password-file",
-      "port", "precision", "prediction-type", "prompt-weights", "property", "references", "regions",
-      "representation", "resume", "scheduler", "seed", "steps", "strength", "timestep", "token", "vectors",
-      "width",
+      "category", "clip-skip", "concept", "crop", "download", "folder", "format", "generated", "guidance",
+      "host", "image", "images", "layer", "layout", "lora", "mask", "masks", "model", "original-size",
+      "output", "password-file", "port", "precision", "prediction-type", "prompt-weights", "property",
+      "references", "regions", "representation", "resume", "scheduler", "seed", "steps", "strength",
+      "timestep", "token", "vectors", "width",
     ].contains(name)
   }
 }

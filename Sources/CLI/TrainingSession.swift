@@ -106,6 +106,7 @@ enum TrainingSession {
     if images.examples.count == 1 {
       warn("a single image is learned with all that it shows, its background too; 3 to 6 are better")
     }
+    if !quiet, c.data.buckets, let line = Self.bucketNote(c.data.resolution, base) { note(line) }
     // What it refuses, it refuses before a word of learning.
     let run = try TrainingRun(
       folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
@@ -122,6 +123,16 @@ enum TrainingSession {
       )
     }
     return run
+  }
+
+  /// What `--buckets` makes of a resolution that is no multiple of its usual 64 pixels.
+  private static func bucketNote(_ resolution: Int?, _ base: StableDiffusion) -> String? {
+    guard let resolution, !resolution.isMultiple(of: 64) else { return nil }
+    let buckets = SizeBuckets(resolution: resolution, factor: base.vaeFactor)
+    let side = buckets.sizes[0].width
+    return
+      "data.resolution \(resolution) is no multiple of 64: with --buckets the square is \(side)×\(side), and the "
+      + "sides of all sizes are multiples of \(buckets.step)"
   }
 
   /// The learning rate as it is used: that `scale_lr` multiplies it surprises.

@@ -4,24 +4,39 @@ public import Hub
 
 /// What neti needs of a model, fetched from the Hub into the cache.
 public final class ModelDownload {
+  /// What is needed, and what else was `damaged`.
   public let files: [RepositoryFile]
+  /// What was here and did not hash to its name: it was removed, and `run` fetches it anew.
+  public let damaged: [RepositoryFile]
   private let snapshot: SnapshotDownload
 
-  /// Asks the Hub what there is, and chooses. Indexes of shards are fetched, as they say what else is needed.
+  /// Asks the Hub what there is, and chooses. Indexes of shards are hashed or fetched, as they say what else is needed.
   ///
-  /// - Parameter variant: of the weights, such as `fp16`, where a part has it; nil prefers the plain ones.
+  /// - Parameters:
+  ///   - file: the path of the one file that is wanted, instead of a model in the diffusers layout.
+  ///   - variant: of the weights, such as `fp16`, where a part has it; nil prefers the plain ones.
+  ///   - verifying: called with those of the revision's files that are here, needed or not, before all of them are hashed
+  ///     again; when nil, only the indexes are.
   /// - Throws: one line that says why it cannot be fetched or is not a model that neti opens.
   public init(
-    _ name: RepositoryName, variant: String? = nil, from client: HubClient, into cache: HubCache
+    _ name: RepositoryName, file: String? = nil, variant: String? = nil, from client: HubClient,
+    into cache: HubCache,
+    verifying: ((_ kept: [RepositoryFile]) -> Void)? = nil
   ) throws {
     snapshot = try SnapshotDownload(name, from: client, into: cache)
-    let choice = try ModelFileChoice(snapshot.list, name: name, variant: variant)
+    let list = snapshot.list
+    let choice =
+      try file.map { try ModelFileChoice(list, name: name, only: $0) }
+      ?? ModelFileChoice(list, name: name, variant: variant)
     var files = choice.files
     if let large = choice.indexes.first(where: { $0.size > JSONFile.maximumSize }) {
       throw DiffusionError(
         "\(name): the index \(quoted(large.path)) is said to have \(byteText(large.size)), which no index has"
       )
     }
+    let suspects = verifying == nil ? choice.indexes : snapshot.kept
+    verifying?(suspects)
+    damaged = try snapshot.removeDamaged(of: suspects)
     try snapshot.requireRoom(for: choice.indexes)
     for index in choice.indexes {
       try snapshot.fetch(index)
@@ -34,7 +49,8 @@ public final class ModelDownload {
         files.append(file)
       }
     }
-    self.files = files
+    let needed = Set(files.map(\.path))
+    self.files = files + damaged.filter { !needed.contains($0.path) }
   }
 
   /// The commit that is fetched.
@@ -53,11 +69,6 @@ public final class ModelDownload {
   ///
   /// - Throws: `HubError` with both numbers where it has not.
   public func requireRoom() throws { try snapshot.requireRoom(for: files) }
-
-  /// Hashes what is here again, and removes what does not hash to its name, so that `run` fetches it.
-  ///
-  /// - Returns: what was removed.
-  public func removeDamaged() throws -> [RepositoryFile] { try snapshot.removeDamaged(of: files) }
 
   /// Fetches what is missing.
   ///

@@ -3,7 +3,7 @@ public import Foundation
 public import Hub
 
 /// Which files of a repository neti needs: one variant of each part's weights, its configuration, and no more. Never
-/// pickles, and never the safety checker.
+/// pickles, and never the safety checker. Or the one file that somebody names.
 public struct ModelFileChoice: Sendable {
   /// What to fetch, but for shards; weights come last, so that a model with weights has the rest, too.
   public let files: [RepositoryFile]
@@ -15,9 +15,31 @@ public struct ModelFileChoice: Sendable {
   ///   - variant: of the weights, such as `fp16`, where a part has it; nil prefers the plain ones.
   /// - Throws: `DiffusionError` that says what the repository is instead, or lacks.
   public init(_ list: RepositoryList, name: RepositoryName, variant: String? = nil) throws {
-    let needs = try Needs(Set(list.files.map(\.path)), of: "\(name)", variant: variant)
+    let paths = Set(list.files.map(\.path))
+    let needs = try Needs(paths, of: "\(name)", variant: variant, files: Self.models(in: paths, of: name))
     files = (needs.small + needs.weights.map(\.path)).compactMap { list.file($0) }
     indexes = needs.weights.filter(\.isIndex).compactMap { list.file($0.path) }
+  }
+
+  /// - Parameter path: of the one file that is wanted.
+  /// - Throws: `DiffusionError` that names those there are, where it is not there.
+  init(_ list: RepositoryList, name: RepositoryName, only path: String) throws {
+    guard let file = list.file(path) else {
+      let others = Self.models(in: list.files.map(\.path), of: name)
+      throw DiffusionError(
+        "\(name) has no file \(quoted(path))"
+          + (others.isEmpty ? ", and no other that is a model in one file" : "; there is \(others)"))
+    }
+    (files, indexes) = ([file], [])
+  }
+
+  /// The first models in one file, by the names that `model` takes; empty where there is none.
+  private static func models(in paths: some Sequence<String>, of name: RepositoryName) -> String {
+    let files = paths.sorted().filter { path in
+      !path.contains("/") && RepositoryFileName("\(name)/\(path)")?.path == path
+    }
+    return files.prefix(4).map { "\(name)/\($0)" }.joined(separator: ", ")
+      + (files.count > 4 ? " and \(files.count - 4) more" : "")
   }
 
   /// Whether a folder of the cache has all that neti needs of a model.
@@ -41,16 +63,23 @@ private struct Needs {
   private let place: String
   private let variant: String?
   private let pickles: Bool
+  /// What else to do where this is no model in the diffusers layout.
+  private let alternative: String
   /// What weights there are, and whether any is of the variant that is wanted.
   private var variants: Set<String> = []
   private var hasVariant = false
 
-  /// - Parameter pickles: whether weights in pickles count.
-  init(_ paths: Set<String>, of place: String, variant: String? = nil, pickles: Bool = false) throws {
+  /// - Parameters:
+  ///   - pickles: whether weights in pickles count.
+  ///   - files: the models in one file that are there, for a message.
+  init(
+    _ paths: Set<String>, of place: String, variant: String? = nil, pickles: Bool = false, files: String = ""
+  ) throws {
     self.paths = paths
     self.place = place
     self.variant = variant
     self.pickles = pickles
+    alternative = files.isEmpty ? "" : ". There are models in one file: name one as \(files)"
     try addAll()
     guard let variant, !hasVariant else { return }
     let others = variants.subtracting([""]).sorted().map(quoted).joined(separator: ", ")
@@ -94,13 +123,32 @@ private struct Needs {
   private mutating func addWeights(_ folder: String, _ base: String) throws {
     let names = paths.filter { $0.hasPrefix(folder) }.map { String($0.dropFirst(folder.count)) }
     guard let found = WeightFile.choice(of: names, base: base, variant: variant, pickles: pickles) else {
-      throw DiffusionError(
-        "\(place): there is no \(folder)\(base).safetensors, nor a variant or an index of shards of that name; pickles are "
-          + "not fetched, as they can run code. Look for another repository of the model")
+      throw refusal(folder, base, names)
     }
     variants.formUnion(names.compactMap { WeightFile($0, base: base) }.filter { !$0.isPickle }.map(\.variant))
     hasVariant = hasVariant || found.variant == variant
     weights.append((folder + found.name, found.isIndex))
+  }
+
+  /// Why no weights of a part are to be fetched: there are several variants, only pickles, or none.
+  private func refusal(_ folder: String, _ base: String, _ names: [String]) -> DiffusionError {
+    let there = names.sorted().compactMap { WeightFile($0, base: base) }
+    let variants = Set(there.filter { !$0.isPickle }.map(\.variant)).sorted()
+    if let first = variants.first {
+      return DiffusionError(
+        "\(place): of \(folder) there are no plain weights but the variants \(variants.map(quoted).joined(separator: ", ")); "
+          + "choose one, as with `model get \(place) --variant \(first)`")
+    }
+    let missing =
+      "\(place): there is no \(folder)\(base).safetensors, nor a variant or an index of shards of that name"
+    guard let pickle = there.first else {
+      return DiffusionError("\(missing); look for another repository of the model\(alternative)")
+    }
+    return DiffusionError(
+      "\(missing), but \(quoted(folder + pickle.name)); pickles are not fetched, as they can run code in other programs. Look "
+        + "for another repository of the model, or fetch this one with Hugging Face's own "
+        + "`hf download \(place.replacing("@", with: " --revision "))`: what is in the cache or in a folder is read as data"
+        + alternative)
   }
 
   /// A tokenizer in its old layout, or in the one of a single file.
@@ -122,11 +170,9 @@ private struct Needs {
     }
     let missing = ["tokenizer", "text_encoder", "unet", "vae", "scheduler"].filter { !folders.contains($0) }
     guard missing.isEmpty else {
-      let single = paths.sorted().first { !$0.contains("/") && $0.hasSuffix(".safetensors") }
       throw DiffusionError(
         "\(place) is no model in the diffusers layout: there is no \(missing.map { $0 + "/" }.joined(separator: ", "))"
-          + (single.map { "; fetch its file \(quoted($0)) with a browser, and name that with `model`" } ?? "")
-      )
+          + alternative)
     }
   }
 }

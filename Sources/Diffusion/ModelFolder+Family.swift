@@ -1,5 +1,6 @@
 import Files
 public import Foundation
+import Hub
 
 extension ModelFolder {
   /// What kind of model a folder holds, for a list: told by the width of the U-Net's cross-attention, else by what the
@@ -22,6 +23,16 @@ extension ModelFolder {
     if let name = read(Pipeline.self, "model_index.json", of: folder)?.name { return name }
     let kind = read(Model.self, "config.json", of: folder)?.kind
     return kind == "clip" ? "CLIP" : kind ?? "unknown"
+  }
+
+  /// The name of the first model in one file that a folder of the cache holds, where it holds no model in the diffusers
+  /// layout.
+  public static func onlyFile(in folder: URL) -> String? {
+    let paths = ((try? FileManager.default.subpathsOfDirectory(atPath: folder.path)) ?? []).sorted()
+    guard !paths.contains(where: { $0.hasSuffix("config.json") || $0 == "model_index.json" }) else {
+      return nil
+    }
+    return paths.first { RepositoryFileName("a/b/\($0)") != nil }
   }
 
   /// What a folder's `model_index.json` calls itself, where that is no pipeline of Stable Diffusion 1, 2 or XL.

@@ -8,7 +8,8 @@ package import Torch
 /// it.
 ///
 /// Found by path, or a folder by repository id (`CompVis/stable-diffusion-v1-4`) in the local Hugging Face
-/// cache, whose snapshots are folders of symbolic links; with `@REVISION`, a certain one. Nothing is downloaded:
+/// cache, whose snapshots are folders of symbolic links; with `@REVISION`, a certain one; or a file there by
+/// `ORGANISATION/NAME/FILE`. Nothing is downloaded:
 /// `ModelDownload` does that.
 public struct ModelFolder: Sendable {
   /// What a component's folder is called.
@@ -64,12 +65,8 @@ public struct ModelFolder: Sendable {
     environment: [String: String] = ProcessInfo.processInfo.environment
   ) throws {
     self.predicting = predicting
-    let path = try expandedPath(model, environment: environment)
-    var isFolder: ObjCBool = false
-    if !path.isEmpty, FileManager.default.fileExists(atPath: path, isDirectory: &isFolder),
-      !isFolder.boolValue
-    {
-      url = URL(filePath: path).standardizedFileURL
+    if let file = try Self.file(expandedPath(model, environment: environment), environment) {
+      url = file
       name = url.deletingPathExtension().lastPathComponent
       let file = try ModelFile(url, predicting: predicting)
       self.file = file
@@ -92,6 +89,15 @@ public struct ModelFolder: Sendable {
 
   /// What one file is, what its U-Net predicts, and how both are known; nil for a folder, which says it itself.
   public var identification: String? { file?.identification }
+
+  /// The file that a path, or a name on the Hub, means.
+  private static func file(_ path: String, _ environment: [String: String]) throws -> URL? {
+    var isFolder: ObjCBool = false
+    if !path.isEmpty, FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) {
+      return isFolder.boolValue ? nil : URL(filePath: path).standardizedFileURL
+    }
+    return try RepositoryFileName(path).flatMap { try HubCache(environment).file($0) }
+  }
 
   /// The folder that a path or a repository id means, and what it is called.
   package static func locate(

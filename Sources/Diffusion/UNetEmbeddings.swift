@@ -25,7 +25,25 @@ public struct SizeConditioning: Sendable, Equatable {
     self.init(original: (height, width), crop: (0, 0), target: (height, width))
   }
 
+  /// The same with what the settings say of it.
+  init(height: Int, width: Int, _ settings: GenerationSettings) {
+    self.init(height: height, width: width)
+    if let told = settings.originalSize { original = [told.height, told.width] }
+    if let told = settings.crop { crop = [told.height, told.width] }
+  }
+
   var values: [Float] { (original + crop + target).map { Float($0) } }
+}
+
+/// Pixels to the right and downwards.
+public struct PixelSize: Sendable, Hashable {
+  public var width: Int
+  public var height: Int
+
+  public init(width: Int, height: Int) {
+    self.width = width
+    self.height = height
+  }
 }
 
 /// What SDXL's U-Net is conditioned on beside the timestep and the cross-attention's states.

@@ -86,7 +86,7 @@ package struct WeightFile: Equatable {
     }
     let shown = files.prefix(4).map(quoted).joined(separator: ", ")
     throw DiffusionError(
-      "\(folder.path): there is no \(base).safetensors, nor a variant, a .bin or an index of shards of that name"
+      "\(folder.path): there is no \(base).safetensors, nor only one variant, a .bin or an index of shards of that name"
         + (files.isEmpty ? "" : "; there is \(shown): rename the one to use so"))
   }
 

@@ -81,6 +81,16 @@ public struct HubCache: Sendable {
     return name.revision == nil && there.count == 1 ? snapshot(name, there[0]) : nil
   }
 
+  /// A file of the named revision; nil where it is not here.
+  ///
+  /// - Throws: as `snapshot(of:)`.
+  public func file(_ name: RepositoryFileName) throws -> URL? {
+    guard let file = try snapshot(of: name.repository)?.appending(path: name.path), size(file) != nil else {
+      return nil
+    }
+    return file
+  }
+
   /// The commit that a branch or tag stands for here.
   func commit(of name: RepositoryName) throws -> String? {
     let reference = repository(name).appending(path: "refs").appending(path: name.wanted)

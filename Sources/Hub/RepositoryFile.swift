@@ -26,6 +26,13 @@ public struct RepositoryFile: Sendable, Equatable {
     return digest
   }
 
+  /// Whether a path stays below its folder, on every system.
+  static func isSound(_ path: String) -> Bool {
+    (1...1024).contains(path.utf8.count) && !path.utf8.contains(UInt8(ascii: "\\"))
+      && !path.unicodeScalars.contains { $0.value < 32 || $0.value == 127 }
+      && path.pathParts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." && $0.utf8.count <= 255 }
+  }
+
   /// What its hash is called in a sentence.
   var hashTitle: String { sha256 == nil ? "git SHA-1" : "SHA-256" }
 }
@@ -84,7 +91,9 @@ public struct RepositoryList: Sendable {
     let type: String, path: String, size: Int?, oid: String?, lfs: Outside?, xetHash: String?
 
     func file(_ name: String) throws -> RepositoryFile {
-      try Self.check(path, name)
+      guard RepositoryFile.isSound(path) else {
+        throw HubError("\(name): \(quoted(path)) is no path below a model's folder")
+      }
       let at = "\(name): \(quoted(path))"
       guard let oid, oid.isHexadecimal(40) else {
         throw HubError("\(at) has no git hash but \(quoted(oid ?? "nothing"))")
@@ -101,16 +110,6 @@ public struct RepositoryList: Sendable {
         xetHash: xetHash.flatMap { $0.isHexadecimal(64) ? $0 : nil })
     }
 
-    /// A path must stay below its folder, on every system.
-    static func check(_ path: String, _ name: String) throws {
-      let isSound =
-        (1...1024).contains(path.utf8.count) && !path.utf8.contains(UInt8(ascii: "\\"))
-        && !path.unicodeScalars.contains { $0.value < 32 || $0.value == 127 }
-        && path.pathParts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." && $0.utf8.count <= 255 }
-      guard isSound else {
-        throw HubError("\(name): \(quoted(path)) is no path below a model's folder")
-      }
-    }
   }
 }
 

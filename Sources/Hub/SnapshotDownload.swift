@@ -43,6 +43,12 @@ public final class SnapshotDownload {
     blobs(files).reduce(0) { $0 + cache.present(name, $1) }
   }
 
+  /// Those of the repository's files at this commit whose bytes are here, right or not, whoever fetched them. Of files
+  /// with the same bytes the first.
+  public var kept: [RepositoryFile] {
+    blobs(list.files).filter { cache.size(cache.blob(name, $0.blobName)) != nil }
+  }
+
   /// Bytes of files; what several share counts once.
   public func size(_ files: [RepositoryFile]) -> Int { blobs(files).reduce(0) { $0 + $1.size } }
 
@@ -73,8 +79,9 @@ public final class SnapshotDownload {
   ///
   /// - Returns: what was removed.
   public func removeDamaged(of files: [RepositoryFile]) throws -> [RepositoryFile] {
-    try blobs(files).filter { file in
-      guard cache.size(cache.blob(name, file.blobName)) != nil else { return false }
+    let here = Set(kept.map(\.blobName))
+    return try blobs(files).filter { file in
+      guard here.contains(file.blobName) else { return false }
       try holdRepository()
       return try BlobDownload(client, cache, name, commit, file, counted: 0).removeDamaged()
     }

@@ -151,6 +151,69 @@ struct ModelCommandTests {
     #expect(try isRight(hub) && fetched() == before + 1)
   }
 
+  @Test(
+    "have all that is here of the revision checked with --verify, also what another program or variant needs")
+  func verifyAll() throws {
+    let other = "safety_checker/pytorch_model.bin"
+    let hub = try LoopbackHub("org/mini", Self.files([other: Data("a pickle".utf8)]))
+    let nothing = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(nothing.code == 0 && nothing.error.contains("there is nothing of org/mini here to check"))
+    #expect(try run(hub, ["model", "get", "org/mini", "--variant", "fp16"]).code == 0)
+    let half = "vae/diffusion_pytorch_model.fp16.safetensors"
+    func blob(_ path: String) throws -> URL {
+      place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[path]).blobName)")
+    }
+    // As diffusers would have fetched it.
+    try Data("a pickle".utf8).write(to: blob(other))
+    let all = Self.needed.union([half, other])
+    let sound = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(
+      sound.code == 0
+        && sound.error.contains("checking all that is here of org/mini, \(all.count) files of "),
+      "\(sound.error)")
+    for path in [half, other] {
+      var data = try Data(contentsOf: blob(path))
+      data[0] ^= 1
+      try data.write(to: blob(path))
+    }
+    let mended = try run(hub, ["model", "get", "org/mini", "--verify"])
+    #expect(mended.code == 0, "\(mended.error)")
+    for path in [half, other] {
+      #expect(mended.error.contains("“\(path)” is damaged, and is fetched again"), "\(mended.error)")
+      #expect(try Data(contentsOf: blob(path)) == hub.files[path]?.data)
+    }
+    #expect(mended.error.matches(of: /is damaged/).count == 2)
+  }
+
+  @Test("with a damaged index of shards have it named and fetched again, with --verify and without")
+  func damagedIndex() throws {
+    let index =
+      #"{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#
+    let path = "unet/diffusion_pytorch_model.safetensors.index.json"
+    let shards = ["unet/model-00001-of-00002.safetensors", "unet/model-00002-of-00002.safetensors"]
+    let hub = try LoopbackHub(
+      "org/mini",
+      Self.files(
+        [path: Data(index.utf8), shards[0]: Data("one".utf8), shards[1]: Data("two".utf8)],
+        without: [Self.weights]))
+    let all = Self.needed.subtracting([Self.weights]).union([path]).union(shards)
+    #expect(try run(hub, ["model", "get", "org/mini"]).code == 0)
+    func blob(_ path: String) throws -> URL {
+      place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[path]).blobName)")
+    }
+    // As long as it should be: broken JSON, and JSON that names another shard.
+    let broken = Data(repeating: 0, count: index.utf8.count)
+    let other = Data(index.replacing("00002-of-00002", with: "00003-of-00002").utf8)
+    for (data, more) in [(broken, ["--verify"]), (other, ["--verify"]), (broken, []), (other, [])] {
+      try data.write(to: blob(path))
+      let mended = try run(hub, ["model", "get", "org/mini"] + more)
+      #expect(mended.code == 0, "\(mended.error)")
+      #expect(mended.error.contains("“\(path)” is damaged, and is fetched again"), "\(mended.error)")
+      #expect(mended.error.matches(of: /is damaged/).count == 1)
+      #expect(try isRight(hub, all))
+    }
+  }
+
   @Test("are listed and removed")
   func listAndRemove() throws {
     let hub = try LoopbackHub("org/mini", Self.files())
@@ -279,6 +342,67 @@ struct ModelCommandTests {
     #expect(Workplace.failure(in: none.error).contains("no weights of the variant “bf16”; there is “fp16”"))
   }
 
+  @Test("in one file are fetched by its name, with --download too, and lie where every revision's files lie")
+  func oneFile() throws {
+    let file = place.path("sd.safetensors")
+    try Safetensors.write(Array(RandomModel("sd1").originals()), to: file)
+    let data = try Data(contentsOf: file)
+    try FileManager.default.removeItem(at: file)
+    let path = "sd.safetensors"
+    let hub = try LoopbackHub(
+      "org/mini", [path: data, "in/other.ckpt": Data("other".utf8), "README.md": Data("one".utf8)])
+    let name = "org/mini/\(path)"
+    let line = Workplace.generate("a cat", ["--model", name, "--width", "64", "--height", "64"])
+    let refused = try run(hub, line)
+    #expect(refused.code == 1 && hub.requests.isEmpty)
+    #expect(
+      Workplace.failure(in: refused.error).contains(
+        "If it is a file of org/mini on the Hub, add --download, or fetch it with: neti model get \(name)"),
+      "\(refused.error)")
+    let made = try run(hub, line + ["--download"])
+    #expect(
+      made.code == 0 && made.error.contains("“sd.safetensors” is Stable Diffusion 1.x"), "\(made.error)")
+    #expect(try isRight(hub, [path]))
+    hub.change { _, reply in reply }
+    #expect(try run(hub, line + ["--download"]).code == 0 && hub.requests.isEmpty)
+    #expect(try run(hub, ["model", "get", name, "--verify"], ["HF_HUB_OFFLINE": "1"]).code == 1)
+    var blob = try Data(contentsOf: snapshot(hub).appending(path: path))
+    blob[blob.count / 2] ^= 1
+    try blob.write(
+      to: place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[path]).blobName)"))
+    let mended = try run(hub, ["model", "get", name, "--verify"])
+    #expect(
+      mended.code == 0 && mended.output.contains("\(name) is here: ") && mended.error.contains("is damaged"),
+      "\(mended.error)")
+    #expect(try isRight(hub, [path]))
+    let list = try run(hub, ["model", "list"]).output
+    #expect(list.contains("one file, sd.safetensors  complete"), "\(list)")
+    // What is learned on it finds it again.
+    try place.images()
+    let learned = try run(
+      hub, Workplace.train(["--model", name, "--data.resolution", "64"]), ["HF_HUB_OFFLINE": "1"])
+    #expect(learned.code == 0, "\(learned.error)")
+    let resumed = try run(
+      hub, ["train", "--resume", "--output", "run", "--steps", "2", "--threads", "1"], ["HF_HUB_OFFLINE": "1"]
+    )
+    #expect(resumed.code == 0, "\(resumed.error)")
+    #expect(try run(hub, ["model", "get", "org/mini/in/other.ckpt"]).code == 0)
+    #expect(try isRight(hub, [path, "in/other.ckpt"]))
+    for (command, code, words) in [
+      (
+        ["get", "org/mini/none.safetensors"], 1,
+        "has no file “none.safetensors”; there is org/mini/sd.safetensors"
+      ),
+      (["get", "org/mini"], 1, "name one as org/mini/sd.safetensors"),
+      (["get", name, "--variant", "fp16"], 64, "--variant has no place beside the name of a file"),
+      (["get", "org/mini/../sd.safetensors"], 1, "is no name on the Hub"),
+      (["remove", name, "--yes"], 1, "is no name on the Hub"),
+    ] as [([String], Int32, String)] {
+      let result = try run(hub, ["model"] + command)
+      #expect(result.code == code && result.error.contains(words), "\(result.error)")
+    }
+  }
+
   @Test("are fetched for an embedding that is converted; where none is needed, that is said")
   func convert() throws {
     let hub = try LoopbackHub("org/mini", Self.files())
@@ -312,6 +436,6 @@ struct ModelCommandTests {
     }
     let single = try LoopbackHub("org/one", ["model.safetensors": Data("x".utf8)])
     let refused = try run(single, ["model", "get", "org/one"]).error
-    #expect(refused.contains("fetch its file “model.safetensors” with a browser, and name that with --model"))
+    #expect(refused.contains("There are models in one file: name one as org/one/model.safetensors"))
   }
 }

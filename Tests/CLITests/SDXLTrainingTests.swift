@@ -1,8 +1,10 @@
+import Files
 import Foundation
 import Imaging
 import NeTI
 import TestSupport
 import Testing
+import Torch
 
 @Suite("neti train on SDXL", .serialized)
 struct SDXLTrainingTests {
@@ -55,5 +57,60 @@ struct SDXLTrainingTests {
     #expect(try after != before && after == Data(contentsOf: whole.path(concept)))
     // Buckets belong to what is learned.
     try parts.expectFailure(resume + ["--steps", "6", "--data.buckets", "false"], ["data.buckets"])
+  }
+
+  @Test("at a resolution that is no multiple of 64 learns at that size, in steps that divide it, and says so")
+  func oddResolution() throws {
+    let place = try place()
+    let said = try train(
+      place, Workplace.train(["--model", "model", "--buckets", "--data.resolution", "76"]))
+    #expect(
+      said.contains(
+        "data.resolution 76 is no multiple of 64: with --buckets the square is 72×72, and the sides of all sizes are "
+          + "multiples of 8"), "\(said)")
+    #expect(said.contains("at 88×64 (1), 72×72 (1) and 56×96 (1) on model"), "\(said)")
+    // What the resolution divides needs no word.
+    #expect(
+      try !train(
+        place, Workplace.train(output: "other", ["--model", "model", "--buckets", "--data.resolution", "64"])
+      ).contains("is no multiple of 64"))
+  }
+
+  @Test(
+    "generates as diffusers does for the original size and the crop that it is told, which the image's metadata say"
+  )
+  func toldSizes() throws {
+    let place = try place()
+    let golden = try SafetensorsFile(Fixtures.url("sdxl_images/sizes.safetensors"))
+    let told = ["--original-size", "420x300", "--crop", "12,40"]
+    let line = [
+      "generate", "--prompt", "a photo of a <toy> next to a <mug> on a beach!", "--model", "model", "--seed",
+      "7",
+      "--steps", "4", "--guidance", "5", "--scheduler", "euler", "--width", "96", "--height", "64",
+      "--threads", "1",
+    ]
+    let result = try place.run(line + told + ["--json"])
+    #expect(result.code == 0, "\(result.error)")
+    #expect(
+      result.output.contains("\"original size\" : \"420x300\"")
+        && result.output.contains("\"crop\" : \"12,40\""),
+      "\(result.output)")
+    let folder = place.path("outputs")
+    let name = try #require(
+      FileManager.default.contentsOfDirectory(atPath: folder.path).first {
+        $0.hasSuffix(".png") && $0 != "sheet.png"
+      })
+    let (made, expected) = (
+      try Image.load(folder.appending(path: name)).pixels, try golden.tensor("text").bytes()
+    )
+    #expect(made.count == expected.count)
+    let near = zip(made, expected).count { abs(Int($0) - Int($1)) <= 2 }
+    #expect(Double(near) >= 0.995 * Double(expected.count))
+    // Other models are told no sizes.
+    for option in [0, 2].map({ Array(told[$0...$0 + 1]) }) {
+      try place.expectFailure(
+        Workplace.generate("a cat", option),
+        ["\(option[0]) is for SDXL, which is told such sizes, and mini-sd is not"])
+    }
   }
 }

@@ -92,13 +92,25 @@ struct ModelFileChoiceTests {
 
   @Test("what is missing, or of another kind, is said")
   func refusals() {
-    #expect(refused(Self.model + ["transformer/config.json"]).contains("org/name has transformer/"))
+    #expect(refused(Self.model + ["transformer/config.json"]).hasSuffix("supported; nothing was fetched"))
     #expect(refused(Self.model.filter { !$0.hasPrefix("vae/") }).contains("there is no vae/"))
-    #expect(refused(["a.safetensors"]).contains("fetch its file “a.safetensors” with a browser"))
+    #expect(
+      refused(["a.safetensors", "b.ckpt", "README.md", "unet/x.safetensors"]).hasSuffix(
+        "scheduler/. There are models in one file: name one as org/name/a.safetensors, org/name/b.ckpt"))
+    #expect(refused((1...9).map { "\($0).ckpt" }).hasSuffix("org/name/4.ckpt and 5 more"))
     #expect(refused([]).contains("is no model in the diffusers layout"))
     #expect(
       refused(Self.model.filter { !$0.hasPrefix("unet/diffusion_pytorch_model") }).contains(
         "there is no unet/diffusion_pytorch_model.safetensors"))
+    let rest = Self.model.filter { !$0.hasPrefix("unet/diffusion_pytorch_model") }
+    #expect(
+      refused(rest + ["unet/diffusion_pytorch_model.fp16.bin"]).contains(
+        "but “unet/diffusion_pytorch_model.fp16.bin”; pickles are not fetched"))
+    #expect(
+      refused(rest + ["ema", "non_ema"].map { "unet/diffusion_pytorch_model.\($0).safetensors" }).contains(
+        "of unet/ there are no plain weights but the variants “ema”, “non_ema”; choose one, as with `model get org/name "
+          + "--variant ema`"))
+    #expect(refused(rest).hasSuffix("name one as org/name/v1-5-pruned.safetensors"))
     #expect(
       refused(Self.model.filter { $0 != "scheduler/scheduler_config.json" }).contains(
         "there is no scheduler/"))

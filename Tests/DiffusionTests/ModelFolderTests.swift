@@ -268,7 +268,19 @@ import Testing
     #expect(said("https://huggingface.co/org/x/tree/main").contains("name the model as org/x"))
     #expect(said("https://huggingface.co/org").contains("with a browser"))
     #expect(said("http://example.org/x.safetensors").contains("with a browser"))
-    #expect(said("models/x.CKPT") == "models/x.CKPT: there is no such file; check the path")
+    #expect(
+      said("https://huggingface.co/org/x/blob/main/in/sd.safetensors").hasSuffix(
+        "name the model as org/x/in/sd.safetensors"))
+    #expect(
+      said("https://huggingface.co/org/x/resolve/v2/sd.ckpt?download=true").hasSuffix(
+        "name the model as org/x@v2/sd.ckpt"))
+    #expect(said("https://huggingface.co/org/x/blob/main/README.md").hasSuffix("name the model as org/x"))
+    #expect(
+      said("models/x.CKPT")
+        == "models/x.CKPT: there is no such file; check the path. A file on the Hub is named as ORGANISATION/NAME/FILE"
+    )
+    #expect(said("../x.ckpt") == "../x.ckpt: there is no such file; check the path")
+    #expect(said("org/x/sd.ckpt").hasSuffix("add `download`, or fetch it with: `model get org/x/sd.ckpt`"))
     #expect(said("org/x").contains("model get org/x"))
 
     let folder = scratch.file("folder")

@@ -22,6 +22,19 @@ struct SettingsTests {
       "org/ü", "@main", "a@", "a@../x", "a@-x", "a@x/", "a@x//y", "a@.x", "a@x.lock", "a@x y", "a@x@y",
       String(repeating: "a", count: 97),
     ] { #expect(RepositoryName(text) == nil, "\(text)") }
+    for (text, repository, path) in [
+      ("org/name/a.safetensors", "org/name", "a.safetensors"),
+      ("org/name@v1/in/b c.ckpt", "org/name@v1", "in/b c.ckpt"),
+    ] {
+      let name = RepositoryFileName(text)
+      #expect(name?.repository.description == repository && name?.path == path && name?.description == text)
+    }
+    for text in [
+      "org/a.safetensors", "org/name/a.bin", "org/name/", "org/name//a.ckpt", "org/name/../a.ckpt",
+      "/a/b.ckpt",
+      "org/name/a\\b.ckpt", "../x/a.ckpt", "~/models/a.ckpt", "org/name@/a.ckpt", "./x/a.ckpt",
+      "org/name/a\n.ckpt",
+    ] { #expect(RepositoryFileName(text) == nil, "\(text)") }
     #expect(RepositoryName("org/name")?.folderName == "models--org--name")
     #expect(RepositoryName(folderName: "models--org--name")?.id == "org/name")
     for folder in ["datasets--a--b", "models--", "models--a--b--c", "models--..--x", "models"] {

@@ -24,14 +24,24 @@ struct BucketTests {
       #expect(published[max(w, h)]?.contains(min(w, h)) == true, "\(w)×\(h)")
       #expect(sdxl.contains { $0 == (h, w) })
     }
-    for (resolution, step) in [(64, 8), (128, 16), (96, 8), (512, 64), (768, 64), (8, 8), (100, 8)] {
-      let sizes = SizeBuckets(resolution: resolution, factor: 8).sizes
-      #expect(sizes[0].width == sizes[0].height && sizes[0].width == resolution / step * step)
+    for (resolution, step) in [
+      (64, 8), (128, 16), (96, 8), (512, 64), (768, 64), (8, 8), (100, 8),
+      // The square has the resolution that was asked for, whatever divides it.
+      (500, 16), (504, 56), (520, 40), (600, 40), (1000, 40), (488, 8), (136, 8),
+    ] {
+      let buckets = SizeBuckets(resolution: resolution, factor: 8)
+      let sizes = buckets.sizes
+      #expect(buckets.step == step, "\(resolution)")
+      #expect(sizes[0].width == sizes[0].height && sizes[0].width == resolution / 8 * 8)
       for (w, h) in sizes {
         #expect(w.isMultiple(of: step) && h.isMultiple(of: step) && w > 0 && h > 0)
         #expect(w * h <= resolution * resolution, "\(w)×\(h) at \(resolution)")
       }
     }
+    for resolution in stride(from: 64, through: 8192, by: 64) {
+      #expect(SizeBuckets(resolution: resolution, factor: 8).step == min(64, resolution / 8), "\(resolution)")
+    }
+    #expect(SizeBuckets(resolution: 500, factor: 8).nearest(width: 4000, height: 3000) == (576, 432))
     #expect(SizeBuckets(resolution: 128, factor: 8).nearest(width: 300, height: 200) == (160, 96))
     #expect(SizeBuckets(resolution: 512, factor: 8).nearest(width: 3000, height: 4000) == (448, 576))
     #expect(SizeBuckets(resolution: 512, factor: 8).nearest(width: 10, height: 5000) == (256, 1024))

@@ -37,16 +37,18 @@ struct ModelCommand: ParsableCommand {
       discussion: """
           neti model get CompVis/stable-diffusion-v1-4
           neti model get org/name@v2
+          neti model get org/name/model.safetensors
           neti model get stabilityai/stable-diffusion-xl-base-1.0 --variant fp16
 
-        Only what neti needs is fetched: configurations, tokenizer, and one file or set of shards for each part's weights; \
-        no pickles, no safety checker. Stopped or cut off, the same command goes on. Every file is checked against its hash \
+        Of a model in the diffusers layout only what neti needs is fetched: configurations, tokenizer, and one file or set of shards for each part's weights; \
+        no pickles, no safety checker. With a file's name after the repository's, that file is. Stopped or cut off, the same command goes on. Every file is checked against its hash \
         when it is fetched; --verify checks again, and what other programs fetched.
         """)
 
     @Argument(
       help: ArgumentHelp(
-        "Organisation and name, with @REVISION for a branch, tag or commit.", valueName: "name"))
+        "Organisation and name, with @REVISION for a branch, tag or commit; then perhaps a file's name.",
+        valueName: "name"))
     var model: String
 
     @Option(
@@ -57,16 +59,21 @@ struct ModelCommand: ParsableCommand {
 
     @Flag(
       help:
-        "Check what is here against the Hub's hashes, too: what is damaged is named, and fetched again.")
+        "Check all that is here of the revision against the Hub's hashes, too, whoever fetched it: what is damaged is named, and fetched again."
+    )
     var verify = false
 
     @Flag(help: "Print what was fetched as JSON.")
     var json = false
 
     func run() throws {
-      let name = try ModelCommand.name(model)
-      let order = try ModelFetching.Order(name, variant: variant, into: HubCache())
-      if verify { try order.verify() }
+      let file = RepositoryFileName(model)
+      if file != nil, variant != nil {
+        throw ValidationError("--variant has no place beside the name of a file; leave one of them out")
+      }
+      let name = try file?.repository ?? ModelCommand.name(model)
+      let order = try ModelFetching.Order(
+        name, file: file?.path, variant: variant, verifying: verify, into: HubCache())
       try order.run()
       let (folder, commit, size) = (order.download.folder, order.download.commit, order.download.size)
       let used = (try? ModelFolder(folder.path))?.variants.map(\.variant) ?? []
@@ -75,9 +82,10 @@ struct ModelCommand: ParsableCommand {
       }
       if json {
         struct Report: Encodable { let model: String, commit: String, bytes: Int, folder: String }
-        return try tellJSON(Report(model: "\(name)", commit: commit, bytes: size, folder: folder.path))
+        return try tellJSON(
+          Report(model: file?.description ?? "\(name)", commit: commit, bytes: size, folder: folder.path))
       }
-      tell("\(name) is here: \(byteText(size)) in \(folder.path)")
+      tell("\(file?.description ?? "\(name)") is here: \(byteText(size)) in \(folder.path)")
     }
   }
 
@@ -95,10 +103,11 @@ struct ModelCommand: ParsableCommand {
     func run() throws {
       let cache = try HubCache()
       let rows = cache.models().map { model in
-        Row(
+        let file = ModelFolder.onlyFile(in: model.folder)
+        return Row(
           model: model.name.id, revision: model.references.joined(separator: ", "), commit: model.commit,
-          bytes: model.size, family: ModelFolder.family(of: model.folder),
-          isComplete: model.isWhole && ModelFileChoice.isComplete(model.folder),
+          bytes: model.size, family: file.map { "one file, \($0)" } ?? ModelFolder.family(of: model.folder),
+          isComplete: model.isWhole && (file != nil || ModelFileChoice.isComplete(model.folder)),
           lastUsed: model.lastUsed?.formatted(.iso8601.year().month().day()))
       }
       if json { return try tellJSON(rows) }

@@ -8,7 +8,15 @@ struct ClassifierFreeGuidance {
   /// w; at 1 and below the unconditional branch has no effect and is left out.
   let scale: Double
   /// Pixels per latent, for a U-Net that is told the image's size.
-  let vaeFactor: Int
+  private let vaeFactor: Int
+  private let settings: GenerationSettings
+
+  init(unet: UNet, _ settings: GenerationSettings, vaeFactor: Int) {
+    self.unet = unet
+    self.settings = settings
+    self.vaeFactor = vaeFactor
+    scale = settings.guidance
+  }
 
   var isUsed: Bool { Self.isUsed(scale, unet.configuration) }
 
@@ -41,7 +49,7 @@ struct ClassifierFreeGuidance {
     return try u + scale * (c - u)
   }
 
-  /// The pooled texts of the branches' rows and the image's size; nil where the U-Net takes none.
+  /// The pooled texts of the branches' rows and the sizes that the U-Net is told; nil where it takes none.
   private func added(_ branches: [Region], _ latents: Tensor) throws -> AddedConditioning? {
     guard unet.configuration.additionType != nil else { return nil }
     let n = latents.size(0)
@@ -51,8 +59,16 @@ struct ClassifierFreeGuidance {
       }
       return try pooled.expanded([n, pooled.size(1)])
     }
-    let size = SizeConditioning(height: latents.size(2) * vaeFactor, width: latents.size(3) * vaeFactor)
-    return AddedConditioning(pooled: try .concatenated(pooled, 0), sizes: [size])
+    let told = SizeConditioning(
+      height: latents.size(2) * vaeFactor, width: latents.size(3) * vaeFactor, settings)
+    var sizes = [told]
+    if branches.count == 2, settings.start != nil, settings.crop != nil {
+      // As in diffusers' pipelines that start from an image, the unconditional branch is told of no crop.
+      var whole = told
+      whole.crop = [0, 0]
+      sizes = [whole, told].flatMap { Array(repeating: $0, count: n) }
+    }
+    return AddedConditioning(pooled: try .concatenated(pooled, 0), sizes: sizes)
   }
 
   /// Both branches' rows, layer by layer; one context stands for all layers.

@@ -13,6 +13,11 @@ public struct GenerationSettings: Sendable, Equatable {
   /// In pixels, a multiple of the model's `vaeFactor`; its `resolution` when nil. A starting image has its own.
   public var width: Int?
   public var height: Int?
+  /// What SDXL's U-Net is told of how large the image was before it was scaled, each side 1…65536; the image's own size
+  /// when nil. The smaller, the more the image looks as if it was enlarged.
+  public var originalSize: PixelSize?
+  /// What SDXL's U-Net is told was cut off at the left and at the top, each 0…65536 pixels; nothing when nil.
+  public var crop: PixelSize?
   /// What to start from; noise alone when nil.
   public var start: StartingImage?
   /// Whether the VAE decodes in tiles (`VAE.decodeInTiles`); where memory is short, when nil.

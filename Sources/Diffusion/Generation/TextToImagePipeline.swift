@@ -42,6 +42,7 @@ public final class TextToImagePipeline {
     guard settings.start == nil || (settings.width == nil && settings.height == nil) else {
       throw DiffusionError("a starting image has a size of its own; leave out `width` and `height`")
     }
+    try Self.checkToldSizes(settings, model)
     size = try model.latentSize(
       width: settings.start?.pixels.width ?? settings.width,
       height: settings.start?.pixels.height ?? settings.height)
@@ -50,6 +51,23 @@ public final class TextToImagePipeline {
     try scheduler.begin(at: first)
     self.scheduler = scheduler
   }
+
+  /// Refuses sizes that the U-Net is not told, or that cannot be.
+  private static func checkToldSizes(_ settings: GenerationSettings, _ model: StableDiffusion) throws {
+    for (name, told, least) in [("original-size", settings.originalSize, 1), ("crop", settings.crop, 0)] {
+      guard let told else { continue }
+      guard model.unetConfiguration.addition != nil else {
+        throw DiffusionError(
+          "`\(name)` is for SDXL, which is told such sizes, and \(model.folder.name) is not; leave it out")
+      }
+      guard [told.width, told.height].allSatisfy((least...largestToldSize).contains) else {
+        throw DiffusionError(
+          "`\(name)` is \(told.width) and \(told.height); each must be in \(least)…\(largestToldSize)")
+      }
+    }
+  }
+
+  private static let largestToldSize = 65536
 
   /// The timestep of each denoising step, from noise to image; they need not be whole.
   public var timesteps: [Double] { Array(scheduler.timesteps[first...]) }
@@ -73,8 +91,7 @@ public final class TextToImagePipeline {
     seeds: [UInt64], _ conditioning: Conditioning, unconditional: Conditioning? = nil
   ) throws -> Denoising {
     try Denoising(
-      ClassifierFreeGuidance(unet: model.unet, scale: settings.guidance, vaeFactor: model.vaeFactor),
-      scheduler,
+      ClassifierFreeGuidance(unet: model.unet, settings, vaeFactor: model.vaeFactor), scheduler,
       from: first, seeds: seeds, size: size, start: start(), device: model.device, conditioning: conditioning,
       unconditional: isGuided ? unconditional ?? negativePrompt() : nil)
   }

@@ -1,6 +1,7 @@
 """What people combine on SDXL, by diffusers' XL pipelines on the small random model of `families`: two learned vectors
 of concepts in one prompt, a negative prompt with one of them in it, a LoRA (the section `lora`'s), sizes that are no
-squares, images from an image and into a mask.
+squares, images from an image and into a mask. `sizes` are the same images, without concepts, of a U-Net that is told of
+another original size and of a crop.
 
 A concept is a token of both tokenizers with its vector in both text encoders, as diffusers loads it. SDXL's own
 configuration has the end token as 2, for which transformers pools where the largest id is: with new tokens, at one of
@@ -60,6 +61,22 @@ def image(pipe, **more):
     return torch.from_numpy((made * 255).round().astype("uint8"))
 
 
+def make_sizes(pipe, pixels, mask, file):
+    # diffusers writes height before width, and top before left.
+    original, crop = {"original_size": (300, 420)}, {"crops_coords_top_left": (40, 12)}
+    size = dict(width=96, height=64)
+    parts = pipe.components
+    start = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
+    into = StableDiffusionXLInpaintPipeline(**parts, add_watermarker=False)
+    photo = Image.fromarray(pixels)
+    tensors = {
+        "original": image(pipe, **size, **original), "crop": image(pipe, **size, **crop),
+        "text": image(pipe, **size, **original, **crop),
+        "start.image": image(start, image=photo, strength=0.9, **original, **crop),
+        "mask.image": image(into, image=photo, mask_image=Image.fromarray(mask), strength=0.9, **size, **original, **crop)}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, file)
+
+
 def make(out: Path):
     g = torch.Generator().manual_seed(31)
     vectors = {name: 0.3 * torch.randn(192, generator=g) for name in ("<toy>", "<mug>")}
@@ -79,6 +96,7 @@ def make(out: Path):
                 into, image=Image.fromarray(pixels), mask_image=Image.fromarray(mask), strength=0.8, width=96,
                 height=64, **negative)
 
+        make_sizes(pipeline(Path(folder), {}), pixels, mask, out / "sizes.safetensors")
         make_all(pipeline(Path(folder), vectors), "")
         pipe = pipeline(Path(folder), vectors)
         pipe.load_lora_weights(LORA.parent, weight_name=LORA.name)
