@@ -60,7 +60,10 @@ def state(*folders):
     whole = hashlib.sha256()
     for folder in folders:
         for file in sorted((ROOT / folder).rglob("*")):
-            if file.is_file() and file.name != "README.md":
+            if file.name == "model_defaults.json":  # rates are given; what else counts is this
+                defaults = json.loads(file.read_text())
+                whole.update(json.dumps([defaults[k] for k in ("guidance", "max_train_steps")]).encode())
+            elif file.is_file() and file.name != "README.md":
                 whole.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
     return whole.hexdigest()[:12]
 
