@@ -59,16 +59,9 @@ struct ClassifierFreeGuidance {
       }
       return try pooled.expanded([n, pooled.size(1)])
     }
-    let told = SizeConditioning(
+    let size = SizeConditioning(
       height: latents.size(2) * vaeFactor, width: latents.size(3) * vaeFactor, settings)
-    var sizes = [told]
-    if branches.count == 2, settings.start != nil, settings.crop != nil {
-      // As in diffusers' pipelines that start from an image, the unconditional branch is told of no crop.
-      var whole = told
-      whole.crop = [0, 0]
-      sizes = [whole, told].flatMap { Array(repeating: $0, count: n) }
-    }
-    return AddedConditioning(pooled: try .concatenated(pooled, 0), sizes: sizes)
+    return AddedConditioning(pooled: try .concatenated(pooled, 0), sizes: [size])
   }
 
   /// Both branches' rows, layer by layer; one context stands for all layers.
