@@ -250,7 +250,10 @@ struct ModelCommandTests {
     var random = SplitMix64(seed: 11)
     var kills = 0
     for _ in 0..<12 {
+      let before = hub.requests.count
       let tool = try start(hub, ["model", "get", "org/mini"])
+      // A loaded machine takes long to start it.
+      while tool.isRunning, hub.requests.count == before { usleep(1000) }
       let deadline = ContinuousClock.now + .milliseconds(Int.random(in: 30...700, using: &random))
       while tool.isRunning, ContinuousClock.now < deadline { usleep(1000) }
       tool.send(SIGKILL)

@@ -62,7 +62,7 @@ struct TrainingImagesTests {
     let files = try Files()
     for (name, width, height) in [("3.png", 5, 5), ("4.png", 300, 16), ("5.png", 6, 7)] {
       try files.write(
-        Self.halves(Self.white, Colour(UInt8(width % 200), 9, 9), width: width, height: height),
+        Self.halves(Self.white, Colour(200, UInt8(90 + width % 60), 9), width: width, height: height),
         to: files.images.appending(path: name))
     }
     let lines = try files.load().warnings
