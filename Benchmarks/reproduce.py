@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The paper's claims, measured on the embedded base: every representation and every ablation on the eight examples.
 
-    python3 Benchmarks/reproduce.py [rates|main|curves|speed|report]... [--jobs 2] [--minutes N] [--work FOLDER]
+    python3 Benchmarks/reproduce.py [rates|main|guidance|curves|speed|report]... [--jobs 2] [--minutes N] [--work FOLDER]
 
 Without a name all parts run in this order. A unit of work is one concept: it is learned with `neti train`, measured
 with `neti evaluate`, and its figures are appended to Benchmarks/results/reproduce.jsonl. What stands there is not done
@@ -9,6 +9,7 @@ again, on whatever machine; figures of another base or of other examples are lef
 
     rates    every method at several learning rates, on one example; each method's best one is used from then on
     main     methods x examples x seeds, at the model's own number of steps; neti's first seed at every truncation
+    guidance neti's concepts of `main`, their first seed, at several guidances
     curves   the methods that are asked about x examples, one seed, measured after 25 to 1000 steps
     speed    every method's seconds a step, in turns, and its file's size: five minutes in which nothing else may run
     report   answers six questions with intervals from what is there, writes Benchmarks/results/reproduce.{json,md}
@@ -42,6 +43,7 @@ RATE_EXAMPLES = ("ginger",)
 CURVES = ("ti", "xti", "neti", "no bypass")
 MARKS = (25, 50, 100, 250, 500, 1000)
 TRUNCATIONS = (1, 2, 4, 8, 16, 32, 64)
+GUIDANCES = (1.5, 2, 3, 4, 5, 7.5)
 SEEDS = (0, 1, 2)
 STEPS = None  # the model's own
 IMAGE, TEXT, LOSS = "image_held_out", "text_category", "held_out_loss_change"
@@ -85,10 +87,10 @@ class Figures:
                 file.write("".join(json.dumps(r) + "\n" for r in rows))
 
     def has(self, unit):
-        return any(all(r[k] == v for k, v in unit.items()) for r in self.rows)
+        return bool(self.select(**unit))
 
     def select(self, **wanted):
-        return [r for r in self.rows if all(r[k] == v for k, v in wanted.items())]
+        return [r for r in self.rows if all(r.get(k) == v for k, v in wanted.items())]
 
     def one(self, metric, **wanted):
         """The mean over seeds."""
@@ -101,9 +103,32 @@ def run(*words):
                    env=dict(os.environ, GOMP_SPINCOUNT="5000"))
 
 
+def place(unit, work):
+    return work / "-".join(str(v).replace(" ", "-") for k, v in unit.items() if k != "judge")
+
+
+def guide(unit, figures, work, threads):
+    """Measures a concept that `main` learned at another guidance."""
+    guidance = unit["guidance"]
+    learned = place({k: "main" if k == "part" else v for k, v in unit.items() if k != "guidance"}, work)
+    run("evaluate", "--concept", f"neti={learned}/runs/run/concept.safetensors", "--images", learned / "images", "--references",
+        ROOT / "Examples/held-out" / unit["example"], "--threads", threads, "--seeds", 1, "--guidance", guidance, "--output",
+        learned / f"scores-{guidance}")
+    figures.add([{**unit, **row} for row in scores(learned / f"scores-{guidance}")])
+
+
+def scores(folder):
+    with open(folder / "summary.csv", newline="") as file:
+        return [{"method": r["method"], "steps": int(r["steps"]), "truncation": int(r["truncation"] or 0),
+                 **{k: float(r[k]) for k in (IMAGE, "image_trained", TEXT, "text_omitted", LOSS) if r[k]}}
+                for r in csv.DictReader(file)]
+
+
 def measure(unit, figures, work, threads):
     """Learns one concept and measures it. The concept and its images are kept: another CLIP only judges them anew."""
-    folder = work / "-".join(str(v).replace(" ", "-") for k, v in unit.items() if k != "judge")
+    if unit["part"] == "guidance":
+        return guide(unit, figures, work, threads)
+    folder = place(unit, work)
     part, method, example = unit["part"], unit["method"], unit["example"]
     settings = {**METHODS[method], "optim.learning_rate": unit["rate"], "optim.scale_lr": False,
                 "eval.validation_prompts": []}
@@ -129,11 +154,7 @@ def measure(unit, figures, work, threads):
         "--references", ROOT / "Examples/held-out" / example, "--threads", threads, "--seeds", 1,
         "--output", folder / "scores", *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dial else []),
         *(["--baseline"] if baseline else []))
-    with open(folder / "scores/summary.csv", newline="") as file:
-        rows = [{**unit, "method": r["method"], "steps": int(r["steps"]), "truncation": int(r["truncation"] or 0),
-                 **{k: float(r[k]) for k in (IMAGE, "image_trained", TEXT, "text_omitted", LOSS) if r[k]}}
-                for r in csv.DictReader(file)]
-    figures.add(rows)
+    figures.add([{**unit, **row} for row in scores(folder / "scores")])
     for file in concept.glob("checkpoints/*"):
         if file not in files:
             file.unlink()
@@ -170,7 +191,7 @@ def units(part, figures):
     best = best_rates(figures)
     if part == "main":
         return [(m, e, seed, best[m]) for seed in SEEDS for m in METHODS for e in examples()]
-    return [(m, e, SEEDS[0], best[m]) for m in CURVES for e in examples()]
+    return [(m, e, SEEDS[0], best[m]) for m in (("neti",) if part == "guidance" else CURVES) for e in examples()]
 
 
 def rate_table(figures):
@@ -186,8 +207,9 @@ def best_rates(figures):
 
 def work_through(part, figures, work, jobs, deadline):
     """False when the time was over before the part was whole."""
-    wanted = [dict(base=figures.base, judge=figures.judge, part=part, method=m, example=e, seed=seed, rate=rate)
-              for m, e, seed, rate in units(part, figures)]
+    wanted = [dict(base=figures.base, judge=figures.judge, part=part, method=m, example=e, seed=seed, rate=rate, **more)
+              for m, e, seed, rate in units(part, figures)
+              for more in ([{"guidance": g} for g in GUIDANCES] if part == "guidance" else [{}])]
     left = [u for u in wanted if not figures.has(u)]
     print(f"{part}: {len(wanted) - len(left)} of {len(wanted)} units are there", flush=True)
     start, done, lock = time.monotonic(), 0, threading.Lock()
@@ -327,6 +349,10 @@ def report(figures):
     answers["curves"] = {
         m: {str(s): {k: estimate(curve(m, e, s, k) for e in sorted(curved[m])) for k in (IMAGE, TEXT, LOSS)} for s in MARKS}
         for m in CURVES if curved[m]}
+    answers["guidance"] = {
+        str(g): {k: estimate(figures.one(k, part="guidance", example=e, guidance=g)
+                             for e in sorted(measured("guidance", "neti", guidance=g))) for k in (IMAGE, TEXT)}
+        for g in GUIDANCES}
     answers["learning rates"] = {f"{m} {r:g}": v for (m, r), v in rate_table(figures).items()}
     answers = answered(answers)
     results = figures.file.with_suffix(".json")
@@ -409,7 +435,7 @@ def markdown(answers):
     return "\n".join(lines) + "\n"
 
 
-PARTS = ("rates", "main", "curves", "speed", "report")
+PARTS = ("rates", "main", "guidance", "curves", "speed", "report")
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
