@@ -190,8 +190,8 @@ def units(part, figures):
         return [(m, e, 0, r) for e in RATE_EXAMPLES for m in METHODS for r in RATES[m]]
     best = best_rates(figures)
     if part == "main":
-        return [(m, e, seed, best[m]) for seed in SEEDS for m in METHODS for e in examples()]
-    return [(m, e, SEEDS[0], best[m]) for m in (("neti",) if part == "guidance" else CURVES) for e in examples()]
+        return [(m, e, seed, best[m]) for seed in SEEDS for e in examples() for m in METHODS]
+    return [(m, e, SEEDS[0], best[m]) for e in examples() for m in (("neti",) if part == "guidance" else CURVES)]
 
 
 def rate_table(figures):
