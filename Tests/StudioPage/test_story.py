@@ -112,6 +112,18 @@ class Story(Learner):
         page.keyboard.press("Enter")
         self.until("document.querySelectorAll('#gallery .tile img').length == 4", 300)
 
+    def test_news_that_come_after_the_answer(self):
+        self.page.add_init_script("""
+            const Source = EventSource
+            window.EventSource = class extends Source {
+              addEventListener(type, listener) {
+                super.addEventListener(type, (event) => setTimeout(() => listener(event), 1500))
+              }
+            }""")
+        self.page.reload()
+        self.page.get_by_role("button", name="ginger").click()
+        self.until("document.querySelectorAll('.tile img').length == 5")
+
     def test_from_pictures_to_images(self):
         page = self.page
         self.assertNotIn("token", page.url)

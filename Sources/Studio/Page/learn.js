@@ -1,5 +1,5 @@
 // From pictures to a concept: the name, how thoroughly, and watching it being learned.
-import { ask, concept, studio, watch } from './studio.js'
+import { arrival, ask, concept, studio, watch } from './studio.js'
 import { attempt, duration, h, list, sentence, setSource, setText, size, toast } from './dom.js'
 import { picturesSection } from './pictures.js'
 
@@ -25,8 +25,9 @@ export function learnView(main, [id]) {
   // One that was deleted is begun anew.
   const current = currentConcept(id === 'new' ? undefined : concept(id)?.id ?? (id ? undefined : busy))
   const pictures = picturesSection(current, (name) => attempt(async () => {
-    current.id = (await ask('POST', 'concepts', { example: name })).id
-    location.hash = '#learn/' + current.id
+    const { id } = await ask('POST', 'concepts', { example: name })
+    await arrival(id)
+    location.hash = '#learn/' + id
   }))
   const plan = planSection(current)
   const progress = progressSection(current)

@@ -72,6 +72,12 @@ export async function listen() {
 }
 
 export const concept = (id) => studio.concepts.find((c) => c.id === id)
+/** Waits until the studio has told of a concept: its answer can be here before that. */
+export const arrival = (id) => new Promise((resolve) => {
+  const stop = watch(() => {
+    if (concept(id)) queueMicrotask(() => { stop(); resolve() })
+  })
+})
 /** Concepts that can be generated with the studio's model. */
 export const usable = () => studio.concepts.filter((c) => c.progress.state === 'learned' && c.fits)
 
