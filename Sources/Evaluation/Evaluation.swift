@@ -107,7 +107,7 @@ public final class Evaluation {
     guard keys(of: subject).contains(where: { contents.images[$0] != nil }) else {
       throw EvaluationError(
         "\(generated.path) holds no image of \(subject.title) under one of these prompts and seeds; give the "
-          + "`prompts` and `seeds` of then")
+          + "same as then")
     }
     return (folder, contents)
   }
