@@ -103,7 +103,7 @@ enum TrainingSession {
   ) throws -> TrainingRun {
     let images = try TrainingImages(c.data, on: base)
     for line in images.warnings { warn(line) }
-    if images.examples.count == 1 {
+    if images.examples.count == 1, images.examples[0].mask == nil {
       warn("a single image is learned with all that it shows, its background too; 3 to 6 are better")
     }
     if !quiet, c.data.buckets, let line = Self.bucketNote(c.data.resolution, base) { note(line) }

@@ -55,6 +55,8 @@ enum UsageError {
       let name = String(word.prefix { $0 != "=" })
       // Settings have a word of their own.
       guard !known.contains(name), !name.contains(".") else { continue }
+      // A short one is near to too many.
+      guard name.count > 5 else { return nil }
       return nearest(to: name, among: known).map { "\($0) instead of \(name)" }
     }
     return nil

@@ -104,6 +104,11 @@ public final class Evaluation {
         "\(generated.path) holds no images of \(subject.title); `generated` is the folder of an evaluation of the "
           + "same concept files under the same method names")
     }
+    guard keys(of: subject).contains(where: { contents.images[$0] != nil }) else {
+      throw EvaluationError(
+        "\(generated.path) holds no image of \(subject.title) under one of these prompts and seeds; give the "
+          + "same as then")
+    }
     return (folder, contents)
   }
 
@@ -137,7 +142,9 @@ public final class Evaluation {
         for seed in missing() {
           let key = ImageScore.Key(prompt: prompt, seed: seed, truncation: k)
           guard let earlier, let file = earlier.contents.images[key]?.file else { continue }
-          let image = try Image.load(earlier.folder.appending(path: file))
+          let url = earlier.folder.appending(path: file)
+          guard FileManager.default.fileExists(atPath: url.path) else { continue }
+          let image = try Image.load(url)
           let scores = try scorer.scores([image], of: prompt, category: subject.category, subject.references)
           try keep(image, scores[0], key, in: results)
           done += 1

@@ -6,7 +6,8 @@ import NeTI
 enum EvaluationFolder {
   static let conceptsName = "concepts"
 
-  /// Throws when `folder` is a file, or holds something and no evaluation: its report would replace what is there.
+  /// Throws when `folder` is a file, or what is called as an evaluation's parts is there, and is none's: it would be
+  /// replaced. Other files do not matter.
   static func require(_ folder: URL) throws {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder) else { return }
@@ -16,11 +17,11 @@ enum EvaluationFolder {
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder.path) else {
       throw EvaluationError("cannot look into \(folder.path): no permission")
     }
-    let content = names.filter { $0 != ".DS_Store" && !AtomicFile.isUnfinished($0) }.sorted()
+    let content = names.filter(([conceptsName] + EvaluationReport.fileNames).contains).sorted()
     guard !content.isEmpty, !holdsEvaluation(folder, content) else { return }
-    let some = content.prefix(3).map(quoted).joined(separator: ", ") + (content.count > 3 ? ", …" : "")
     throw EvaluationError(
-      "\(folder.path) is not empty (\(some)) and holds no evaluation: choose another `output`")
+      "\(folder.path) holds no evaluation, and \(content.map(quoted).joined(separator: ", ")) would be replaced: choose "
+        + "another `output`")
   }
 
   /// Results of a concept are there; or a process has only just begun, or was killed then, and nothing else is there.
@@ -31,6 +32,9 @@ enum EvaluationFolder {
     let inside = subjects.map { names(concepts.appending(path: $0)) }
     if inside.contains(where: { $0?.contains(EvaluationResults.fileName) == true }) { return true }
     return content == [conceptsName]
-      && inside.allSatisfy { $0?.allSatisfy { $0 == FolderLock.fileName } == true }
+      && inside.allSatisfy {
+        $0?.allSatisfy { [FolderLock.fileName, ".DS_Store"].contains($0) || AtomicFile.isUnfinished($0) }
+          == true
+      }
   }
 }

@@ -160,7 +160,16 @@ struct EvaluateTests {
     #expect(losses(first.last).count == 2 && losses(first.last) == losses(second.last))
     let taken = try Image.load(place.path("again/concepts/\(name)/\(changed)"))
     #expect(taken.pixels == other.pixels)
+    // What was deleted is generated.
+    try FileManager.default.removeItem(at: folder.appending(path: "\(name)/\(changed)"))
+    let third = try place.run(Self.evaluate(one + ["--seeds", "1"] + again + ["--output", "fourth"]))
+    #expect(third.code == 0, "\(third.error)")
+    #expect(try Image.load(place.path("fourth/concepts/\(name)/\(changed)")).pixels != other.pixels)
 
+    try place.file("a painting of a {}\n", "others.txt")
+    try place.expectFailure(
+      Self.evaluate(one + ["--prompts", "others.txt"] + again + ["--output", "third"]),
+      ["out holds no image of <ginger> by neti, 10 steps under one of these prompts", "give the same"])
     try place.expectFailure(
       Self.evaluate(one + ["--seeds", "1", "--guidance", "5"] + again + ["--output", "third"]),
       ["guidance 5.0 instead of 3.0"])
@@ -250,7 +259,7 @@ struct EvaluateTests {
     try place.file("mine", "out/concepts/ginger/.lock")
     try place.expectFailure(
       Self.evaluate(one + Self.examples),
-      ["out is not empty (“concepts”, “report.html”)", "another --output"])
+      ["out holds no evaluation, and “concepts”, “report.html” would be replaced", "another --output"])
     try FileManager.default.removeItem(at: place.path("out"))
     try place.file("mine", "out/concepts/ginger/concept.safetensors")
     try place.expectFailure(Self.evaluate(one + Self.examples), ["holds no evaluation", "another --output"])
@@ -259,6 +268,7 @@ struct EvaluateTests {
     try place.expectFailure(
       Self.evaluate(one + Self.examples), ["out is a file; name a folder with --output"])
     try FileManager.default.removeItem(at: place.path("out"))
+    try place.file("mine", "out/log.txt")
     // As a process that was killed at once leaves it.
     try place.file("", "out/concepts/ginger/.lock")
 

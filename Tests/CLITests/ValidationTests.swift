@@ -59,6 +59,11 @@ struct ValidationTests {
     #expect(result.code == 0, "\(result.error)")
     #expect(result.error.contains("warning: a single image"), "\(result.error)")
     #expect(FileManager.default.fileExists(atPath: place.path("run/samples/step-000002-0-seed-0.png").path))
+    // Not every second step of a longer one.
+    let longer = try place.run(["train", "--resume", "--output", "run", "--steps", "5"])
+    #expect(longer.code == 0, "\(longer.error)")
+    #expect(!FileManager.default.fileExists(atPath: place.path("run/samples/step-000004-0-seed-0.png").path))
+    #expect(FileManager.default.fileExists(atPath: place.path("run/samples/step-000005-0-seed-0.png").path))
   }
 
   @Test("prompts that never come due are not asked for")

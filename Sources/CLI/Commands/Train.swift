@@ -312,7 +312,14 @@ struct Train: ParsableCommand {
     if validateEvery != nil, earlier.eval.validationPrompts.isEmpty {
       earlier.eval.validationPrompts = RunConfiguration().eval.validationPrompts
     }
-    return try earlier.resumed(overrides: flags())
+    var loaded = try earlier.resumed(overrides: flags())
+    // What was drawn at the end of a short run is drawn at the usual distance, or the end, of a longer one.
+    let (steps, end) = (earlier.eval.validationSteps, loaded.configuration.optim.maxTrainSteps)
+    if steps == earlier.optim.maxTrainSteps, !loaded.named.contains("eval.validation_steps") {
+      loaded.configuration.eval.validationSteps = min(
+        max(steps, RunConfiguration().eval.validationSteps), end)
+    }
+    return loaded
   }
 
   /// What the flags say, as dotted names.

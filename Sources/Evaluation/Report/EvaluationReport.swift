@@ -6,6 +6,8 @@ import NeTI
 /// What an evaluation found, as files: `report.html`, `summary.csv` and `images.csv`.
 public struct EvaluationReport {
   public static let pageName = "report.html"
+  private static let (summaryName, imagesName) = ("summary.csv", "images.csv")
+  static let fileNames = [pageName, summaryName, imagesName]
   /// Sides of images on the page, in pixels.
   private static let generatedSide = 192
   private static let referenceSide = 128
@@ -26,8 +28,8 @@ public struct EvaluationReport {
   public func write() throws -> URL {
     let page = evaluation.output.appending(path: Self.pageName)
     try AtomicFile.write(
-      Data(summaryTable().utf8), to: evaluation.output.appending(path: "summary.csv"))
-    try AtomicFile.write(Data(imageTable().utf8), to: evaluation.output.appending(path: "images.csv"))
+      Data(summaryTable().utf8), to: evaluation.output.appending(path: Self.summaryName))
+    try AtomicFile.write(Data(imageTable().utf8), to: evaluation.output.appending(path: Self.imagesName))
     try AtomicFile.write(
       Data(HTMLPage.page(title: "Evaluation on \(evaluation.settings.base)", body: body()).utf8), to: page)
     return page
