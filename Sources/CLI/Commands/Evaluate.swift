@@ -30,7 +30,7 @@ struct Evaluate: ParsableCommand {
       mini-sd is judged by mini-clip, under 15 prompts that both know. For other models, --clip names a CLIP in the \
       layout of transformers, such as openai/clip-vit-large-patch14; with it the prompts are the paper's 15.
 
-      Another CLIP's verdict on the same images, in another folder; nothing is generated again:
+      Another CLIP's verdict on the same images, in another folder; only what is missing is generated:
 
         neti evaluate … --clip other-clip --generated scores --output scores-2
       """)
