@@ -75,10 +75,11 @@ class Figures:
 
     def __init__(self, file, base, judge):
         self.file, self.base, self.judge, self.lock = file, base, judge, threading.Lock()
-        self.rows = []
+        self.rows, self.earlier = [], []
         if file.exists():
-            lines = map(json.loads, file.read_text().splitlines())
-            self.rows = [r for r in lines if r["base"] == base and r["judge"] == judge]
+            here = [r for r in map(json.loads, file.read_text().splitlines()) if r["base"] == base]
+            self.rows = [r for r in here if r["judge"] == judge]
+            self.earlier = [r for r in here if r["judge"] != judge]
 
     def add(self, rows):
         with self.lock:
@@ -91,6 +92,11 @@ class Figures:
 
     def select(self, **wanted):
         return [r for r in self.rows if all(r.get(k) == v for k, v in wanted.items())]
+
+    def choosing(self):
+        """The figures that rates are chosen by, once: the first CLIP's, so that another one judges the same concepts."""
+        found = [r for r in self.earlier + self.rows if r["part"] == "rates"]
+        return [r for r in found if r["judge"] == found[0]["judge"]]
 
     def one(self, metric, **wanted):
         """The mean over seeds."""
@@ -111,10 +117,17 @@ def guide(unit, figures, work, threads):
     """Measures a concept that `main` learned at another guidance."""
     guidance = unit["guidance"]
     learned = place({k: "main" if k == "part" else v for k, v in unit.items() if k != "guidance"}, work)
-    run("evaluate", "--concept", f"neti={learned}/runs/run/concept.safetensors", "--images", learned / "images", "--references",
-        ROOT / "Examples/held-out" / unit["example"], "--threads", threads, "--seeds", 1, "--guidance", guidance, "--output",
-        learned / f"scores-{guidance}")
-    figures.add([{**unit, **row} for row in scores(learned / f"scores-{guidance}")])
+    evaluate(unit, figures, learned, f"guidance-{guidance}", threads,
+             "--concept", f"neti={learned}/runs/run/concept.safetensors", "--guidance", guidance)
+
+
+def evaluate(unit, figures, folder, name, threads, *words):
+    """Scores by this CLIP; images that an earlier one judged are judged anew, and not generated again."""
+    own = folder / f"{name}-{figures.judge}"
+    earlier = [f for f in sorted(folder.glob(f"{name}-*")) if f != own and (f / "summary.csv").exists()]
+    run("evaluate", *words, "--images", folder / "images", "--references", ROOT / "Examples/held-out" / unit["example"],
+        "--threads", threads, "--seeds", 1, "--output", own, *(["--generated", earlier[0]] if earlier else []))
+    figures.add([{**unit, **row} for row in scores(own)])
 
 
 def scores(folder):
@@ -150,11 +163,8 @@ def measure(unit, figures, work, threads):
     # Every representation has the dial; the question about it is neti's.
     dial = part == "main" and method == "neti" and unit["seed"] == SEEDS[0]
     baseline = part == "main" and method == "ti" and unit["seed"] == SEEDS[0]
-    run("evaluate", *(w for f in files for w in ("--concept", f"{method}={f}")), "--images", folder / "images",
-        "--references", ROOT / "Examples/held-out" / example, "--threads", threads, "--seeds", 1,
-        "--output", folder / "scores", *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dial else []),
-        *(["--baseline"] if baseline else []))
-    figures.add([{**unit, **row} for row in scores(folder / "scores")])
+    evaluate(unit, figures, folder, "scores", threads, *(w for f in files for w in ("--concept", f"{method}={f}")),
+             *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dial else []), *(["--baseline"] if baseline else []))
     for file in concept.glob("checkpoints/*"):
         if file not in files:
             file.unlink()
@@ -196,13 +206,17 @@ def units(part, figures):
 
 def rate_table(figures):
     return {(m, r): {k: figures.one(k, part="rates", method=m, rate=r) for k in (IMAGE, TEXT, LOSS)}
-            for m in METHODS for r in RATES[m]}
+            for m in METHODS for r in RATES[m] if figures.select(part="rates", method=m, rate=r)}
 
 
 def best_rates(figures):
-    """What a user wants: the thing, and what the prompt says. Neither by itself."""
-    table = rate_table(figures)
-    return {m: max(RATES[m], key=lambda r: table[m, r][IMAGE] + table[m, r][TEXT]) for m in METHODS}
+    """What a user wants: the thing, and what the prompt says. Neither by itself. Chosen by the first CLIP that judged."""
+    rows = figures.choosing()
+
+    def worth(method, rate):
+        found = [r[IMAGE] + r[TEXT] for r in rows if r["method"] == method and r["rate"] == rate]
+        return sum(found) / len(found)
+    return {m: max(RATES[m], key=lambda r: worth(m, r)) for m in METHODS}
 
 
 def work_through(part, figures, work, jobs, deadline):

@@ -81,14 +81,21 @@ struct EvaluationSession {
   /// Of each image, as the progress bar counts them.
   private var steps: Int { evaluation.settings.steps }
 
-  func run() throws {
+  /// Returns false where this part has no concept, so that nothing was measured.
+  func run() throws -> Bool {
     let mine = stride(from: part.index - 1, to: evaluation.subjects.count, by: part.count).map {
       evaluation.subjects[$0]
     }
+    guard !mine.isEmpty else {
+      note(
+        "part \(part.index)/\(part.count) has no concept, as there are \(evaluation.subjects.count); nothing is to do"
+      )
+      return false
+    }
     let left = try mine.map { try evaluation.imagesLeft($0) }
     note(
-      "\(evaluation.settings.name): \(evaluation.prompts.count) prompts, \(evaluation.seeds.count) seeds, "
-        + "\(left.reduce(0, +)) images left")
+      "\(evaluation.settings.name): \(Self.count(evaluation.prompts.count, "prompt")), "
+        + "\(Self.count(evaluation.seeds.count, "seed")), \(Self.count(left.reduce(0, +), "image")) left")
     let bar = ProgressBar("evaluating", total: left.reduce(0, +) * steps)
     var done = 0
     func isBusy(_ subject: EvaluationSubject, _ images: Int) throws -> Bool {
@@ -102,7 +109,10 @@ struct EvaluationSession {
     for (subject, _) in others {
       note("another process works on \(subject.title): the last one to finish writes the whole report")
     }
+    return true
   }
+
+  private static func count(_ n: Int, _ noun: String) -> String { "\(n) \(noun)\(n == 1 ? "" : "s")" }
 
   /// Returns false when another process works on it.
   private func work(on subject: EvaluationSubject, _ bar: ProgressBar, before: Int) throws -> Bool {

@@ -34,4 +34,9 @@ enum Installation {
   }
 
   static func miniSD() throws -> URL { try resource("Models/mini-sd") }
+
+  /// Whether a model's name is that of the one that comes with neti. A folder or file of that name comes first.
+  static func isMiniSD(_ name: String) throws -> Bool {
+    try name == "mini-sd" && !FileManager.default.fileExists(atPath: place(name).path)
+  }
 }

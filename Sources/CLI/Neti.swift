@@ -51,6 +51,7 @@ struct Neti: ParsableCommand {
     do {
       try ProcessLimits.require()
       LostFile.watch()
+      try UsageError.requireOnce(Array(CommandLine.arguments.dropFirst()))
       var command = try parseAsRoot()
       try command.run()
       try requireOutput()

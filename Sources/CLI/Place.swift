@@ -4,8 +4,14 @@ import NeTI
 
 /// The place that a path on the command line names. Shells leave `~` and variables in `--output=~/run` and in
 /// quotes as they are.
+///
+/// - Throws: a `NeTIError` for an empty one, which would be the folder one stands in; for a variable that is not set.
 func place(_ path: String, isFolder: Bool = false) throws -> URL {
-  URL(filePath: try expandedPath(path), directoryHint: isFolder ? .isDirectory : .inferFromPath)
+  guard !path.isEmpty else {
+    throw NeTIError(
+      wrongUsage: "a path on the command line is empty; name a file or folder, . for the one that you are in")
+  }
+  return URL(filePath: try expandedPath(path), directoryHint: isFolder ? .isDirectory : .inferFromPath)
 }
 
 /// The place of a new file: what is there already stays.

@@ -95,12 +95,15 @@ struct ModelOptions: ParsableArguments {
   /// Where the model is; `name` and `predicting` are what a configuration says when no flag does.
   func folder(_ name: String? = nil, predicting: PredictionType? = nil) throws -> ModelFolder {
     let predicting = predictionType ?? predicting
-    guard let wanted = model ?? name else {
+    guard let wanted = model ?? name, try !Installation.isMiniSD(wanted) else {
       return try ModelFolder(Installation.miniSD().path, predicting: predicting)
     }
     try ModelFetching.offer(wanted, download: download)
     return try ModelFolder(wanted, predicting: predicting)
   }
+
+  /// Whether it is the model that comes with neti.
+  func isMiniSD() throws -> Bool { try model.map(Installation.isMiniSD) ?? true }
 
   /// Where the model of a run is.
   func folder(of c: RunConfiguration) throws -> ModelFolder {
@@ -121,7 +124,8 @@ struct ModelOptions: ParsableArguments {
     do { return try file.read() } catch {
       guard (try? Concept.open(URL(filePath: file.path))) != nil else { throw error }
       throw NeTIError(
-        "\(file.path) is a concept, not a LoRA; give it with `concept FILE`, and {} in the prompt")
+        "\(file.path) is a concept, not a LoRA; `neti generate` takes it with `concept FILE`, and {} in the prompt"
+      )
     }
   }
 

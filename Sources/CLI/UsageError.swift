@@ -1,4 +1,6 @@
 import ArgumentParser
+import Files
+import Foundation
 import NeTI
 
 /// What is added to the argument parser's message about a command line that is wrong.
@@ -9,16 +11,60 @@ enum UsageError {
     let message = message.replacing("following:\n  - ", with: "following: ").replacing("\n  - ", with: ", ")
     var lines = message.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
     guard let first = lines.first, first.hasPrefix("Error: ") else { return message }
-    if let allowed = allowed(first) { lines[0] += "; \(allowed)" }
-    if !first.contains("Did you mean"), let meant = meant(words) { lines[0] += "; did you mean \(meant)?" }
+    let (command, rest) = command(of: words)
+    if let unknown = unknownCommand(command, rest) {
+      lines[0] = "Error: \(unknown)"
+    } else if let value = negativeValue(first, rest) {
+      lines[0] = "Error: \(value)"
+    } else {
+      if let allowed = allowed(first) { lines[0] += "; \(allowed)" }
+      if !first.contains("Did you mean"), let meant = meant(command, rest) {
+        lines[0] += "; did you mean \(meant)?"
+      }
+    }
     return lines.joined(separator: "\n")
+  }
+
+  /// Refuses an option that is given several times where only one value counts.
+  ///
+  /// - Throws: a `ValidationError` that names it.
+  static func requireOnce(_ words: [String]) throws {
+    let given = words.prefix { $0 != "--" }.filter { $0.hasPrefix("--") }.map {
+      String($0.prefix { $0 != "=" })
+    }
+    var seen: Set<String> = []
+    // Most command lines have none, and the list of options takes time to make.
+    let several = given.filter { !seen.insert($0).inserted }
+    guard !several.isEmpty else { return }
+    let options = try single(in: command(of: words).command)
+    guard let name = several.first(where: options.contains) else { return }
+    throw ValidationError("\(name) is given several times, and takes one value; leave the others out")
+  }
+
+  /// The options of a command that take one value.
+  private static func single(in command: any ParsableCommand.Type) throws -> Set<String> {
+    struct Dump: Decodable {
+      struct Command: Decodable { let arguments: [Argument]? }
+      struct Argument: Decodable {
+        struct Name: Decodable { let kind, name: String }
+        let kind: String
+        let isRepeating: Bool
+        let names: [Name]?
+      }
+      let command: Command
+    }
+    let dump = try JSONDecoder().decode(Dump.self, from: Data(command._dumpHelp().utf8))
+    return Set(
+      (dump.command.arguments ?? []).filter { $0.kind == "option" && !$0.isRepeating }
+        .flatMap { $0.names ?? [] }.filter { $0.kind == "long" }.map { "--" + $0.name })
   }
 
   // MARK: Values
 
   /// What an option's value may be, by its name and kind, or by its kind alone.
   private static let values = [
-    "--seed <list>": "whole numbers from 0 on, such as 0,1,2 or 0-3, at most \(NumberList.largestCount)",
+    "--seed <list>":
+      "whole numbers from 0 to \(Int.max), such as 0,1,2 or 0-3, at most \(NumberList.largestCount)",
     "--truncation <list>": "whole numbers from 1 to \(NeTIMapper.hiddenWidth), such as 4,16,64",
     "--from <list>": "different timesteps from 999 to 0, or never, such as 999,800,600",
     "--regions <2,1>": "a number above 0 for each concept, such as 2,1",
@@ -26,6 +72,8 @@ enum UsageError {
     "--guidance <number>": "a number from 0 to 1000, such as 7.5",
     "--strength <number>": "a number from 0 to 1, such as 0.6",
     "--timestep <number>": "a number from 0 to 999",
+    "--original-size <1024x768>": "a width and a height above 0, such as 1024x768",
+    "--crop <0,0>": "two whole numbers from 0 on, such as 16,0",
     "<seconds>": "a number of seconds, such as 60",
     "<number>": "a whole number", "<steps>": "a whole number of steps",
     "<pixels>": "a whole number of pixels, such as 512",
@@ -33,25 +81,59 @@ enum UsageError {
 
   private static func allowed(_ line: String) -> String? {
     guard let match = line.firstMatch(of: /is invalid for '(--[a-z-]+) (<[^>]*>)'$/) else { return nil }
-    return (values["\(match.1) \(match.2)"] ?? values[String(match.2)]).map { "it must be \($0)" }
+    return allowed(String(match.1), String(match.2)).map { "it must be \($0)" }
+  }
+
+  private static func allowed(_ option: String, _ kind: String) -> String? {
+    values["\(option) \(kind)"] ?? values[kind]
+  }
+
+  /// The parser takes what begins with a dash for an option, and misses a value.
+  private static func negativeValue(_ line: String, _ words: ArraySlice<String>) -> String? {
+    guard let match = line.firstMatch(of: /Missing value for '(--[a-z-]+) (<[^>]*>)'/),
+      let place = words.firstIndex(of: String(match.1)), let value = words[(place + 1)...].first,
+      value.hasPrefix("-"), !value.hasPrefix("--")
+    else { return nil }
+    let option = String(match.1)
+    guard let allowed = allowed(option, String(match.2)) else {
+      return
+        "\(option) is followed by \(value), which begins with a dash; write \((option + "=" + value).shellQuoted)"
+    }
+    return "\(option) \(value): it must be \(allowed)"
   }
 
   // MARK: Names
 
-  /// The command or option nearest to the first one that there is not; nil where all are known, or none is near.
-  private static func meant(_ words: [String]) -> String? {
+  /// The command that is asked for, and the words behind its name.
+  private static func command(of words: [String]) -> (
+    command: any ParsableCommand.Type, rest: ArraySlice<String>
+  ) {
     var command: any ParsableCommand.Type = Neti.self
     var rest = words[...]
-    while !command.configuration.subcommands.isEmpty, let word = rest.first, !word.hasPrefix("-") {
-      let inner = command.configuration.subcommands
-      guard let next = inner.first(where: { name(of: $0) == word }) else {
-        return nearest(to: word, among: inner.map(name)).map { "\($0) instead of \(word)" }
-      }
+    while let word = rest.first,
+      let next = command.configuration.subcommands.first(where: { name(of: $0) == word })
+    {
       command = next
       rest = rest.dropFirst()
     }
+    return (command, rest)
+  }
+
+  /// What to say where a word stands for no command.
+  private static func unknownCommand(_ command: any ParsableCommand.Type, _ words: ArraySlice<String>)
+    -> String?
+  {
+    let inner = command.configuration.subcommands.map(name)
+    guard !inner.isEmpty, let word = words.first, !word.hasPrefix("-"), word != "help" else { return nil }
+    return "there is no command \(quoted(word)); "
+      + (nearest(to: word, among: inner).map { "did you mean \($0)?" }
+        ?? "there are \(inner.joined(separator: ", "))")
+  }
+
+  /// The option nearest to the first one that there is not; nil where all are known, or none is near.
+  private static func meant(_ command: any ParsableCommand.Type, _ words: ArraySlice<String>) -> String? {
     let known = options(of: command)
-    for word in rest.prefix(while: { $0 != "--" }) where word.hasPrefix("--") {
+    for word in words.prefix(while: { $0 != "--" }) where word.hasPrefix("--") {
       let name = String(word.prefix { $0 != "=" })
       // Settings have a word of their own.
       guard !known.contains(name), !name.contains(".") else { continue }

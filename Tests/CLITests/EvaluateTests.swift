@@ -197,6 +197,9 @@ struct EvaluateTests {
       #expect(result.code == 0, "\(result.error)")
       #expect(result.output.contains("not finished") == (part == "1/2"), "\(result.output)")
     }
+    let more = try place.run(arguments + ["--shard", "9/9", "--output", "more"])
+    #expect(more.code == 0 && more.error.contains("part 9/9 has no concept"), "\(more.error)")
+    #expect(!FileManager.default.fileExists(atPath: place.path("more").path))
   }
 
   @Test("what another process works on is not counted as done")

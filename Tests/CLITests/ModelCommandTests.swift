@@ -437,6 +437,8 @@ struct ModelCommandTests {
         #expect(!FileManager.default.fileExists(atPath: place.path("home").path))
       }
     }
+    let address = try run(LoopbackHub("org/mini", [:]), ["model", "get", "https://huggingface.co/org/mini"])
+    #expect(address.code == 1 && address.error.contains("is an address; name the model as org/mini"))
     let single = try LoopbackHub("org/one", ["model.safetensors": Data("x".utf8)])
     let refused = try run(single, ["model", "get", "org/one"]).error
     #expect(refused.contains("There are models in one file: name one as org/one/model.safetensors"))

@@ -14,14 +14,19 @@ struct UsageTests {
 
   /// Command lines that are wrong by themselves, and what is said of each.
   private static let wrong: [(arguments: String, words: String)] = [
-    ("paint", "paint"), ("generate", "--prompt <prompt>"),
-    ("genrate --prompt x", "did you mean generate instead of genrate?"),
-    ("model gte x", "did you mean get instead of gte?"),
+    ("paint", "there is no command “paint”; there are demo, studio"), ("generate", "--prompt <prompt>"),
+    ("genrate --prompt x", "there is no command “genrate”; did you mean generate?"),
+    ("model gte x", "there is no command “gte”; did you mean get?"),
     ("generate --promt x", "did you mean --prompt instead of --promt?"),
     ("generate --prompt x --promt=x", "Did you mean '--prompt'?"),
     ("train --images x --token <x> --category x --step 3", "did you mean --steps instead of --step?"),
     ("train --optim.sed 3 --stps 3", "did you mean --steps instead of --stps?"),
-    ("generate --prompt x --seed=-1", "whole numbers from 0 on, such as 0,1,2 or 0-3"),
+    ("generate --prompt x --seed=-1", "whole numbers from 0 to \(Int.max), such as 0,1,2 or 0-3"),
+    ("generate --prompt x --seed -1", "--seed -1: it must be whole numbers from 0 to"),
+    ("generate --prompt x --image i --strength -0.1", "--strength -0.1: it must be a number from 0 to 1"),
+    ("generate --prompt x --negative-prompt -x", "begins with a dash; write --negative-prompt=-x"),
+    ("generate --prompt x --seed 0 --seed 1", "--seed is given several times, and takes one value"),
+    ("train --images x --token a{} --category x", "--token “a{}” must be one word"),
     ("generate --prompt x --steps 1.5", "is invalid for '--steps <number>'; it must be a whole number"),
     ("generate --prompt x --guidance x", "it must be a number from 0 to 1000"),
     ("generate --prompt x --width x", "it must be a whole number of pixels"),
@@ -33,15 +38,16 @@ struct UsageTests {
     ("studio --port 99999", "a whole number from 0 to 65535"),
     ("mix --geometry a --appearance b --prompt x --from 5,5", "different timesteps from 999 to 0, or never"),
     ("generate --prompt x --steps 0", "--steps 0: between 1 and 1000"),
-    ("generate --prompt x --guidance -1", "--guidance"),
+    ("generate --prompt x --guidance -1", "--guidance -1: it must be a number from 0 to 1000"),
     ("generate --prompt x --guidance 1e9", "--guidance 1000000000.0: a number between 0 and 1000"),
     ("generate --prompt x --seed x", "--seed"), ("generate --prompt x --seed 3-1", "--seed"),
     ("generate --prompt x --scheduler heun", "--scheduler"),
     ("generate --prompt x --width 99999", "--width 99999: between 1 and"),
     ("generate --prompt x --height 0", "--height 0: between 1 and"),
     ("generate --prompt x --original-size 1024", "--original-size"),
-    ("generate --prompt x --original-size 0x8", "--original-size"),
-    ("generate --prompt x --crop 4", "--crop"), ("generate --prompt x --crop 4,-1", "--crop"),
+    ("generate --prompt x --original-size 0x8", "a width and a height above 0, such as 1024x768"),
+    ("generate --prompt x --crop 4", "--crop"),
+    ("generate --prompt x --crop 4,-1", "two whole numbers from 0 on"),
     ("generate --prompt x --device tpu", "--device tpu: there are cpu, cuda, cuda:N and mps"),
     ("generate --prompt x --clip-skip 0", "--clip-skip 0: between 1 and"),
     ("generate --prompt x --threads 0", "--threads 0: between 1 and 1024"),
@@ -86,6 +92,14 @@ struct UsageTests {
     ("train --resume", "--resume needs the run's folder: --output"),
     ("train --images x --token <x> --category x --steps 0", "--steps 0: at least 1"),
     ("train --images x --token <x> --category x --seed -1", "--seed"),
+    (
+      "train --images x --token <x> --category x --steps 3 --optim.max_train_steps 4",
+      "--steps and --optim.max_train_steps 4 say two things; leave one of them out"
+    ),
+    (
+      "train --images x --token <x> --category x --optim.seed 3 --optim.seed=4",
+      "--optim.seed is given twice, as 3 and as 4"
+    ),
     ("train --images x --token <x> --category x --vectors 17", "--vectors 17: from 1 to 16"),
     ("train --images x --token <x> --category x --validate-every 0", "--validate-every 0: at least 1"),
     ("train --images x --token <x> --category x --peer-timeout 0", "--peer-timeout 0.0: from 1 to"),
@@ -109,6 +123,21 @@ struct UsageTests {
       #expect(said.contains(words), "\(line): \(r.error)")
     }
     #expect(try place.contents().isEmpty)
+  }
+
+  @Test("knows the model that comes with it by its name, and generates once what is asked for twice")
+  func miniSD() throws {
+    let place = try Workplace()
+    let image = place.path("out/a-mug-seed0.png")
+    #expect(try place.run(Workplace.generate("a mug", ["--model", "mini-sd"])).code == 0)
+    let named = try Data(contentsOf: image)
+    try FileManager.default.removeItem(at: place.path("out"))
+    let twice = try place.run(Workplace.generate("a mug", ["--prompt", "a mug"]))
+    #expect(twice.code == 0 && twice.error.contains("given twice is generated once"), "\(twice.error)")
+    #expect(try Data(contentsOf: image) == named)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("out").path).count == 1)
+    try place.expectFailure(
+      ["generate", "--prompt", "a mug", "--output", ""], ["a path on the command line is empty"], code: 64)
   }
 
   @Test(

@@ -169,6 +169,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("model:\n  representation: mapper", "one of neti, ti, xti, time, space"),
     ("data:\n  learnable_property: [object]", "not a list"),
     ("data:\n  placeholder_token: ''", "placeholder_token is not set"),
+    ("data:\n  placeholder_token: two words", "“two words” must be one word, without spaces and {}"),
     ("log:\n  exp_name: ../x", "must be the name of a folder"),
     ("eval:\n  validation_prompts: A photo of {}", "a list, each entry text"),
     (
@@ -360,7 +361,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     c.log.expDir = "true"
     c.log.checkpointsTotalLimit = 3
     c.data.trainDataDir = "./päth with \"quotes\" and \\ slashes"
-    c.data.placeholderToken = "- * & ! % @ `"
+    c.data.placeholderToken = "-*&!%@`"
     c.data.superCategoryToken = "null"
     c.data.learnableProperty = .style
     c.data.resolution = 64

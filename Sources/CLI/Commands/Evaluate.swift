@@ -96,7 +96,7 @@ struct Evaluate: ParsableCommand {
       throw ValidationError("--seeds \(seeds): between 1 and \(NumberList.largestCount)")
     }
     for k in truncation?.values ?? [] { try GenerationOptions.check(truncation: k, "--truncation") }
-    if model.model != nil, clip == nil {
+    if clip == nil, try !model.isMiniSD() {
       throw ValidationError(
         "--model needs a --clip: mini-clip knows mini-sd's words only; name one in the layout of transformers, such as openai/clip-vit-large-patch14"
       )
@@ -108,7 +108,7 @@ struct Evaluate: ParsableCommand {
     let part = try shard.map { try Shard($0, environment: ProcessInfo.processInfo.environment) } ?? Shard()
     let evaluation = try open()
     for line in evaluation.warnings { warn(line) }
-    try EvaluationSession(evaluation, part).run()
+    guard try EvaluationSession(evaluation, part).run() else { return }
     let report = try EvaluationReport(evaluation)
     let page = try report.write()
     if json { return try tellJSON(EvaluationFigures(report.summary, evaluation, report: page.relativePath)) }

@@ -91,7 +91,9 @@ struct Generate: ParsableCommand {
     let folder = try model.folder()
     let base = try model.open(folder, usualClipSkip: Self.clipSkip(concepts.map(\.concept)))
     let generator = try ConceptGenerator(base, concepts: concepts)
-    var request = ConceptGenerator.Request(prompts: prompt)
+    var seen: Set<String> = []
+    var request = ConceptGenerator.Request(prompts: prompt.filter { seen.insert($0).inserted })
+    if request.prompts.count < prompt.count { note("a prompt that is given twice is generated once") }
     request.promptWeights = generation.promptWeights
     let (settings, told) = try generation.settings(for: base)
     request.settings = settings

@@ -25,6 +25,7 @@ struct ModelCommand: ParsableCommand {
   /// The name of a model on the Hub.
   private static func name(_ text: String) throws -> RepositoryName {
     guard let name = RepositoryName(text) else {
+      if text.contains("://"), let reason = ModelFolder.absence(text) { throw NeTIError(reason) }
       throw NeTIError(
         "model \(quoted(text)) is no name on the Hub: ORGANISATION/NAME, or ORGANISATION/NAME@REVISION")
     }

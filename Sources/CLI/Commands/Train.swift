@@ -260,7 +260,7 @@ struct Train: ParsableCommand {
         let short = setting.short, try isGiven(setting.name)
       else { throw e }
       // A value is called by the flag that gave it.
-      throw NeTIError("`\(short)`" + message.dropFirst(setting.name.count))
+      throw NeTIError(wrongUsage: "`\(short)`" + message.dropFirst(setting.name.count))
     }
   }
 
@@ -323,33 +323,50 @@ struct Train: ParsableCommand {
   }
 
   /// What the flags say, as dotted names.
+  ///
+  /// - Throws: where a dotted name is given two values, or one beside a flag that gives it another.
   private func flags() throws -> [(key: String, value: String)] {
-    var overrides = try RunConfiguration.overrides(fromArguments: settings)
-    func set(_ key: String, _ value: String?) {
-      if let value { overrides.append((key, value)) }
+    let dotted = try RunConfiguration.overrides(fromArguments: settings)
+    for (i, d) in dotted.enumerated() {
+      guard let first = dotted[..<i].first(where: { $0.key == d.key && $0.value != d.value }) else {
+        continue
+      }
+      throw ValidationError(
+        "--\(d.key) is given twice, as \(first.value) and as \(d.value); leave one of them out")
     }
-    set("data.train_data_dir", images)
-    set("data.masks_dir", masks)
-    set("data.placeholder_token", token)
-    set("data.super_category_token", category)
-    set("data.learnable_property", property)
-    if buckets { set("data.buckets", "true") }
-    set("model.pretrained_model_name_or_path", model.model)
-    set("model.prediction_type", model.predictionType?.rawValue)
-    if !model.lora.isEmpty { set("model.loras", try Self.list(model.lora.map(\.description))) }
-    set("model.representation", representation?.rawValue)
-    set("model.num_vectors", vectors.map(String.init))
-    set("model.clip_skip", model.clipSkip.map(String.init))
-    set("optim.max_train_steps", steps.map(String.init))
-    set("optim.seed", seed.map(String.init))
-    set("eval.validation_steps", validateEvery.map(String.init))
-    if model.precision == .bf16 { set("optim.mixed_precision", "bf16") }
-    if model.precision == .tf32 { set("optim.allow_tf32", "true") }
-    if !validationPrompt.isEmpty { set("eval.validation_prompts", try Self.list(validationPrompt)) }
+    var overrides = dotted
+    func set(_ key: String, _ value: String?, by flag: String) throws {
+      guard let value else { return }
+      if let other = dotted.first(where: { $0.key == key && $0.value != value }) {
+        throw ValidationError(
+          "--\(flag) and --\(key) \(other.value) say two things; leave one of them out")
+      }
+      overrides.append((key, value))
+    }
+    try set("data.train_data_dir", images, by: "images")
+    try set("data.masks_dir", masks, by: "masks")
+    try set("data.placeholder_token", token, by: "token")
+    try set("data.super_category_token", category, by: "category")
+    try set("data.learnable_property", property, by: "property")
+    try set("data.buckets", buckets ? "true" : nil, by: "buckets")
+    try set("model.pretrained_model_name_or_path", model.model, by: "model")
+    try set("model.prediction_type", model.predictionType?.rawValue, by: "prediction-type")
+    let loras = model.lora.isEmpty ? nil : try Self.list(model.lora.map(\.description))
+    try set("model.loras", loras, by: "lora")
+    try set("model.representation", representation?.rawValue, by: "representation")
+    try set("model.num_vectors", vectors.map(String.init), by: "vectors")
+    try set("model.clip_skip", model.clipSkip.map(String.init), by: "clip-skip")
+    try set("optim.max_train_steps", steps.map(String.init), by: "steps")
+    try set("optim.seed", seed.map(String.init), by: "seed")
+    try set("eval.validation_steps", validateEvery.map(String.init), by: "validate-every")
+    try set("optim.mixed_precision", model.precision == .bf16 ? "bf16" : nil, by: "precision bf16")
+    try set("optim.allow_tf32", model.precision == .tf32 ? "true" : nil, by: "precision tf32")
+    let prompts = validationPrompt.isEmpty ? nil : try Self.list(validationPrompt)
+    try set("eval.validation_prompts", prompts, by: "validation-prompt")
     if let output {
       let url = try place(output, isFolder: true).standardizedFileURL
-      set("log.exp_dir", url.deletingLastPathComponent().path)
-      set("log.exp_name", url.lastPathComponent)
+      try set("log.exp_dir", url.deletingLastPathComponent().path, by: "output")
+      try set("log.exp_name", url.lastPathComponent, by: "output")
     }
     return overrides
   }

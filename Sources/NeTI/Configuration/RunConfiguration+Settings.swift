@@ -126,7 +126,8 @@ extension RunConfiguration {
   /// The known name nearest to an unknown one, when it is near: the last part counts first, so that a
   /// key in the wrong section is found.
   static func suggestion(for unknown: String) -> String? {
-    nearest(to: unknown, among: settings.map(\.name) + sections + ["model.pe_sigmas"])
+    let names = settings.map(\.name) + ["model.pe_sigmas"]
+    return nearest(to: unknown, among: unknown.contains(".") ? names : names + sections)
   }
 
   /// Checks every value. Throws one line that names the key, its value and what it may be.

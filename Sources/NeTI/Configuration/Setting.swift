@@ -193,10 +193,8 @@ extension SettingCheck where Value == String {
       guard !word.isEmpty else {
         throw NeTIError("\(name) is not set: choose a word for the concept, as <toy>")
       }
-      guard isClean(word), !word.contains(Templates.placeholder), word.first?.isWhitespace == false,
-        word.last?.isWhitespace == false
-      else {
-        throw NeTIError("\(name) \(quoted(word)) must be a word without {} and without spaces around it")
+      guard isClean(word), !word.contains(Templates.placeholder), !word.contains(where: \.isWhitespace) else {
+        throw NeTIError("\(name) \(quoted(word)) must be one word, without spaces and {}, as <toy>")
       }
     }
   }
