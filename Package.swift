@@ -115,13 +115,6 @@ let package = Package(
 
     // Programs that measure; see Benchmarks/README.md.
     .executableTarget(
-      name: "held-out",
-      dependencies: [
-        "NeTI", "Diffusion", "Imaging", "Files", "Torch",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      path: "Benchmarks/HeldOut", swiftSettings: strict),
-    .executableTarget(
       name: "speed",
       dependencies: [
         "NeTI", "Diffusion", "Torch",

@@ -47,6 +47,7 @@ GUIDANCES = (1.5, 2, 3, 4, 5, 7.5)
 SEEDS = (0, 1, 2)
 STEPS = None  # the model's own
 IMAGE, TEXT, LOSS = "image_held_out", "text_category", "held_out_loss_change"
+LABELS = {IMAGE: "image similarity", TEXT: "text similarity", LOSS: "held-out loss, where less is better"}
 
 
 def examples():
@@ -392,11 +393,16 @@ def plots(answers):
     axes.plot(x, y, "-", color="#d1751f", alpha=0.5, label="neti's dial, 1 to 128 units")
     points = {"word": answers["word"], **answers["methods"]}
     for name, p in points.items():
-        color = {"neti": "#d1751f", "ti": "#2b6cb0", "xti": "#2f855a", "word": "#4a5568"}.get(name, "#a0aec0")
-        spread = [[p[k]["mean"] - p[k]["low"]] + [p[k]["high"] - p[k]["mean"]] for k in (TEXT, IMAGE)]
-        axes.errorbar(p[TEXT]["mean"], p[IMAGE]["mean"], xerr=[[v] for v in spread[0]], yerr=[[v] for v in spread[1]], fmt="o",
-                      color=color, elinewidth=1, alpha=0.9)
-        axes.annotate(name, (p[TEXT]["mean"], p[IMAGE]["mean"]), (6, 5), textcoords="offset points", color=color)
+        color = {"neti": "#d1751f", "ti": "#2b6cb0", "xti": "#2f855a", "word": "#4a5568"}.get(name, "#8a97a8")
+        at, is_part = (p[TEXT]["mean"], p[IMAGE]["mean"]), name not in ("neti", "ti", "xti", "word")
+        if is_part:  # intervals of all would hide them all
+            axes.plot(*at, "o", color=color, markersize=4)
+        else:
+            spread = [[[p[k]["mean"] - p[k]["low"]], [p[k]["high"] - p[k]["mean"]]] for k in (TEXT, IMAGE)]
+            axes.errorbar(*at, xerr=spread[0], yerr=spread[1], fmt="o", color=color, elinewidth=1, markersize=8)
+        axes.annotate(name, at, (-6, -4) if is_part else (8, 6), textcoords="offset points", color=color,
+                      ha="right" if is_part else "left", fontsize=9 if is_part else 12,
+                      weight="normal" if is_part else "bold")
     axes.set(xlabel="text similarity: the prompt is followed", ylabel="image similarity, held-out images")
     axes.legend(frameon=False, loc="lower left")
     figure.savefig(folder / "plane.png", dpi=140)
@@ -437,15 +443,27 @@ def markdown(answers):
 
     def walk(value, path):
         if "verdict" in value:
-            lines.append(f"| {', '.join(path)} | {cell(value)} |")
+            lines.append(f"| {', '.join(LABELS.get(p, p) for p in path)} | {cell(value)} |")
         else:
             for key, inner in value.items():
                 walk(inner, [*path, key])
 
+    def levels(title, rows):
+        """Means that are no differences."""
+        lines.extend(["", f"| {title} | image similarity | text similarity |", "|---|---:|---:|"])
+        for name, v in rows.items():
+            lines.append(f"| {name} | {v[IMAGE]['mean']:.3f} | {v[TEXT]['mean']:.3f} |")
+
     for key in answers:
         if key[0].isdigit() or key in ("encoding", "nested dropout"):
-            lines.extend(["", f"## {key}", "", "| | difference |", "|---|---|"])
-            walk(answers[key], [])
+            lines.extend(["", f"## {key}"])
+            if "units" in answers[key]:
+                levels("units", answers[key]["units"])
+            lines.extend(["", "| | difference |", "|---|---|"])
+            walk({k: v for k, v in answers[key].items() if k != "units"}, [])
+    if "guidance" in answers:
+        lines.extend(["", "## guidance"])
+        levels("guidance", answers["guidance"])
     return "\n".join(lines) + "\n"
 
 

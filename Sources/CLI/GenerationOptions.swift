@@ -138,11 +138,11 @@ struct ResultOptions: ParsableArguments {
     _ generation: Generation, on model: StableDiffusion, told: String?, metadata: [String: String],
     title: String, subtitle: String = ""
   ) throws {
-    let output = try ImageOutput(place(output, isFolder: true))
     if let told { note(told) }
     for line in try generation.warnings + [MemoryEstimate.warning(generatingOn: model)].compactMap(\.self) {
       warn(line)
     }
+    let output = try ImageOutput(place(output, isFolder: true))
     let bar = ProgressBar("generating", total: generation.totalSteps)
     defer { bar.finish() }
     let images = try generation { bar.update($0.stepsDone) }

@@ -51,8 +51,8 @@ struct Neti: ParsableCommand {
     do {
       try ProcessLimits.require()
       LostFile.watch()
-      try UsageError.requireOnce(Array(CommandLine.arguments.dropFirst()))
       var command = try parseAsRoot()
+      if let line = UsageError.repetition(Array(CommandLine.arguments.dropFirst())) { warn(line) }
       try command.run()
       try requireOutput()
     } catch let error as any CommandFailure {

@@ -25,20 +25,17 @@ enum UsageError {
     return lines.joined(separator: "\n")
   }
 
-  /// Refuses an option that is given several times where only one value counts.
-  ///
-  /// - Throws: a `ValidationError` that names it.
-  static func requireOnce(_ words: [String]) throws {
-    let given = words.prefix { $0 != "--" }.filter { $0.hasPrefix("--") }.map {
-      String($0.prefix { $0 != "=" })
-    }
+  /// A line where an option is given several times of which one value counts; nil where none is.
+  static func repetition(_ words: [String]) -> String? {
+    let given = words.prefix { $0 != "--" }.filter { $0.hasPrefix("--") }
+      .map { String($0.prefix { $0 != "=" }) }
     var seen: Set<String> = []
     // Most command lines have none, and the list of options takes time to make.
     let several = given.filter { !seen.insert($0).inserted }
-    guard !several.isEmpty else { return }
-    let options = try single(in: command(of: words).command)
-    guard let name = several.first(where: options.contains) else { return }
-    throw ValidationError("\(name) is given several times, and takes one value; leave the others out")
+    guard !several.isEmpty, let options = try? single(in: command(of: words).command),
+      let name = several.first(where: options.contains)
+    else { return nil }
+    return "\(name) is given several times; the last one counts"
   }
 
   /// The options of a command that take one value.

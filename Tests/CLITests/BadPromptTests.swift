@@ -187,12 +187,15 @@ struct BadPromptTests {
     let place = try Workplace()
     try place.images()
     try place.expectFailure(Workplace.train(token: "cat"), ["“cat”", "already a word", "<cat>"])
-    try place.expectFailure(Workplace.train(token: ""), ["--token must be text, not “”"])
-    try place.expectFailure(Workplace.train(token: "a {} b"), ["--token “a {} b” must be a word"])
-    try place.expectFailure(Workplace.train(category: ""), ["--category must be text, not “”"])
+    try place.expectFailure(Workplace.train(token: ""), ["--token must be text, not “”"], code: 64)
+    for word in ["a {} b", "two words", "{}"] {
+      try place.expectFailure(
+        Workplace.train(token: word), ["--token “\(word)” must be one word, without spaces and {}"], code: 64)
+    }
+    try place.expectFailure(Workplace.train(category: ""), ["--category must be text, not “”"], code: 64)
     try place.expectFailure(
-      Workplace.train(token: "<x>", ["--data.placeholder_token", ""]), ["data.placeholder_token must be text"]
-    )
+      Workplace.train(token: "<x>", ["--data.placeholder_token", ""]),
+      ["--token and --data.placeholder_token '' say two things"], code: 64)
   }
 
   @Test("a category of several tokens is used, and how is said")
@@ -224,7 +227,7 @@ struct BadPromptTests {
       (Workplace.generate("a {}", Self.withConcept + ["--truncation", "0"]), ["--truncation 0", "128"]),
       (Workplace.generate("a {}", Self.withConcept + ["--truncation", "129"]), ["--truncation 129", "128"]),
       (Workplace.train(steps: 0), ["--steps 0", "at least 1"]),
-      (Workplace.train(["--seed=-1"]), ["--seed -1"]), (["paint"], ["paint"]),
+      (Workplace.train(["--seed=-1"]), ["--seed -1"]), (["paint"], ["there is no command “paint”"]),
     ] {
       try place.expectFailure(arguments, words, code: 64)
     }

@@ -12,7 +12,7 @@ struct EndToEndTests {
   func learn() throws {
     let place = try Workplace()
     // Not every example will do: mini-sd draws some of them so well from the word alone that four images
-    // add nothing for those in other places (Benchmarks/HeldOut measures each). spotty is such, stripes is not.
+    // add nothing for those in other places (Benchmarks/reproduce.py measures each). spotty is such, stripes is not.
     try place.images(4, of: "stripes")
     let arguments = [
       "train", "--images", "images", "--token", "<stripes>", "--category", "fish", "--steps", "60",

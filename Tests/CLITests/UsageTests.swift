@@ -25,8 +25,6 @@ struct UsageTests {
     ("generate --prompt x --seed -1", "--seed -1: it must be whole numbers from 0 to"),
     ("generate --prompt x --image i --strength -0.1", "--strength -0.1: it must be a number from 0 to 1"),
     ("generate --prompt x --negative-prompt -x", "begins with a dash; write --negative-prompt=-x"),
-    ("generate --prompt x --seed 0 --seed 1", "--seed is given several times, and takes one value"),
-    ("train --images x --token a{} --category x", "--token “a{}” must be one word"),
     ("generate --prompt x --steps 1.5", "is invalid for '--steps <number>'; it must be a whole number"),
     ("generate --prompt x --guidance x", "it must be a number from 0 to 1000"),
     ("generate --prompt x --width x", "it must be a whole number of pixels"),
@@ -128,11 +126,12 @@ struct UsageTests {
   @Test("knows the model that comes with it by its name, and generates once what is asked for twice")
   func miniSD() throws {
     let place = try Workplace()
-    let image = place.path("out/a-mug-seed0.png")
+    let image = place.path("out/a-mug-s0.png")
     #expect(try place.run(Workplace.generate("a mug", ["--model", "mini-sd"])).code == 0)
     let named = try Data(contentsOf: image)
     try FileManager.default.removeItem(at: place.path("out"))
-    let twice = try place.run(Workplace.generate("a mug", ["--prompt", "a mug"]))
+    let twice = try place.run(Workplace.generate("a mug", ["--prompt", "a mug", "--steps", "1"]))
+    #expect(twice.error.contains("--steps is given several times; the last one counts"), "\(twice.error)")
     #expect(twice.code == 0 && twice.error.contains("given twice is generated once"), "\(twice.error)")
     #expect(try Data(contentsOf: image) == named)
     #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("out").path).count == 1)

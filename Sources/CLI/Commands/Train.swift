@@ -332,14 +332,14 @@ struct Train: ParsableCommand {
         continue
       }
       throw ValidationError(
-        "--\(d.key) is given twice, as \(first.value) and as \(d.value); leave one of them out")
+        "--\(d.key) is given twice, as \(first.value.shellQuoted) and as \(d.value.shellQuoted); leave one of them out")
     }
     var overrides = dotted
     func set(_ key: String, _ value: String?, by flag: String) throws {
       guard let value else { return }
       if let other = dotted.first(where: { $0.key == key && $0.value != value }) {
         throw ValidationError(
-          "--\(flag) and --\(key) \(other.value) say two things; leave one of them out")
+          "--\(flag) and --\(key) \(other.value.shellQuoted) say two things; leave one of them out")
       }
       overrides.append((key, value))
     }
