@@ -332,7 +332,8 @@ struct Train: ParsableCommand {
         continue
       }
       throw ValidationError(
-        "--\(d.key) is given twice, as \(first.value.shellQuoted) and as \(d.value.shellQuoted); leave one of them out")
+        "--\(d.key) is given twice, as \(first.value.shellQuoted) and as \(d.value.shellQuoted); leave one of them out"
+      )
     }
     var overrides = dotted
     func set(_ key: String, _ value: String?, by flag: String) throws {
