@@ -75,7 +75,7 @@ struct ModelFileStartTests {
       (Self.file(flux, length: .max), "that would be a header of 18446744073709551615 bytes"),
       (Self.file(flux, length: 90_000_000), "has only"),
       (Self.file(flux, length: 20), "near byte"),
-      (Self.file(flux), "it may be cut short"),
+      (Self.file(flux), "may be cut short"),
       (Self.file(flux) + Data(count: 9), "there are 9 bytes of data"),
       (Self.file(flux.replacing("F32", with: "F8_E4M3")) + Data(count: 8), "the element type “F8_E4M3”"),
       (
