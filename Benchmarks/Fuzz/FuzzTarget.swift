@@ -97,7 +97,13 @@ struct FuzzTarget {
           _ = try model.configuration(CLIPTextConfiguration.self, encoder)
           _ = try model.weights(encoder, dtype: .float32, device: .cpu).byteCount
         }
-      }
+      },
+      FuzzTarget(
+        name: "start of a model in one file", originals: [originals[0], originals[2]],
+        file: "start.safetensors"
+      ) { data in
+        try ModelFileStart.check("org/name/start.safetensors", size: data.count) { Array(data.prefix($0)) }
+      },
     ]
   }
 

@@ -10,7 +10,8 @@ public final class ModelDownload {
   public let damaged: [RepositoryFile]
   private let snapshot: SnapshotDownload
 
-  /// Asks the Hub what there is, and chooses. Indexes of shards are hashed or fetched, as they say what else is needed.
+  /// Asks the Hub what there is, and chooses. Indexes of shards are hashed or fetched, as they say what else is needed; of
+  /// one file that is not here the beginning is asked for, as that says what it is.
   ///
   /// - Parameters:
   ///   - file: the path of the one file that is wanted, instead of a model in the diffusers layout.
@@ -37,6 +38,13 @@ public final class ModelDownload {
     let suspects = verifying == nil ? choice.indexes : snapshot.kept
     verifying?(suspects)
     damaged = try snapshot.removeDamaged(of: suspects)
+    if file != nil {
+      for file in files where snapshot.present([file]) < file.size {
+        try ModelFileStart.check("\(name)/\(file.path)", size: file.size) { [snapshot] in
+          snapshot.start(of: file, bytes: $0)
+        }
+      }
+    }
     try snapshot.requireRoom(for: choice.indexes)
     for index in choice.indexes {
       try snapshot.fetch(index)

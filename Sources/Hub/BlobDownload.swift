@@ -103,8 +103,7 @@ final class BlobDownload {
 
   /// Fetches what is missing; returns whether the bytes hash to their name.
   private func fetched() throws -> Bool {
-    let path = HubAddress.encoded(file.path, keepingSlashes: true)
-    let address = try client.settings.address("/\(name.id)/resolve/\(commit)/\(path)")
+    let address = try client.address(of: file, name, commit)
     // Only bytes that no attempt reached before are progress, and some at once: a server may send the same ones, or
     // one after the other, for ever.
     var furthest = have

@@ -87,6 +87,15 @@ public final class SnapshotDownload {
     }
   }
 
+  /// The first bytes of a file, to see what it is before all of it comes. They are not kept, nor proven by its hash.
+  ///
+  /// - Parameter count: not more than the file has.
+  /// - Returns: nil where they cannot be had, be it that the server sends no parts of files; why nothing comes at all is
+  ///   told when the file is fetched.
+  public func start(of file: RepositoryFile, bytes count: Int) -> [UInt8]? {
+    try? client.start(of: file, bytes: count, name, commit)
+  }
+
   /// Fetches a file, and links it into the snapshot.
   ///
   /// - Throws: `HubError` in one line; what came of the file stays, and goes on next time.

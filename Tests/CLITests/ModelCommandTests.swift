@@ -23,7 +23,7 @@ struct ModelCommandTests {
     return files.merging(more) { $1 }.filter { !without.contains($0.key) }
   }
 
-  private static let needed: Set<String> = [
+  static let needed: Set<String> = [
     "model_defaults.json", "model_index.json", "scheduler/scheduler_config.json", "text_encoder/config.json",
     "text_encoder/model.safetensors", "tokenizer/merges.txt", "tokenizer/special_tokens_map.json",
     "tokenizer/tokenizer_config.json", "tokenizer/vocab.json", "unet/config.json",
@@ -31,11 +31,11 @@ struct ModelCommandTests {
   ]
   private static let weights = "unet/diffusion_pytorch_model.safetensors"
 
-  private let place: Workplace
+  let place: Workplace
 
   init() throws { place = try Workplace() }
 
-  private func start(_ hub: LoopbackHub, _ arguments: [String], _ more: [String: String] = [:]) throws
+  func start(_ hub: LoopbackHub, _ arguments: [String], _ more: [String: String] = [:]) throws
     -> RunningTool
   {
     try RunningTool(
@@ -43,16 +43,16 @@ struct ModelCommandTests {
       environment: hub.environment(place.path("home")).merging(more) { $1 })
   }
 
-  private func run(_ hub: LoopbackHub, _ arguments: [String], _ more: [String: String] = [:]) throws
+  func run(_ hub: LoopbackHub, _ arguments: [String], _ more: [String: String] = [:]) throws
     -> CommandLineTool.Result
   { try start(hub, arguments, more).wait() }
 
-  private func snapshot(_ hub: LoopbackHub) -> URL {
+  func snapshot(_ hub: LoopbackHub) -> URL {
     place.path("home/hub/models--org--mini/snapshots/\(hub.commit)")
   }
 
   /// Whether everything that is needed is there, byte for byte, and no more.
-  private func isRight(_ hub: LoopbackHub, _ needed: Set<String> = Self.needed) throws -> Bool {
+  func isRight(_ hub: LoopbackHub, _ needed: Set<String> = Self.needed) throws -> Bool {
     let paths = try FileManager.default.subpathsOfDirectory(atPath: snapshot(hub).path).filter {
       hub.files[$0] != nil
     }
@@ -343,67 +343,6 @@ struct ModelCommandTests {
     let none = try run(hub, ["model", "get", "org/mini", "--variant", "bf16"])
     #expect(none.code == 1)
     #expect(Workplace.failure(in: none.error).contains("no weights of the variant “bf16”; there is “fp16”"))
-  }
-
-  @Test("in one file are fetched by its name, with --download too, and lie where every revision's files lie")
-  func oneFile() throws {
-    let file = place.path("sd.safetensors")
-    try Safetensors.write(Array(RandomModel("sd1").originals()), to: file)
-    let data = try Data(contentsOf: file)
-    try FileManager.default.removeItem(at: file)
-    let path = "sd.safetensors"
-    let hub = try LoopbackHub(
-      "org/mini", [path: data, "in/other.ckpt": Data("other".utf8), "README.md": Data("one".utf8)])
-    let name = "org/mini/\(path)"
-    let line = Workplace.generate("a cat", ["--model", name, "--width", "64", "--height", "64"])
-    let refused = try run(hub, line)
-    #expect(refused.code == 1 && hub.requests.isEmpty)
-    #expect(
-      Workplace.failure(in: refused.error).contains(
-        "If it is a file of org/mini on the Hub, add --download, or fetch it with: neti model get \(name)"),
-      "\(refused.error)")
-    let made = try run(hub, line + ["--download"])
-    #expect(
-      made.code == 0 && made.error.contains("“sd.safetensors” is Stable Diffusion 1.x"), "\(made.error)")
-    #expect(try isRight(hub, [path]))
-    hub.change { _, reply in reply }
-    #expect(try run(hub, line + ["--download"]).code == 0 && hub.requests.isEmpty)
-    #expect(try run(hub, ["model", "get", name, "--verify"], ["HF_HUB_OFFLINE": "1"]).code == 1)
-    var blob = try Data(contentsOf: snapshot(hub).appending(path: path))
-    blob[blob.count / 2] ^= 1
-    try blob.write(
-      to: place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[path]).blobName)"))
-    let mended = try run(hub, ["model", "get", name, "--verify"])
-    #expect(
-      mended.code == 0 && mended.output.contains("\(name) is here: ") && mended.error.contains("is damaged"),
-      "\(mended.error)")
-    #expect(try isRight(hub, [path]))
-    let list = try run(hub, ["model", "list"]).output
-    #expect(list.contains("one file, sd.safetensors  complete"), "\(list)")
-    // What is learned on it finds it again.
-    try place.images()
-    let learned = try run(
-      hub, Workplace.train(["--model", name, "--data.resolution", "64"]), ["HF_HUB_OFFLINE": "1"])
-    #expect(learned.code == 0, "\(learned.error)")
-    let resumed = try run(
-      hub, ["train", "--resume", "--output", "run", "--steps", "2", "--threads", "1"], ["HF_HUB_OFFLINE": "1"]
-    )
-    #expect(resumed.code == 0, "\(resumed.error)")
-    #expect(try run(hub, ["model", "get", "org/mini/in/other.ckpt"]).code == 0)
-    #expect(try isRight(hub, [path, "in/other.ckpt"]))
-    for (command, code, words) in [
-      (
-        ["get", "org/mini/none.safetensors"], 1,
-        "has no file “none.safetensors”; there is org/mini/sd.safetensors"
-      ),
-      (["get", "org/mini"], 1, "name one as org/mini/sd.safetensors"),
-      (["get", name, "--variant", "fp16"], 64, "--variant has no place beside the name of a file"),
-      (["get", "org/mini/../sd.safetensors"], 1, "is no name on the Hub"),
-      (["remove", name, "--yes"], 1, "is no name on the Hub"),
-    ] as [([String], Int32, String)] {
-      let result = try run(hub, ["model"] + command)
-      #expect(result.code == code && result.error.contains(words), "\(result.error)")
-    }
   }
 
   @Test("are fetched for an embedding that is converted; where none is needed, that is said")

@@ -251,7 +251,7 @@ import Torch
   // MARK: What is no such model
 
   /// A file of few tensors of ones, with names of a family.
-  private static func outline(
+  static func outline(
     _ name: String, _ url: URL, more: [String: [Int]] = [:], _ metadata: [String: String] = [:],
     without lost: String? = nil
   ) throws {
@@ -303,35 +303,36 @@ import Torch
     return error?.message ?? ""
   }
 
-  @Test(
-    "What is no base model says what it is",
-    arguments: [
-      (["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": [8, 4]], "a LoRA"),
-      (["unet.mid_block.attentions.0.to_q.lora_A.weight": [8, 4]], "a LoRA"),
-      (["lycoris.x.hada_w1_a": [8, 4]], "a LoRA"),
-      (["control_model.time_embed.0.weight": [8, 4]], "a ControlNet"),
-      (["controlnet_cond_embedding.conv_in.weight": [8, 3, 3, 3]], "a ControlNet"),
-      (["ip_adapter.1.to_k_ip.weight": [8, 4]], "an IP-Adapter"),
-      (["model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight": [8, 4]], "Stable Diffusion 3"),
-      (["double_blocks.0.img_attn.norm.key_norm.scale": [8]], "FLUX"),
-      (["model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale": [8]], "FLUX"),
-      (["conditioner.embedders.0.model.ln_final.bias": [8]], "refiner"),
-      (
-        [
-          "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": [8],
-          "conditioner.embedders.1.model.ln_final.bias": [8],
-          "model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3],
-        ], "without a VAE"
-      ),
-      (["input_blocks.0.0.weight": [8, 4, 3, 3]], "a U-Net alone"),
-      (["conv_in.weight": [8, 4, 3, 3], "down_blocks.0.resnets.0.conv1.bias": [8]], "a U-Net alone"),
-      (["model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3]], "a U-Net alone"),
-      (["encoder.conv_in.weight": [8, 3, 3, 3]], "a VAE alone"),
-      (["first_stage_model.encoder.conv_in.weight": [8, 3, 3, 3]], "a VAE alone"),
-      (["text_model.final_layer_norm.bias": [8]], "a text encoder alone"),
-      (["emb_params": [2, 768]], "an embedding"), (["<toy>": [768]], "an embedding"),
-      (["blocks.0.attn.weight": [8, 4, 3, 3]], "no U-Net"),
-    ] as [([String: [Int]], String)])
+  /// Tensors of files that are no base model, and what those are.
+  static let foreign: [([String: [Int]], String)] = [
+    (["lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": [8, 4]], "a LoRA"),
+    (["unet.mid_block.attentions.0.to_q.lora_A.weight": [8, 4]], "a LoRA"),
+    (["lycoris.x.hada_w1_a": [8, 4]], "a LoRA"),
+    (["control_model.time_embed.0.weight": [8, 4]], "a ControlNet"),
+    (["controlnet_cond_embedding.conv_in.weight": [8, 3, 3, 3]], "a ControlNet"),
+    (["ip_adapter.1.to_k_ip.weight": [8, 4]], "an IP-Adapter"),
+    (["model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight": [8, 4]], "Stable Diffusion 3"),
+    (["double_blocks.0.img_attn.norm.key_norm.scale": [8]], "FLUX"),
+    (["model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale": [8]], "FLUX"),
+    (["conditioner.embedders.0.model.ln_final.bias": [8]], "refiner"),
+    (
+      [
+        "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": [8],
+        "conditioner.embedders.1.model.ln_final.bias": [8],
+        "model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3],
+      ], "without a VAE"
+    ),
+    (["input_blocks.0.0.weight": [8, 4, 3, 3]], "a U-Net alone"),
+    (["conv_in.weight": [8, 4, 3, 3], "down_blocks.0.resnets.0.conv1.bias": [8]], "a U-Net alone"),
+    (["model.diffusion_model.input_blocks.0.0.weight": [8, 4, 3, 3]], "a U-Net alone"),
+    (["encoder.conv_in.weight": [8, 3, 3, 3]], "a VAE alone"),
+    (["first_stage_model.encoder.conv_in.weight": [8, 3, 3, 3]], "a VAE alone"),
+    (["text_model.final_layer_norm.bias": [8]], "a text encoder alone"),
+    (["emb_params": [2, 768]], "an embedding"), (["<toy>": [768]], "an embedding"),
+    (["blocks.0.attn.weight": [8, 4, 3, 3]], "no U-Net"),
+  ]
+
+  @Test("What is no base model says what it is", arguments: foreign)
   func others(names: [String: [Int]], what: String) throws {
     let said = try message(names)
     #expect(said.contains("x.safetensors: it is ") && said.contains(what), "\(said)")

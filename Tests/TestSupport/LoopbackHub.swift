@@ -161,13 +161,15 @@ public final class LoopbackHub: Sendable {
     return reply
   }
 
-  /// A file, or the end of it that a range asks for.
+  /// A file, or the part of it that a range asks for: `bytes=7-`, `bytes=0-8`.
   private static func part(of data: Data, _ request: Request) -> Reply {
-    guard let range = request.headers["range"], range.hasPrefix("bytes="), range.hasSuffix("-"),
-      let start = Int(range.dropFirst(6).dropLast())
+    guard let match = request.headers["range"]?.wholeMatch(of: /bytes=([0-9]+)-([0-9]*)/),
+      let start = Int(match.output.1)
     else { return Reply(200, ["Accept-Ranges": "bytes"], data) }
     guard start < data.count else { return Reply(416) }
-    return Reply(
-      206, ["Content-Range": "bytes \(start)-\(data.count - 1)/\(data.count)"], Data(data.dropFirst(start)))
+    let last = min(Int(match.output.2) ?? data.count - 1, data.count - 1)
+    guard start <= last else { return Reply(200, ["Accept-Ranges": "bytes"], data) }
+    let bytes = data.dropFirst(start).prefix(last + 1 - start)
+    return Reply(206, ["Content-Range": "bytes \(start)-\(last)/\(data.count)"], Data(bytes))
   }
 }

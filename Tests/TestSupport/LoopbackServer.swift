@@ -1,4 +1,5 @@
 public import Foundation
+import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -45,6 +46,14 @@ public final class LoopbackServer: Sendable {
 
   public let port: Int
   private let descriptor: Int32
+  private let count = Count()
+
+  private final class Count: Sendable {
+    let bytes = Mutex(0)
+  }
+
+  /// Bytes of bodies that were sent, as far as connections took them.
+  public var sent: Int { count.bytes.withLock { $0 } }
 
   public init(_ answer: @escaping @Sendable (Request) -> Reply) throws {
     // A proxy of this machine's has no part in it.
@@ -68,7 +77,7 @@ public final class LoopbackServer: Sendable {
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
     let port = Int(UInt16(bigEndian: address.sin_port))
     (self.descriptor, self.port) = (descriptor, port)
-    Thread.detachNewThread {
+    Thread.detachNewThread { [count] in
       while true {
         let connection = accept(descriptor, nil, nil)
         if connection < 0 {
@@ -76,7 +85,7 @@ public final class LoopbackServer: Sendable {
           return
         }
         _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
-        Thread.detachNewThread { Self.serve(connection, port, answer) }
+        Thread.detachNewThread { Self.serve(connection, port, count, answer) }
       }
     }
   }
@@ -88,7 +97,7 @@ public final class LoopbackServer: Sendable {
 
   public var address: String { "http://127.0.0.1:\(port)" }
 
-  private static func serve(_ connection: Int32, _ port: Int, _ answer: (Request) -> Reply) {
+  private static func serve(_ connection: Int32, _ port: Int, _ count: Count, _ answer: (Request) -> Reply) {
     defer { close(connection) }
     guard let request = read(connection, port) else { return }
     let reply = answer(request)
@@ -100,6 +109,7 @@ public final class LoopbackServer: Sendable {
     var rest = Array(reply.body.prefix(reply.cut ?? reply.body.count))[...]
     while !rest.isEmpty {
       guard send(rest.prefix(1 << 16), to: connection) else { return }
+      count.bytes.withLock { [part = rest.prefix(1 << 16).count] in $0 += part }
       rest = rest.dropFirst(1 << 16)
       if reply.pause > 0 { usleep(UInt32(reply.pause) * 1000) }
     }

@@ -21,11 +21,9 @@ struct ModelFile: Sendable {
     let file: any TensorFile = try TorchFile.isOne(url) ? TorchWeights(url) : SafetensorsFile(url)
     let names = try TensorNames(file)
     self.url = url
-    do { family = try ModelFamily(names) } catch let error as DiffusionError {
-      throw DiffusionError("\(url.path): \(error.message)")
-    }
-    prediction = try PredictionEvidence(names, family, given: predicting)
-    tensors = try Self.sorted(names)
+    family = try Self.family(names)
+    prediction = try PredictionEvidence(names, of: file, family, given: predicting)
+    tensors = try Self.sorted(names, of: file)
     configurations = try ModelFileConfigurations(names, family, prediction).encoded()
     let inpainting =
       names.size(ModelFamily.inputs, 1) == 9 ? " for inpainting (its U-Net takes 9 channels)" : ""
@@ -59,55 +57,59 @@ struct ModelFile: Sendable {
     }
   }
 
+  /// Which model tensors of such names and shapes are.
+  ///
+  /// - Throws: `DiffusionError` that says what else they are.
+  static func family(_ names: TensorNames) throws -> ModelFamily {
+    do { return try ModelFamily(names) } catch let error as DiffusionError {
+      throw DiffusionError("\(names.place): \(error.message)")
+    }
+  }
+
   /// Each tensor's place by our names.
-  private static func sorted(_ names: TensorNames) throws -> [ModelFolder.Component: [String: StoredTensor]] {
-    let file = names.file
+  private static func sorted(_ names: TensorNames, of file: any TensorFile) throws
+    -> [ModelFolder.Component: [String: StoredTensor]]
+  {
     var result: [ModelFolder.Component: [String: StoredTensor]] = [:]
-    var unknown: [String] = []
+    try names.requireKnown()
     for (name, original) in names.originals.sorted(by: { $0.key < $1.key }) {
-      guard let targets = OriginalNames.targets(name), let declaration = names.declarations[name] else {
-        unknown.append(original)
-        continue
-      }
-      for target in targets {
+      guard let declaration = names.declarations[name] else { continue }
+      for target in OriginalNames.targets(name) ?? [] {
         let stored = try StoredTensor(
           file: file, name: original, declaration, third: target.third, isTransposed: target.isTransposed)
         if let other = result[target.component, default: [:]].updateValue(stored, forKey: target.name) {
           throw DiffusionError(
-            "\(file.url.path): \(quoted(other.name)) and \(quoted(original)) are both “\(target.name)” of the "
+            "\(names.place): \(quoted(other.name)) and \(quoted(original)) are both “\(target.name)” of the "
               + target.component.title)
         }
       }
-    }
-    guard unknown.isEmpty else {
-      let shown = unknown.sorted().prefix(4).map(quoted).joined(separator: ", ")
-      let rest = unknown.count > 4 ? " and \(unknown.count - 4) more" : ""
-      throw DiffusionError(
-        "\(file.url.path): Stable Diffusion has no tensors \(shown)\(rest); is it another kind of model?")
     }
     return result
   }
 }
 
-/// The names of a file's tensors, to ask what kind of file it is. They are without what compiled models have in theirs.
+/// The names and shapes of a file's tensors, to ask what kind of file it is. They are without what compiled models have
+/// in theirs.
 struct TensorNames {
-  let file: any TensorFile
+  /// The file, as a message names it.
+  let place: String
   /// What each is called in the file.
   let originals: [String: String]
   let declarations: [String: TensorDeclaration]
 
   /// - Throws: `DiffusionError` for two names that differ by no more than that.
-  init(_ file: any TensorFile) throws {
-    self.file = file
-    originals = try Dictionary(file.tensorNames.map { (Weights.plain($0), $0) }) { a, b in
+  init(_ tensors: [String: TensorDeclaration], in place: String) throws {
+    self.place = place
+    originals = try Dictionary(tensors.keys.map { (Weights.plain($0), $0) }) { a, b in
       throw DiffusionError(
-        "\(file.url.path): \(quoted(min(a, b))) and \(quoted(max(a, b))) are one tensor twice")
+        "\(place): \(quoted(min(a, b))) and \(quoted(max(a, b))) are one tensor twice")
     }
-    declarations = originals.compactMapValues(file.declaration)
+    declarations = originals.compactMapValues { tensors[$0] }
   }
 
-  /// The numbers of a tensor.
-  func tensor(_ name: String) throws -> Tensor { try file.tensor(originals[name] ?? name) }
+  init(_ file: any TensorFile) throws {
+    try self.init(file.tensorNames.reduce(into: [:]) { $0[$1] = file.declaration($1) }, in: file.url.path)
+  }
 
   /// A size of a tensor; nil where there is no such tensor or dimension.
   func size(_ name: String, _ dimension: Int) -> Int? {
@@ -124,6 +126,17 @@ struct TensorNames {
   func hasPart(_ words: [String]) -> Bool {
     declarations.keys.contains { name in
       name.split(separator: ".").contains { part in words.contains { part.hasPrefix($0) } }
+    }
+  }
+
+  /// - Throws: `DiffusionError` that names tensors that Stable Diffusion has not.
+  func requireKnown() throws {
+    let unknown = originals.filter { OriginalNames.targets($0.key) == nil }.map(\.value)
+    guard unknown.isEmpty else {
+      let shown = unknown.sorted().prefix(4).map(quoted).joined(separator: ", ")
+      let rest = unknown.count > 4 ? " and \(unknown.count - 4) more" : ""
+      throw DiffusionError(
+        "\(place): Stable Diffusion has no tensors \(shown)\(rest); is it another kind of model?")
     }
   }
 }

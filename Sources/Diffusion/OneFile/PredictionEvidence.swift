@@ -16,8 +16,7 @@ struct PredictionEvidence: Sendable {
   private static let velocityDeviation = 0.09
   private static let keys = ["prediction_type", "modelspec.prediction_type"]
 
-  init(_ names: TensorNames, _ family: ModelFamily, given: PredictionType?) throws {
-    let file = names.file
+  init(_ names: TensorNames, of file: any TensorFile, _ family: ModelFamily, given: PredictionType?) throws {
     hasZeroTerminalSNR = names.has("ztsnr")
     if let given {
       (type, reason) = (given, "`prediction-type` says")
@@ -30,7 +29,7 @@ struct PredictionEvidence: Sendable {
             + "`prediction-type`")
       }
       (type, reason) = (named, "its metadata say in \(quoted(key))")
-    } else if case .stableDiffusion2 = family, let deviation = try Self.deviation(names) {
+    } else if case .stableDiffusion2 = family, let deviation = try Self.deviation(names, of: file) {
       let isVelocity = deviation > Self.velocityDeviation
       type = isVelocity ? .vPrediction : .epsilon
       reason =
@@ -46,11 +45,11 @@ struct PredictionEvidence: Sendable {
     "v-prediction": .vPrediction, "sample": .sample,
   ]
 
-  private static func deviation(_ names: TensorNames) throws -> Double? {
+  private static func deviation(_ names: TensorNames, of file: any TensorFile) throws -> Double? {
     guard let declared = names.declarations[bias], declared.dtype.isFloating, declared.shape.count == 1,
       (1...ConfigurationLimits.channels.upperBound).contains(declared.shape[0])
     else { return nil }
-    let values = try names.tensor(bias).doubles()
+    let values = try file.tensor(names.originals[bias] ?? bias).doubles()
     let mean = values.reduce(0, +) / Double(values.count)
     return (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(values.count)).squareRoot()
   }

@@ -30,34 +30,12 @@ public final class SafetensorsFile: Sendable {
   /// is not a well-formed safetensors file.
   public init(_ url: URL) throws {
     let file = try MappedFile(url)
-    do {
-      let bytes = file.bytes
-      if let foreign = ForeignContent.instead(ofSafetensors: bytes) { throw OtherFile(what: foreign) }
-      guard bytes.count >= 8 else { throw FileError("it has \(bytes.count) bytes, a header needs 8") }
-      let length = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
-      guard length <= UInt64(Self.maximumHeaderBytes) else {
-        throw FileError(
-          "it does not begin as one: that would be a header of \(length) bytes, and at most "
-            + "\(Self.maximumHeaderBytes) are read")
-      }
-      let dataStart = 8 + Int(length)
-      guard dataStart <= bytes.count else {
-        throw FileError(
-          "it declares a header of \(length) bytes but has only \(bytes.count) bytes in all; it may be cut short"
-        )
-      }
-      let header = try SafetensorsHeader(Array(bytes[8..<dataStart]))
-      self.entries = try Self.checkedEntries(header, data: dataStart..<bytes.count)
-      self.metadata = header.metadata
-    } catch let error as OtherFile {
-      throw FileError("\(url.path) \(error.what)")
-    } catch let error as UnsupportedType {
-      throw FileError(
-        "\(url.path): \(quoted(error.name)) has the element type \(quoted(error.dtype)), which is not supported; take "
-          + "the file in fp16, bf16 or fp32")
-    } catch let error as FileError {
-      throw FileError("\(url.path) is not a sound safetensors file: \(error.message)")
+    let bytes = file.bytes
+    if let foreign = ForeignContent.instead(ofSafetensors: bytes) {
+      throw FileError("\(url.path) \(foreign)")
     }
+    let declared = try SafetensorsDeclarations(of: url.path, size: bytes.count) { Array(bytes[..<$0]) }
+    (metadata, entries) = (declared.metadata, declared.entries)
     self.url = url
     self.file = file
   }
@@ -87,63 +65,6 @@ public final class SafetensorsFile: Sendable {
   /// Lets the system have the memory of a tensor that was copied and is not needed here again.
   package func forget(_ name: String) {
     if let entry = entries[name] { file.forget(entry.range) }
-  }
-
-  private struct UnsupportedType: Error { let name: String, dtype: String }
-  private struct OtherFile: Error { let what: String }
-
-  /// Checks each declaration and that together they cover `data`, the file's data part, exactly.
-  private static func checkedEntries(_ header: SafetensorsHeader, data: Range<Int>) throws
-    -> [String: SafetensorsEntry]
-  {
-    var entries: [String: SafetensorsEntry] = [:]
-    var end = 0
-    // Equal begins are tensors without elements; they come before the one that fills the place.
-    let ordered = header.tensors.sorted { ($0.value.begin, $0.value.end) < ($1.value.begin, $1.value.end) }
-    for (name, tensor) in ordered {
-      guard let dtype = DType(safetensors: tensor.dtype) else {
-        throw UnsupportedType(name: name, dtype: tensor.dtype)
-      }
-      let size = try byteCount(name, tensor.shape, dtype)
-      guard tensor.begin <= tensor.end, tensor.end <= data.count else {
-        throw FileError(
-          "\(quoted(name)) lies at \(tensor.begin)…\(tensor.end), outside the \(data.count) bytes of data; the file may be "
-            + "cut short")
-      }
-      guard tensor.end - tensor.begin == size else {
-        throw FileError(
-          "\(quoted(name)) is \(tensor.dtype) of shape \(tensor.shape), \(size) bytes, but is given "
-            + "\(tensor.end - tensor.begin)")
-      }
-      guard tensor.begin == end else {
-        let what = tensor.begin < end ? "overlaps the tensor before it" : "leaves a gap before it"
-        throw FileError("\(quoted(name)) at \(tensor.begin) \(what), which ends at \(end)")
-      }
-      end = tensor.end
-      entries[name] = SafetensorsEntry(
-        name: name, dtype: dtype, shape: tensor.shape,
-        range: data.lowerBound + tensor.begin..<data.lowerBound + tensor.end)
-    }
-    guard end == data.count else {
-      throw FileError("the tensors end at \(end), but there are \(data.count) bytes of data")
-    }
-    return entries
-  }
-
-  private static func byteCount(_ name: String, _ shape: [Int], _ dtype: DType) throws -> Int {
-    guard shape.count <= maximumRank else {
-      throw FileError("\(quoted(name)) has \(shape.count) dimensions, more than \(maximumRank)")
-    }
-    var size = dtype.size
-    var overflow = false
-    // libtorch multiplies strides for tensors without elements too, so a zero excuses no overflow.
-    for n in shape where n != 0 {
-      let (product, over) = size.multipliedReportingOverflow(by: n)
-      size = product
-      overflow = overflow || over
-    }
-    guard !overflow else { throw FileError("\(quoted(name)) has the shape \(shape), which overflows") }
-    return shape.contains(0) ? 0 : size
   }
 }
 

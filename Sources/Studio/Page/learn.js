@@ -229,7 +229,8 @@ function lossChart(current) {
   }
   const path = shape('path', {})
   const best = shape('line', { class: 'best', y1: 0, y2: 40 })
-  const svg = shape('svg', { viewBox: '0 0 100 40', preserveAspectRatio: 'none', class: 'chart', role: 'img' })
+  // Seen when there is something to draw, and words for it.
+  const svg = shape('svg', { viewBox: '0 0 100 40', preserveAspectRatio: 'none', class: 'chart', role: 'img', hidden: '' })
   svg.append(best, path)
   const words = h('p', {})
   const element = h('details', {}, h('summary', {}, 'The loss'), svg, words,
@@ -242,7 +243,7 @@ function lossChart(current) {
     const points = await ask('GET', `concepts/${c.id}/losses`)
     // An answer that comes late is not drawn over a newer one.
     if (turn !== latest) return
-    best.style.visibility = points.length ? 'visible' : 'hidden'
+    svg.toggleAttribute('hidden', !points.length)
     if (!points.length) return setText(words, 'The first is measured at the first checkpoint.')
     const losses = points.map((p) => Number(p.loss))
     const [low, high] = [Math.min(...losses), Math.max(...losses)]
