@@ -56,7 +56,8 @@ public final class SafetensorsFile: Sendable {
         "\(url.path): \(quoted(error.name)) has the element type \(quoted(error.dtype)), which is not supported; take "
           + "the file in fp16, bf16 or fp32")
     } catch let error as FileError {
-      throw FileError("\(url.path) is not a sound safetensors file: \(error.message)")
+      throw FileError(
+        "\(url.path) is not a sound safetensors file: \(error.message); fetch or save it again")
     }
     self.url = url
     self.file = file
