@@ -153,6 +153,20 @@ struct ConceptFileTests {
         "fit"))
   }
 
+  @Test("of vectors hold one tensor")
+  func oneTensor() throws {
+    let scratch = try Scratch()
+    let url = scratch.file("concept.safetensors")
+    try Self.concept(.ti).write(to: url)
+    let good = try SafetensorsFile(url)
+    let tensors =
+      try good.entries.keys.sorted().map { ($0, try good.tensor($0).clone()) } + [("more", .ones([1]))]
+    try Safetensors.write(tensors, metadata: good.metadata, to: url)
+    let words =
+      "concept.safetensors: a ti concept holds one tensor called vectors, and this one 2: “more”, “vectors”"
+    #expect(refusal { try Concept(contentsOf: url) }?.message == words)
+  }
+
   @Test("damaged in 5,000 ways never crash")
   func mutations() throws {
     let scratch = try Scratch()

@@ -140,11 +140,9 @@ package struct ZipArchive: Sendable {
     let (size, packed, header) = try Self.sizes(
       bytes, [position + 24, position + 20, position + 42], extra: extra, name)
     guard try bytes.uint16(position + 10) == 0, packed == size else {
-
       throw FileError(
         "the entry \(quoted(name)) is compressed, which torch.save never does; if a model is packed in it, unpack it"
       )
-
     }
     let data = try data(of: name, header: header, size: size, limit: limit)
     let entry = Entry(data: data, checksum: try bytes.uint32(position + 16))
