@@ -180,7 +180,7 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
     for (t, words) in [
       ([1], "1 timesteps for latents of shape [2, 4, 8, 8]"), ([1, 1000], "timestep 1000 is outside 0…999"),
       ([-1, 1], "timestep -1 is outside 0…999"), ([], "0 timesteps for latents of shape [2, 4, 8, 8]"),
-    ] {
+    ] as [([Int], String)] {
       #expect(refusal { try schedule.addNoise(latents, latents, timesteps: t) }?.message == words)
     }
   }

@@ -121,7 +121,7 @@ import Testing
         "“projection_class_embeddings_input_dim” 1536 leaves nothing for the pooled text beside 6 times"
       ),
       (#"{"addition_embed_type": "text_time"}"#, "“addition_time_embed_dim” is missing"),
-    ])
+    ] as [(String, String)])
   func wrong(json: String, words: String) {
     let message = Golden.message { _ = try decode(json) } ?? "nothing was refused"
     #expect(message.hasPrefix("unet/config.json: \(words)"), "\(message)")

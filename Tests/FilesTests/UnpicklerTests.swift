@@ -105,6 +105,9 @@ private func message(_ code: [UInt8]...) -> String {
     #expect(message(Code.start, code, Array("t.".utf8)).contains("more than"))
   }
 
+  /// The largest whole number.
+  private static let huge: [UInt8] = [0x8A, 8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]
+
   /// `_reconstruct(ndarray, (0,), b"b")` and its state of one float.
   private static func array(
     shape: [UInt8] = [1], sizes given: [UInt8]? = nil, type: String = "f4", order: String = "<",
@@ -134,12 +137,8 @@ private func message(_ code: [UInt8]...) -> String {
     for (code, why) in [
       (Self.array(shape: [2]), "an array of shape [2] and type float32 with 4 bytes instead of 8"),
       (Self.array(sizes: [0x8A, 1, 0xFF]), "an array of shape [-1], which is none"),
-      (
-        Self.array(
-          sizes: Array(repeating: [0x8A, 8] + Array(repeating: 0xFF, count: 7) + [0x7F], count: 2).flatMap {
-            $0
-          }), "which is none"
-      ), (Self.array(shape: [255, 255, 255, 255]), "instead of"),
+      (Self.array(sizes: Self.huge + Self.huge), "which is none"),
+      (Self.array(shape: [255, 255, 255, 255]), "instead of"),
       (Self.array(type: "O8"), "not read"), (Self.array(order: ">"), "little-endian"),
       (Self.array(text: "\u{100}"), "encoded bytes"), (Self.array(class: ("numpy", "dtype")), "class"),
       (Self.array(class: ("os", "system")), "wants to use"),

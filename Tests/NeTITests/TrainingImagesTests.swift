@@ -98,7 +98,7 @@ struct TrainingImagesTests {
       let words =
         wrong.contains("[filewords]")
         ? "[filewords] stands for an image's own text, and this file is that; write it in its place"
-        : "a caption has the concept in it once, as {} or <toy>, and this is “\(wrong.replacing("[name]", with: "{}"))"
+        : "a caption has the concept in it once, as {} or <toy>, and this is “\(wrong)”"
       #expect(e?.message.contains(words) == true, "\(e?.message ?? "")")
     }
     try files.caption("2.txt", String(repeating: "x", count: 20_000))

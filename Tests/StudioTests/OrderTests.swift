@@ -171,7 +171,7 @@ struct OrderTests {
       ),
       ("/api/generations", #"{"prompt": "a", "seeds": []}"#, "0 seeds are asked for; 1 to 16 can be"),
       ("/api/generations", #"{"prompt": "a", "seeds": "#, unread),
-    ] {
+    ] as [(String, String, String)] {
       let response = try studio.ask("POST", path, json: json)
       #expect([400, 422].contains(response.status), "\(response.status) \(path) \(json)")
       #expect(response.text.contains(words), "\(response.text) \(path) \(json)")
