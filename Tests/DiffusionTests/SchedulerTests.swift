@@ -289,6 +289,8 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       #expect(error?.message.contains(part) == true, "\(json): \(error?.message ?? "")")
       #expect(error?.message.contains("\n") == false)
     }
+    let short = refusal { try makeScheduler(.pndm, configured(#"{"skip_prk_steps": false}"#), steps: 3) }
+    #expect(short?.message == "3 steps; pndm with “skip_prk_steps” false needs 4 or more")
     // Switches of another scheduler do not matter.
     let flow = try configured(#"{"use_flow_sigmas": true, "solver_order": 4}"#)
     #expect(try makeScheduler(.pndm, flow, steps: 10).timesteps.count == 12 + 7)

@@ -170,6 +170,8 @@ struct ServerTests {
     let port = refusal { try TestStudio { $0.port = studio.port } }
     #expect(
       port?.message == "port \(studio.port) is taken, perhaps by another studio; choose another with `port`")
+    let host = refusal { try TestStudio { $0.host = "nowhere" } }
+    #expect(host?.message == "“nowhere” is no IP address; `host` takes one, such as 127.0.0.1 or 0.0.0.0")
     let folder = studio.scratch.folder.appending(path: "studio")
     let other = refusal { try TestStudio { $0.folder = folder } }
     #expect(other?.message.hasPrefix("another studio uses \(folder.path)") == true)
