@@ -77,8 +77,8 @@ struct PictureTests {
         "the square is 1 pixels wide; at least 32 are needed"
       ),
       (#"{"x": 1e300, "y": 0, "side": 0.5, "quarters": 0}"#, "this is no square of the picture"),
-      (#"{"x": 0, "y": 0, "side": 0.5, "quarters": 4}"#, "this is no square of the picture"),
-      (#"{"x": 0, "y": 0, "side": 0.5, "quarters": -1}"#, "this is no square of the picture"),
+      (#"{"x": 0, "y": 0, "side": 0.5, "quarters": 4}"#, "a picture is turned 0 to 3 times"),
+      (#"{"x": 0, "y": 0, "side": 0.5, "quarters": -1}"#, "a picture is turned 0 to 3 times"),
       (
         #"{"x": 0, "y": 0, "side": 0.5, "quarters": 0, "mask": "no base64!"}"#,
         "the mask must be an image in Base64, of at most 1024 KiB"

@@ -170,7 +170,7 @@ struct ServerTests {
     let port = refusal { try TestStudio { $0.port = studio.port } }
     #expect(
       port?.message == "port \(studio.port) is taken, perhaps by another studio; choose another with `port`")
-    let host = refusal { try TestStudio { $0.host = "nowhere" } }
+    let host = refusal { try TestStudio { ($0.host, $0.password) = ("nowhere", "long enough") } }
     #expect(host?.message == "“nowhere” is no IP address; `host` takes one, such as 127.0.0.1 or 0.0.0.0")
     let folder = studio.scratch.folder.appending(path: "studio")
     let other = refusal { try TestStudio { $0.folder = folder } }
