@@ -59,9 +59,10 @@ struct Shard: Equatable {
       guard i < n else { throw fail("JOB_COMPLETION_INDEX is \(i), from 0 to \(n - 1) were expected") }
       (index, count) = (i + 1, n)
     } else if let rank = try number("RANK"), let n = try number("WORLD_SIZE") {
-      guard rank < n, given == nil || given == n else {
-        throw fail("RANK is \(rank) and WORLD_SIZE \(n)")
+      guard rank < n else {
+        throw fail("RANK is \(rank), from 0 to \(n - 1) were expected by WORLD_SIZE \(n)")
       }
+      guard given == nil || given == n else { throw fail("WORLD_SIZE is \(n); write auto or auto/\(n)") }
       (index, count) = (rank + 1, n)
     } else {
       throw fail("neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; write i/n")

@@ -234,11 +234,15 @@ extension UNetConfiguration {
       }
     }
     guard Double(blockOutChannels[0] / 2) - freqShift > 0 else {
-      throw DiffusionError("“block_out_channels” \(blockOutChannels[0]) is too small to embed the timestep")
+      throw DiffusionError(
+        "“block_out_channels” \(blockOutChannels[0]) is too small to embed the timestep; it must be 4 or more"
+      )
     }
     if let addition {
       guard Double(addition.sizeChannels / 2) - freqShift > 0 else {
-        throw DiffusionError("“addition_time_embed_dim” \(addition.sizeChannels) is too small to embed sizes")
+        throw DiffusionError(
+          "“addition_time_embed_dim” \(addition.sizeChannels) is too small to embed sizes; it must be 4 or more"
+        )
       }
       guard addition.pooledSize > 0 else {
         throw DiffusionError(

@@ -107,7 +107,7 @@ package struct WeightFile: Equatable {
     }
     let names = Set(try JSONFile.decode(Index.self, from: index).weightMap.values).sorted()
     guard (1...1024).contains(names.count) else {
-      throw DiffusionError("\(JSONFile.displayName(index)): names \(names.count) files; expected 1…1024")
+      throw DiffusionError("\(JSONFile.displayName(index)) names \(names.count) files; 1…1024 are read")
     }
     let isPickle = index.lastPathComponent.contains("\(ending(isPickle: true)).index.")
     // A name with a slash could lead out of the model's folder.

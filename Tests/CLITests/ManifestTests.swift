@@ -194,11 +194,20 @@ struct ManifestTests {
     }
     #expect(try run("auto", slurm("8", "4", "10", "4", "2")).contains("0 of 1 concepts are in shard 3/4"))
     #expect(try run("auto/4", slurm("10", "4", "10", "4", "2")).contains("in shard 4/4"))
-    #expect(try run("auto", slurm("3", "1", "9", "3")).contains("evenly spaced"))
+    #expect(
+      try run("auto", slurm("3", "1", "9", "3")).contains(
+        "the array's numbers are not evenly spaced; submit one such as --array=0-7, or write i/n"))
     #expect(try run("auto/10", slurm("3", "3", "3", "1")).contains("submit all of it again"))
     #expect(try run("auto/3", ["JOB_COMPLETION_INDEX": "2"]).contains("in shard 3/3"))
     #expect(try run("auto/2", ["JOB_COMPLETION_INDEX": "2"]).contains("from 0 to 1"))
     #expect(try run("auto", ["JOB_COMPLETION_INDEX": "0"]).contains("auto/N"))
     #expect(try run("auto", slurm("x", "1", "3", "3")).contains("SLURM_ARRAY_TASK_ID"))
+    #expect(
+      try run("auto", ["SLURM_ARRAY_TASK_ID": "1"])
+        .contains("SLURM_ARRAY_TASK_COUNT, _MIN or _MAX is not set; write i/n"))
+    let ranks = ["RANK": "2", "WORLD_SIZE": "2"]
+    #expect(try run("auto", ranks).contains("RANK is 2, from 0 to 1 were expected by WORLD_SIZE 2"))
+    let world = try run("auto/3", ["RANK": "1", "WORLD_SIZE": "2"])
+    #expect(world.contains("WORLD_SIZE is 2; write auto or auto/2"), "\(world)")
   }
 }

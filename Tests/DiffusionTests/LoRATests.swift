@@ -175,7 +175,7 @@ struct LoRATests {
       ("lora_te3_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "Stable Diffusion 3"),
       ("transformer.single_blocks.0.attn.to_q.lora_A.weight", "a transformer"),
       ("unet.conv_in.lora_B.bias", "biases"), ("model.weight", "no tensor of a LoRA"),
-      ("lora_unet_conv_out.lora_down.weight", "no partner"),
+      ("lora_unet_conv_out.lora_down.weight", "has no partner: a LoRA has two matrices for each weight"),
       ("unet.conv_in.lora_A.weight", "another tensor names"),
     ] {
       let file = try changed(scratch) { $0.append((key, one)) }
@@ -242,7 +242,8 @@ struct LoRATests {
         ($0.0.replacing("_model_", with: "_models_").replacing("unet_", with: "unet_x_"), $0.1)
       }
     }
-    #expect(none.contains("nowhere"), "\(none)")
+    #expect(none.hasPrefix("changed.safetensors fits mini-sd nowhere: it has no “lora_"), "\(none)")
+    #expect(none.hasSuffix("nor any other layer of it"), "\(none)")
     let broken = try add { tensors in
       tensors = try tensors.map {
         $0.0 == "\(Self.kernel).lora_up.weight" ? ($0.0, try $0.1 * .infinity) : $0

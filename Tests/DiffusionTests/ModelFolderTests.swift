@@ -119,6 +119,8 @@ import Testing
     #expect(try model.weightFiles(.unet).map(\.lastPathComponent) == ["1.safetensors", "2.safetensors"])
     try Data(#"{"weight_map": {"a": "../../x.safetensors"}}"#.utf8).write(to: index)
     #expect(message { _ = try model.weightFiles(.unet) }.contains("x.safetensors"))
+    try Data(#"{"weight_map": {}}"#.utf8).write(to: index)
+    #expect(message { _ = try model.weightFiles(.unet) }.hasSuffix(" names 0 files; 1…1024 are read"))
   }
 
   @Test("5,000 damaged indexes of shards are read or refused, and lead to no other folder")

@@ -177,8 +177,11 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
     let schedule = try NoiseSchedule(SchedulerConfiguration())
     let latents = try Tensor.ones([2, 4, 8, 8], dtype: .bfloat16)
     #expect(try schedule.addNoise(latents, latents, timesteps: [1, 2]).dtype == .bfloat16)
-    for t in [[1], [1, 1000], [-1, 1], []] {
-      #expect(throws: DiffusionError.self) { try schedule.addNoise(latents, latents, timesteps: t) }
+    for (t, words) in [
+      ([1], "1 timesteps for latents of shape [2, 4, 8, 8]"), ([1, 1000], "timestep 1000 is outside 0…999"),
+      ([-1, 1], "timestep -1 is outside 0…999"), ([], "0 timesteps for latents of shape [2, 4, 8, 8]"),
+    ] as [([Int], String)] {
+      #expect(refusal { try schedule.addNoise(latents, latents, timesteps: t) }?.message == words)
     }
   }
 
@@ -188,18 +191,22 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
     let x = try Tensor.ones(shape)
     for kind in SchedulerKind.allCases {
       var scheduler = try makeScheduler(kind, plain, steps: 5)
-      for i in [-1, scheduler.timesteps.count] {
-        #expect(throws: DiffusionError.self) { try scheduler.step(x, at: i, x, random: nil) }
+      let count = scheduler.timesteps.count
+      for i in [-1, count] {
+        let error = refusal { try scheduler.step(x, at: i, x, random: nil) }
+        #expect(error?.message == "step \(i) of a scheduler with \(count) timesteps")
       }
     }
     var pndm = try makeScheduler(.pndm, plain, steps: 5)
-    #expect(throws: DiffusionError.self) { try pndm.step(x, at: 1, x, random: nil) }
+    let early = refusal { try pndm.step(x, at: 1, x, random: nil) }
+    #expect(early?.message == "pndm takes its steps in order: 0 is next, not 1")
     let sde = try configured(#"{"algorithm_type": "sde-dpmsolver++"}"#)
     for (kind, c) in [(.ddpm, plain), (.eulerAncestral, plain), (.lcm, plain), (.tcd, plain), (.dpm, sde)]
       as [(SchedulerKind, SchedulerConfiguration)]
     {
       var scheduler = try makeScheduler(kind, c, steps: 5)
-      #expect(throws: DiffusionError.self) { try scheduler.step(x, at: 0, x, random: nil) }
+      let error = refusal { try scheduler.step(x, at: 0, x, random: nil) }
+      #expect(error?.message == "the \(kind.rawValue) scheduler needs a random source")
     }
   }
 
@@ -213,12 +220,21 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
   @Test("A configuration with wrong types, absurd values or unknown switches is refused by its key")
   func refused() throws {
     for (json, part) in [
-      (#"{"num_train_timesteps": "x"}"#, "num_train_timesteps"), (#"{"num_train_timesteps": 0}"#, "1…100000"),
+      (#"{"num_train_timesteps": "x"}"#, "num_train_timesteps"),
+      (#"{"num_train_timesteps": 0}"#, "“num_train_timesteps” is 0; it must be in 1…100000"),
       (#"{"num_train_timesteps": 1000000000}"#, "1…100000"), (#"{"num_train_timesteps": -1}"#, "1…100000"),
-      (#"{"beta_start": -1}"#, "outside 0…1"), (#"{"beta_end": 2}"#, "outside 0…1"),
+      (
+        #"{"beta_start": -1}"#,
+        "scheduler_config.json: “beta_start”, “beta_end” or “trained_betas” give a β outside 0…1"
+      ),
+      (#"{"beta_end": 2}"#, "outside 0…1"),
       (#"{"beta_start": NaN, "beta_end": Infinity}"#, "scheduler_config.json"),
       (#"{"beta_schedule": "sigmoid"}"#, "supported: linear, scaled_linear, squaredcos_cap_v2"),
-      (#"{"beta_schedule": 3}"#, "beta_schedule"), (#"{"trained_betas": [0.1]}"#, "trained_betas"),
+      (#"{"beta_schedule": 3}"#, "beta_schedule"),
+      (
+        #"{"trained_betas": [0.1]}"#,
+        "scheduler_config.json: “trained_betas” has 1 entries, and “num_train_timesteps” is 1000"
+      ),
       (#"{"trained_betas": [0.1, null]}"#, "trained_betas"),
       (#"{"prediction_type": "flow"}"#, "prediction_type"),
       (#"{"timestep_spacing": "x"}"#, "timestep_spacing"),
@@ -234,17 +250,31 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
         "and “solver_order” is 3"
       ),
       (#"{"use_karras_sigmas": true, "use_beta_sigmas": true}"#, "“use_beta_sigmas” are both true"),
-      (#"{"use_flow_sigmas": true}"#, "use_flow_sigmas"), (#"{"sigma_min": 0}"#, "“sigma_min” is 0"),
+      (#"{"use_flow_sigmas": true}"#, "use_flow_sigmas"),
+      (#"{"sigma_min": 0}"#, "“sigma_min” is 0.0; it must be above 0"),
       (#"{"sigma_min": 2, "sigma_max": 1}"#, "must be the larger"),
       (#"{"use_karras_sigmas": true, "sigma_min": 200}"#, "and the smallest, “sigma_min”, 200.0; take these"),
-      (#"{"thresholding": true, "dynamic_thresholding_ratio": 2}"#, "dynamic_thresholding_ratio"),
-      (#"{"thresholding": true, "sample_max_value": -1}"#, "sample_max_value"),
+      (
+        #"{"thresholding": true, "dynamic_thresholding_ratio": 2}"#,
+        "“dynamic_thresholding_ratio” is 2.0; it must be in 0…1"
+      ),
+      (#"{"thresholding": true, "sample_max_value": -1}"#, "“sample_max_value” is -1.0; it must be above 0"),
       (#"{"timestep_scaling": 0}"#, "timestep_scaling"),
       (#"{"disable_corrector": "x"}"#, "disable_corrector"),
       (#"{"num_train_timesteps": 5000, "beta_start": 0.9, "beta_end": 0.99}"#, "nothing of the image"),
       (#"{"variance_type": "learned_range"}"#, "variance_type"),
-      (#"{"clip_sample_range": -1}"#, "clip_sample_range"),
-      (#"{"steps_offset": -1, "timestep_spacing": "leading"}"#, "steps_offset"),
+      (#"{"clip_sample_range": -1}"#, "“clip_sample_range” is -1.0; it must be above 0"),
+      (
+        #"{"steps_offset": -1, "timestep_spacing": "leading"}"#,
+        "scheduler_config.json: “steps_offset” is -1; it must be in 0…999"
+      ),
+      (
+        #"{"steps_offset": 950, "timestep_spacing": "leading"}"#,
+        "10 steps with “steps_offset” 950 begin at timestep 1850, and the last one is 999"
+      ),
+      (
+        #"{"num_train_timesteps": 5}"#, "10 steps; choose a number in 1…5"
+      ),
       (#"{"steps_offset": 9223372036854775807, "timestep_spacing": "leading"}"#, "steps_offset"),
       (#"{"lambda_min_clipped": 1e30}"#, "lambda_min_clipped"),
       (#"{"_use_default_values": 3}"#, "_use_default"),
@@ -259,12 +289,15 @@ private func configured(_ json: String) throws -> SchedulerConfiguration {
       #expect(error?.message.contains(part) == true, "\(json): \(error?.message ?? "")")
       #expect(error?.message.contains("\n") == false)
     }
+    let short = refusal { try makeScheduler(.pndm, configured(#"{"skip_prk_steps": false}"#), steps: 3) }
+    #expect(short?.message == "3 steps; pndm with “skip_prk_steps” false needs 4 or more")
     // Switches of another scheduler do not matter.
     let flow = try configured(#"{"use_flow_sigmas": true, "solver_order": 4}"#)
     #expect(try makeScheduler(.pndm, flow, steps: 10).timesteps.count == 12 + 7)
     for (kind, json, part) in [
       (.pndm, #"{"prediction_type": "sample"}"#, "which pndm cannot do; `scheduler dpm++` works"),
       (.eulerAncestral, #"{"prediction_type": "sample"}"#, "which euler-a cannot do"),
+      (.pndm, #"{"skip_prk_steps": false, "num_train_timesteps": 3}"#, "10 steps; choose a number in 1…3"),
       (.unipc, #"{"predict_x0": false}"#, "“predict_x0” is false"),
       (.unipc, #"{"shift_terminal": 0.1}"#, "“shift_terminal” is not null"),
       (.euler, #"{"timestep_type": "continuous"}"#, "“timestep_type” is “continuous” and not discrete"),

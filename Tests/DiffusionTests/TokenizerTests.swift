@@ -124,7 +124,8 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     for (token, part) in [
       ("cat", "already a word"), ("th", "already a word"), ("cat</w>", "already a word"),
       ("*", "already a word"),
-      ("<toy>", "there already"), ("<|endoftext|>", "there already"), ("", "empty"), (" <x>", "space"),
+      ("<toy>", "there already"), ("<|endoftext|>", "there already"),
+      ("", "a placeholder token must not be empty; choose one such as <toy>"), (" <x>", "space"),
       ("<x>\n", "space"), (String(repeating: "x", count: 1000), "at most 256"),
     ] {
       let error = #expect(throws: DiffusionError.self) { try tokenizer.add(token) }
@@ -181,9 +182,13 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
       (\.configuration, #"{"bos_token": 3}"#, "bos_token"),
       (\.configuration, #"{"added_tokens_decoder": {"x": "y"}}"#, "not an id"),
       (\.configuration, #"{"added_tokens_decoder": {"-1": "y"}}"#, "has the id -1"),
-      (\.specialTokens, #"{"eos_token": "<nowhere>"}"#, "the eos_token “<nowhere>” is missing"),
+      (
+        \.specialTokens, #"{"eos_token": "<nowhere>"}"#,
+        "the eos_token “<nowhere>” is missing; does the folder belong together?"
+      ),
       (\.addedTokens, #"{"<a>": 900}"#, "does not follow"),
-      (\.addedTokens, #"{"": 927}"#, "is empty"),
+      (\.addedTokens, #"{"": 927}"#, "the added token “” is empty or too long"),
+      (\.addedTokens, #"{"\#(String(repeating: "x", count: 300))": 927}"#, "xxx…” is empty or too long"),
       (\.addedTokens, #"[1]"#, "added_tokens.json"),
     ]
   }
@@ -211,8 +216,10 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
       expect(damaged, part)
     }
     for (bytes, part) in [
-      (Data("#version\na b\na b c\n".utf8), "merges.txt: line 3"), (Data("#v\nabc".utf8), "line 2"),
-      (Data([0x23, 0x0A, 0xFF, 0x20, 0x61]), "not UTF-8"),
+      (
+        Data("#version\na b\na b c\n".utf8), "merges.txt: line 3 is not two symbols with a space between them"
+      ), (Data("#v\nabc".utf8), "line 2"),
+      (Data([0x23, 0x0A, 0xFF, 0x20, 0x61]), "merges.txt: not UTF-8 text"),
     ] {
       var damaged = files
       damaged.merges = bytes
@@ -263,8 +270,13 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     #expect(added.encode("a <toy>").last == 927)
 
     for (change, part) in [
-      ({ $0["type"] = "Unigram" }, "Unigram"), ({ $0["end_of_word_suffix"] = "" }, "</w>"),
-      ({ $0["merges"] = [["a", "b", "c"]] }, "no pair"), ({ $0["merges"] = ["a  b"] }, "no pair"),
+      (
+        { $0["type"] = "Unigram" },
+        "“model” is “Unigram” with the suffix “</w>”; CLIP's tokenizer is byte-pair encoding with the suffix </w>"
+      ),
+      ({ $0["end_of_word_suffix"] = "" }, "“model” is “BPE” with the suffix “”; CLIP's tokenizer is"),
+      ({ $0["merges"] = [["a", "b", "c"]] }, "“model.merges” has “a b c”, which is no pair of symbols"),
+      ({ $0["merges"] = ["a  b"] }, "no pair"),
       ({ $0["vocab"] = ["a": "b"] }, "model.vocab.a"),
     ] as [((inout [String: Any]) -> Void, String)] {
       var damaged = model

@@ -73,26 +73,58 @@ import Testing
   @Test(
     "Wrong types and values that make no sense are refused by key",
     arguments: [
-      (#"{"in_channels": "four"}"#, "in_channels"), (#"{"in_channels": 0}"#, "in_channels"),
-      (#"{"in_channels": 4.5}"#, "in_channels"), (#"{"in_channels": 99999999999999999999}"#, "in_channels"),
-      (#"{"block_out_channels": 320}"#, "block_out_channels"),
-      (#"{"block_out_channels": []}"#, "block_out_channels"),
-      (#"{"block_out_channels": [320, 640, 1280, 1281]}"#, "block_out_channels"),
-      (#"{"block_out_channels": [320, 640, "x", 1280]}"#, "block_out_channels.2"),
-      (#"{"block_out_channels": [320, 640]}"#, "down_block_types"),
-      (#"{"attention_head_dim": [5, 10]}"#, "attention_head_dim"),
-      (#"{"attention_head_dim": 7}"#, "attention_head_dim"),
-      (#"{"layers_per_block": 0}"#, "layers_per_block"),
-      (#"{"layers_per_block": 1000000}"#, "layers_per_block"),
-      (#"{"cross_attention_dim": [768, 1024, 768, 768]}"#, "cross_attention_dim"),
-      (#"{"downsample_padding": 2}"#, "downsample_padding"), (#"{"norm_eps": -1}"#, "norm_eps"),
-      (#"{"norm_num_groups": 7}"#, "norm_num_groups"), (#"{"flip_sin_to_cos": 1}"#, "flip_sin_to_cos"),
-      (#"{"mid_block_scale_factor": 0}"#, "mid_block_scale_factor"),
-      (#"{"mid_block_type": 3}"#, "mid_block_type"),
-    ])
-  func wrong(json: String, key: String) {
+      (#"{"in_channels": "four"}"#, "“in_channels” has the wrong type"),
+      (#"{"in_channels": 0}"#, "“in_channels” is 0; it must be in 1…65536"),
+      (#"{"in_channels": 4.5}"#, "“in_channels” holds a number that does not fit: a fraction"),
+      (#"{"in_channels": 99999999999999999999}"#, "“in_channels” holds a number that does not fit"),
+      (#"{"block_out_channels": 320}"#, "“block_out_channels” has the wrong type"),
+      (#"{"block_out_channels": []}"#, "“block_out_channels” has 0 entries; it must have 1…16"),
+      (
+        #"{"block_out_channels": [320, 640, 1280, 1281]}"#,
+        "“block_out_channels” 1281 is no multiple of “norm_num_groups” 32"
+      ),
+      (#"{"block_out_channels": [320, 640, "x", 1280]}"#, "“block_out_channels.2” has the wrong type"),
+      (
+        #"{"block_out_channels": [320, 640]}"#,
+        "“down_block_types” has 4 entries, and “block_out_channels” has 2"
+      ),
+      (#"{"attention_head_dim": [5, 10]}"#, "“attention_head_dim” has 2 entries for 4 blocks"),
+      (
+        #"{"attention_head_dim": 7}"#,
+        "“block_out_channels” 320 is no multiple of “attention_head_dim” 7, the number of heads"
+      ),
+      (#"{"layers_per_block": 0}"#, "“layers_per_block” is 0; it must be in 1…64"),
+      (#"{"layers_per_block": 1000000}"#, "“layers_per_block” is 1000000; it must be in 1…64"),
+      (
+        #"{"cross_attention_dim": [768, 1024, 768, 768]}"#,
+        "“cross_attention_dim” is [768, 1024, 768, 768]; one number, or equal ones, are supported"
+      ),
+      (#"{"downsample_padding": 2}"#, "“downsample_padding” is 2; it must be in 0…1"),
+      (#"{"norm_eps": -1}"#, "“norm_eps” is -1.0; it must be in 0.0…1.0"),
+      (#"{"norm_num_groups": 7}"#, "“block_out_channels” 320 is no multiple of “norm_num_groups” 7"),
+      (#"{"flip_sin_to_cos": 1}"#, "“flip_sin_to_cos” has the wrong type"),
+      (#"{"mid_block_scale_factor": 0}"#, "“mid_block_scale_factor” is 0.0; it must be in 1e-06…1000000.0"),
+      (#"{"mid_block_type": 3}"#, "“mid_block_type”"),
+      (
+        #"{"block_out_channels": [2], "norm_num_groups": 1, "attention_head_dim": 1, "freq_shift": 1, "#
+          + #""down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}"#,
+        "“block_out_channels” 2 is too small to embed the timestep; it must be 4 or more"
+      ),
+      (
+        #"{"addition_embed_type": "text_time", "addition_time_embed_dim": 2, "freq_shift": 1, "#
+          + #""projection_class_embeddings_input_dim": 100}"#,
+        "“addition_time_embed_dim” 2 is too small to embed sizes; it must be 4 or more"
+      ),
+      (
+        #"{"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "#
+          + #""projection_class_embeddings_input_dim": 1536}"#,
+        "“projection_class_embeddings_input_dim” 1536 leaves nothing for the pooled text beside 6 times"
+      ),
+      (#"{"addition_embed_type": "text_time"}"#, "“addition_time_embed_dim” is missing"),
+    ] as [(String, String)])
+  func wrong(json: String, words: String) {
     let message = Golden.message { _ = try decode(json) } ?? "nothing was refused"
-    #expect(message.hasPrefix("unet/config.json: ") && message.contains("“\(key)”"), "\(message)")
+    #expect(message.hasPrefix("unet/config.json: \(words)"), "\(message)")
   }
 
   @Test("A VAE's unsupported values are refused by key")

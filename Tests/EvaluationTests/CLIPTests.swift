@@ -79,9 +79,22 @@ import Torch
       ("config.json", "\"image_size\": 64", "\"image_size\": 32", "position_embedding"),
       ("config.json", "\"vocab_size\": 927", "\"vocab_size\": 900", "token_embedding"),
       ("preprocessor_config.json", "\"crop_size\": 64", "\"crop_size\": 32", "do not belong together"),
-      ("preprocessor_config.json", "\"resample\": 3", "\"resample\": 2", "resample"),
-      ("preprocessor_config.json", "\"do_resize\": true", "\"do_resize\": false", "do_resize"),
-      ("preprocessor_config.json", "\"size\": 64", "\"size\": 9999999", "size"),
+      (
+        "preprocessor_config.json", "\"resample\": 3", "\"resample\": 2",
+        "“resample” is 2; only 3, the bicubic filter, is supported"
+      ),
+      (
+        "preprocessor_config.json", "\"resample\": 3", "\"resample\": 3, \"image_mean\": [0.5]",
+        "“image_mean” and “image_std” must be three numbers each, and deviations above 0"
+      ),
+      (
+        "preprocessor_config.json", "\"do_resize\": true", "\"do_resize\": false",
+        "“do_resize” is false; CLIP's images are resized, cropped and normalised"
+      ),
+      (
+        "preprocessor_config.json", "\"size\": 64", "\"size\": 9999999",
+        "“size” and “crop_size” must be squares of 1 to 4096 pixels, and the crop not the larger one"
+      ),
     ])
   func wrongSizes(file: String, old: String, new: String, says: String) throws {
     let scratch = try damaged(file, old, new)

@@ -63,7 +63,10 @@ private func readAll(_ url: URL) throws {
     let metadata = ["x": "1", "y": "2", "z": "3"]
     let one = try Safetensors.encode([("a", a), ("b", b)], metadata: metadata)
     #expect(try one == Safetensors.encode([("b", b), ("a", a)], metadata: metadata))
-    #expect(throws: FileError.self) { try Safetensors.encode([("a", a), ("a", b)]) }
+    for (name, other) in [("a", "a"), ("b", "__metadata__")] {
+      let twice = refusal { try Safetensors.encode([(name, a), (other, b)]) }?.message
+      #expect(twice == "cannot write safetensors: the name “\(other)” is reserved or comes twice")
+    }
   }
 
   @Test func `A non-contiguous tensor is written in row-major order`() throws {
@@ -161,6 +164,15 @@ private func readAll(_ url: URL) throws {
       bytes(header: "{\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1,1]}}", data: 1), "lacks"
     ),
     ("metadata not strings", bytes(header: "{\"__metadata__\":{\"a\":1}}"), "expected \""),
+    (
+      "metadata key twice", bytes(header: #"{"__metadata__":{"a":"","a":""}}"#),
+      "the metadata key “a” comes twice"
+    ),
+    ("no end of a string", bytes(header: #"{"a"#), "a string has no end (near byte 3 of the header)"),
+    ("no end of an escape", bytes(header: "{\"a\\"), "a string has no end (near byte 4 of the header)"),
+    ("unknown escape", bytes(header: #"{"\q":{}}"#), "an unknown escape in a string"),
+    ("escape of two digits", bytes(header: #"{"\u00":{}}"#), "an escape lacks its four digits"),
+    ("control character", bytes(header: "{\"a\tb\":{}}"), "a control character in a string"),
     ("metadata twice", bytes(header: "{\"__metadata__\":{},\"__metadata__\":{}}"), "twice"),
     ("half a surrogate pair", bytes(header: "{\"__metadata__\":{\"a\":\"\\ud800\"}}"), "surrogate"),
     (
@@ -175,6 +187,10 @@ private func readAll(_ url: URL) throws {
     let message = error?.message ?? ""
     #expect(message.contains(url.path), "\(name): \(message)")
     #expect(message.contains(reason), "\(name): \(message)")
+    #expect(
+      message.hasSuffix(
+        ["unknown dtype", "unsupported dtype"].contains(name) ? "fp32" : "; fetch or save it again")
+        || data.count < 8)
     #expect(!message.contains("\n"))
   }
 

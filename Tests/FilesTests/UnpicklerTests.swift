@@ -105,9 +105,13 @@ private func message(_ code: [UInt8]...) -> String {
     #expect(message(Code.start, code, Array("t.".utf8)).contains("more than"))
   }
 
+  /// The largest whole number.
+  private static let huge: [UInt8] = [0x8A, 8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F]
+
   /// `_reconstruct(ndarray, (0,), b"b")` and its state of one float.
   private static func array(
-    shape: [UInt8] = [1], type: String = "f4", order: String = "<", text: String = "\0\0\0\0",
+    shape: [UInt8] = [1], sizes given: [UInt8]? = nil, type: String = "f4", order: String = "<",
+    text: String = "\0\0\0\0",
     class name: (String, String) = ("numpy", "ndarray")
   ) -> [UInt8] {
     let made =
@@ -118,7 +122,8 @@ private func message(_ code: [UInt8]...) -> String {
       + Code.text(order) + Array("tb".utf8)
     let bytes =
       Code.global("_codecs", "encode") + Code.text(text) + Code.text("latin1") + [0x86] + Array("R".utf8)
-    let sizes = Array("(".utf8) + shape.flatMap { [UInt8(ascii: "K"), $0] } + Array("t".utf8)
+    let sizes =
+      Array("(".utf8) + (given ?? shape.flatMap { [UInt8(ascii: "K"), $0] }) + Array("t".utf8)
     return made + Array("(".utf8) + Code.one + sizes + dtype + [0x89] + bytes + Array("tb".utf8)
   }
 
@@ -130,7 +135,10 @@ private func message(_ code: [UInt8]...) -> String {
     }
     #expect(try array.tensor().floats() == [1.5])
     for (code, why) in [
-      (Self.array(shape: [2]), "instead of 8"), (Self.array(shape: [255, 255, 255, 255]), "instead of"),
+      (Self.array(shape: [2]), "an array of shape [2] and type float32 with 4 bytes instead of 8"),
+      (Self.array(sizes: [0x8A, 1, 0xFF]), "an array of shape [-1], which is none"),
+      (Self.array(sizes: Self.huge + Self.huge), "which is none"),
+      (Self.array(shape: [255, 255, 255, 255]), "instead of"),
       (Self.array(type: "O8"), "not read"), (Self.array(order: ">"), "little-endian"),
       (Self.array(text: "\u{100}"), "encoded bytes"), (Self.array(class: ("numpy", "dtype")), "class"),
       (Self.array(class: ("os", "system")), "wants to use"),
@@ -227,6 +235,7 @@ private func message(_ code: [UInt8]...) -> String {
       let text = message(Code.start, program.unicodeScalars.map { UInt8($0.value) })
       #expect(text.contains(says) && !text.contains("error:"), "\(program.debugDescription): \(text)")
       #expect(text.contains("its pickle") || text.contains("it wants"), "\(text)")
+      #expect(!text.contains("is damaged") || text.hasSuffix("; fetch or save the file again"), "\(text)")
     }
   }
 

@@ -51,16 +51,20 @@ import Testing
     let image = try noise(2, 2)
     let long = String(repeating: "k", count: 80)
     for keyword in ["", " a", "a ", "a  b", "ключ", "a\nb", "a\0b", long] {
-      #expect(message { _ = try image.png(text: [(keyword, "v")]) } != nil, "\(keyword)")
+      let text = message { _ = try image.png(text: [(keyword, "v")]) }
+      #expect(
+        text?.hasSuffix("is no keyword; use 1 to 79 printable Latin-1 characters") == true, "\(keyword)")
     }
-    #expect(message { _ = try image.png(text: [("a", "x\0y")]) } != nil)
+    let text = message { _ = try image.png(text: [("a", "x\0y")]) }
+    #expect(text == "PNG text a: the value has a NUL or is too long; remove it")
   }
 
   @Test func aDamagedTextIsNoticed() throws {
     var file = try noise(2, 2).png(text: [("neti", "recipe")])
     let at = try #require(file.firstIndex(of: UInt8(ascii: "p")))
     file[at] ^= 1
-    #expect(message { _ = try PNGText.read(file) }?.contains("checksum") == true)
-    #expect(message { _ = try PNGText.read(Array("no PNG".utf8)) } != nil)
+    #expect(message { _ = try PNGText.read(file) }?.contains("(checksum); replace the file") == true)
+    let none = message { _ = try PNGText.read(Array("no PNG".utf8), name: "x.png") }
+    #expect(none == "x.png: not a PNG file; only PNG files hold texts that are read here")
   }
 }

@@ -18,6 +18,12 @@ private func checkpoint(_ name: String) throws -> AuthorsCheckpoint {
   try AuthorsCheckpoint(Fixtures.authors(Fixtures.authorsMappers[name] ?? name))
 }
 
+extension PickleEntry {
+  fileprivate func isCalled(_ name: String) -> Bool {
+    if case .string(name) = key { true } else { false }
+  }
+}
+
 /// A checkpoint as theirs, but tiny: width 3, two anchors and two layers.
 private enum SmallCheckpoint {
   static func make() throws -> AuthorsCheckpoint {
@@ -184,6 +190,94 @@ private enum SmallCheckpoint {
     #expect(flat.contains("the embedding of “<x>” has the shape [1, 3], not one dimension"), "\(flat)")
     let shape = try message { mapper, _ in mapper.tensors["norm1.bias"] = try .ones([7]) }
     #expect(shape.contains("its tensor norm1.bias has the shape [7], which does not fit"), "\(shape)")
+  }
+
+  /// What refuses a mapper's file in which `change` changed the weights and the encoder's attributes.
+  private func refusalOfMapper(
+    encoding: Bool = true,
+    _ change: (_ weights: inout [PickleEntry], _ encoder: inout [PickleEntry], _ more: [String: PickleValue])
+      -> Void
+  ) throws -> String {
+    let scratch = try Scratch()
+    var small = try SmallCheckpoint.make()
+    if !encoding {
+      small.settings.model.usePositionalEncoding = false
+      for name in ["frequencies", "input.weight", "input.bias"] { small.tensors[name] = nil }
+      small.tensors["hidden1.weight"] = try .ones([6, 2])
+    }
+    _ = try scratch.file(small.encodedRow("row"), "learned_embeds-final.bin")
+    let sound = try TorchFile(
+      scratch.file(small.encodedMapper("mapper"), "sound.pt"),
+      classes: [
+        "models.positional_encoding NeTIPositionalEncoding", "models.positional_encoding BasicEncoder",
+      ])
+    var storages = TorchStorages()
+    func copies(_ entries: [PickleEntry]) throws -> [PickleEntry] {
+      try entries.map { entry in
+        guard case .tensor(let tensor) = entry.value, case .string(let name) = entry.key else { return entry }
+        return PickleEntry(name, try storages.add(sound.tensor(tensor)))
+      }
+    }
+    guard case .dictionary(let state, _)? = sound.root["state_dict"],
+      case .object(let name, let attributes)? = sound.root["encoder"], let settings = sound.root["cfg"]
+    else { return "another kind of file" }
+    var (weights, encoder) = (try copies(state), try copies(attributes))
+    let more = [
+      "ones": try storages.add(.full([4, 10], 1)), "table": try storages.add(.ones([1000])),
+      "short": try storages.add(Tensor((0..<999).map { Float($0) / 998 * 2 - 1 })),
+    ]
+    change(&weights, &encoder, more)
+    let root = [
+      PickleEntry("state_dict", .dictionary(weights, ordered: true)), PickleEntry("cfg", settings),
+      PickleEntry("encoder", encoder.isEmpty ? .none : .object(name, encoder)),
+    ]
+    let file = try scratch.file(
+      storages.archive("mapper", .dictionary(root, ordered: false)), "mapper-final.pt")
+    return refusal { try AuthorsCheckpoint(file) }?.message ?? "nothing is refused"
+  }
+
+  @Test func `A mapper whose parts are of another kind is refused, and which part is said`() throws {
+    #expect(try refusalOfMapper { _, _, _ in } == "nothing is refused")
+    for (words, change) in [
+      (
+        "its state has an unknown tensor “more”",
+        { w, _, m in w.append(PickleEntry("more", m["ones"] ?? .none)) }
+      ),
+      (
+        "its state_dict holds something else than named tensors",
+        { w, _, _ in w.append(PickleEntry("x", .int(3))) }
+      ),
+      (" twice", { w, _, _ in w.append(w[0]) }), ("it lacks ", { w, _, _ in w.removeLast() }),
+      (
+        " in it differ",
+        { w, _, m in
+          // The anchor layer has two names.
+          guard case .string(let name) = w[2].key else { return }
+          w[2] = PickleEntry(name, m["ones"] ?? .none)
+        }
+      ),
+      (
+        "its encoder is not the one that model.use_positional_encoding calls for",
+        { _, encoder, _ in encoder = [] }
+      ),
+      ("it lacks w of the encoder", { _, encoder, _ in encoder.removeAll { $0.isCalled("w") } }),
+    ] as [(String, (inout [PickleEntry], inout [PickleEntry], [String: PickleValue]) -> Void)] {
+      let message = try refusalOfMapper(change)
+      #expect(message.contains("mapper-final.pt") && message.contains(words), "\(words) ≠ \(message)")
+    }
+    #expect(try refusalOfMapper(encoding: false) { _, _, _ in } == "nothing is refused")
+    let timesteps = "normalized_timesteps"
+    for (words, other) in [
+      ("its encoder lacks normalized_timesteps", nil),
+      ("its encoder's normalized_timesteps do not rise evenly from -1 to 1", "table"),
+      ("its encoder knows 999 timesteps instead of 1000", "short"),
+    ] {
+      let message = try refusalOfMapper(encoding: false) { _, encoder, more in
+        encoder.removeAll { $0.isCalled(timesteps) }
+        if let value = other.flatMap({ more[$0] }) { encoder.append(PickleEntry(timesteps, value)) }
+      }
+      #expect(message.contains(words), "\(words) ≠ \(message)")
+    }
   }
 
   @Test func `Five thousand damaged pickles in sound archives crash nothing`() throws {

@@ -103,7 +103,10 @@ struct CommunityEmbeddingTests {
     arguments: [
       ("seventeen.safetensors", "17 vectors"), ("onetrainer-output.safetensors", "OneTrainer"),
       ("lora.safetensors", "`lora`"), ("sdxl.safetensors", "128 + 256 numbers"),
-      ("others.safetensors", "2 tensors"),
+      (
+        "others.safetensors",
+        "it is not a neti concept, and no embedding: it holds 2 tensors; diffusers, A1111, kohya and OneTrainer keep one"
+      ),
       ("nan.safetensors", "finite"), ("wide.safetensors", "768"), ("list.pt", "a list"),
     ])
   func refused(_ name: String, _ why: String) throws {
@@ -136,12 +139,16 @@ struct CommunityEmbeddingTests {
     #expect(e?.message.contains("`convert diffusers.bin concept.safetensors`") == true)
     var other = Self.base
     other.layers.removeLast()
-    #expect(throws: NeTIError.self) { try Concept.open(Self.file("xti.pt")) { other } }
+    let layers = refusal { try Concept.open(Self.file("xti.pt")) { other } }?.message ?? ""
+    #expect(
+      layers.hasPrefix("xti.pt has vectors for the 16 layers of Stable Diffusion 1.x, and "), "\(layers)")
+    #expect(layers.hasSuffix("has other layers; give the model it was trained on with `model`"), "\(layers)")
     _ = try Concept.open(Self.file("diffusers.bin")) { other }
     for token in ["", "a{}", "a\n", String(repeating: "x", count: 300)] {
-      #expect(throws: NeTIError.self) {
-        try Concept.open(Self.file("diffusers.bin"), token: token) { Self.base }
-      }
+      let message = refusal { try Concept.open(Self.file("diffusers.bin"), token: token) { Self.base } }?
+        .message
+      #expect(message?.hasPrefix("diffusers.bin calls its concept “") == true, "\(message ?? "")")
+      #expect(message?.hasSuffix("”; choose another word with `token`") == true, "\(message ?? "")")
     }
   }
 
@@ -272,15 +279,33 @@ struct ConceptExportTests {
   @Test("need a timestep exactly when they change with time, and a layer that exists")
   func settings() throws {
     let neti = try Self.concept(.neti)
-    #expect(throws: NeTIError.self) { try neti.embedding(for: .diffusers) }
-    for t in [-1, 1000, Double.nan] {
-      #expect(throws: NeTIError.self) { try neti.embedding(for: .diffusers, timestep: t) }
-    }
-    #expect(throws: NeTIError.self) { try neti.embedding(for: .neti, timestep: 1) }
-    #expect(throws: NeTIError.self) { try neti.layer(named: "IN03") }
     let ti = try Self.concept(.ti)
-    #expect(throws: NeTIError.self) { try ti.embedding(for: .diffusers, timestep: 1) }
-    #expect(throws: NeTIError.self) { try ti.embedding(for: .diffusers, layer: 1) }
+    let base = neti.about.base.name
+    for (words, attempt) in [
+      (
+        "the format diffusers holds vectors that do not change with time, and this concept does: give the timestep it",
+        { _ = try neti.embedding(for: .diffusers) }
+      ),
+      (
+        "`timestep` -1.0: it must be between 0 and 999",
+        { _ = try neti.embedding(for: .diffusers, timestep: -1) }
+      ),
+      ("`timestep` 1000.0: it must be", { _ = try neti.embedding(for: .diffusers, timestep: 1000) }),
+      ("`timestep` nan: it must be", { _ = try neti.embedding(for: .diffusers, timestep: .nan) }),
+      ("the format neti does not hold plain vectors", { _ = try neti.embedding(for: .neti, timestep: 1) }),
+      ("\(base) has no layer “IN03”; there are IN01, ", { _ = try neti.layer(named: "IN03") }),
+      (
+        "a ti concept does not change with time; leave `timestep` out",
+        { _ = try ti.embedding(for: .diffusers, timestep: 1) }
+      ),
+      (
+        "a ti concept is the same in every layer; leave `layer` out",
+        { _ = try ti.embedding(for: .diffusers, layer: 1) }
+      ),
+    ] as [(String, () throws -> Void)] {
+      let message = refusal(attempt)?.message ?? "nothing is refused"
+      #expect(message.hasPrefix(words), "\(message)")
+    }
   }
 
   /// A Python with diffusers, torch and transformers.

@@ -92,8 +92,14 @@ struct ConceptFileTests {
 
   @Test("of a newer major version are refused; a newer minor version and unknown keys are not")
   func versions() throws {
-    #expect(try error { m, _ in m["neti.version"] = "3.0" }.contains("newer"))
-    #expect(try error { m, _ in m["neti.version"] = "x" }.contains("version"))
+    #expect(
+      try error { m, _ in m["neti.version"] = "3.0" }
+        .contains("it has format version “3.0”, newer than this program reads (2.x); update neti"))
+    for version in ["x", "0.9"] {
+      #expect(
+        try error { m, _ in m["neti.version"] = version }
+          .contains("the format version “\(version)” is no version; make the file anew"))
+    }
     #expect(try error { m, _ in m["neti.version"] = nil }.contains("not a neti concept"))
     let scratch = try Scratch()
     let url = scratch.file("concept.safetensors")
@@ -109,7 +115,9 @@ struct ConceptFileTests {
 
   @Test("say how many vectors they have in version 2 only, 2 to 16, and have as many")
   func vectors() throws {
-    #expect(try error { m, _ in m["neti.vectors"] = "2" }.contains("version 2"))
+    #expect(
+      try error { m, _ in m["neti.vectors"] = "2" }
+        .contains("neti.vectors is “2”; files of version 2 say 2 to 16 there, and others nothing"))
     for bad in ["1", "17", "-2", "x", ""] {
       #expect(
         try error { m, _ in
@@ -126,7 +134,15 @@ struct ConceptFileTests {
 
   @Test("that do not hold together are refused in one line that says why")
   func broken() throws {
-    #expect(try error { m, _ in m["neti.representation"] = "magic" }.contains("magic"))
+    #expect(
+      try error { m, _ in m["neti.representation"] = "magic" }
+        .contains("unknown representation “magic”; known are neti, "))
+    #expect(
+      try error { m, _ in m["neti.about"] = nil }
+        .hasSuffix("the entry neti.about is missing from its metadata; make the file anew"))
+    #expect(
+      try error { _, t in t.removeAll { $0.0 == "placeholder" } }
+        .hasSuffix("the tensor placeholder is missing; make the file anew"))
     #expect(try error { m, _ in m["neti.about"] = "{" }.contains("neti.about"))
     #expect(try error { m, _ in m["neti.mapper"] = nil }.contains("neti.mapper"))
     #expect(try error { _, t in t.removeAll { $0.0 == "output.bias" } }.contains("output.bias"))
@@ -135,6 +151,20 @@ struct ConceptFileTests {
     #expect(
       try error { _, t in t[t.firstIndex { $0.0 == "placeholder" } ?? 0].1 = try Tensor.zeros([7]) }.contains(
         "fit"))
+  }
+
+  @Test("of vectors hold one tensor")
+  func oneTensor() throws {
+    let scratch = try Scratch()
+    let url = scratch.file("concept.safetensors")
+    try Self.concept(.ti).write(to: url)
+    let good = try SafetensorsFile(url)
+    let tensors =
+      try good.entries.keys.sorted().map { ($0, try good.tensor($0).clone()) } + [("more", .ones([1]))]
+    try Safetensors.write(tensors, metadata: good.metadata, to: url)
+    let words =
+      "concept.safetensors: a ti concept holds one tensor called vectors, and this one 2: “more”, “vectors”"
+    #expect(refusal { try Concept(contentsOf: url) }?.message == words)
   }
 
   @Test("damaged in 5,000 ways never crash")

@@ -64,13 +64,16 @@ struct ConceptManifestTests {
   @Test(
     "that is not right is refused, and the error tells the line and what is wrong",
     arguments: [
-      ("", "is empty"),
+      ("", #"list.jsonl is empty; each line describes a concept, such as {"images": "my-toy""#),
       ("[\n", "line 1: expected a JSON object on each line"),
       ("{\"images\": 1", "line 1: not valid JSON"),
-      ("\n{\"images\": \"p\"}", "line 2: token is missing"),
+      ("\n{\"images\": \"p\"}", #"line 2: token is missing; a line is such as {"images""#),
       (#"{"images": "p", "token": "<t>", "category": "c", "step": 4}"#, "did you mean steps?"),
       (#"{"images": "p", "token": "<t>", "category": "c", "optim.learning_rat": 4}"#, "optim.learning_rate?"),
-      (#"{"images": "p", "token": "<t>", "category": "c", "optim": {"seed": 4}}"#, "optim is a section"),
+      (
+        #"{"images": "p", "token": "<t>", "category": "c", "optim": {"seed": 4}}"#,
+        #"optim is a section; its settings are written as "optim.key""#
+      ),
       (#"{"images": "p", "token": "<t>", "category": "c", "seed": {"a": 4}}"#, "seed must be a value"),
       (#"{"images": "p", "token": "<t>", "category": "c", "seed": 1, "optim.seed": 2}"#, "the same setting"),
       (#"{"images": "p", "token": "<t>", "category": "c", "seed": 1, "seed": 2}"#, "more than once"),
@@ -86,7 +89,10 @@ struct ConceptManifestTests {
       (#"{"images": "p", "token": "<t>", "category": "c", "output": "../x"}"#, "output must be the name"),
       (#"{"images": "p", "token": "<t>", "category": "c", "output": ".x"}"#, "output must be the name"),
       (#"{"images": "p", "token": "<t>", "category": "c", "output": 3}"#, "output must be the name"),
-      (#"{"images": "p", "token": "<>", "category": "c"}"#, "add \"output\""),
+      (
+        #"{"images": "p", "token": "<>", "category": "c"}"#,
+        #"the token gives no name for the run's folder; add "output""#
+      ),
       (#"{"images": "p", "token": "<t>", "category": "c", "model": "m"}"#, "give `model`"),
       (
         #"{"images": "p", "token": "<t>", "category": "c", "model.prediction_type": "epsilon"}"#,
@@ -102,6 +108,18 @@ struct ConceptManifestTests {
     let error = try #require(throws: NeTIError.self) { try manifest(text) }
     #expect(error.message.hasPrefix("list.jsonl") && error.message.contains(words), "\(error.message)")
     #expect(!error.message.contains("\n"))
+  }
+
+  @Test("in another encoding is refused by its line")
+  func encoding() throws {
+    let error = #expect(throws: NeTIError.self) {
+      try ConceptManifest(Data(#"{"images": ""#.utf8) + [0xFF], name: "list.jsonl", folder: folder)
+    }
+    #expect(error?.message == "list.jsonl, line 1: not UTF-8 text; save the file as UTF-8")
+    let half = #expect(throws: NeTIError.self) {
+      try ConceptManifest(Data([0xFF, 0xFE, 0x00, 0xD8]), name: "list.jsonl", folder: folder)
+    }
+    #expect(half?.message == "list.jsonl is damaged UTF-16 text; save it again, as UTF-8")
   }
 
   @Test("with a wrong value names line and key; of a folder that is not there, line and folder")

@@ -89,7 +89,10 @@ struct DecompositionTests {
       [.window(0...499), .window(500...999)], [.window(300...1000)], [], [.truncation(8)], [.frozen(-1)],
     ])
   func refused(_ columns: [Variant]) {
-    #expect(throws: NeTIError.self) { try Decomposition.check(columns) }
+    let error = #expect(throws: NeTIError.self) { try Decomposition.check(columns) }
+    #expect(error?.message.isEmpty == false)
+    let none = "there is no timestep to show; give one such as 500"
+    #expect((error?.message == none) == columns.isEmpty, "\(error?.message ?? "")")
   }
 
   @Test("refuses a window without a denoising step, and a concept without a category where one is needed")

@@ -54,6 +54,7 @@ struct LayerNamesTests {
   func unknown(_ name: String) throws {
     let n = try miniSD()
     let e = #expect(throws: NeTIError.self) { try n.indices(["IN07", name]) }
+    #expect(e?.message.hasPrefix("there is no layer “\(name)” in this model. There are ") == true)
     #expect(e?.message.contains("IN01, IN02") == true)
     #expect(e?.message.contains("coarse") == true)
   }

@@ -134,10 +134,14 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
   }
 
   @Test(arguments: [
-    ["optim.seed", "1"], ["--seed", "1"], ["--optim.seed"], ["--optim.seed", "--optim.max_train_steps"],
+    (["optim.seed", "1"], "“optim.seed” is no option; settings look like `optim.max_train_steps 500`"),
+    (["--seed", "1"], "“--seed” is no option; settings look like `optim.max_train_steps 500`"),
+    (["--optim.seed"], "`optim.seed` needs a value"),
+    (["--optim.seed", "--optim.max_train_steps"], "`optim.seed` needs a value"),
   ])
-  func `arguments that are no settings are errors`(arguments: [String]) {
-    #expect(throws: NeTIError.self) { try RunConfiguration.overrides(fromArguments: arguments) }
+  func `arguments that are no settings are errors`(arguments: [String], words: String) {
+    let error = #expect(throws: NeTIError.self) { try RunConfiguration.overrides(fromArguments: arguments) }
+    #expect(error?.message == words)
   }
 
   @Test(arguments: [
@@ -156,7 +160,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("optim:\n  max_train_steps: null", "optim.max_train_steps must be a whole number, not “null”"),
     ("optim:\n  learning_rate: .inf", "optim.learning_rate must be a number"),
     ("optim:\n  learning_rate: 1e999", "optim.learning_rate must be a number"),
-    ("optim:\n  learning_rate: -1", "optim.learning_rate is -1.0"),
+    ("optim:\n  learning_rate: -1", "optim.learning_rate is -1.0; it must be a number above 0"),
     ("optim:\n  scale_lr: maybe", "true or false"),
     ("optim:\n  lr_scheduler: cosin", "one of constant, constant_with_warmup"),
     ("optim:\n  max_train_steps: 0", "optim.max_train_steps is 0; it must be between 1 and"),
@@ -168,7 +172,11 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("model:\n  pe_sigmas:\n    sigma_x: 1", "did you mean model.pe_sigmas.sigma_"),
     ("model:\n  representation: mapper", "one of neti, ti, xti, time, space"),
     ("data:\n  learnable_property: [object]", "not a list"),
-    ("data:\n  placeholder_token: ''", "placeholder_token is not set"),
+    (
+      "data:\n  placeholder_token: ''",
+      "placeholder_token is not set: choose a word for the concept, as <toy>"
+    ),
+    ("log:\n  exp_name: ''", "log.exp_name is not set: name the run"),
     ("data:\n  placeholder_token: two words", "“two words” must be one word, without spaces and {}"),
     ("log:\n  exp_name: ../x", "must be the name of a folder"),
     ("eval:\n  validation_prompts: A photo of {}", "a list, each entry text"),
@@ -182,7 +190,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ),
     ("eval:\n  validation_seeds: [1, 2]", "has 2 seeds for eval.num_validation_images 4"),
     ("eval:\n  validation_prompts: [[a]]", "a list must hold plain values"),
-    ("- a\n- b", "expected sections"),
+    ("- a\n- b", "train.yaml: expected sections ("),
     ("optim: {seed: 1}\noptim: {seed: 2}", "more than once"),
     ("optim:\n  seed: 1\n seed: 2", "line 3"),
     ("optim: [", "line "),

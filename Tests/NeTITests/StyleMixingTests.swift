@@ -80,7 +80,8 @@ struct StyleMixingTests {
     let f = try ConceptFactory()
     let c = try f.neti(seed: 1)
     let bare = try f.neti(seed: 2, nestedDropout: false)
-    #expect(throws: NeTIError.self) { try mixed(f, c, c, layers: [16], starts: [600]) }
+    let layer = #expect(throws: NeTIError.self) { try mixed(f, c, c, layers: [16], starts: [600]) }
+    #expect(layer?.message == "the geometry's layers are [16]; this model has 0…15")
     #expect(throws: NeTIError.self) {
       try mixed(f, c, bare, layers: [], starts: [600]) { $0.appearanceTruncation = 8 }
     }

@@ -87,6 +87,8 @@ final class Client {
     let head: String
     let body: Data
     var text: String { String(decoding: body, as: UTF8.self) }
+    /// A refusal without the end of its line.
+    var line: String { text.hasSuffix("\n") ? String(text.dropLast()) : text }
 
     init(_ data: Data) {
       let end = data.range(of: Data("\r\n\r\n".utf8))

@@ -18,6 +18,9 @@ struct GateTests {
     // The token opens the page only; everything else wants the cookie.
     let token = studio.studio.addresses[0].split(separator: "?")[1]
     #expect(try studio.ask("GET", "/api/studio?\(token)", headers: ["Cookie": ""]).status == 401)
+    #expect(
+      try studio.ask("GET", "/api/studio", headers: ["Cookie": ""]).line
+        == "this page belongs to whoever started the studio: open the address that it printed")
     let entry = try studio.ask("GET", "/?\(token)", headers: ["Cookie": ""])
     // A page that leads on, since a redirection from another site's link gets no strict cookie.
     #expect(

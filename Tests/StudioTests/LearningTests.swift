@@ -40,13 +40,20 @@ struct LearningTests {
   func captions() throws {
     let studio = try TestStudio()
     let id = try studio.example()
-    func caption(_ text: String) throws -> Int {
+    func asked(_ text: String) throws -> Client.Response {
       try studio.ask("PUT", "/api/concepts/\(id)/pictures/1/caption", json: "{\"caption\": \"\(text)\"}")
-        .status
     }
+    func caption(_ text: String) throws -> Int { try asked(text).status }
     let file = studio.scratch.folder.appending(path: "studio/concepts/\(id)/images/1.txt")
     #expect(try caption("a cat") == 422)
     #expect(try caption("a {} by a {}") == 422)
+    for (text, words) in [
+      ("a cat", "the caption “a cat” must have {} in it once, where the concept stands"),
+      (String(repeating: "a", count: 501), "a caption is one sentence; this has 501 letters"),
+      ("a [name]", "the caption has [name] in it; write {} where the concept stands"),
+    ] {
+      #expect(try asked(text).line == words)
+    }
     #expect(!FileManager.default.fileExists(atPath: file.path))
     #expect(try caption("a  photo of a {}") == 200)
     #expect(try String(contentsOf: file, encoding: .utf8) == "a photo of a {}\n")
@@ -59,17 +66,37 @@ struct LearningTests {
     let studio = try TestStudio()
     let empty = try studio.ask("POST", "/api/concepts", json: "{}")
     let none = try JSONDecoder().decode([String: String].self, from: empty.body)["id"] ?? ""
-    #expect(try studio.ask("POST", "/api/concepts/\(none)/learn", json: Self.plan).status == 422)
+    let bare = try studio.ask("POST", "/api/concepts/\(none)/learn", json: Self.plan)
+    #expect(bare.status == 422 && bare.line == "choose some pictures first")
     let id = try studio.example()
-    for (old, new) in [
-      ("My Cät", " "), ("\"cat\"", "\"\""), ("\"cat\"", "\"--output\""), ("2,", "0,"), ("2,", "1000000000,"),
-      ("\"seed\": 1", "\"seed\": -1"), ("quick", "sloppy"),
+    for (old, new, words) in [
+      ("My Cät", " ", "the name is missing"), ("\"cat\"", "\"\"", "the kind is missing"),
+      ("My Cät", String(repeating: "a", count: 61), "the name has 61 letters; at most 60 fit"),
+      ("My Cät", "a\\u0007", "the name has signs in it that cannot be shown"),
+      ("\"cat\"", "\"--output\"", "the kind “--output” must be a word such as cat"),
+      ("2,", "0,", "0 steps: between 1 and 100000"), ("2,", "1000000000,", "1000000000 steps: between 1 and"),
+      ("\"seed\": 1", "\"seed\": -1", "the seed -1 must be a whole number from 0 to 4294967295"),
+      ("quick", "sloppy", "what the page sent cannot be read; load the page anew"),
     ] {
-      let status = try studio.ask(
-        "POST", "/api/concepts/\(id)/learn", json: Self.plan.replacing(old, with: new)
-      ).status
-      #expect([400, 422].contains(status), "\(new)")
+      let response = try studio.ask(
+        "POST", "/api/concepts/\(id)/learn", json: Self.plan.replacing(old, with: new))
+      #expect(
+        [400, 422].contains(response.status) && response.text.contains(words), "\(new): \(response.text)")
     }
+    // What is not there, not learned, or not deleted.
+    for (method, path, status, words) in [
+      ("POST", "/api/concepts/\(id)/restore", 404, "this concept was not deleted since the studio started"),
+      ("GET", "/api/concepts/\(id)/previews/1/0", 404, "this concept is not learned yet; learn it first"),
+      ("GET", "/api/concepts/\(id)/file", 409, "this concept is not learned yet"),
+      ("GET", "/api/concepts/\(id)/file?timestep=1000", 422, "the timestep is a number from 0 to 999"),
+      ("GET", "/api/concepts/\(id)/file?format=x", 404, "there is no such format"),
+      ("GET", "/api/concepts/\(id)/folder?for=x", 404, "there is no such program"),
+    ] {
+      let response = try studio.ask(method, path)
+      #expect(response.status == status && response.line == words, "\(path): \(response.text)")
+    }
+    let example = try studio.ask("POST", "/api/concepts", json: #"{"example": "nobody"}"#)
+    #expect(example.status == 404 && example.line == "there is no example “nobody”")
     #expect(try studio.concepts().allSatisfy { $0.progress.state == "pictures" })
   }
 
@@ -137,9 +164,11 @@ struct LearningTests {
     var refused = 0
     for seed in 0..<100 {
       let request = #"{"prompt": "a red mug", "seeds": [\#(seed)], "steps": 100}"#
-      let status = try studio.ask("POST", "/api/generations", json: request).status
-      #expect([200, 429].contains(status))
-      refused += status == 429 ? 1 : 0
+      let response = try studio.ask("POST", "/api/generations", json: request)
+      guard response.status != 200 else { continue }
+      #expect(
+        response.status == 429 && response.line == "8 generations wait already; let them come first")
+      refused += 1
     }
     #expect(refused >= 80)
     #expect(try studio.ask("POST", "/api/generations/stop").status == 200)

@@ -96,36 +96,91 @@ struct OrderTests {
     func axis(_ kind: String, _ values: String) -> String {
       #"{\#(base), "columns": {"kind": "\#(kind)", "values": [\#(values)]}}"#
     }
-    for (path, json) in [
-      ("/api/grids", axis("dial", "")), ("/api/grids", axis("dial", #""1","1""#)),
-      ("/api/grids", axis("dial", #""x""#)), ("/api/grids", axis("dial", #""999""#)),
-      ("/api/grids", axis("guidance", #""nan""#)), ("/api/grids", axis("guidance", #""1e9""#)),
-      ("/api/grids", axis("seed", #""-1""#)), ("/api/grids", axis("seed", #""99999999999999999999999""#)),
-      ("/api/grids", axis("prompt", #"" ""#)), ("/api/grids", axis("model", #""/etc/passwd""#)),
-      ("/api/grids", axis("seed", (0..<50).map { "\"\($0)\"" }.joined(separator: ","))),
+    /// A table over the same thing twice, and one over two things of `count` values.
+    func two(_ kind: String, _ other: String, _ count: Int) -> String {
+      let values = (1...count).map { "\"\($0)\"" }.joined(separator: ",")
+      return
+        #"{\#(base), "columns": {"kind": "\#(kind)", "values": [\#(values)]}, "rows": {"kind": "\#(other)", "#
+        + #""values": [\#(values)]}}"#
+    }
+    func images(_ more: String) -> String { #"{"prompt": "a", "seeds": [0], \#(more)}"# }
+    let unread = "what the page sent cannot be read; load the page anew"
+    for (path, json, words) in [
+      ("/api/grids", axis("dial", ""), "0 values of the dial: from 1 to 8"),
+      ("/api/grids", axis("dial", #""1","1""#), "one value of the dial stands there twice"),
+      ("/api/grids", axis("dial", #""x""#), "the dial must be a number of at most 20 digits, not “x”"),
+      ("/api/grids", axis("dial", #""999""#), "the dial is at 999; it goes from 1 to 128"),
+      ("/api/grids", axis("guidance", #""nan""#), "guidance nan: between 0 and 100"),
+      ("/api/grids", axis("guidance", #""1e9""#), "guidance 1000000000.0: between 0 and 100"),
+      ("/api/grids", axis("seed", #""-1""#), "a seed is a whole number from 0 on"),
+      (
+        "/api/grids", axis("seed", #""99999999999999999999999""#),
+        "the seed must be a number of at most 20 digits"
+      ),
+      ("/api/grids", axis("prompt", #"" ""#), "the prompt is empty: say what to show"),
+      ("/api/grids", axis("model", #""/etc/passwd""#), unread),
+      (
+        "/api/grids", axis("seed", (0..<50).map { "\"\($0)\"" }.joined(separator: ",")),
+        "50 values of the seed: from 1 to 8"
+      ),
+      ("/api/grids", two("seed", "seed", 1), "rows and columns both change the seed; choose another for one"),
+      ("/api/grids", two("seed", "guidance", 8), "64 images; a table has at most 36"),
       (
         "/api/mixtures",
-        #"{"geometry": "../x", "appearance": "b", "prompt": "a {}", "starts": [1], "layers": "coarse", "seed": 0}"#
+        #"{"geometry": "../x", "appearance": "b", "prompt": "a {}", "starts": [1], "layers": "coarse", "seed": 0}"#,
+        unread
       ),
       (
         "/api/mixtures",
-        #"{"geometry": "a", "appearance": "a", "prompt": "a {}", "starts": [1], "layers": "coarse", "seed": 0}"#
+        #"{"geometry": "a", "appearance": "b", "prompt": "a {}", "starts": [1], "seed": 0, "#
+          + #""layers": "\#(String(repeating: "1,", count: 150))"}"#,
+        "the list of layers has 300 letters; at most 200 are read"
       ),
       (
         "/api/mixtures",
-        #"{"geometry": "a", "appearance": "b", "prompt": "a {}", "starts": [1000], "layers": "coarse", "seed": 0}"#
+        #"{"geometry": "a", "appearance": "a", "prompt": "a {}", "starts": [1], "layers": "coarse", "seed": 0}"#,
+        "choose two different concepts to mix"
       ),
-      ("/api/decompositions", #"{"concept": "a", "prompt": "a {}", "view": "magic", "count": 2, "seed": 0}"#),
+      (
+        "/api/mixtures",
+        #"{"geometry": "a", "appearance": "b", "prompt": "a {}", "starts": [1000], "layers": "coarse", "seed": 0}"#,
+        "the mixing starts at 1 to 8 different timesteps, from 999 to 0, or never"
+      ),
+      (
+        "/api/decompositions", #"{"concept": "a", "prompt": "a {}", "view": "magic", "count": 2, "seed": 0}"#,
+        "there is no view “magic”; there are frozen, cumulative, windows"
+      ),
       (
         "/api/decompositions",
-        #"{"concept": "a", "prompt": "a {}", "view": "frozen", "count": 1000, "seed": 0}"#
+        #"{"concept": "a", "prompt": "a {}", "view": "frozen", "count": 1000, "seed": 0}"#,
+        "1000 parts of the strip: from 1 to 10"
       ),
-      ("/api/generations", #"{"prompt": "a", "seeds": [0], "layout": "round"}"#),
-      ("/api/generations", #"{"prompt": "a", "seeds": [0], "regions": [0, 1]}"#),
-    ] {
-      let status = try studio.ask("POST", path, json: json).status
-      #expect([400, 422].contains(status), "\(status) \(path) \(json)")
+      (
+        "/api/generations", images(#""layout": "round""#),
+        "no layout “round”; there are side-by-side and free"
+      ),
+      (
+        "/api/generations", images(#""regions": [0, 1]"#),
+        "the widths of the parts are 2 to 8 numbers from 0.01"
+      ),
+      ("/api/generations", images(#""scheduler": "x""#), "there is no scheduler “x”; there are dpm++, ddim"),
+      ("/api/generations", images(#""steps": 0"#), "0 steps: between 1 and 200"),
+      (
+        "/api/generations", images(#""negative": "\#(String(repeating: "a", count: 2001))""#),
+        "the prompt has 2001 letters; at most 2000 are read"
+      ),
+      ("/api/generations", #"{"prompt": "a", "seeds": []}"#, "0 seeds are asked for; 1 to 16 can be"),
+      ("/api/generations", #"{"prompt": "a", "seeds": "#, unread),
+    ] as [(String, String, String)] {
+      let response = try studio.ask("POST", path, json: json)
+      #expect([400, 422].contains(response.status), "\(response.status) \(path) \(json)")
+      #expect(response.text.contains(words), "\(response.text) \(path) \(json)")
     }
+    let form = try studio.ask(
+      "POST", "/api/generations", Data("a=b".utf8), headers: ["Content-Type": "text/plain"])
+    #expect(form.status == 415 && form.line == "this must be JSON, sent with Content-Type: application/json")
+    let removal = try studio.ask("DELETE", "/api/generations")
+    #expect(removal.status == 405 && removal.line == "DELETE is not answered here; what is: POST")
     // What is not learned has no file, and no plot.
     #expect(try studio.ask("GET", "/api/concepts/\(id)/importance").status == 409)
     #expect(try studio.ask("GET", "/api/concepts/\(id)/file?format=a1111").status == 409)

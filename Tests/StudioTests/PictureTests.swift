@@ -68,20 +68,33 @@ struct PictureTests {
   @Test(
     "refuses what is no square of the picture",
     arguments: [
-      #"{"x": -1, "y": 0, "side": 0.5, "quarters": 0}"#, #"{"x": 0.6, "y": 0, "side": 0.5, "quarters": 0}"#,
-      #"{"x": 0, "y": 0, "side": 2, "quarters": 0}"#, #"{"x": 0, "y": 0, "side": 0, "quarters": 0}"#,
-      #"{"x": 0, "y": 0, "side": 0.0001, "quarters": 0}"#,
-      #"{"x": 1e300, "y": 0, "side": 0.5, "quarters": 0}"#,
-      #"{"x": 0, "y": 0, "side": 0.5, "quarters": 4}"#, #"{"x": 0, "y": 0, "side": 0.5, "quarters": -1}"#,
-      #"{"x": 0, "y": 0, "side": 0.5, "quarters": 0, "mask": "no base64!"}"#,
-      #"{"x": 0, "y": 0, "side": 0.5, "quarters": 0, "mask": "aGVsbG8="}"#,
-      #"{"x": "0", "y": 0, "side": 0.5, "quarters": 0}"#, #"{"side": 0.5}"#,
+      (#"{"x": -1, "y": 0, "side": 0.5, "quarters": 0}"#, "the square reaches beyond the picture"),
+      (#"{"x": 0.6, "y": 0, "side": 0.5, "quarters": 0}"#, "the square reaches beyond the picture"),
+      (#"{"x": 0, "y": 0, "side": 2, "quarters": 0}"#, "this is no square of the picture"),
+      (#"{"x": 0, "y": 0, "side": 0, "quarters": 0}"#, "this is no square of the picture"),
+      (
+        #"{"x": 0, "y": 0, "side": 0.0001, "quarters": 0}"#,
+        "the square is 1 pixels wide; at least 32 are needed"
+      ),
+      (#"{"x": 1e300, "y": 0, "side": 0.5, "quarters": 0}"#, "this is no square of the picture"),
+      (#"{"x": 0, "y": 0, "side": 0.5, "quarters": 4}"#, "a picture is turned 0 to 3 times"),
+      (#"{"x": 0, "y": 0, "side": 0.5, "quarters": -1}"#, "a picture is turned 0 to 3 times"),
+      (
+        #"{"x": 0, "y": 0, "side": 0.5, "quarters": 0, "mask": "no base64!"}"#,
+        "the mask must be an image in Base64, of at most 1024 KiB"
+      ),
+      (
+        #"{"x": 0, "y": 0, "side": 0.5, "quarters": 0, "mask": "aGVsbG8="}"#,
+        "the mask: not a JPEG, PNG or WebP image"
+      ),
+      (#"{"x": "0", "y": 0, "side": 0.5, "quarters": 0}"#, "what the page sent cannot be read"),
+      (#"{"side": 0.5}"#, "what the page sent cannot be read"),
     ])
-  func hostileParts(_ part: String) throws {
+  func hostileParts(_ part: String, _ words: String) throws {
     let studio = try TestStudio()
     let id = try studio.example()
-    let status = try put(part, id, studio).status
-    #expect([400, 422].contains(status), "\(status)")
+    let response = try put(part, id, studio)
+    #expect([400, 422].contains(response.status) && response.text.hasPrefix(words), "\(response.text)")
     #expect(try put("null", id, studio, number: 99).status == 404)
     #expect(try studio.ask("GET", "/api/concepts/\(id)/pictures/1/original?quarters=9").status == 400)
     let images = studio.scratch.folder.appending(path: "studio/concepts/\(id)/images")
@@ -92,15 +105,22 @@ struct PictureTests {
   func hostileMasks() throws {
     let studio = try TestStudio()
     let id = try studio.example()
-    func status(_ mask: Data) throws -> Int {
+    func answer(_ mask: Data) throws -> Client.Response {
       let part = #"{"x": 0, "y": 0, "side": 1, "quarters": 0, "mask": "\#(mask.base64EncodedString())"}"#
-      return try put(part, id, studio).status
+      return try put(part, id, studio)
     }
+    func status(_ mask: Data) throws -> Int { try answer(mask).status }
     let good = try #require(Data(base64Encoded: mask(64, black: 0..<10)))
     #expect(try status(good) == 200)
-    #expect(try status(Data(Image(width: 64, height: 32, colour: Colour(255, 255, 255)).png())) == 422)
-    #expect(try status(Data(Image(width: 64, height: 64, colour: Colour(0, 0, 0)).png())) == 422)
-    #expect(try status(Data(Image(width: 2000, height: 2000, colour: Colour(255, 255, 255)).png())) == 422)
+    for (width, height, grey, words) in [
+      (64, 32, 255, "the mask is 64×32, and must be a square of at most 1024 pixels a side"),
+      (64, 64, 0, "nothing is left to learn from: the brush has covered all of the square"),
+      (2000, 2000, 255, "the mask is 2000×2000, and must be a square of at most 1024 pixels a side"),
+    ] as [(Int, Int, UInt8, String)] {
+      let refused = try answer(
+        Data(Image(width: width, height: height, colour: Colour(grey, grey, grey)).png()))
+      #expect(refused.status == 422 && refused.line == words, "\(refused.text)")
+    }
     for mutation in Mutations(of: good, count: 60, seed: 16) {
       #expect(try [200, 400, 422].contains(status(mutation)))
     }

@@ -47,7 +47,9 @@ struct ServerTests {
     let studio = try TestStudio()
     let client = try Client(port: studio.port)
     client.send(text.replacing("HOST", with: "127.0.0.1:\(studio.port)"))
-    #expect(client.receive().status == status)
+    let response = client.receive()
+    let words = status == 411 ? "a body needs a Content-Length" : "this is no plain HTTP/1.1 request"
+    #expect(response.status == status && response.text.hasPrefix(words), "\(response.text)")
     #expect(try studio.ask("GET", "/").status == 200)
   }
 
@@ -65,7 +67,7 @@ struct ServerTests {
     let id = try studio.example()
     for length in ["99999999999", "99999999999999999999999"] {
       let huge = try studio.ask("POST", "/api/concepts/\(id)/pictures", headers: ["Content-Length": length])
-      #expect(huge.status == 413)
+      #expect(huge.status == 413 && huge.text.hasPrefix("that is too large: at most"), "\(huge.text)")
     }
     for length in ["-1", "1e3", "0x10", "1,1", ""] where !length.isEmpty {
       #expect(try studio.ask("POST", "/api/concepts", headers: ["Content-Length": length]).status == 400)
@@ -168,6 +170,8 @@ struct ServerTests {
     let port = refusal { try TestStudio { $0.port = studio.port } }
     #expect(
       port?.message == "port \(studio.port) is taken, perhaps by another studio; choose another with `port`")
+    let host = refusal { try TestStudio { ($0.host, $0.password) = ("nowhere", "long enough") } }
+    #expect(host?.message == "“nowhere” is no IP address; `host` takes one, such as 127.0.0.1 or 0.0.0.0")
     let folder = studio.scratch.folder.appending(path: "studio")
     let other = refusal { try TestStudio { $0.folder = folder } }
     #expect(other?.message.hasPrefix("another studio uses \(folder.path)") == true)

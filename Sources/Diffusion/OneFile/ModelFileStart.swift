@@ -20,7 +20,7 @@ package enum ModelFileStart {
     let least = 9
     guard size >= least, let first = start(least), first.last == UInt8(ascii: "{") else { return }
     do {
-      let declared = try SafetensorsDeclarations(of: place, size: size) { count in
+      let declared = try SafetensorsDeclarations(of: place, advice: "", size: size) { count in
         if count < least { return Array(first.prefix(count)) }
         guard count <= maximumBytes, let bytes = start(count) else { throw Untold() }
         return bytes

@@ -8,10 +8,13 @@ package struct SafetensorsDeclarations: Sendable {
 
   /// - Parameters:
   ///   - title: what messages call the file.
+  ///   - advice: what a message on a broken file ends with.
   ///   - size: bytes of the whole file.
   ///   - start: gives as many of its first bytes as it is asked for, never more than there are.
   /// - Throws: `FileError` that names the file when it is not a well-formed safetensors file; what `start` throws.
-  package init(of title: String, size: Int, start: (Int) throws -> [UInt8]) throws {
+  package init(
+    of title: String, advice: String = "; fetch or save it again", size: Int, start: (Int) throws -> [UInt8]
+  ) throws {
     do {
       guard size >= 8 else { throw FileError("it has \(size) bytes, a header needs 8") }
       let length = try start(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
@@ -33,7 +36,7 @@ package struct SafetensorsDeclarations: Sendable {
         "\(title): \(quoted(error.name)) has the element type \(quoted(error.dtype)), which is not supported; take "
           + "the file in fp16, bf16 or fp32")
     } catch let error as FileError {
-      throw FileError("\(title) is not a sound safetensors file: \(error.message)")
+      throw FileError("\(title) is not a sound safetensors file: \(error.message)\(advice)")
     }
   }
 

@@ -84,7 +84,7 @@ public struct TorchFile: Sendable {
       let place = try archive.checkedRange(entry(tensor))
       let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: size)
       guard !over, needed == place.count else {
-        throw FileError("the storage \(quoted(tensor.storage.key)) has a wrong size")
+        throw Self.wrongSize(tensor)
       }
       let count = try tensor.checkedCount()
       guard count > 0 else { return try Tensor.empty(tensor.shape, dtype: tensor.storage.dtype) }
@@ -119,7 +119,7 @@ public struct TorchFile: Sendable {
     try Self.named(url) {
       let (needed, over) = tensor.storage.count.multipliedReportingOverflow(by: tensor.storage.dtype.size)
       guard !over, needed == archive?.range(entry(tensor))?.count else {
-        throw FileError("the storage \(quoted(tensor.storage.key)) has a wrong size")
+        throw Self.wrongSize(tensor)
       }
       _ = try tensor.checkedCount()
     }
@@ -128,6 +128,12 @@ public struct TorchFile: Sendable {
   /// Lets the system have the memory of a tensor that was copied and is not needed here again.
   package func forget(_ tensor: TorchTensor) {
     if let place = archive?.range(entry(tensor)) { file.forget(place) }
+  }
+
+  private static func wrongSize(_ tensor: TorchTensor) -> FileError {
+    FileError(
+      "the memory \(quoted(tensor.storage.key)) of its tensors has a wrong size; fetch or save the file again"
+    )
   }
 
   private func entry(_ tensor: TorchTensor) -> String { "\(folder)/data/\(tensor.storage.key)" }
@@ -152,7 +158,8 @@ extension TorchTensor {
 
   /// How many elements the tensor has, after a check that all lie in its storage.
   fileprivate func checkedCount() throws -> Int {
-    let wrong = FileError("a tensor of shape \(shape.prefix(8)) does not fit its storage")
+    let wrong = FileError(
+      "a tensor of shape \(shape.prefix(8)) does not fit into its memory; fetch or save the file again")
     guard shape.count == strides.count, shape.count <= SafetensorsFile.maximumRank, storage.count >= 0,
       (0...storage.count).contains(offset), shape.allSatisfy({ $0 >= 0 }),
       strides.allSatisfy({ $0 >= 0 })

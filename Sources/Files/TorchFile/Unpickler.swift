@@ -112,7 +112,9 @@ package struct Unpickler {
     switch code {
     case 0x80:
       let version = try reader.unsigned(1)
-      guard version <= 5 else { throw FileError("its pickle has the unknown protocol \(version)") }
+      guard version <= 5 else {
+        throw FileError("its pickle has the unknown protocol \(version); save the file with protocol 2 to 5")
+      }
     case 0x95: _ = try reader.unsigned(8)  // a frame: only a hint for reading ahead
     case UInt8(ascii: "("): marks.append(stack.count)
     case UInt8(ascii: "0"):
@@ -239,7 +241,7 @@ package struct Unpickler {
   }
 
   private func unexpected(_ what: String) -> FileError {
-    FileError("its pickle is damaged (\(what), near byte \(reader.position))")
+    FileError("its pickle is damaged (\(what), near byte \(reader.position)); fetch or save the file again")
   }
 
   private mutating func call(_ callable: Int, _ arguments: [Int], making: Bool) throws {

@@ -40,12 +40,12 @@ package struct ZipArchive: Sendable {
         "the archive has \(directory.count) entries, more than the limit of \(Self.maximumEntries)")
     }
     guard directory.start <= end, directory.size <= end - directory.start else {
-      throw FileError("the archive's directory lies outside the file")
+      throw Self.damaged("its directory lies outside the file")
     }
     var position = directory.start
     for _ in 0..<directory.count { position = try readEntry(at: position, limit: directory.start) }
     guard position == directory.start + directory.size else {
-      throw FileError("the archive's directory has a wrong size")
+      throw Self.damaged("its directory has a wrong size")
     }
     try refuseOverlaps()
   }
@@ -68,7 +68,7 @@ package struct ZipArchive: Sendable {
     guard
       crc32(UnsafeRawBufferPointer(rebasing: file.bytes[entry.data]).bindMemory(to: UInt8.self))
         == entry.checksum
-    else { throw FileError("the entry \(quoted(name)) is damaged: its check sum is wrong") }
+    else { throw Self.damaged("the check sum of its entry \(quoted(name)) is wrong") }
     checked.insert(name)
     return entry.data
   }
@@ -85,7 +85,7 @@ package struct ZipArchive: Sendable {
       }
       position -= 1
     }
-    throw FileError("it has no zip directory at its end; the file may be cut short")
+    throw Self.damaged("it has no zip directory at its end; it may be cut short")
   }
 
   /// Where the directory lies and how many entries it has.
@@ -106,7 +106,7 @@ package struct ZipArchive: Sendable {
       }
       var long = short
       if end >= 20, try bytes.uint32(end - 20) == 0x0706_4B50 {
-        let disagreement = FileError("the archive's 64-bit directory does not agree with its 32-bit one")
+        let disagreement = ZipArchive.damaged("its 64-bit directory does not agree with its 32-bit one")
         let place = try bytes.uint64(end - 12)
         guard place <= UInt64(end), try bytes.uint32(Int(place)) == 0x0606_4B50 else { throw disagreement }
         long = (
@@ -127,7 +127,7 @@ package struct ZipArchive: Sendable {
   private mutating func readEntry(at position: Int, limit: Int) throws -> Int {
     let bytes = file.bytes
     guard try bytes.uint32(position) == 0x0201_4B50 else {
-      throw FileError("the archive's directory is damaged")
+      throw Self.damaged("its directory is none")
     }
     let nameLength = Int(try bytes.uint16(position + 28))
     let extraLength = Int(try bytes.uint16(position + 30))
@@ -140,7 +140,9 @@ package struct ZipArchive: Sendable {
     let (size, packed, header) = try Self.sizes(
       bytes, [position + 24, position + 20, position + 42], extra: extra, name)
     guard try bytes.uint16(position + 10) == 0, packed == size else {
-      throw FileError("the entry \(quoted(name)) is compressed, which torch.save never does")
+      throw FileError(
+        "the entry \(quoted(name)) is compressed, which torch.save never does; if a model is packed in it, unpack it"
+      )
     }
     let data = try data(of: name, header: header, size: size, limit: limit)
     let entry = Entry(data: data, checksum: try bytes.uint32(position + 16))
@@ -184,13 +186,13 @@ package struct ZipArchive: Sendable {
   /// sizes may be zero there: PyTorch writes them after the contents.
   private func data(of name: String, header: Int, size: Int, limit: Int) throws -> Range<Int> {
     let bytes = file.bytes
-    guard header <= limit else { throw FileError("the archive is cut short") }
+    guard header <= limit else { throw Self.damaged("it is cut short") }
     guard try bytes.uint32(header) == 0x0403_4B50, try bytes.uint16(header + 8) == 0,
       try self.name(at: header + 30, Int(bytes.uint16(header + 26))) == name
-    else { throw FileError("the entry \(quoted(name)) does not agree with the archive's directory") }
+    else { throw Self.damaged("its entry \(quoted(name)) does not agree with its directory") }
     let start = header + 30 + Int(try bytes.uint16(header + 26)) + Int(try bytes.uint16(header + 28))
     guard start <= limit, size <= limit - start else {
-      throw FileError("the entry \(quoted(name)) lies outside the file")
+      throw Self.damaged("its entry \(quoted(name)) lies outside the file")
     }
     return start..<start + size
   }
@@ -206,10 +208,14 @@ package struct ZipArchive: Sendable {
     return name
   }
 
+  fileprivate static func damaged(_ what: String) -> FileError {
+    FileError("the zip archive is damaged (\(what)); fetch or save the file again")
+  }
+
   private func refuseOverlaps() throws {
     let ranges = entries.values.map(\.data).sorted { $0.lowerBound < $1.lowerBound }
     for (a, b) in zip(ranges, ranges.dropFirst()) where a.upperBound > b.lowerBound {
-      throw FileError("two entries of the archive overlap")
+      throw Self.damaged("two entries overlap")
     }
   }
 }
@@ -221,7 +227,7 @@ extension UnsafeRawBufferPointer {
 
   private func integer<T: FixedWidthInteger>(_ position: Int) throws -> T {
     guard position >= 0, position <= count - MemoryLayout<T>.size else {
-      throw FileError("the archive is cut short")
+      throw ZipArchive.damaged("it is cut short")
     }
     return T(littleEndian: loadUnaligned(fromByteOffset: position, as: T.self))
   }

@@ -9,8 +9,8 @@ extension Concept {
   /// those of each layer.
   ///
   /// - Parameters:
-  ///   - token: what the concept is called; else what the embedding says, else `name`.
-  ///   - name: the file's, without its extension.
+  ///   - token: what the concept is called; else what the embedding says, else `name` without its extension.
+  ///   - name: the file's.
   /// - Throws: when the vectors are of another size than the base model's.
   public init(
     community file: CommunityEmbedding, base: BaseIdentity, token: String? = nil, category: String = "",
@@ -29,7 +29,7 @@ extension Concept {
         "\(name) has vectors for the 16 layers of Stable Diffusion 1.x, and \(base.name) has other layers; "
           + "give the model it was trained on with `model`")
     }
-    let word = token ?? file.name ?? name
+    let word = token ?? file.name ?? URL(filePath: name).deletingPathExtension().lastPathComponent
     guard !word.isEmpty, word.utf8.count <= Self.longestToken, !word.contains("{"), !word.contains("}"),
       word.unicodeScalars.allSatisfy({ $0.properties.generalCategory != .control })
     else {

@@ -36,7 +36,7 @@ extension Concept {
     }
     return try Concept(
       community: embedding, base: base(), token: token, category: category,
-      name: url.deletingPathExtension().lastPathComponent)
+      name: url.lastPathComponent)
   }
 
   /// Whether the file says that it is ours, whole or not.

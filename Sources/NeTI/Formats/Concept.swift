@@ -128,7 +128,7 @@ public struct Concept {
       )
     }
     guard let major = Int(version.split(separator: ".").first ?? ""), major >= 1 else {
-      throw fail("the format version \(quoted(version)) is not a version")
+      throw fail("the format version \(quoted(version)) is no version; make the file anew")
     }
     guard major <= Self.formatVersion.major else {
       throw fail(
@@ -163,7 +163,7 @@ public struct Concept {
       tensors[key] = try t.to(.float32, copy: true)
     }
     guard let placeholder = tensors.removeValue(forKey: "placeholder") else {
-      throw fail("the tensor placeholder is missing")
+      throw fail("the tensor placeholder is missing; make the file anew")
     }
     self.placeholder = placeholder
     do {
@@ -203,7 +203,9 @@ public struct Concept {
   private static func decode<T: Decodable>(_ type: T.Type, _ text: String?, _ key: String, _ name: String)
     throws -> T
   {
-    guard let text else { throw NeTIError("\(name): the entry \(key) is missing from its metadata") }
+    guard let text else {
+      throw NeTIError("\(name): the entry \(key) is missing from its metadata; make the file anew")
+    }
     return try JSONFile.decode(type, from: Data(text.utf8), name: "\(name), metadata \(key)")
   }
 

@@ -76,7 +76,9 @@ final class ConceptLibrary: @unchecked Sendable {
 
   /// The folder of a concept's run.
   func run(of id: ID) throws -> URL {
-    guard let plan = try concept(id).plan else { throw StudioError("nothing is learned yet", .notFound) }
+    guard let plan = try concept(id).plan else {
+      throw StudioError("this concept is not learned yet; learn it first", .notFound)
+    }
     return place(of: id).appending(path: plan.name, directoryHint: .isDirectory)
   }
 

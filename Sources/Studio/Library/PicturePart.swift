@@ -23,12 +23,14 @@ struct PicturePart: Codable, Sendable, Equatable {
   fileprivate func readMask() throws -> Image? {
     guard let mask else { return nil }
     guard let data = Data(base64Encoded: mask), data.count <= Self.mostMaskBytes else {
-      throw StudioError("the mask is no PNG that is small enough", .badRequest)
+      throw StudioError(
+        "the mask must be an image in Base64, of at most \(Self.mostMaskBytes >> 10) KiB", .badRequest)
     }
     let image = try Image.decode(data, name: "the mask")
     guard image.width == image.height, image.width <= Self.largestMask else {
       throw StudioError(
-        "the mask is \(image.width)×\(image.height), and must be a square of at most \(Self.largestMask)")
+        "the mask is \(image.width)×\(image.height), and must be a square of at most \(Self.largestMask) pixels a side"
+      )
     }
     guard image.pixels.contains(where: { $0 >= 128 }) else {
       throw StudioError("nothing is left to learn from: the brush has covered all of the square")

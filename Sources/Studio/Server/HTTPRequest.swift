@@ -47,7 +47,8 @@ struct HTTPRequest {
     }
   }
 
-  private static let malformed = StudioError("this is not a request that the studio reads", .badRequest)
+  private static let malformed = StudioError(
+    "this is no plain HTTP/1.1 request, which is all that the studio reads", .badRequest)
 
   private static func query(_ text: Substring) throws -> [String: String] {
     var query: [String: String] = [:]
@@ -143,7 +144,7 @@ struct Exchange {
     let kind = request.headers["content-type"]?.split(separator: ";").first?.trimmingCharacters(
       in: .whitespaces)
     guard kind?.lowercased() == "application/json" else {
-      throw StudioError("this wants application/json", .unsupportedMedia)
+      throw StudioError("this must be JSON, sent with Content-Type: application/json", .unsupportedMedia)
     }
     let data = try body(atMost: limit)
     do { return try JSONDecoder().decode(type, from: data) } catch {

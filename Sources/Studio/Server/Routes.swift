@@ -15,7 +15,9 @@ struct Routes: Sendable {
     let here = all.filter { $0.parts.count == path.count && zip($0.parts, path).allSatisfy(Self.fits) }
     guard !here.isEmpty else { throw StudioError("there is nothing here", .notFound) }
     guard let route = here.first(where: { $0.method == exchange.request.method }) else {
-      throw StudioError("this cannot be done here", .methodNotAllowed)
+      let methods = Set(here.map { $0.method }).sorted().joined(separator: ", ")
+      throw StudioError(
+        "\(exchange.request.method) is not answered here; what is: \(methods)", .methodNotAllowed)
     }
     return try route.action(exchange, zip(route.parts, path).filter { $0.0.hasPrefix(":") }.map(\.1))
   }

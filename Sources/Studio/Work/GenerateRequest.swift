@@ -30,7 +30,7 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
       throw StudioError("the prompt has \(text.count) letters; at most \(Self.longestPrompt) are read")
     }
     guard (1...Self.mostSeeds).contains(seeds.count) else {
-      throw StudioError("\(seeds.count) seeds: from 1 to \(Self.mostSeeds)")
+      throw StudioError("\(seeds.count) seeds are asked for; 1 to \(Self.mostSeeds) can be")
     }
     guard seeds.allSatisfy({ $0 >= 0 }) else { throw StudioError("a seed is a whole number from 0 on") }
     if let steps, !(1...Self.mostSteps).contains(steps) {
@@ -40,17 +40,21 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
       throw StudioError("guidance \(guidance): between 0 and 100")
     }
     if let truncation, !(1...NeTIMapper.hiddenWidth).contains(truncation) {
-      throw StudioError("truncation \(truncation): between 1 and \(NeTIMapper.hiddenWidth)")
+      throw StudioError("the dial is at \(truncation); it goes from 1 to \(NeTIMapper.hiddenWidth)")
     }
     if let layout, ConceptLayout(rawValue: layout) == nil {
-      throw StudioError("there is no layout \(quoted(layout))")
+      let known = ConceptLayout.allCases.map(\.rawValue).joined(separator: " and ")
+      throw StudioError("there is no layout \(quoted(layout)); there are \(known)")
     }
     if let regions {
       guard (2...Self.mostRegions).contains(regions.count), regions.allSatisfy({ (0.01...100).contains($0) })
-      else { throw StudioError("regions are 2 to \(Self.mostRegions) numbers above 0") }
+      else {
+        throw StudioError("the widths of the parts are 2 to \(Self.mostRegions) numbers from 0.01 to 100")
+      }
     }
     if let scheduler, SchedulerKind(rawValue: scheduler) == nil {
-      throw StudioError("there is no scheduler \(quoted(scheduler))")
+      let known = SchedulerKind.allCases.map(\.rawValue).joined(separator: ", ")
+      throw StudioError("there is no scheduler \(quoted(scheduler)); there are \(known)")
     }
   }
 

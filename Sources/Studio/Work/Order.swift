@@ -1,4 +1,5 @@
 import Diffusion
+import Files
 import Foundation
 import NeTI
 
@@ -104,7 +105,7 @@ struct GridRequest: Decodable, Sendable, Equatable {
   ) throws {
     func number<T: LosslessStringConvertible>(_ type: T.Type) throws -> T {
       guard value.utf8.count <= 20, let number = T(value) else {
-        throw StudioError("the \(kind.rawValue) must be a number, and one is written otherwise")
+        throw StudioError("the \(kind.rawValue) must be a number of at most 20 digits, not \(quoted(value))")
       }
       return number
     }
@@ -144,7 +145,10 @@ struct MixRequest: Decodable, Sendable, Equatable {
       throw StudioError(
         "the mixing starts at 1 to \(Self.mostStarts) different timesteps, from 999 to 0, or never")
     }
-    guard layers.count <= Self.longestLayers else { throw StudioError("the list of layers is too long") }
+    guard layers.count <= Self.longestLayers else {
+      throw StudioError(
+        "the list of layers has \(layers.count) letters; at most \(Self.longestLayers) are read")
+    }
     guard geometry != appearance else { throw StudioError("choose two different concepts to mix") }
   }
 
@@ -170,10 +174,11 @@ struct DecomposeRequest: Decodable, Sendable, Equatable {
   func check() throws {
     try settings.check()
     guard Decomposition.View(rawValue: view) != nil else {
-      throw StudioError("a strip is frozen, cumulative or windows")
+      let known = Decomposition.View.allCases.map(\.rawValue).joined(separator: ", ")
+      throw StudioError("there is no view \(quoted(view)); there are \(known)")
     }
     guard (1...Self.mostColumns).contains(count) else {
-      throw StudioError("\(count) parts: from 1 to \(Self.mostColumns)")
+      throw StudioError("\(count) parts of the strip: from 1 to \(Self.mostColumns)")
     }
   }
 
