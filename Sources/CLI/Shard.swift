@@ -59,6 +59,7 @@ struct Shard: Equatable {
       guard i < n else { throw fail("JOB_COMPLETION_INDEX is \(i), from 0 to \(n - 1) were expected") }
       (index, count) = (i + 1, n)
     } else if let rank = try number("RANK"), let n = try number("WORLD_SIZE") {
+      guard n > 0 else { throw fail("WORLD_SIZE is \(n); at least 1 was expected") }
       guard rank < n else {
         throw fail("RANK is \(rank), from 0 to \(n - 1) were expected by WORLD_SIZE \(n)")
       }

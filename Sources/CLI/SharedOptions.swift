@@ -40,10 +40,13 @@ struct ModelOptions: ParsableArguments {
   var threads: Int?
 
   @Option(
+    name: .customLong("precision"),
     help: ArgumentHelp(
-      "What the base model computes in. bf16 takes half the memory, and less time where the processor has it; tf32 is fp32 whose products CUDA rounds.",
+      "What the base model computes in: fp32, bf16 or tf32; fp32 when left out. bf16 takes half the memory, and less time where the processor has it; tf32 is fp32 whose products CUDA rounds.",
       valueName: "name"))
-  var precision: Precision = .fp32
+  var givenPrecision: Precision?
+
+  var precision: Precision { givenPrecision ?? .fp32 }
 
   @Option(
     help: ArgumentHelp(
@@ -79,7 +82,7 @@ struct ModelOptions: ParsableArguments {
   /// Those that were given, as words of a command line; files by their whole paths.
   func words() throws -> [String] {
     var words: [String] = []
-    if let name = model {
+    if let name = model, try !isMiniSD() {
       let path = try place(name).path
       words += ["--model", FileManager.default.fileExists(atPath: path) ? path : name]
     }

@@ -72,8 +72,12 @@ enum UsageError {
     "--original-size <1024x768>": "a width and a height above 0, such as 1024x768",
     "--crop <0,0>": "two whole numbers from 0 on, such as 16,0",
     "<seconds>": "a number of seconds, such as 60",
-    "<number>": "a whole number", "<steps>": "a whole number of steps",
-    "<pixels>": "a whole number of pixels, such as 512",
+    "--seed <number>": "a whole number from 0 on",
+    "--truncation <number>": "a whole number from 1 to \(NeTIMapper.hiddenWidth)",
+    "--truncation-geometry <number>": "a whole number from 1 to \(NeTIMapper.hiddenWidth)",
+    "--truncation-appearance <number>": "a whole number from 1 to \(NeTIMapper.hiddenWidth)",
+    "<number>": "a whole number above 0", "<steps>": "a whole number of steps above 0",
+    "<pixels>": "a whole number of pixels above 0, such as 512",
   ]
 
   private static func allowed(_ line: String) -> String? {

@@ -119,30 +119,28 @@ public final class HubClient {
     return try settings.address("/\(name.id)/resolve/\(commit)/\(path)")
   }
 
-  /// The first bytes of a file; nil where the server sends something else than them.
+  /// The first bytes of a file, asked for once; nil where the server sends something else than them.
   func start(of file: RepositoryFile, bytes count: Int, _ name: RepositoryName, _ commit: String) throws
     -> [UInt8]?
   {
     /// Ends the transfer, and with it the connection.
     struct OtherBytes: Error {}
     let address = try address(of: file, name, commit)
-    return try attempts(address) {
-      var bytes: [UInt8] = []
-      do {
-        _ = try get(address, headers: ["Range: bytes=0-\(count - 1)"], isSmall: true) { [self] response in
-          guard [200, 206, 416].contains(response.status) else { throw refusal(response, name, file.path) }
-          guard response.status == 206,
-            ["\(file.size)", "*"].contains(where: {
-              response.headers["content-range"] == "bytes 0-\(count - 1)/\($0)"
-            })
-          else { throw OtherBytes() }
-        } receive: { part in
-          guard bytes.count + part.count <= count else { throw OtherBytes() }
-          bytes.append(contentsOf: part)
-        }
-      } catch is OtherBytes { return nil }
-      return bytes.count == count ? bytes : nil
-    }
+    var bytes: [UInt8] = []
+    do {
+      _ = try get(address, headers: ["Range: bytes=0-\(count - 1)"], isSmall: true) { [self] response in
+        guard [200, 206, 416].contains(response.status) else { throw refusal(response, name, file.path) }
+        guard response.status == 206,
+          ["\(file.size)", "*"].contains(where: {
+            response.headers["content-range"] == "bytes 0-\(count - 1)/\($0)"
+          })
+        else { throw OtherBytes() }
+      } receive: { part in
+        guard bytes.count + part.count <= count else { throw OtherBytes() }
+        bytes.append(contentsOf: part)
+      }
+    } catch is OtherBytes { return nil }
+    return bytes.count == count ? bytes : nil
   }
 
   // MARK: Requests

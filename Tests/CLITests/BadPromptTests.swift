@@ -195,7 +195,7 @@ struct BadPromptTests {
     try place.expectFailure(Workplace.train(category: ""), ["--category must be text, not “”"], code: 64)
     try place.expectFailure(
       Workplace.train(token: "<x>", ["--data.placeholder_token", ""]),
-      ["--token and --data.placeholder_token '' say two things"], code: 64)
+      ["--token and --data.placeholder_token '' are both given"], code: 64)
   }
 
   @Test("a category of several tokens is used, and how is said")

@@ -103,7 +103,7 @@ extension ModelCommandTests {
         let refused = try run(hub, line)
         #expect(refused.code == 1)
         #expect(
-          Workplace.failure(in: refused.error).contains(said + "; nothing was downloaded"), "\(refused.error)"
+          Workplace.failure(in: refused.error).contains(said + "; it was not downloaded"), "\(refused.error)"
         )
         #expect(hub.store.sent - sent < 4096, "\(hub.store.sent - sent)")
         #expect(

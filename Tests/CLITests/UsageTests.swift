@@ -92,12 +92,14 @@ struct UsageTests {
     ("train --images x --token <x> --category x --seed -1", "--seed"),
     (
       "train --images x --token <x> --category x --steps 3 --optim.max_train_steps 4",
-      "--steps and --optim.max_train_steps 4 say two things; leave one of them out"
+      "--steps and --optim.max_train_steps 4 are both given; leave one of them out"
     ),
     (
-      "train --images x --token <x> --category x --optim.seed 3 --optim.seed=4",
-      "--optim.seed is given twice, as 3 and as 4"
+      "train --images x --token <x> --category x --precision fp32 --optim.mixed_precision bf16",
+      "--precision fp32 and --optim.mixed_precision bf16 are both given"
     ),
+    ("train --images x --token <x> --category x --steps -1", "--steps -1: it must be a whole number above 0"),
+    ("convert a.pt --category x", "<output>"),
     ("train --images x --token <x> --category x --vectors 17", "--vectors 17: from 1 to 16"),
     ("train --images x --token <x> --category x --validate-every 0", "--validate-every 0: at least 1"),
     ("train --images x --token <x> --category x --peer-timeout 0", "--peer-timeout 0.0: from 1 to"),

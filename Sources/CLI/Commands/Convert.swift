@@ -67,6 +67,11 @@ struct Convert: ParsableCommand {
   var download = false
 
   func validate() throws {
+    guard !output.isEmpty else {
+      throw ValidationError(
+        "the output's path is empty: name a .safetensors file, or a folder ending in / for the authors' format"
+      )
+    }
     if !output.hasSuffix("/"), !isFolder((try? place(output).path) ?? output),
       !output.hasSuffix(".safetensors")
     {

@@ -182,6 +182,10 @@ struct Train: ParsableCommand {
   }
 
   func run() throws {
+    let keys = try RunConfiguration.overrides(fromArguments: settings).map(\.key)
+    if let key = keys.indices.first(where: { keys[..<$0].contains(keys[$0]) }).map({ keys[$0] }) {
+      warn("--\(key) is given several times; the last one counts")
+    }
     if let manifest { return try learn(manifest) }
     let launched = try LaunchedProcesses(ProcessInfo.processInfo.environment)
     do { try learn(launched) } catch let e as any CommandFailure where launched.map({ $0.rank > 0 }) ?? false
@@ -324,24 +328,19 @@ struct Train: ParsableCommand {
 
   /// What the flags say, as dotted names.
   ///
-  /// - Throws: where a dotted name is given two values, or one beside a flag that gives it another.
+  /// - Throws: where a dotted name is given beside a flag that gives it another value.
   private func flags() throws -> [(key: String, value: String)] {
     let dotted = try RunConfiguration.overrides(fromArguments: settings)
-    for (i, d) in dotted.enumerated() {
-      guard let first = dotted[..<i].first(where: { $0.key == d.key && $0.value != d.value }) else {
-        continue
-      }
-      throw ValidationError(
-        "--\(d.key) is given twice, as \(first.value.shellQuoted) and as \(d.value.shellQuoted); leave one of them out"
-      )
-    }
     var overrides = dotted
-    func set(_ key: String, _ value: String?, by flag: String) throws {
-      guard let value else { return }
+    func check(_ key: String, _ value: String, by flag: String) throws {
       if let other = dotted.first(where: { $0.key == key && $0.value != value }) {
         throw ValidationError(
-          "--\(flag) and --\(key) \(other.value.shellQuoted) say two things; leave one of them out")
+          "--\(flag) and --\(key) \(other.value.shellQuoted) are both given; leave one of them out")
       }
+    }
+    func set(_ key: String, _ value: String?, by flag: String) throws {
+      guard let value else { return }
+      try check(key, value, by: flag)
       overrides.append((key, value))
     }
     try set("data.train_data_dir", images, by: "images")
@@ -360,8 +359,13 @@ struct Train: ParsableCommand {
     try set("optim.max_train_steps", steps.map(String.init), by: "steps")
     try set("optim.seed", seed.map(String.init), by: "seed")
     try set("eval.validation_steps", validateEvery.map(String.init), by: "validate-every")
-    try set("optim.mixed_precision", model.precision == .bf16 ? "bf16" : nil, by: "precision bf16")
-    try set("optim.allow_tf32", model.precision == .tf32 ? "true" : nil, by: "precision tf32")
+    if let precision = model.givenPrecision {
+      let flag = "precision \(precision.rawValue)"
+      try check("optim.mixed_precision", precision == .bf16 ? "bf16" : "no", by: flag)
+      try check("optim.allow_tf32", precision == .tf32 ? "true" : "false", by: flag)
+      if precision == .bf16 { overrides.append(("optim.mixed_precision", "bf16")) }
+      if precision == .tf32 { overrides.append(("optim.allow_tf32", "true")) }
+    }
     let prompts = validationPrompt.isEmpty ? nil : try Self.list(validationPrompt)
     try set("eval.validation_prompts", prompts, by: "validation-prompt")
     if let output {

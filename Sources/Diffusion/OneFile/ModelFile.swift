@@ -136,7 +136,7 @@ struct TensorNames {
       let shown = unknown.sorted().prefix(4).map(quoted).joined(separator: ", ")
       let rest = unknown.count > 4 ? " and \(unknown.count - 4) more" : ""
       throw DiffusionError(
-        "\(place): Stable Diffusion has no tensors \(shown)\(rest); is it another kind of model?")
+        "\(place): Stable Diffusion has no tensors \(shown)\(rest); it seems to be another kind of model")
     }
   }
 }

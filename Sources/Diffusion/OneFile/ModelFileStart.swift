@@ -31,9 +31,9 @@ package enum ModelFileStart {
     } catch is Untold {
       return
     } catch let error as FileError {
-      throw DiffusionError("\(error.message); nothing was downloaded")
+      throw DiffusionError("\(error.message); it was not downloaded")
     } catch let error as DiffusionError {
-      throw DiffusionError("\(error.message); nothing was downloaded")
+      throw DiffusionError("\(error.message); it was not downloaded")
     }
   }
 }
