@@ -32,10 +32,12 @@ enum UsageError {
     var seen: Set<String> = []
     // Most command lines have none, and the list of options takes time to make.
     let several = given.filter { !seen.insert($0).inserted }
-    guard !several.isEmpty, let options = try? single(in: command(of: words).command),
-      let name = several.first(where: options.contains)
-    else { return nil }
-    return "\(name) is given several times; the last one counts"
+    guard !several.isEmpty, let options = try? single(in: command(of: words).command) else { return nil }
+    let names = Set(several).intersection(options).sorted()
+    guard let first = names.first else { return nil }
+    return names.count == 1
+      ? "\(first) is given several times; the last one counts"
+      : "\(names.joined(separator: ", ")) are given several times; the last ones count"
   }
 
   /// The options of a command that take one value.
@@ -92,8 +94,9 @@ enum UsageError {
   /// The parser takes what begins with a dash for an option, and misses a value.
   private static func negativeValue(_ line: String, _ words: ArraySlice<String>) -> String? {
     guard let match = line.firstMatch(of: /Missing value for '(--[a-z-]+) (<[^>]*>)'/),
-      let place = words.firstIndex(of: String(match.1)), let value = words[(place + 1)...].first,
-      value.hasPrefix("-"), !value.hasPrefix("--")
+      let value = zip(words, words.dropFirst()).first(where: { option, value in
+        option == match.1 && value.hasPrefix("-") && !value.hasPrefix("--")
+      })?.1
     else { return nil }
     let option = String(match.1)
     guard let allowed = allowed(option, String(match.2)) else {

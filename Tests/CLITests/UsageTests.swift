@@ -99,7 +99,9 @@ struct UsageTests {
       "--precision fp32 and --optim.mixed_precision bf16 are both given"
     ),
     ("train --images x --token <x> --category x --steps -1", "--steps -1: it must be a whole number above 0"),
-    ("convert a.pt --category x", "<output>"),
+    ("train --masks= --images x --token <x> --category x", "--masks"),
+    ("convert a.pt b.safetensors --token {}", "--token “{}”: one word, without spaces and braces"),
+    ("generate --prompt x --steps 1 --steps -3", "--steps -3: it must be a whole number above 0"),
     ("train --images x --token <x> --category x --vectors 17", "--vectors 17: from 1 to 16"),
     ("train --images x --token <x> --category x --validate-every 0", "--validate-every 0: at least 1"),
     ("train --images x --token <x> --category x --peer-timeout 0", "--peer-timeout 0.0: from 1 to"),
@@ -132,8 +134,11 @@ struct UsageTests {
     #expect(try place.run(Workplace.generate("a mug", ["--model", "mini-sd"])).code == 0)
     let named = try Data(contentsOf: image)
     try FileManager.default.removeItem(at: place.path("out"))
-    let twice = try place.run(Workplace.generate("a mug", ["--prompt", "a mug", "--steps", "1"]))
-    #expect(twice.error.contains("--steps is given several times; the last one counts"), "\(twice.error)")
+    let twice = try place.run(
+      Workplace.generate("a mug", ["--prompt", "a mug", "--steps", "1", "--threads", "1"]))
+    #expect(
+      twice.error.contains("--steps, --threads are given several times; the last ones count"),
+      "\(twice.error)")
     #expect(twice.code == 0 && twice.error.contains("given twice is generated once"), "\(twice.error)")
     #expect(try Data(contentsOf: image) == named)
     #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("out").path).count == 1)

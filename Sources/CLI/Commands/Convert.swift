@@ -1,5 +1,6 @@
 public import ArgumentParser
 import Diffusion
+import Files
 import Foundation
 public import NeTI
 
@@ -71,6 +72,9 @@ struct Convert: ParsableCommand {
       throw ValidationError(
         "the output's path is empty: name a .safetensors file, or a folder ending in / for the authors' format"
       )
+    }
+    if let token, token.isEmpty || token.contains(where: { $0.isWhitespace || "{}".contains($0) }) {
+      throw ValidationError("--token \(quoted(token)): one word, without spaces and braces, such as <toy>")
     }
     if !output.hasSuffix("/"), !isFolder((try? place(output).path) ?? output),
       !output.hasSuffix(".safetensors")

@@ -132,6 +132,7 @@ struct Train: ParsableCommand {
   var settings: [String] = []
 
   func validate() throws {
+    if masks?.isEmpty == true { throw ValidationError("--masks is empty: name a folder, or leave it out") }
     if let steps, steps < 1 { throw ValidationError("--steps \(steps): at least 1") }
     if let seed, seed < 0 { throw ValidationError("--seed \(seed): a whole number from 0 on") }
     if let vectors, !RepresentationSettings.vectorCounts.contains(vectors) {
