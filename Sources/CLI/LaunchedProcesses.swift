@@ -44,6 +44,11 @@ struct LaunchedProcesses {
     #endif
   }
 
+  /// Whether another process speaks for this one.
+  static var isSilent: Bool {
+    ((try? LaunchedProcesses(ProcessInfo.processInfo.environment))?.rank ?? 0) > 0
+  }
+
   /// Waits for the others, at most five minutes; `seconds` is how long one may wait for another later.
   func join(_ seconds: Double) throws -> any TrainingProcesses {
     #if NETI_DISTRIBUTED

@@ -52,7 +52,11 @@ struct Neti: ParsableCommand {
       try ProcessLimits.require()
       LostFile.watch()
       var command = try parseAsRoot()
-      if let line = UsageError.repetition(Array(CommandLine.arguments.dropFirst())) { warn(line) }
+      if !LaunchedProcesses.isSilent,
+        let line = UsageError.repetition(Array(CommandLine.arguments.dropFirst()))
+      {
+        warn(line)
+      }
       try command.run()
       try requireOutput()
     } catch let error as any CommandFailure {

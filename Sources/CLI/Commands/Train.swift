@@ -184,7 +184,9 @@ struct Train: ParsableCommand {
 
   func run() throws {
     let keys = try RunConfiguration.overrides(fromArguments: settings).map(\.key)
-    if let key = keys.indices.first(where: { keys[..<$0].contains(keys[$0]) }).map({ keys[$0] }) {
+    if !LaunchedProcesses.isSilent,
+      let key = keys.indices.first(where: { keys[..<$0].contains(keys[$0]) }).map({ keys[$0] })
+    {
       warn("--\(key) is given several times; the last one counts")
     }
     if let manifest { return try learn(manifest) }
