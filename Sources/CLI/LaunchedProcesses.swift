@@ -44,9 +44,13 @@ struct LaunchedProcesses {
     #endif
   }
 
-  /// Whether another process speaks for this one.
+  /// Whether another process speaks for this one, or an error will.
   static var isSilent: Bool {
-    ((try? LaunchedProcesses(ProcessInfo.processInfo.environment))?.rank ?? 0) > 0
+    do {
+      return try LaunchedProcesses(ProcessInfo.processInfo.environment).map { $0.rank > 0 } ?? false
+    } catch {
+      return true
+    }
   }
 
   /// Waits for the others, at most five minutes; `seconds` is how long one may wait for another later.
