@@ -232,8 +232,9 @@ struct DistributedTests {
       for name in without { environment[name] = nil }
       let r = try start(settings(2, batch: 1, more), environment, in: place).wait()
       #expect(r.code == 1 && !r.killed, "\(r.error)")
-      // One line, and none of libtorch's own.
-      #expect(r.error.split(separator: "\n").count == 1, "\(r.error)")
+      // One line, and none of libtorch's own; that a setting of these is given twice is another matter.
+      let lines = r.error.split(separator: "\n").filter { !$0.hasSuffix("the last one counts") }
+      #expect(lines.count == 1, "\(r.error)")
       return Workplace.failure(in: r.error)
     }
     #expect(try failure(["RANK": "2"]).contains("RANK is “2”; it must be a number from 0 to 1"))
