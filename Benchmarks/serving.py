@@ -45,6 +45,7 @@ def first_page(studio, times):
 
 def learn(page, steps):
     page.get_by_role("button", name="ginger").click()
+    page.locator(".tile img").nth(4).wait_for()  # the concept is shown
     page.get_by_text("More", exact=True).click()
     page.get_by_label("Training steps").fill(str(steps))
     page.get_by_role("button", name="Learn it").click()
