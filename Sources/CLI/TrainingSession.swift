@@ -111,7 +111,7 @@ enum TrainingSession {
     let run = try TrainingRun(
       folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
       processes: processes)
-    if !quiet, resume, (try? RunFolder.isFinished(c)) == true {
+    if !quiet, resume, run.stepsDone > 0, (try? RunFolder.isFinished(c)) == true {
       note("the run is finished; `steps N`, more than \(c.optim.maxTrainSteps), learns on")
     } else if !quiet {
       note(

@@ -17,13 +17,16 @@ package enum ForeignContent {
     return signatures.first { start.hasPrefix($0.0) }?.1
   }
 
-  /// The same, and what else people take for a safetensors file: an image or a text.
+  /// The same, and what else people take for a safetensors file: an image, a file of PyTorch or a text.
   package static func instead(ofSafetensors bytes: some RandomAccessCollection<UInt8>) -> String? {
     if let found = found(in: bytes) { return found }
     let head = Array(bytes.prefix(textBytes))
     // The length of a header may begin as anything.
     guard head.count <= 8 || head[8] != UInt8(ascii: "{") else { return nil }
     if images.contains(where: head.starts) { return "is an image, not a safetensors file" }
+    if head.starts(with: Array("PK\u{3}\u{4}".utf8)) {
+      return "is a zip archive, as PyTorch writes its files (.pt, .ckpt, .bin), not a safetensors file"
+    }
     return text(head).map { "is a text, not a safetensors file (\(quoted($0)))" }
   }
 

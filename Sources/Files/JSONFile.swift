@@ -116,6 +116,12 @@ public enum JSONFile {
     case .valueNotFound(_, let context):
       return "“\(path(context.codingPath))” is null, and a value is needed"
     case .dataCorrupted(let context):
+      // What Swift says of a word that is none of an enumeration's.
+      if let match = context.debugDescription.firstMatch(
+        of: /^Cannot initialize .* from invalid String value (.*)$/)
+      {
+        return "“\(path(context.codingPath))” is \(quoted(String(match.1))), which is unknown here"
+      }
       if !context.codingPath.isEmpty { return "“\(path(context.codingPath))”: \(context.debugDescription)" }
       // Foundation says this of a number that does not fit, too, and does not say which it is.
       return (try? JSONSerialization.jsonObject(with: data)) == nil

@@ -24,6 +24,9 @@ struct ModelCommand: ParsableCommand {
 
   /// The name of a model on the Hub.
   private static func name(_ text: String) throws -> RepositoryName {
+    if text == "mini-sd" {
+      throw NeTIError("mini-sd comes with neti: there is nothing to fetch, list or remove")
+    }
     guard let name = RepositoryName(text) else {
       if text.contains("://"), let reason = ModelFolder.absence(text) { throw NeTIError(reason) }
       throw NeTIError(

@@ -97,7 +97,8 @@ public struct ConceptPrompter: Sendable {
   public init(_ tokenizers: [CLIPTokenizer], _ names: [Name]) throws {
     for (i, n) in names.enumerated() where names[..<i].contains(where: { $0.name == n.name }) {
       throw NeTIError(
-        wrongUsage: "two concepts are called “\(n.name)”; give each a name of its own: `concept name=FILE`")
+        wrongUsage: (n.name.isEmpty ? "two concepts have no name" : "two concepts are called “\(n.name)”")
+          + "; give each a name of its own: `concept name=FILE`")
     }
     self.tokenizers = tokenizers
     self.names = names

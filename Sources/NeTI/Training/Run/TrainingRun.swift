@@ -11,6 +11,8 @@ public final class TrainingRun {
   public let trainer: Trainer
   /// Lines for the user: categories of several tokens, captions that are cut off, checkpoints that were skipped.
   public private(set) var notices: [String] = []
+  /// Steps of the checkpoint that it goes on from, 0 without one.
+  public let stepsDone: Int
 
   private let configuration: RunConfiguration
   private let folder: RunFolder
@@ -72,11 +74,15 @@ public final class TrainingRun {
     let (checkpoint, broken) =
       resume ? folder.latestCheckpoint { try? Checkpoint(contentsOf: $0.url) } : (nil, [])
     lines += broken.map { "\($0) cannot be read and is passed over" }
+    if goesOn, checkpoint == nil {
+      lines.append("there is no checkpoint to go on from; the run begins at step 1")
+    }
     trainer = try Trainer(
       model: model, examples: examples, prompts: prompts, configuration: configuration,
       resuming: checkpoint, processes: processes, notice: { lines.append($0) })
     notices = lines
     let done = checkpoint?.concept.about.steps ?? 0
+    stepsDone = done
     log = try RunLog(folder.eventsFile, keepingThrough: done)
     board = try TensorBoardWriter(folder: folder.tensorBoardFolder, resumingAt: done > 0 ? done + 1 : nil)
     lacksSamples =
