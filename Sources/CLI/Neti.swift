@@ -48,16 +48,21 @@ struct Neti: ParsableCommand {
     signal(SIGXFSZ, SIG_IGN)
     signal(SIGPIPE, SIG_IGN)
     if let v = Runtime.untestedVersion { note("neti: libtorch \(v) is used, which neti was not tested with") }
+    let words = Array(CommandLine.arguments.dropFirst())
     do {
       try ProcessLimits.require()
       LostFile.watch()
       var command = try parseAsRoot()
-      if !LaunchedProcesses.isSilent,
-        let line = UsageError.repetition(Array(CommandLine.arguments.dropFirst()))
-      {
-        warn(line)
+      if let line = UsageError.helpless(words) {
+        note("Error: \(line)\n\(UsageError.help([]))")
+        exit(withError: ExitCode.validationFailure)
       }
-      try command.run()
+      if !LaunchedProcesses.isSilent, let line = UsageError.repetition(words) { warn(line) }
+      do { try command.run() } catch let error as ValidationError {
+        // As it is said of what is found wrong before, without the usage of the whole program.
+        note("Error: \(error.message)\n\(UsageError.help(words))")
+        exit(withError: ExitCode.validationFailure)
+      }
       try requireOutput()
     } catch let error as any CommandFailure {
       complain("\(error)")
@@ -66,8 +71,7 @@ struct Neti: ParsableCommand {
       exit(withError: error)
     } catch {
       // Wrong usage: what the user wrote is in the message.
-      let text = UsageError.explained(
-        fullMessage(for: error), words: Array(CommandLine.arguments.dropFirst()))
+      let text = UsageError.explained(fullMessage(for: error), words: words)
       if !text.isEmpty { note(text) }
       exit(withError: exitCode(for: error))
     }

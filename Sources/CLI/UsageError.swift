@@ -25,6 +25,19 @@ enum UsageError {
     return lines.joined(separator: "\n")
   }
 
+  /// Where to read on, as the argument parser says it.
+  static func help(_ words: [String]) -> String {
+    let names = ["neti"] + words.dropLast(command(of: words).rest.count)
+    return "  See '\(names.joined(separator: " ")) --help' for more information."
+  }
+
+  /// What to say where help is asked for of a command that there is not: the parser shows that of the whole program.
+  static func helpless(_ words: [String]) -> String? {
+    guard words.first == "help" else { return nil }
+    let (command, rest) = command(of: Array(words.dropFirst()))
+    return unknownCommand(command, rest)
+  }
+
   /// A line where an option is given several times of which one value counts; nil where none is.
   static func repetition(_ words: [String]) -> String? {
     let given = words.prefix { $0 != "--" }.filter { $0.hasPrefix("--") }

@@ -110,7 +110,7 @@ public enum JSONFile {
   private static func explain(_ error: DecodingError, _ data: Data) -> String {
     switch error {
     case .keyNotFound(let key, let context):
-      return "there is no “\(path(context.codingPath + [key]))”"
+      return "there is no “\(path(context.codingPath + [key]))”, and it is needed"
     case .typeMismatch(_, let context):
       return "“\(path(context.codingPath))” has the wrong type. \(context.debugDescription)"
     case .valueNotFound(_, let context):

@@ -34,5 +34,5 @@ package func regularFileSize(_ url: URL, name: String? = nil) throws -> Int {
 }
 
 private func tooLarge(_ name: String, _ size: Int, _ limit: Int) -> FileError {
-  FileError("\(name): \(size) bytes; at most \(limit) are read")
+  FileError("\(name): \(size) bytes; at most \(limit) are read; is it the file that is meant?")
 }

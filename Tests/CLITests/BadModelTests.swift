@@ -64,7 +64,7 @@ struct BadModelTests {
       let about = try #require(metadata["neti.about"])
       metadata["neti.about"] = about.replacing(#""steps":"#, with: #""stepz":"#)
     }
-    try place.expectFailure(["inspect", "concept.safetensors"], ["there is no “steps”"])
+    try place.expectFailure(["inspect", "concept.safetensors"], ["there is no “steps”, and it is needed"])
   }
 
   @Test("weights that lack what the model needs, by name")

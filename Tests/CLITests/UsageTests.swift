@@ -14,7 +14,8 @@ struct UsageTests {
 
   /// Command lines that are wrong by themselves, and what is said of each.
   private static let wrong: [(arguments: String, words: String)] = [
-    ("paint", "there is no command “paint”; there are demo, studio"), ("generate", "--prompt <prompt>"),
+    ("paint", "there is no command “paint”; there are demo, studio"),
+    ("help frob", "there is no command “frob”; there are demo, studio"), ("generate", "--prompt <prompt>"),
     ("genrate --prompt x", "there is no command “genrate”; did you mean generate?"),
     ("model gte x", "there is no command “gte”; did you mean get?"),
     ("generate --promt x", "did you mean --prompt instead of --promt?"),
@@ -143,7 +144,42 @@ struct UsageTests {
     #expect(try Data(contentsOf: image) == named)
     #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("out").path).count == 1)
     try place.expectFailure(
-      ["generate", "--prompt", "a mug", "--output", ""], ["a path on the command line is empty"], code: 64)
+      ["generate", "--prompt", "a mug", "--output", ""], ["--output is empty; name a file"], code: 64)
+    try place.expectFailure(
+      ["generate", "--prompt", "a mug", "--output= "], ["--output is empty; name a file"], code: 64)
+    try place.expectFailure(["inspect", ""], ["a path on the command line is empty"], code: 64)
+  }
+
+  @Test("refuses a dotted setting as it refuses a flag, and an empty one is no null")
+  func dotted() throws {
+    let place = try Workplace()
+    try place.images()
+    for (more, words) in [
+      (["--optim.learning_rate", "-1"], "--optim.learning_rate is -1.0; it must be a number above 0"),
+      (["--optim.learning_rate", "x"], "--optim.learning_rate must be a number, not “x”"),
+      (["--optim.learning_rat", "1"], "did you mean optim.learning_rate?"),
+      (["--data.masks_dir", ""], "data.masks_dir is empty: leave it out to train without masks"),
+      (["--model.pretrained_model_name_or_path="], "is empty: leave it out for the embedded model"),
+      (["--model.prediction_type", " "], "model.prediction_type is empty; it must be"),
+      (["--eval.validation_prompts", ""], "eval.validation_prompts is empty; it must be"),
+      (["--category", ""], "--category is empty: name the concept's category"),
+    ] {
+      try place.expectFailure(Workplace.train(steps: 1) + more, [words], code: 64)
+    }
+  }
+
+  @Test("what a command finds wrong only as it runs names that command's help")
+  func help() throws {
+    let place = try Workplace()
+    let late = try place.run([
+      "train", "--images", "x", "--token", "<x>", "--category", "x", "--steps", "3",
+      "--optim.max_train_steps", "4",
+    ])
+    #expect(late.error.contains("\n  See 'neti train --help' for more information."), "\(late.error)")
+    #expect(!late.error.contains("Usage:"), "\(late.error)")
+    let frob = try place.run(["help", "model", "gte"])
+    #expect(frob.code == 64 && frob.error.contains("there is no command “gte”; did you mean get?"))
+    #expect(try place.run(["help", "model", "get"]).code == 0)
   }
 
   @Test(

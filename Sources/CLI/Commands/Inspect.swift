@@ -34,6 +34,9 @@ struct Inspect: ParsableCommand {
     let importance = try concept.representation.unitImportance()
     if let plot {
       let url = try newFile(plot, choose: "name with --plot")
+      guard url.pathExtension.lowercased() == "png" else {
+        throw NeTIError(wrongUsage: "--plot \(plot): the plot is a PNG; its name must end in .png")
+      }
       try AtomicFile.write(Data(concept.importanceChart().draw().png()), to: url)
     }
     let a = concept.about

@@ -263,18 +263,25 @@ struct Train: ParsableCommand {
     do { return try settled(processes: processes) } catch let e as NeTIError {
       // Where a value is not of its type, its place stands before.
       let message = String(e.message.replacing(#/^`[a-z0-9_.]+`: /#, with: ""))
-      guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }),
-        let short = setting.short, try isGiven(setting.name)
-      else { throw e }
+      guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }) else {
+        // What has no place but its name stands on the command line.
+        throw message == e.message ? e : NeTIError(wrongUsage: e.message)
+      }
       // A value is called by the flag that gave it.
-      throw NeTIError(wrongUsage: "`\(short)`" + message.dropFirst(setting.name.count))
+      if let short = setting.short, try isGiven(setting.name) {
+        throw NeTIError(wrongUsage: "`\(short)`" + message.dropFirst(setting.name.count))
+      }
+      throw isDotted(setting.name) ? NeTIError(wrongUsage: e.message) : e
     }
+  }
+
+  private func isDotted(_ name: String) -> Bool {
+    settings.contains { $0 == "--" + name || $0.hasPrefix("--\(name)=") }
   }
 
   /// Whether a flag, and no dotted name, gives a setting.
   private func isGiven(_ name: String) throws -> Bool {
-    try !settings.contains { $0 == "--" + name || $0.hasPrefix("--\(name)=") }
-      && flags().contains { $0.key == name }
+    try !isDotted(name) && flags().contains { $0.key == name }
   }
 
   private func settled(processes: Int) throws -> LoadedConfiguration {

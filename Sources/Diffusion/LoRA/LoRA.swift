@@ -120,7 +120,9 @@ extension LoRA.Layer {
 
   private func finite(_ tensor: Tensor, _ name: String) throws -> Tensor {
     guard try tensor.isFinite().to(.float32).min().item() == 1 else {
-      throw DiffusionError("\(file.url.path): \(quoted(name)) has numbers that are not finite")
+      throw DiffusionError(
+        "\(file.url.path): \(quoted(name)) has numbers that are not finite; use another copy or version of it"
+      )
     }
     return tensor
   }

@@ -58,7 +58,9 @@ enum LoRANames {
     guard let (ending, part) = endings.first(where: { plain.hasSuffix($0.0) }),
       let module = module(String(plain.dropLast(ending.count)))
     else {
-      throw DiffusionError("\(quoted(key)) is no tensor of a LoRA that is known here")
+      throw DiffusionError(
+        "\(quoted(key)) is no tensor of a LoRA that is known here; "
+          + "names are read as diffusers, PEFT and kohya's scripts write them")
     }
     return (module, part)
   }

@@ -82,7 +82,8 @@ extension RunConfiguration {
     var rest = arguments[...]
     while let argument = rest.popFirst() {
       guard argument.hasPrefix("--"), argument.contains(".") else {
-        throw NeTIError("\(quoted(argument)) is no option; settings look like `optim.max_train_steps 500`")
+        throw NeTIError(
+          wrongUsage: "\(quoted(argument)) is no option; settings look like `optim.max_train_steps 500`")
       }
       let body = argument.dropFirst(2)
       if let equals = body.firstIndex(of: "=") {
@@ -91,7 +92,7 @@ extension RunConfiguration {
         pairs.append((String(body), value))
         rest = rest.dropFirst()
       } else {
-        throw NeTIError("`\(body)` needs a value")
+        throw NeTIError(wrongUsage: "`\(body)` needs a value")
       }
     }
     return pairs
@@ -99,7 +100,15 @@ extension RunConfiguration {
 
   /// What a flag's text means to its key: text stands as it is, a list is YAML or one entry.
   private static func value(of override: (key: String, value: String)) throws -> ConfigurationValue {
-    guard let key = settingsByName[override.key], key.isList else { return .word(override.value) }
+    let key = settingsByName[override.key]
+    // Nothing between quotes is not YAML's null: most often it is a variable of a shell that is not set.
+    if let key, override.value.allSatisfy(\.isWhitespace) {
+      guard key.isText, !key.isList else {
+        throw NeTIError("\(key.name) is empty; it must be \(key.expectation)")
+      }
+      return .text(override.value)
+    }
+    guard let key, key.isList else { return .word(override.value) }
     guard override.value.hasPrefix("["), !key.isText || override.value.hasSuffix("]") else {
       let one = ConfigurationValue.word(override.value)
       return one.isNull ? .null : .list([one])

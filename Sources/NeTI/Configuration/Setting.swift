@@ -220,7 +220,7 @@ extension SettingCheck where Value == String {
 
   /// Something, and nothing that a terminal or a path trips over.
   private static func isClean(_ text: String) -> Bool {
-    !text.isEmpty && text.utf8.count <= 4096
+    !text.allSatisfy(\.isWhitespace) && text.utf8.count <= 4096
       && text.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control }
   }
 }

@@ -161,7 +161,8 @@ public struct CommunityEmbedding {
       }
       let row = try t.to(.float32, copy: true).reshaped([1, count, t.shape[t.rank - 1]])
       guard try row.isFinite().to(.float32).sum().item() == Double(row.count) else {
-        throw fail("\(quoted(name)) has values that are not finite numbers")
+        throw fail(
+          "\(quoted(name)) has values that are not finite numbers; use another copy or version of it")
       }
       guard isXL || rows.first.map({ $0.shape == row.shape }) ?? true else {
         throw fail("its vectors have different sizes")

@@ -152,13 +152,20 @@ public struct Concept {
         "its base model has hidden size \(about.base.hiddenSize) and \(about.base.layers.count) layers, which no model has"
       )
     }
+    guard about.steps >= 0 else {
+      throw fail(
+        "it says that it learned \(about.steps) steps; make the file anew")
+    }
+    guard !about.token.isEmpty else { throw fail("its token is empty; make the file anew") }
     self.about = about
     var tensors: [String: Tensor] = [:]
     for key in file.entries.keys where !key.hasPrefix(Self.optimizerPrefix) {
       let t = try file.tensor(key)
       guard t.dtype.isFloating, try t.to(.float32).isFinite().to(.float32).sum().item() == Double(t.count)
       else {
-        throw fail("the tensor \(quoted(key)) has values that are not finite numbers")
+        throw fail(
+          "the tensor \(quoted(key)) has values that are not finite numbers; use an earlier checkpoint, or "
+            + "learn it anew")
       }
       tensors[key] = try t.to(.float32, copy: true)
     }
