@@ -8,7 +8,9 @@ import NeTI
 import Torch
 
 extension TorchError: CommandFailure {}
-extension DiffusionError: CommandFailure {}
+extension DiffusionError: CommandFailure {
+  var exitCode: ExitCode { isWrongUsage ? .validationFailure : .failure }
+}
 extension ImagingError: CommandFailure {}
 extension EvaluationError: CommandFailure {}
 extension FileError: CommandFailure {}

@@ -2,6 +2,7 @@ import ArgumentParser
 import Diffusion
 import Foundation
 import NeTI
+import Synchronization
 
 /// How images are generated, for every command that generates.
 struct GenerationOptions: ParsableArguments {
@@ -129,7 +130,9 @@ struct ResultOptions: ParsableArguments {
   @Flag(help: "Print the images' files and metadata as JSON.")
   var json = false
 
-  /// Generates what was prepared, with a progress bar; writes the images and tells where they are.
+  /// Generates what was prepared, with a progress bar; writes each image when it is there, and tells where they are.
+  ///
+  /// What ends it early, an error or a signal, leaves the images that were there.
   ///
   /// - Parameters:
   ///   - told: a line about the settings.
@@ -145,11 +148,46 @@ struct ResultOptions: ParsableArguments {
     let output = try ImageOutput(place(output, isFolder: true))
     let bar = ProgressBar("generating", total: generation.totalSteps)
     defer { bar.finish() }
-    let images = try generation { bar.update($0.stepsDone) }
+    let metadata = GenerationOptions.metadata(generation, model: model).merging(metadata) { $1 }
+    let written = WrittenImages(of: generation.imageCount)
+    let signals = Signals { code in
+      note("\nstopped; \(written.told)")
+      _exit(code)
+    }
+    let images: [GeneratedImage]
+    do {
+      images = try withExtendedLifetime(signals) {
+        try generation(
+          progress: { bar.update($0.stepsDone) },
+          finishing: { image in try written.add { try output.write(image, metadata: metadata) } })
+      }
+    } catch {
+      bar.finish()
+      if !written.files.isEmpty { note(written.told) }
+      throw error
+    }
     try output.report(
-      images,
-      metadata: GenerationOptions.metadata(generation, model: model)
-        .merging(metadata) { $1 },
-      title: title, subtitle: subtitle, json: json)
+      images, in: written.files, metadata: metadata, title: title, subtitle: subtitle, json: json)
+  }
+}
+
+/// The files of images that are there so far.
+private final class WrittenImages: Sendable {
+  private let state = Mutex<[URL]>([])
+  private let total: Int
+
+  init(of total: Int) { self.total = total }
+
+  var files: [URL] { state.withLock { $0 } }
+
+  /// Writes one; a signal waits until it is whole.
+  func add(_ write: () throws -> URL) throws { try state.withLock { $0.append(try write()) } }
+
+  /// How many there are, and where.
+  var told: String {
+    let files = files
+    guard let first = files.first else { return "no image is finished" }
+    let place = files.count == 1 ? first : first.deletingLastPathComponent()
+    return "\(files.count) of \(total) images \(files.count == 1 ? "is" : "are") finished: \(place.shownPath)"
   }
 }

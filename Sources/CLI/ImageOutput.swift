@@ -48,12 +48,13 @@ struct ImageOutput {
     return try write(generated.image, stem: stem, text: text)
   }
 
-  /// Writes all images, and a sheet of them when there are several; tells on standard output where
-  /// they are.
+  /// Draws a sheet of the images when there are several; tells on standard output where all of them are.
+  ///
+  /// - Parameter files: where each image was written.
   func report(
-    _ images: [GeneratedImage], metadata: [String: String], title: String, subtitle: String = "", json: Bool
+    _ images: [GeneratedImage], in files: [URL], metadata: [String: String], title: String, subtitle: String,
+    json: Bool
   ) throws {
-    let files = try images.map { try write($0, metadata: metadata) }
     var drawn: Image?
     do {
       drawn = try images.count > 1 ? Self.sheet(images, title: title, subtitle: subtitle) : nil

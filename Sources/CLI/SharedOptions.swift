@@ -101,6 +101,9 @@ struct ModelOptions: ParsableArguments {
     guard let wanted = model ?? name, try !Installation.isMiniSD(wanted) else {
       return try ModelFolder(Installation.miniSD().path, predicting: predicting)
     }
+    guard !wanted.allSatisfy(\.isWhitespace) else {
+      throw NeTIError(wrongUsage: "`model` is empty: leave it out for the embedded model")
+    }
     try ModelFetching.offer(wanted, download: download)
     return try ModelFolder(wanted, predicting: predicting)
   }

@@ -95,7 +95,8 @@ public final class StableDiffusion {
       let most = text.layers - own
       guard (1...max(most, 1)).contains(clipSkip), most >= 1 else {
         throw DiffusionError(
-          "`clip-skip \(clipSkip)`: the \(component.title) has \(text.layers) layers; choose a number in 1…\(max(most, 1))"
+          wrongUsage:
+            "`clip-skip \(clipSkip)`: the \(component.title) has \(text.layers) layers; choose a number in 1…\(max(most, 1))"
         )
       }
       text.output = CLIPTextConfiguration.Output(

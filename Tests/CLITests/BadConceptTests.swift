@@ -154,9 +154,10 @@ struct BadConceptTests {
     let place = try Workplace()
     try place.concept("neti", ["--model.use_nested_dropout", "false"])
     try place.expectFailure(
-      Self.drawing + ["--truncation", "8"], ["<toy>", "nested dropout", "leave the truncation out"])
+      Self.drawing + ["--truncation", "8"], ["<toy>", "nested dropout", "leave the truncation out"],
+      code: 64)
     try place.concept("ti")
     try place.expectFailure(
-      Self.drawing + ["--truncation", "8"], ["of the kind ti, which has no hidden units"])
+      Self.drawing + ["--truncation", "8"], ["of the kind ti, which has no hidden units"], code: 64)
   }
 }

@@ -96,7 +96,7 @@ struct BadImagesTests {
     try place.images()
     try place.expectFailure(
       Workplace.train(["--optim.learning_rte", "1"]),
-      ["optim.learning_rte", "did you mean optim.learning_rate?"])
+      ["optim.learning_rte", "did you mean optim.learning_rate?"], code: 64)
   }
 
   @Test("YAML that is none, of wrong types, or with what is not read")

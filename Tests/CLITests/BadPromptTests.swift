@@ -48,7 +48,7 @@ struct BadPromptTests {
       code: 64)
     try place.expectFailure(
       Workplace.generate("a {}", negative(String(repeating: "ugly ", count: 40) + "{}")),
-      ["the negative prompt", "too long", "32 tokens"])
+      ["the negative prompt", "too long", "32 tokens"], code: 64)
     let long = try place.run(Workplace.generate("a {}", negative(String(repeating: "ugly ", count: 40))))
     #expect(long.code == 0 && long.error.contains("warning: the negative prompt is longer"), "\(long.error)")
   }
@@ -167,7 +167,7 @@ struct BadPromptTests {
     }
     try place.expectFailure(
       Workplace.generate(words + "with {}", Self.withConcept),
-      ["too long", "32 tokens", "nearer to the start"])
+      ["too long", "32 tokens", "nearer to the start"], code: 64)
     try place.expectFailure(
       Workplace.generate(String(repeating: "x", count: 20_000)), ["20000 characters"], code: 64)
   }
@@ -187,12 +187,14 @@ struct BadPromptTests {
     let place = try Workplace()
     try place.images()
     try place.expectFailure(Workplace.train(token: "cat"), ["“cat”", "already a word", "<cat>"])
-    try place.expectFailure(Workplace.train(token: ""), ["--token must be text, not “”"], code: 64)
+    try place.expectFailure(
+      Workplace.train(token: ""), ["--token is not set: choose a word for the concept"], code: 64)
     for word in ["a {} b", "two words", "{}"] {
       try place.expectFailure(
         Workplace.train(token: word), ["--token “\(word)” must be one word, without spaces and {}"], code: 64)
     }
-    try place.expectFailure(Workplace.train(category: ""), ["--category must be text, not “”"], code: 64)
+    try place.expectFailure(
+      Workplace.train(category: ""), ["--category is empty: name the concept's category"], code: 64)
     try place.expectFailure(
       Workplace.train(token: "<x>", ["--data.placeholder_token", ""]),
       ["--token and --data.placeholder_token '' are both given"], code: 64)
@@ -205,7 +207,8 @@ struct BadPromptTests {
     let result = try place.run(Workplace.train(category: "red robot"))
     #expect(result.code == 0, "\(result.error)")
     #expect(result.error.contains("“red robot” is 2 tokens") && result.error.contains("“robot”"))
-    try place.expectFailure(Workplace.train(category: " ", output: "other"), ["category"])
+    try place.expectFailure(
+      Workplace.train(category: " ", output: "other"), ["--category is empty"], code: 64)
   }
 
   @Test("numbers that are none or out of range are wrong usage")

@@ -99,7 +99,7 @@ struct MixTests {
       ])
   }
 
-  @Test("what only the files can tell is exit code 1 and one line; a prompt without {} is wrong usage")
+  @Test("a file that is not there is exit code 1 and one line; what the files do not have is wrong usage")
   func failures() throws {
     let folder = try Scratch()
     try concepts(folder.folder)
@@ -115,7 +115,7 @@ struct MixTests {
       ),
     ] {
       let r = try CommandLineTool.run(arguments, in: folder.folder)
-      #expect(r.code == (says == "has no {}" ? 64 : 1), "\(r.error)")
+      #expect(r.code == (says == "no.safetensors" ? 1 : 64), "\(r.error)")
       #expect(r.error.contains(says), "\(r.error)")
       #expect(r.error.split(separator: "\n").count == 1, "\(r.error)")
       #expect(!FileManager.default.fileExists(atPath: folder.folder.appending(path: "outputs").path))

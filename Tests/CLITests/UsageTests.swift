@@ -160,11 +160,53 @@ struct UsageTests {
       (["--optim.learning_rat", "1"], "did you mean optim.learning_rate?"),
       (["--data.masks_dir", ""], "data.masks_dir is empty: leave it out to train without masks"),
       (["--model.pretrained_model_name_or_path="], "is empty: leave it out for the embedded model"),
-      (["--model.prediction_type", " "], "model.prediction_type is empty; it must be"),
+      (["--model.prediction_type", " "], "--model.prediction_type must be one of epsilon"),
       (["--eval.validation_prompts", ""], "eval.validation_prompts is empty; it must be"),
       (["--category", ""], "--category is empty: name the concept's category"),
     ] {
       try place.expectFailure(Workplace.train(steps: 1) + more, [words], code: 64)
+    }
+  }
+
+  /// Each option with two values that are wrong for different reasons: by itself, and for the model or the concept.
+  private static let options: [(name: String, line: [String], values: [String])] = [
+    ("--clip-skip", ["generate", "--prompt", "x"], ["0", "9"]),
+    ("--width", ["generate", "--prompt", "x"], ["0", "63"]),
+    ("--height", ["generate", "--prompt", "x"], ["0", "63"]),
+    ("--original-size", ["generate", "--prompt", "x"], ["0x8", "8x8"]),
+    ("--crop", ["generate", "--prompt", "x"], ["x", "8,8"]),
+    ("--truncation", ["generate", "--prompt", "a {}", "--concept", "c.safetensors"], ["0", "8"]),
+    ("--prompt", ["generate", "--concept", "c.safetensors"], ["no braces", "{} {}"]),
+    (
+      "--layers", ["mix", "--geometry", "c.safetensors", "--appearance", "c.safetensors", "--prompt", "{}"],
+      ["", "x"]
+    ),
+    (
+      "--timestep", ["convert", "c.safetensors", "d.safetensors", "--format", "diffusers"],
+      ["x", "5", "1000"]
+    ),
+    ("--layer", ["convert", "c.safetensors", "d.safetensors", "--format", "diffusers"], ["x", "IN99"]),
+    ("--token", ["train", "--images", "images", "--category", "mug"], ["", "two words"]),
+    (
+      "--optim.seed", ["train", "--images", "images", "--category", "mug", "--token", "<x>"], ["x", "-1", ""]
+    ),
+    (
+      "--validation-prompt", ["train", "--images", "images", "--category", "mug", "--token", "<x>"],
+      ["x", "{} {}"]
+    ),
+  ]
+
+  @Test("ends with the same exit code for an option that is wrong by itself, and for one that is wrong here")
+  func exitCodes() throws {
+    let place = try Workplace()
+    try place.images()
+    try place.concept("ti")
+    try FileManager.default.moveItem(at: place.path("concept.safetensors"), to: place.path("c.safetensors"))
+    for option in Self.options {
+      for value in option.values {
+        let result = try place.run(option.line + [option.name, value])
+        #expect(result.code == 64, "\(option.name) \(value): \(result.error)")
+      }
     }
   }
 

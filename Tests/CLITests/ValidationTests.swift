@@ -17,7 +17,7 @@ struct ValidationTests {
     try place.images()
     try place.expectFailure(
       Self.train(String(repeating: "red ", count: 40) + "{}"),
-      ["validation images", "--eval.validation_prompts []"])
+      ["validation images", "--eval.validation_prompts []"], code: 64)
   }
 
   @Test("braces and weights in prompts and captions are told, and weights can be asked for")

@@ -67,14 +67,14 @@ struct Demo: ParsableCommand {
     request.steps = defaults?.denoisingSteps ?? 25
     request.guidance = defaults?.guidance ?? 7.5
     let generation = try ConceptGenerator(model, concepts: [.init(concept)]).prepare(request)
-    let bar = ProgressBar("generating", total: generation.totalSteps)
-    let generated = try generation { bar.update($0.stepsDone) }
-    let training = try TrainingImages(
-      folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let output = try ImageOutput(folder.appending(path: "images", directoryHint: .isDirectory))
     let metadata = GenerationOptions.metadata(generation, model: model)
       .merging(["concept": concept.about.token]) { $1 }
-    for image in generated { _ = try output.write(image, metadata: metadata) }
+    let bar = ProgressBar("generating", total: generation.totalSteps)
+    let generated = try generation(
+      progress: { bar.update($0.stepsDone) }, finishing: { _ = try output.write($0, metadata: metadata) })
+    let training = try TrainingImages(
+      folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let sheet = try ImageOutput(folder).write(
       ImageOutput.sheet(
         generated, title: "\(c.data.placeholderToken), a \(about.category), on \(model.folder.name)",

@@ -117,9 +117,9 @@ struct Train: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "How long one process waits for another, where several share the run; see docs/many-machines.md.",
+      "How long one process waits for another, where several share the run; 1800 unless given. See docs/many-machines.md.",
       valueName: "seconds"))
-  var peerTimeout: Double = 1800
+  var peerTimeout: Double?
 
   @Option(
     name: .customLong("config_path"),
@@ -144,7 +144,7 @@ struct Train: ParsableCommand {
     if let bad = settings.first, !bad.hasPrefix("--") || !bad.contains(".") {
       throw ValidationError("unexpected argument \(bad); settings look like --optim.max_train_steps 500")
     }
-    guard (1...1e6).contains(peerTimeout) else {
+    if let peerTimeout, !(1...1e6).contains(peerTimeout) {
       throw ValidationError("--peer-timeout \(peerTimeout): from 1 to 1000000 seconds")
     }
     if manifest != nil { return try validateManifest() }
@@ -204,7 +204,10 @@ struct Train: ParsableCommand {
     var model = model
     // The usual launchers start one process for each GPU of a machine.
     if let launched, model.device == "cuda" { model.device = "cuda:\(launched.localRank)" }
-    let processes = try launched?.join(peerTimeout) ?? SingleProcess()
+    let processes = try launched?.join(peerTimeout ?? 1800) ?? SingleProcess()
+    if launched == nil, peerTimeout != nil {
+      warn("--peer-timeout has no effect: no other process shares this run")
+    }
     if processes.isFirst {
       for line in loaded.notices { note(line) }
       if let line = TrainingSession.notice(c, model) { note(line) }
@@ -264,14 +267,13 @@ struct Train: ParsableCommand {
       // Where a value is not of its type, its place stands before.
       let message = String(e.message.replacing(#/^`[a-z0-9_.]+`: /#, with: ""))
       guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }) else {
-        // What has no place but its name stands on the command line.
-        throw message == e.message ? e : NeTIError(wrongUsage: e.message)
+        throw message != e.message && message.hasPrefix("unknown key") ? NeTIError(wrongUsage: e.message) : e
       }
       // A value is called by the flag that gave it.
-      if let short = setting.short, try isGiven(setting.name) {
-        throw NeTIError(wrongUsage: "`\(short)`" + message.dropFirst(setting.name.count))
-      }
-      throw isDotted(setting.name) ? NeTIError(wrongUsage: e.message) : e
+      let isFlag = try setting.short != nil && isGiven(setting.name)
+      guard isFlag || isDotted(setting.name) else { throw e }
+      let name = isFlag ? setting.short ?? setting.name : setting.name
+      throw NeTIError(wrongUsage: "`\(name)`" + message.dropFirst(setting.name.count))
     }
   }
 
@@ -307,9 +309,10 @@ struct Train: ParsableCommand {
     return try ofAll(load(flags()))
   }
 
-  /// A prompt without a word of when is drawn at the end of a run that is shorter than the usual distance.
+  /// A prompt that was given without a word of when is drawn at the end of a run that is shorter than the usual distance.
   private func drawAtTheEnd(_ loaded: inout LoadedConfiguration) {
-    guard !validationPrompt.isEmpty, !loaded.named.contains("eval.validation_steps") else { return }
+    guard loaded.named.contains("eval.validation_prompts"), !loaded.named.contains("eval.validation_steps")
+    else { return }
     let end = loaded.configuration.optim.maxTrainSteps
     loaded.configuration.eval.validationSteps = min(loaded.configuration.eval.validationSteps, end)
   }
@@ -373,8 +376,9 @@ struct Train: ParsableCommand {
       let flag = "precision \(precision.rawValue)"
       try check("optim.mixed_precision", precision == .bf16 ? "bf16" : "no", by: flag)
       try check("optim.allow_tf32", precision == .tf32 ? "true" : "false", by: flag)
-      if precision == .bf16 { overrides.append(("optim.mixed_precision", "bf16")) }
-      if precision == .tf32 { overrides.append(("optim.allow_tf32", "true")) }
+      // Both, as a file or an earlier run may say something else.
+      overrides.append(("optim.mixed_precision", precision == .bf16 ? "bf16" : "no"))
+      overrides.append(("optim.allow_tf32", precision == .tf32 ? "true" : "false"))
     }
     let prompts = validationPrompt.isEmpty ? nil : try Self.list(validationPrompt)
     try set("eval.validation_prompts", prompts, by: "validation-prompt")

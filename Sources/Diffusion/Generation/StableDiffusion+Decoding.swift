@@ -26,7 +26,7 @@ extension StableDiffusion {
       let n = pixels ?? resolution
       guard (1...Self.maximumSide).contains(n), n.isMultiple(of: vaeFactor) else {
         throw DiffusionError(
-          "\(name) \(n): it must be a multiple of \(vaeFactor) and at most \(Self.maximumSide)")
+          wrongUsage: "`\(name)` \(n): it must be a multiple of \(vaeFactor) and at most \(Self.maximumSide)")
       }
       return n / vaeFactor
     }

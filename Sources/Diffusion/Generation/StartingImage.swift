@@ -32,7 +32,7 @@ public struct StartingImage: Sendable, Equatable {
   /// - Throws: `DiffusionError` when the parts contradict each other, or the model cannot use them.
   func check(_ model: StableDiffusion) throws {
     guard (0...1).contains(strength) else {
-      throw DiffusionError("`strength` is \(strength); it must be a number in 0…1")
+      throw DiffusionError(wrongUsage: "`strength` is \(strength); it must be a number in 0…1")
     }
     guard pixels.rgb.count == 3 * pixels.width * pixels.height,
       mask.map({ $0.count == pixels.width * pixels.height }) ?? true

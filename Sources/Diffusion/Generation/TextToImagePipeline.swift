@@ -31,16 +31,19 @@ public final class TextToImagePipeline {
 
   /// - Throws: `DiffusionError` when the model cannot generate with these settings.
   public init(_ model: StableDiffusion, _ settings: GenerationSettings) throws {
-    guard !settings.seeds.isEmpty else { throw DiffusionError("no seed: there is one image for each") }
+    guard !settings.seeds.isEmpty else {
+      throw DiffusionError(wrongUsage: "no seed: there is one image for each")
+    }
     guard settings.guidance.isFinite else {
-      throw DiffusionError("guidance is \(settings.guidance); it must be a number such as 7.5")
+      throw DiffusionError(wrongUsage: "`guidance` is \(settings.guidance); it must be a number such as 7.5")
     }
     self.model = model
     self.settings = settings
     if settings.start == nil, model.isInpainting { throw model.needsMask }
     try settings.start?.check(model)
     guard settings.start == nil || (settings.width == nil && settings.height == nil) else {
-      throw DiffusionError("a starting image has a size of its own; leave out `width` and `height`")
+      throw DiffusionError(
+        wrongUsage: "a starting image has a size of its own; leave out `width` and `height`")
     }
     try Self.checkToldSizes(settings, model)
     size = try model.latentSize(
@@ -58,11 +61,13 @@ public final class TextToImagePipeline {
       guard let told else { continue }
       guard model.unetConfiguration.addition != nil else {
         throw DiffusionError(
-          "`\(name)` is for SDXL, which is told such sizes, and \(model.folder.name) is not; leave it out")
+          wrongUsage:
+            "`\(name)` is for SDXL, which is told such sizes, and \(model.folder.name) is not; leave it out")
       }
       guard [told.width, told.height].allSatisfy((least...largestToldSize).contains) else {
         throw DiffusionError(
-          "`\(name)` is \(told.width) and \(told.height); each must be in \(least)…\(largestToldSize)")
+          wrongUsage:
+            "`\(name)` is \(told.width) and \(told.height); each must be in \(least)…\(largestToldSize)")
       }
     }
   }
@@ -107,10 +112,12 @@ public final class TextToImagePipeline {
   ///   - unconditional: as for `denoising`.
   ///   - progress: called before each step; throws to stop.
   ///   - watching: called after each step, to look at the latents that it left.
+  ///   - finishing: called with the images of each batch of seeds, when they are decoded.
   public func callAsFunction(
     _ conditioning: Conditioning, unconditional: Conditioning? = nil,
     progress: (GenerationProgress) throws -> Void = { _ in },
-    watching: (Denoising) throws -> Void = { _ in }
+    watching: (Denoising) throws -> Void = { _ in },
+    finishing: ([DecodedImage]) throws -> Void = { _ in }
   ) throws -> [DecodedImage] {
     let total = timesteps.count * settings.seeds.count
     var done = 0
@@ -122,7 +129,9 @@ public final class TextToImagePipeline {
         try watching(denoising)
         done += seeds.count
       }
-      return try decode(denoising)
+      let images = try decode(denoising)
+      try finishing(images)
+      return images
     }
   }
 

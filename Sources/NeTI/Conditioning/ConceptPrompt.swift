@@ -229,7 +229,8 @@ public struct ConceptPrompter: Sendable {
           ? "lies beyond the model's \(tokenizer.modelMaxLength) tokens"
           : "has \(n) vectors, which take the positions \(place + 1) to \(place + n) of the model's \(kept),"
         throw NeTIError(
-          "the \(text.kind) “\(text.written)” is too long: \(names[c].braces) \(lies) and would be cut off; "
+          wrongUsage:
+            "the \(text.kind) “\(text.written)” is too long: \(names[c].braces) \(lies) and would be cut off; "
             + "put it nearer to the start")
       }
       return place + 1

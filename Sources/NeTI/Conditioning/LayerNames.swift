@@ -81,7 +81,7 @@ public struct LayerNames: Sendable {
     var result: Set<Int> = []
     for name in names {
       guard let found = indices(of: name) else {
-        throw NeTIError("there is no layer “\(name)” in this model. There are \(choices)")
+        throw NeTIError(wrongUsage: "there is no layer “\(name)” in this model. There are \(choices)")
       }
       result.formUnion(found)
     }

@@ -14,7 +14,7 @@ public enum Truncation {
     if keep.allSatisfy({ $0 == nil || $0 == width }) { return nil }
     for k in keep {
       if let k, !(0...width).contains(k) {
-        throw NeTIError("a truncation of \(k) is outside 1…\(width)")
+        throw NeTIError(wrongUsage: "a truncation of \(k) is outside 1…\(width)")
       }
     }
     let limits = try Tensor(keep.map { Float($0 ?? width) }, [keep.count, 1])
@@ -41,17 +41,19 @@ extension Concept {
   fileprivate func checkTruncation(_ k: Int) throws {
     guard representation is NeTIMapper else {
       throw NeTIError(
-        "the concept \(about.token) is of the kind \(representation.kind.rawValue), which has no hidden units to keep; "
+        wrongUsage:
+          "the concept \(about.token) is of the kind \(representation.kind.rawValue), which has no hidden units to keep; "
           + "leave the truncation out")
     }
     guard let width = representation.truncationWidth else {
       throw NeTIError(
-        "the concept \(about.token) was trained without nested dropout, so its units have no order and it "
+        wrongUsage:
+          "the concept \(about.token) was trained without nested dropout, so its units have no order and it "
           + "cannot be truncated; leave the truncation out")
     }
     guard (1...width).contains(k) else {
       throw NeTIError(
-        "a truncation of \(k): it must be between 1 and \(width), the hidden units of the mapper")
+        wrongUsage: "a truncation of \(k): it must be between 1 and \(width), the hidden units of the mapper")
     }
   }
 }

@@ -139,7 +139,8 @@ extension RunConfiguration {
         weighted: eval.promptWeights)
       guard text.count(of: 0) == 1 else {
         throw NeTIError(
-          "the \(text.kind) \(quoted(prompt)) must have {} or \(data.placeholderToken) once, where the concept goes"
+          wrongUsage:
+            "the \(text.kind) \(quoted(prompt)) must have {} or \(data.placeholderToken) once, where the concept goes"
         )
       }
     }

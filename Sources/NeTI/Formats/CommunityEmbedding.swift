@@ -220,7 +220,7 @@ public struct CommunityEmbedding {
     let shared = try vectors.selected(0, 0).contiguous()
     guard format == .diffusers else { return [("emb_params", shared)] }
     guard let name, !name.isEmpty else {
-      throw NeTIError("diffusers' format needs the token; give it with `token`")
+      throw NeTIError(wrongUsage: "diffusers' format needs the token; give it with `token`")
     }
     return [(name, shared)]
   }

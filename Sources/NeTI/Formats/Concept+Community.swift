@@ -68,17 +68,21 @@ extension Concept {
     }
     guard !r.dependsOnTime || timestep != nil else {
       throw NeTIError(
-        "the format \(format.rawValue) holds vectors that do not change with time, and this concept does: give "
+        wrongUsage:
+          "the format \(format.rawValue) holds vectors that do not change with time, and this concept does: give "
           + "the timestep it is taken at, as `timestep 500` (0 to \(NeTIMapper.timestepCount - 1))")
     }
     guard r.dependsOnTime || timestep == nil else {
-      throw NeTIError("a \(r.kind.rawValue) concept does not change with time; leave `timestep` out")
+      throw NeTIError(
+        wrongUsage: "a \(r.kind.rawValue) concept does not change with time; leave `timestep` out")
     }
     guard r.dependsOnLayer || layer == nil else {
-      throw NeTIError("a \(r.kind.rawValue) concept is the same in every layer; leave `layer` out")
+      throw NeTIError(
+        wrongUsage: "a \(r.kind.rawValue) concept is the same in every layer; leave `layer` out")
     }
     if let timestep, !(0..<Double(NeTIMapper.timestepCount)).contains(timestep) {
-      throw NeTIError("`timestep` \(timestep): it must be between 0 and \(NeTIMapper.timestepCount - 1)")
+      throw NeTIError(
+        wrongUsage: "`timestep` \(timestep): it must be between 0 and \(NeTIMapper.timestepCount - 1)")
     }
     let layers = r.dependsOnLayer ? layer.map { [$0] } ?? Array(0..<r.layerCount) : [0]
     let e = try withoutGradients {
@@ -134,7 +138,8 @@ extension Concept {
     if let i = about.base.layers.firstIndex(of: name) { return i }
     let names = (0..<about.base.layers.count).map { Self.layerName($0, about.base) }
     throw NeTIError(
-      "\(about.base.name) has no layer \(quoted(name)); there are \(names.joined(separator: ", "))")
+      wrongUsage:
+        "\(about.base.name) has no layer \(quoted(name)); there are \(names.joined(separator: ", "))")
   }
 
   private static func layerName(_ i: Int, _ base: BaseIdentity) -> String {

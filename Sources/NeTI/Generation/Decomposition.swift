@@ -100,7 +100,8 @@ public struct Decomposition: ImageGenerator {
     for case .window(let w) in request.columns
     where !times.contains(where: Variant.window(w).holdsConcept) {
       throw NeTIError(
-        "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more `steps`"
+        wrongUsage:
+          "no denoising step lies in the window \(w.upperBound)-\(w.lowerBound) with \(times.count) steps; make it wider, or take more `steps`"
       )
     }
     func conditionings(_ text: PromptText, _ prompt: ConceptPrompt) throws -> [Conditioning] {

@@ -62,9 +62,12 @@ public struct Generation {
     return "the negative prompt has no effect: \(reason)"
   }
 
+  /// How many images there will be.
+  public var imageCount: Int { prompts.count * variants.count * settings.seeds.count }
+
   /// Denoising steps over all images, as progress counts them.
   public var totalSteps: Int {
-    prompts.count * variants.count * settings.seeds.count * pipeline.timesteps.count
+    imageCount * pipeline.timesteps.count
   }
 
   /// Generates everything.
@@ -72,10 +75,12 @@ public struct Generation {
   /// - Parameters:
   ///   - progress: called before each step and at the end; throws to stop.
   ///   - watching: called after each step, to look at the latents that it left.
+  ///   - finishing: called with each image as soon as there is one, so that it can be kept.
   /// - Returns: for each prompt its variants, for each variant its seeds.
   public func callAsFunction(
     progress: (GenerationProgress) throws -> Void = { _ in },
-    watching: (Denoising) throws -> Void = { _ in }
+    watching: (Denoising) throws -> Void = { _ in },
+    finishing: (GeneratedImage) throws -> Void = { _ in }
   ) throws -> [GeneratedImage] {
     try withoutGradients {
       var images: [GeneratedImage] = []
@@ -86,16 +91,22 @@ public struct Generation {
         for (i, conditioning) in try prompt.conditionings().enumerated() {
           let variant = variants[i]
           let done = images.count / settings.seeds.count * stepsPerVariant
-          let decoded = try pipeline(
+          var seeds = settings.seeds[...]
+          _ = try pipeline(
             conditioning, unconditional: negatives.isEmpty ? nil : negatives[i],
             progress: {
               try progress(GenerationProgress(stepsDone: done + $0.stepsDone, stepsTotal: totalSteps))
-            }, watching: watching)
-          for (seed, d) in zip(settings.seeds, decoded) {
-            let made = try Image(width: d.width, height: d.height, pixels: d.rgb)
-            let image = try placed?(made) ?? made
-            images.append(GeneratedImage(prompt: prompt.text, seed: seed, variant: variant, image: image))
-          }
+            }, watching: watching,
+            finishing: { batch in
+              for (seed, d) in zip(seeds, batch) {
+                let made = try Image(width: d.width, height: d.height, pixels: d.rgb)
+                let image = try placed?(made) ?? made
+                images.append(
+                  GeneratedImage(prompt: prompt.text, seed: seed, variant: variant, image: image))
+                try finishing(images[images.count - 1])
+              }
+              seeds = seeds.dropFirst(batch.count)
+            })
         }
       }
       try progress(GenerationProgress(stepsDone: totalSteps, stepsTotal: totalSteps))

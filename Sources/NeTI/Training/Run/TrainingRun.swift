@@ -63,6 +63,10 @@ public final class TrainingRun {
     self.content = content
     let concept = try start.concept(model, prompts.category, RandomKeys(seed: 0)) { _ in }
     var lines: [String] = []
+    if configuration.data.learnableProperty != .object, examples.allSatisfy({ $0.caption != nil }) {
+      lines.append(
+        "`property` has no effect: every image has a caption, which stands for the sentences it chooses")
+    }
     validation = try Self.validation(configuration, model, concept) { lines.append($0) }
     try DiskEstimate(
       configuration, numbers: concept.tensors.reduce(0) { $0 + $1.1.count }, side: model.resolution,
@@ -131,8 +135,10 @@ public final class TrainingRun {
       try generator.prepare(request, .init(weighing: "eval.prompt_weights true", lora: "lora FILE:WEIGHT"))
         .warnings.forEach(notice)
     } catch let e as any DescribedError {
-      throw NeTIError(
-        "validation images cannot be generated: \(e); `eval.validation_prompts []` trains without them")
+      let why =
+        "validation images cannot be generated: \(e); `eval.validation_prompts []` trains without them"
+      let isWrongUsage = (e as? NeTIError)?.isWrongUsage ?? (e as? DiffusionError)?.isWrongUsage ?? false
+      throw isWrongUsage ? NeTIError(wrongUsage: why) : NeTIError(why)
     }
     return request
   }
