@@ -38,7 +38,9 @@ public final class Studio: Sendable {
     self.settings = settings
     let door = Door()
     // Before the folder: whoever cannot have the port changes nothing.
-    server = try HTTPServer(host: settings.host, port: settings.port, settings.deadlines) { try door.answer($0) }
+    server = try HTTPServer(host: settings.host, port: settings.port, settings.deadlines) {
+      try door.answer($0)
+    }
     let folder = try StudioFolder(settings.folder ?? StudioFolder.standard())
     changes = Changes()
     facts = try ModelFacts(model)

@@ -38,7 +38,8 @@ extension Studio {
     let token = made.token == scratch.deletingPathExtension().lastPathComponent ? stem : made.token
     let words = token.filter { $0.isLetter || $0.isNumber || " -_.".contains($0) }
     let title = words.isEmpty ? "Imported" : String(words.prefix(LearnRequest.longestTitle))
-    let concept = try library.create(title: title, kind: String(made.kind.escaped.prefix(40))) { concept, place in
+    let concept = try library.create(title: title, kind: String(made.kind.escaped.prefix(40))) {
+      concept, place in
       let plan = StudioConcept.Plan(
         name: library.freeName(for: title), steps: made.steps, base: facts.base, words: [],
         baseName: String(made.baseName.escaped.prefix(80)), isImported: true)

@@ -104,7 +104,9 @@ extension Workshop {
   /// All is checked before anything is computed.
   private func begin(_ job: GenerateJob, singly: Bool) throws {
     let parts = try parts(of: job.order)
-    job.warnings = parts.flatMap(\.generation.warnings).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    job.warnings = parts.flatMap(\.generation.warnings).reduce(into: []) {
+      if !$0.contains($1) { $0.append($1) }
+    }
     job.show { $0.total = parts.reduce(0) { $0 + $1.generation.totalSteps } }
     job.parts = try parts.flatMap { whole in
       try whole.generation.parts(singly: singly).map {

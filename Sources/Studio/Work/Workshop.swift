@@ -261,7 +261,9 @@ final class Workshop: @unchecked Sendable {
   func takeOver() {
     let waiting = Waiting(library.folder.waiting)
     for id in waiting.learn {
-      guard let plan = try? library.concept(id).plan, library.progress(of: id).state == .stopped else { continue }
+      guard let plan = try? library.concept(id).plan, library.progress(of: id).state == .stopped else {
+        continue
+      }
       do {
         try plan.check(facts, settings)
         _ = learn(id)
