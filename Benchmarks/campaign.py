@@ -1,5 +1,6 @@
 """What kill.py, faults.py and rates.py share: places to run neti in, what a run left behind, and tables."""
-import argparse, array, hashlib, json, os, platform, shutil, signal, struct, subprocess, sys, tempfile, time
+import argparse, array, hashlib, http.client, json, os, platform, re, shutil, signal, struct, subprocess, sys, tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +99,48 @@ class Place:
                 return True
             time.sleep(0.001)
         return False
+
+
+class Page:
+    """What a browser asks of a studio, over a connection for each question."""
+
+    def __init__(self, process):
+        """Waits for the address that `neti studio` prints. Raises OSError where it ends before."""
+        found = None
+        while not found:
+            line = process.stdout.readline().decode()
+            if not line:
+                raise OSError("the studio has no address")
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/(\S+)", line)
+        self.port = int(found[1])
+        self.cookie = self.open("GET", "/" + found[2], {}).getheader("Set-Cookie").split(";")[0]
+
+    def open(self, method, path, headers, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection.request(method, path, body, {"Origin": f"http://127.0.0.1:{self.port}", **headers})
+        return connection.getresponse()
+
+    def ask(self, method, path, value=None):
+        """(status, what came): JSON that was read where it is a success, else a line."""
+        body = json.dumps(value or {}) if method != "GET" else None
+        answer = self.open(method, path, {"Cookie": self.cookie, "Content-Type": "application/json"}, body)
+        data = answer.read().decode()
+        return answer.status, json.loads(data) if answer.status == 200 else data.strip()
+
+    def news(self):
+        """The concepts, the images and the work, as pages are told of them."""
+        answer = self.open("GET", "/api/events", {"Cookie": self.cookie})
+        found, name = {}, None
+        while len(found) < 3:
+            line = answer.readline().decode()
+            if not line:
+                raise OSError("the studio is gone")
+            if line.startswith("event: "):
+                name = line[7:].strip()
+            elif line.startswith("data: "):
+                found[name] = json.loads(line[6:])
+        answer.close()
+        return found
 
 
 def end(process, seconds=900):

@@ -11,7 +11,7 @@ Benchmarks/results/faults.md.
 """
 import ctypes, json, os, pty, random, shutil, signal, struct, subprocess, sys, time
 from pathlib import Path
-from campaign import ROOT, Place, Result, arguments, end, machine, resume, table, train, write
+from campaign import ROOT, Page, Place, Result, arguments, end, machine, resume, table, train, write
 
 STEPS = 6
 MODEL_FILE = "unet/diffusion_pytorch_model.safetensors"
@@ -532,6 +532,61 @@ def clock(bench, random_):
         found = result.problems((143, 0))
         result = place.run(resume(), environment=back)
         yield "stopped after step 3, and resumed", result, found + result.problems((0,)) + bench.compared(place)
+
+
+@fault("the studio: a disk that fills up")
+def studio_disk(bench, random_):
+    with bench.place() as place:
+        disk = mounted(place, "disk", "size=2m")
+        process = place.start(["studio", "--folder", "disk/studio", "--port", "0", "--threads", "1"])
+        page = Page(process)
+        with open(disk / "filler", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        found = []
+        status, line = page.ask("POST", "/api/concepts", {"example": "spotty"})
+        if status != 422 or not any(words in line for words in ("No space left", "the disk's room")):
+            found.append(f"{status} {line}")
+        if page.news()["concepts"]:
+            found.append("half a concept is there")
+        (disk / "filler").unlink()
+        status, _ = page.ask("POST", "/api/concepts", {"example": "spotty"})
+        if status != 200 or len(page.news()["concepts"][0]["pictures"]) < 3:
+            found.append("it does not go on when there is room")
+        process.send_signal(signal.SIGINT)
+        result = end(process)
+        yield "an example", result, found + result.problems((130,), ["the studio is closed"])
+        unmounted(disk)
+
+
+@fault("the studio: a folder that cannot be made")
+def studio_folder(bench, random_):
+    with bench.place() as place:
+        (place / "file").write_text("")
+        (place / "locked").mkdir(mode=0o555)
+        for folder, before in (("file/studio", []), ("locked/studio", others())):
+            result = place.run(["studio", "--folder", folder, "--port", "0"], before=before)
+            yield folder, result, result.problems(says=["the folder cannot be made"])
+        (place / "locked").chmod(0o755)
+
+
+@fault("the studio: a port that needs permission")
+def studio_port(bench, random_):
+    free = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if free.exists() and int(free.read_text()) <= 80:
+        raise Skipped("this system gives every port to everybody")
+    drop = [f"--{set}=-net_bind_service" for set in ("bounding-set", "inh-caps")]
+    before = []
+    if os.geteuid() == 0:
+        need("setpriv")
+        before = ["setpriv", *drop]
+    with bench.place() as place:
+        result = place.run(["studio", "--folder", "studio", "--port", "80"], before=before)
+        found = result.problems(says=["port 80 needs permission"])
+        yield "80", result, found + (["a folder was made"] if (place / "studio").exists() else [])
 
 
 def namespaced():

@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
 """kill -9 at random moments: every resume ends in the files of an undisturbed run, and no half file is read as whole.
 
-    python3 Benchmarks/kill.py [training|checkpoint|manifest|conversion]... [--count 100]
+    python3 Benchmarks/kill.py [training|checkpoint|manifest|conversion|studio]... [--count 100]
 
-Four campaigns of `--count` kills each; without a name all run in this order.
+Five campaigns of `--count` kills each; without a name all run in this order.
 
     training    anywhere in `neti train` and its `--resume`, with validation images
     checkpoint  within 30 ms of the moment at which a file begins to be written
     manifest    anywhere in `neti train --manifest` of three concepts
     conversion  anywhere in `neti convert`, from the authors' format and into it
+    studio      anywhere in `neti studio`, which learns two concepts and generates images meanwhile; after each kill
+                all that it had agreed to is listed
 
 After each kill every file that has its final name must be, bit for bit, the file of that name in a run that nothing
 disturbed. The command is then given again, until it is done; that starts anew in an empty folder. Needs
 `swift build -c release --product neti`. Writes Benchmarks/results/kill.md.
 """
-import random, shutil, signal, sys, time
-from campaign import ROOT, Place, arguments, end, events, machine, resume, table, train, write
+import http.client, json, random, shutil, signal, sys, threading, time
+from campaign import ROOT, Page, Place, arguments, digest, end, events, machine, resume, table, tensors, train, write
 
 STEPS = 6
 PREVIEWS = ["--validate-every", "3", "--validation-prompt", "a {}", "--eval.num_validation_images", "1",
@@ -124,7 +126,148 @@ class Conversion(Training):
         return super().problems(False) + half
 
 
+class Studio:
+    """Two concepts that are learned in a studio, with images between their steps."""
+    names = ("one", "two")
+    words = ["studio", "--folder", "studio", "--port", "0", "--threads", "1"]
+
+    def __init__(self, neti):
+        self.place = Place(neti)
+        self.agreed = {}
+        self.problems = []
+        begin = time.monotonic()
+        process = self.place.start(self.words)
+        if not self.live(process, draws=False):
+            sys.exit(f"the undisturbed studio failed: {end(process).error}")
+        self.seconds = time.monotonic() - begin
+        process.kill()
+        end(process)
+        self.whole = self.concepts()
+        self.clear()
+
+    def clear(self):
+        shutil.rmtree(self.place / "studio")
+        self.agreed = {}
+
+    def concepts(self):
+        return {f.parent.name: digest(f) for f in (self.place / "studio/concepts").glob("*/*/concept.safetensors")}
+
+    def live(self, process, draws=True):
+        """What a person does; whether both concepts are learned. False where the studio ends before."""
+        waiting = self.place / "studio/waiting.json"
+        before = json.loads(waiting.read_text()) if waiting.exists() else {}
+        try:
+            page = Page(process)
+            news = page.news()
+            states = {c["id"]: c["progress"]["state"] for c in news["concepts"]}
+            self.check(before, states, news["work"])
+            for name in self.names:
+                if name not in self.agreed.values():
+                    status, made = page.ask("POST", "/api/concepts", {"example": "spotty"})
+                    self.learn(page, made["id"], name)
+            draw = seed = 0
+            while True:
+                news = page.news()
+                states = {c["id"]: c["progress"]["state"] for c in news["concepts"]}
+                for id, name in self.agreed.items():
+                    if states[id] == "stopped":
+                        page.ask("POST", f"/api/concepts/{id}/resume")
+                    elif states[id] == "pictures":
+                        self.learn(page, id, name)
+                if all(states[id] == "learned" for id in self.agreed):
+                    return True
+                if draws and not news["work"].get("generating"):
+                    seed += 2
+                    page.ask("POST", "/api/generations",
+                             {"prompt": "a red mug", "seeds": [seed, seed + 1], "steps": 2})
+                time.sleep(0.1)
+        except (OSError, http.client.HTTPException, ValueError):
+            # A kill cuts an answer short, too.
+            if process.poll() is None and not self.struck:
+                raise
+            return False
+
+    struck = False
+
+    def learn(self, page, id, name):
+        status, line = page.ask("POST", f"/api/concepts/{id}/learn",
+                                {"title": name, "kind": "monster", "quality": "quick", "steps": 6, "seed": 1})
+        if status == 200:
+            self.agreed[id] = name
+        else:
+            self.problems.append(f"learning is refused: {line}")
+
+    def check(self, before, states, work):
+        """What the studio that was killed had agreed to is there."""
+        for id in self.agreed:
+            if id not in states:
+                self.problems.append("a concept is not listed")
+            elif states[id] == "pictures" and any((self.place / f"studio/concepts/{id}").glob("*/config.yaml")):
+                self.problems.append("a run is not offered")
+        for id in before.get("learn", []):
+            if states.get(id) == "pictures":
+                self.problems.append("what waited to be learned does not wait any more")
+        if before.get("drawing") and "ended while it generated" not in work.get("problem", ""):
+            self.problems.append("it is not said what was being generated")
+
+    def half(self):
+        """Files with their final names that are not whole."""
+        found = []
+        for file in (self.place / "studio").rglob("*"):
+            try:
+                if file.suffix == ".safetensors":
+                    tensors(file)
+                elif file.suffix == ".json":
+                    json.loads(file.read_text())
+                elif file.suffix == ".png" and not file.read_bytes().endswith(b"IEND\xaeB`\x82"):
+                    raise ValueError(f"{file.name}: cut short")
+            except ValueError as error:
+                if not file.name.startswith(".neti-"):
+                    found.append(f"{file.name} is not whole: {error}")
+        return found
+
+
+def studio_campaign(name, options):
+    random_ = random.Random(f"{options.seed} {name}")
+    work = Studio(options.neti)
+    kills = amid = finished = attempts = 0
+    with work.place as place:
+        while kills < options.count and attempts < 20 * options.count or work.agreed:
+            attempts += 1
+            work.struck = False
+            process = place.start(work.words)
+
+            def strike():
+                work.struck = True
+                process.send_signal(signal.SIGKILL)
+            last = kills >= options.count
+            timer = threading.Timer(random_.uniform(0, work.seconds), strike)
+            if not last:
+                timer.start()
+            done = work.live(process)
+            timer.cancel()
+            process.kill()
+            result = end(process)
+            if result.code != -signal.SIGKILL:
+                work.problems.append(f"exit code {result.code}: {result.line or result.error[-300:]}")
+            kills += work.struck
+            amid += work.struck and bool(place.unfinished("studio"))
+            work.problems += work.half()
+            if done:
+                finished += 1
+                if work.concepts() != work.whole:
+                    work.problems.append("a concept is not that of the undisturbed studio")
+                work.clear()
+            print(f"{name}: {kills} kills, {amid} amid a file, {finished} finished, {len(work.problems)} problems",
+                  flush=True)
+    for problem in sorted(set(work.problems)):
+        print(f"  {name}: {problem}")
+    return [name, kills, amid, finished, len(work.problems)], sorted(set(work.problems))
+
+
 def campaign(name, kind, options):
+    if kind is Studio:
+        return studio_campaign(name, options)
     random_ = random.Random(f"{options.seed} {name}")
     work = kind(options.neti)
     kills = amid = finished = attempts = 0
@@ -164,7 +307,7 @@ def campaign(name, kind, options):
 
 
 def main():
-    kinds = {"training": Training, "checkpoint": Checkpoint, "manifest": Manifest, "conversion": Conversion}
+    kinds = {"training": Training, "checkpoint": Checkpoint, "manifest": Manifest, "conversion": Conversion, "studio": Studio}
     parser = arguments(__doc__, count=100)
     parser.add_argument("campaigns", nargs="*", choices=[[], *kinds], metavar="campaign")
     options = parser.parse_args()

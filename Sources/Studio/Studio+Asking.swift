@@ -11,11 +11,17 @@ extension Studio {
     guard let example = settings.examples.first(where: { $0.name == name }) else {
       throw StudioError("there is no example \(quoted(name))", .notFound)
     }
-    let concept = try library.create(title: example.name, kind: example.kind)
-    for url in try ImageFolder.list(example.folder).images {
-      let data = try readFile(url, limit: PictureFolder.mostBytes)
-      _ = try addPicture(data, name: url.lastPathComponent, to: concept.id)
+    let pictures = try ImageFolder.list(example.folder).images.map { url in
+      try PreparedPicture(
+        readFile(url, limit: PictureFolder.mostBytes), name: url.lastPathComponent, side: facts.side)
     }
+    let concept = try library.create(title: example.name, kind: example.kind) { concept, place in
+      for picture in pictures {
+        let number = concept.takeNumber()
+        concept.pictures.append(try PictureFolder(place).add(picture, number: number, side: facts.side))
+      }
+    }
+    workshop.foresee(concept.id)
     return concept.id
   }
 
@@ -105,23 +111,31 @@ extension Studio {
       _ = try settings.configuration(plan.words(in: place))
       (concept.title, concept.kind, concept.plan) = (title, kind, plan)
     }
-    workshop.learn(id)
+    _ = workshop.learn(id)
   }
 
   /// Goes on with a concept that was stopped or interrupted.
   func goOn(_ id: ID) throws {
-    guard let plan = try library.concept(id).plan, library.progress(of: id).state == .stopped,
-      !workshop.isBusy(with: id)
-    else { throw StudioError("there is nothing to go on with", .conflict) }
-    guard plan.base == facts.base else {
+    let nothing = StudioError("there is nothing to go on with", .conflict)
+    guard let plan = try library.concept(id).plan, library.progress(of: id).state == .stopped else {
+      throw nothing
+    }
+    try plan.check(facts, settings)
+    guard workshop.learn(id) else { throw nothing }
+  }
+}
+
+extension StudioConcept.Plan {
+  /// Refuses a model that it was not made for.
+  func check(_ facts: ModelFacts, _ settings: StudioSettings) throws {
+    guard base == facts.base else {
       throw StudioError("this concept is learned on another model; start the studio with that", .conflict)
     }
-    if let words = plan.modelWords, words.withoutThreads != settings.modelWords.withoutThreads {
+    if let words = modelWords, words.withoutThreads != settings.modelWords.withoutThreads {
       throw StudioError(
         "this concept is learned with other options of the model: close the studio and start it with "
           + (words.isEmpty ? "none of them" : words.map(\.shellQuoted).joined(separator: " ")), .conflict)
     }
-    workshop.learn(id)
   }
 }
 

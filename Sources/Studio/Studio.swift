@@ -16,6 +16,7 @@ public final class Studio: Sendable {
   let library: ConceptLibrary
   let gallery: Gallery
   let workshop: Workshop
+  let errands = Errands()
   let changes: Changes
   let facts: ModelFacts
   let settings: StudioSettings
@@ -37,13 +38,16 @@ public final class Studio: Sendable {
     self.settings = settings
     let door = Door()
     // Before the folder: whoever cannot have the port changes nothing.
-    server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
+    server = try HTTPServer(host: settings.host, port: settings.port, settings.deadlines) {
+      try door.answer($0)
+    }
     let folder = try StudioFolder(settings.folder ?? StudioFolder.standard())
     changes = Changes()
     facts = try ModelFacts(model)
     library = ConceptLibrary(folder, changes: changes, notice: notice)
     gallery = Gallery(folder.images, changes: changes)
     workshop = Workshop(model, settings, facts: facts, library: library, gallery: gallery, changes: changes)
+    workshop.takeOver()
     gate = Gate(host: settings.host, port: server.port, password: settings.password)
     door.open(gate, routes: Routes(self))
   }
@@ -68,6 +72,7 @@ public final class Studio: Sendable {
   /// Serves and works from now on, on threads of its own.
   public func start() {
     workshop.start()
+    errands.start()
     server.start()
     if let next = library.all.first(where: { $0.concept.plan == nil && !$0.concept.pictures.isEmpty }) {
       workshop.foresee(next.concept.id)

@@ -20,6 +20,8 @@ public struct StudioSettings: Sendable {
   public var modelWords: [String] = []
   /// Settings of a run, of the words of a command line that begins with `train`.
   public var configuration: @Sendable (_ words: [String]) throws -> RunConfiguration
+  /// How long clients may take.
+  package var deadlines = Deadlines()
   /// Finds what comes with neti by its path, such as `LICENSE`.
   public var resource: @Sendable (_ path: String) throws -> URL
   /// What a generated image says of how it was made.

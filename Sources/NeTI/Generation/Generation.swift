@@ -52,6 +52,54 @@ public struct Generation {
       warnings + (try photo?.warnings(pipeline) ?? []) + [Self.unusedNegative(pipeline)].compactMap(\.self)
   }
 
+  /// One prompt and one variant of another, with some of its seeds.
+  private init(
+    _ whole: Generation, seeds: [UInt64], _ variant: Variant, _ prompt: Prompt, negative: Once, at i: Int
+  )
+    throws
+  {
+    var settings = whole.settings
+    settings.seeds = seeds
+    self.settings = settings
+    pipeline = try TextToImagePipeline(whole.pipeline.model, settings)
+    (photo, promptWeights, warnings, variants) = (whole.photo, whole.promptWeights, [], [variant])
+    prompts = [prompt]
+    self.negative = { [try negative()[i]] }
+  }
+
+  /// Conditionings that several parts share: made for the first, and kept as long as a part is.
+  private final class Once {
+    private let make: () throws -> [Conditioning]
+    private var made: [Conditioning]?
+
+    init(_ make: @escaping () throws -> [Conditioning]) { self.make = make }
+
+    func callAsFunction() throws -> [Conditioning] {
+      let made = try self.made ?? make()
+      self.made = made
+      return made
+    }
+  }
+
+  /// The same images in the same order, in parts, so that something else can be done in between.
+  ///
+  /// - Parameter singly: whether each part is one image; else what is denoised together is a part, and its images are
+  ///   those of the whole, bit for bit.
+  public func parts(singly: Bool) throws -> [Generation] {
+    let negatives = Once(negative)
+    let seeds = singly ? settings.seeds.map { [$0] } : pipeline.batches
+    return try prompts.flatMap { prompt in
+      let conditionings = Once(prompt.conditionings)
+      return try variants.enumerated().flatMap { i, variant in
+        try seeds.map { seeds in
+          try Generation(
+            self, seeds: seeds, variant,
+            Prompt(text: prompt.text) { [try conditionings()[i]] }, negative: negatives, at: i)
+        }
+      }
+    }
+  }
+
   /// Why the negative prompt has no effect, if so.
   private static func unusedNegative(_ pipeline: TextToImagePipeline) -> String? {
     guard !pipeline.isGuided, !(pipeline.settings.negativePrompt ?? "").isEmpty else { return nil }

@@ -30,6 +30,11 @@ final class ConceptLibrary: @unchecked Sendable {
         guard concept.id == id else {
           throw StudioError("\(file.path) belongs to another folder: it is a copy, and is passed over")
         }
+        // A page was opened and closed before there was a picture.
+        if concept.plan == nil, concept.pictures.isEmpty {
+          try? FileManager.default.removeItem(at: place(of: id))
+          continue
+        }
         StudioFolder.removeLeftovers(place(of: id))
         let pictures = PictureFolder(place(of: id))
         // Before anything is learned it is done again, and must succeed.
@@ -84,14 +89,26 @@ final class ConceptLibrary: @unchecked Sendable {
 
   // MARK: Changing
 
-  func create(title: String, kind: String) throws -> StudioConcept {
-    let concept = StudioConcept(id: ID(), created: Date(), title: title, kind: kind)
+  /// A new concept. Either all of it is there, or nothing.
+  ///
+  /// - Parameter fill: puts more into it, and into the folder that it gets; no other change comes between.
+  func create(
+    title: String, kind: String, fill: (inout StudioConcept, _ place: URL) throws -> Void = { _, _ in }
+  ) throws -> StudioConcept {
+    var concept = StudioConcept(id: ID(), created: Date(), title: title, kind: kind)
     guard lock.withLock({ concepts.count - deleted.count }) < Self.mostConcepts else {
       throw StudioError("\(Self.mostConcepts) concepts are kept; delete one first")
     }
-    try PictureFolder(place(of: concept.id)).make()
-    try write(concept)
-    lock.withLock { concepts[concept.id] = concept }
+    let scratch = folder.scratch()
+    defer { try? FileManager.default.removeItem(at: scratch) }
+    try PictureFolder(scratch).make()
+    try writing.withLock {
+      try fill(&concept, scratch)
+      let now = try RunProgress.read(concept, in: scratch)
+      try write(concept, in: scratch)
+      try StudioFolder.move(scratch, to: place(of: concept.id))
+      lock.withLock { (concepts[concept.id], progress[concept.id]) = (concept, now) }
+    }
     changes.mark(.concepts)
     return concept
   }
@@ -105,7 +122,7 @@ final class ConceptLibrary: @unchecked Sendable {
     try writing.withLock {
       var concept = try concept(id)
       try body(&concept)
-      try write(concept)
+      try write(concept, in: place(of: id))
       lock.withLock { concepts[id] = concept }
       changes.mark(.concepts)
       after(concept)
@@ -155,8 +172,23 @@ final class ConceptLibrary: @unchecked Sendable {
     return (2...).lazy.map { "\(base)-\($0)" }.first { !taken.contains($0) } ?? base
   }
 
-  private func write(_ concept: StudioConcept) throws {
-    try AtomicFile.write(
-      HTTPResponse.encoded(concept), to: place(of: concept.id).appending(path: "concept.json"))
+  private func write(_ concept: StudioConcept, in place: URL) throws {
+    try AtomicFile.write(HTTPResponse.encoded(concept), to: place.appending(path: "concept.json"))
+  }
+
+  /// Frees a concept of which nothing is learned: its pictures and captions may change again. What is known of its
+  /// learning is read anew.
+  func settle(_ id: ID, problem: String?) {
+    guard var concept = try? concept(id) else { return }
+    if let plan = concept.plan, plan.isImported != true, let run = try? run(of: id), !RunFolder.holdsRun(run),
+      (try? change(id, { $0.plan = nil })) != nil
+    {
+      concept.plan = nil
+    }
+    guard let now = try? RunProgress.read(concept, in: place(of: id)) else { return }
+    setProgress(id) {
+      $0 = now
+      $0.problem = problem
+    }
   }
 }

@@ -22,7 +22,7 @@ extension Studio {
     try AtomicFile.write(data, to: scratch)
     let made: Imported
     do {
-      made = try workshop.errand {
+      made = try errands {
         let concept = try Concept.open(scratch, token: nil, base: { identity })
         let note = try concept.check(against: identity)
         return Imported(
@@ -38,21 +38,17 @@ extension Studio {
     let token = made.token == scratch.deletingPathExtension().lastPathComponent ? stem : made.token
     let words = token.filter { $0.isLetter || $0.isNumber || " -_.".contains($0) }
     let title = words.isEmpty ? "Imported" : String(words.prefix(LearnRequest.longestTitle))
-    let concept = try library.create(title: title, kind: String(made.kind.escaped.prefix(40)))
-    try library.change(concept.id) { concept in
+    let concept = try library.create(title: title, kind: String(made.kind.escaped.prefix(40))) {
+      concept, place in
       let plan = StudioConcept.Plan(
         name: library.freeName(for: title), steps: made.steps, base: facts.base, words: [],
         baseName: String(made.baseName.escaped.prefix(80)), isImported: true)
-      let run = library.place(of: concept.id).appending(path: plan.name, directoryHint: .isDirectory)
+      let run = place.appending(path: plan.name, directoryHint: .isDirectory)
       try StudioFolder.make(run)
       try AtomicFile.write(made.data, to: run.appending(path: "concept.safetensors"))
       concept.plan = plan
     }
-    let now = try RunProgress.read(library.concept(concept.id), in: library.place(of: concept.id))
-    library.setProgress(concept.id) {
-      $0 = now
-      $0.problem = made.note
-    }
+    library.setProgress(concept.id) { $0.problem = made.note }
     return concept.id
   }
 
@@ -67,7 +63,7 @@ extension Studio {
     guard format.holdsVectors else {
       return (try readFile(file, limit: Import.mostBytes, name: "the concept"), "\(name).safetensors")
     }
-    let data = try workshop.errand {
+    let data = try errands {
       let concept = try Concept(contentsOf: file)
       // One that does not change with time has none to choose.
       let timestep = concept.representation.dependsOnTime ? timestep ?? 500 : nil
@@ -80,7 +76,7 @@ extension Studio {
   func exported(_ id: ID, for program: ExportFolder.Program) throws -> (data: Data, name: String) {
     let file = try library.file(of: id)
     let resource = settings.resource
-    return try workshop.errand {
+    return try errands {
       let sample = program == .comfyui ? ExportFolder.lastSample(besides: file) : nil
       let folder = try ExportFolder(
         Concept(contentsOf: file), for: program,
@@ -93,6 +89,6 @@ extension Studio {
   /// How much each hidden unit of a concept contributes, as `neti inspect --plot` draws it.
   func importance(of id: ID) throws -> Data {
     let file = try library.file(of: id)
-    return try workshop.errand { Data(try Concept(contentsOf: file).importanceChart().draw().png()) }
+    return try errands { Data(try Concept(contentsOf: file).importanceChart().draw().png()) }
   }
 }

@@ -11,6 +11,7 @@ import NeTI
 ///     images/ID.png               what was generated
 ///     trash/ID/                   what was deleted, until the next start
 ///     experience.json             how long learning takes, for estimates
+///     waiting.json                what waits to be learned and generated
 ///     .neti-studio                says that the folder is a studio's
 struct StudioFolder: @unchecked Sendable {
   let url: URL
@@ -20,6 +21,7 @@ struct StudioFolder: @unchecked Sendable {
 
   var concepts: URL { url.appending(path: "concepts", directoryHint: .isDirectory) }
   var images: URL { url.appending(path: "images", directoryHint: .isDirectory) }
+  var waiting: URL { url.appending(path: "waiting.json") }
   var trash: URL { url.appending(path: "trash", directoryHint: .isDirectory) }
 
   /// Makes the folder, or takes it over from a studio that has ended.

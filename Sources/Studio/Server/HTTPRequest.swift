@@ -8,12 +8,6 @@ struct HTTPRequest {
   enum Limit {
     /// Bytes of the request line and all headers.
     static let head = 16 << 10
-    /// How long the head may take to arrive.
-    static let headTime: Duration = .seconds(10)
-    /// How long a body may take, and a response.
-    static let bodyTime: Duration = .seconds(60)
-    /// The same of pictures and files, which may come over a slow line; and how long it may stand still.
-    static let (largeTime, pieceTime): (Duration, Duration) = (.seconds(900), .seconds(20))
     /// Large bodies at once, and how long another waits for its turn.
     static let (mostLarge, largePatience) = (2, 120.0)
     /// Bytes of a body that is words and numbers.
@@ -103,12 +97,13 @@ struct HTTPRequest {
 struct Exchange {
   let request: HTTPRequest
   let connection: Connection
+  let deadlines: Deadlines
   /// What came after the head already.
   let early: Data
 
   /// The body, read whole.
   func body(atMost limit: Int = HTTPRequest.Limit.words) throws -> Data {
-    try body(atMost: limit, within: HTTPRequest.Limit.bodyTime)
+    try body(atMost: limit, within: deadlines.body)
   }
 
   private static let large = DispatchSemaphore(value: HTTPRequest.Limit.mostLarge)
@@ -120,7 +115,7 @@ struct Exchange {
       throw StudioError("other files are still being read; try again in a moment", .tooMany)
     }
     defer { Self.large.signal() }
-    return try work(body(atMost: limit, within: HTTPRequest.Limit.largeTime))
+    return try work(body(atMost: limit, within: deadlines.large))
   }
 
   private func body(atMost limit: Int, within time: Duration) throws -> Data {
@@ -132,7 +127,7 @@ struct Exchange {
     var body = early.prefix(length)
     while body.count < length {
       let piece = try connection.read(
-        atMost: length - body.count, before: min(deadline, .now + HTTPRequest.Limit.pieceTime))
+        atMost: length - body.count, before: min(deadline, .now + deadlines.piece))
       guard !piece.isEmpty else { throw StudioError("the request is cut short", .badRequest) }
       body += piece
     }

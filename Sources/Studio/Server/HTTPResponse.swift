@@ -95,7 +95,7 @@ struct HTTPResponse {
 /// Where server-sent events are written to.
 struct EventStream {
   let connection: Connection
-  private static let patience: Duration = .seconds(10)
+  let patience: Duration
 
   /// One event; `data` has no line break, as JSON has none.
   func send(_ event: String, _ data: Data) throws {
@@ -106,6 +106,6 @@ struct EventStream {
   func ping() throws { try write(Data(":\n\n".utf8)) }
 
   private func write(_ data: Data) throws {
-    try connection.write(data, before: .now + Self.patience)
+    try connection.write(data, before: .now + patience)
   }
 }

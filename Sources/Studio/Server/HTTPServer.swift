@@ -25,6 +25,7 @@ final class HTTPServer: @unchecked Sendable {
   let port: UInt16
   private let listener: Int32
   private let handler: Handler
+  private let deadlines: Deadlines
   private let lock = NSLock()
   /// The oldest first; behind the lock.
   private var open: [Connection] = []
@@ -37,8 +38,9 @@ final class HTTPServer: @unchecked Sendable {
   ///   - host: an address, such as 127.0.0.1 or ::1.
   ///   - port: 0 takes any that is free.
   /// - Throws: one line that says why not.
-  init(host: String, port: UInt16, handler: @escaping Handler) throws {
+  init(host: String, port: UInt16, _ deadlines: Deadlines, handler: @escaping Handler) throws {
     self.handler = handler
+    self.deadlines = deadlines
     let address = try SocketAddress(host, port)
     let listener = socket(address.family, Self.streamType, 0)
     self.listener = listener
@@ -118,9 +120,9 @@ final class HTTPServer: @unchecked Sendable {
   private func serve(_ connection: Connection) {
     do {
       guard let response = try response(to: connection) else { return connection.close() }
-      let deadline = ContinuousClock.now + HTTPRequest.Limit.bodyTime
+      let deadline = ContinuousClock.now + deadlines.body
       try connection.write(response.head + response.body, before: deadline)
-      try response.stream?(EventStream(connection: connection))
+      try response.stream?(EventStream(connection: connection, patience: deadlines.event))
       connection.finish()
     } catch {
       // The client has gone, or is too slow to be told.
@@ -131,8 +133,9 @@ final class HTTPServer: @unchecked Sendable {
   /// Nil where the client went before it asked.
   private func response(to connection: Connection) throws -> HTTPResponse? {
     do {
-      guard let (head, early) = try Self.head(of: connection) else { return nil }
-      let exchange = Exchange(request: try HTTPRequest(head: head), connection: connection, early: early)
+      guard let (head, early) = try head(of: connection) else { return nil }
+      let exchange = Exchange(
+        request: try HTTPRequest(head: head), connection: connection, deadlines: deadlines, early: early)
       return try handler(exchange)
     } catch let e as StudioError {
       return .text(e.status, e.message)
@@ -144,9 +147,9 @@ final class HTTPServer: @unchecked Sendable {
   }
 
   /// What stands before the empty line, and what came after it already.
-  private static func head(of connection: Connection) throws -> (head: Data, early: Data)? {
+  private func head(of connection: Connection) throws -> (head: Data, early: Data)? {
     let end = Data("\r\n\r\n".utf8)
-    let deadline = ContinuousClock.now + HTTPRequest.Limit.headTime
+    let deadline = ContinuousClock.now + deadlines.head
     var data = Data()
     while true {
       let piece = try connection.read(atMost: HTTPRequest.Limit.head, before: deadline)

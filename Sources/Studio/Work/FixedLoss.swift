@@ -23,11 +23,13 @@ final class FixedLoss {
 
   private let model: StableDiffusion
   private let examples: [TrainingExample]
+  private let templates: [String]
   private let file: URL
   private var grids: [HeldOutLoss]?
 
-  init(_ model: StableDiffusion, _ examples: [TrainingExample], file: URL) {
-    (self.model, self.file) = (model, file)
+  /// - Parameter templates: the sentences of those examples that have no caption.
+  init(_ model: StableDiffusion, _ examples: [TrainingExample], templates: [String], file: URL) {
+    (self.model, self.templates, self.file) = (model, templates, file)
     self.examples = Array(examples.prefix(Self.mostPictures))
   }
 
@@ -45,9 +47,14 @@ final class FixedLoss {
 
   private func makeGrids() throws -> [HeldOutLoss] {
     try examples.map {
-      try HeldOutLoss(
-        model, image: $0.image, prompt: $0.caption ?? HeldOutLoss.defaultPrompt, noises: Self.noises)
+      try HeldOutLoss(model, $0, templates: templates, noises: Self.noises)
     }
+  }
+
+  /// Those checkpoints of a run that were not measured: the process was killed, or stopped, before it was done.
+  func missing(of run: URL) -> [RunFolder.Checkpoint] {
+    let measured = Set(Self.read(file).map(\.step))
+    return RunFolder.checkpoints(in: run).filter { !measured.contains($0.step) }
   }
 
   /// What was measured so far, without what cannot be read.

@@ -4,7 +4,7 @@ import Foundation
 import NeTI
 
 /// What the page asks to generate.
-struct GenerateRequest: Decodable, Sendable, Equatable {
+struct GenerateRequest: Codable, Sendable, Equatable {
   var prompt: String
   var negative: String?
   var seeds: [Int]
@@ -17,7 +17,7 @@ struct GenerateRequest: Decodable, Sendable, Equatable {
   var regions: [Double]?
 
   static let mostSeeds = 16
-  private static let longestPrompt = 2000
+  static let longestPrompt = 2000
   private static let mostSteps = 200
   private static let mostRegions = 8
 

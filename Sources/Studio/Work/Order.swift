@@ -4,7 +4,7 @@ import Foundation
 import NeTI
 
 /// What a page asks the workshop to generate.
-enum Order: Sendable, Equatable {
+enum Order: Codable, Sendable, Equatable {
   /// One prompt, some seeds.
   case images(GenerateRequest)
   /// The same over one or two other things.
@@ -34,17 +34,17 @@ enum Order: Sendable, Equatable {
 }
 
 /// A table of images over one or two things that change.
-struct GridRequest: Decodable, Sendable, Equatable {
+struct GridRequest: Codable, Sendable, Equatable {
   /// What stays the same.
   let base: GenerateRequest
   let columns: Axis
   let rows: Axis?
 
-  struct Axis: Decodable, Sendable, Equatable {
+  struct Axis: Codable, Sendable, Equatable {
     let kind: Kind
     let values: [String]
 
-    enum Kind: String, Decodable, Sendable { case prompt, dial, seed, checkpoint, guidance }
+    enum Kind: String, Codable, Sendable { case prompt, dial, seed, checkpoint, guidance }
 
     /// What stands beside an image.
     func label(_ value: String) -> String {
@@ -120,7 +120,7 @@ struct GridRequest: Decodable, Sendable, Equatable {
 }
 
 /// The shape of one concept with the look of another.
-struct MixRequest: Decodable, Sendable, Equatable {
+struct MixRequest: Codable, Sendable, Equatable {
   let geometry: ID
   let appearance: ID
   /// With `{}` for the mixture.
@@ -159,7 +159,7 @@ struct MixRequest: Decodable, Sendable, Equatable {
 }
 
 /// What a concept has learned for each part of the denoising process.
-struct DecomposeRequest: Decodable, Sendable, Equatable {
+struct DecomposeRequest: Codable, Sendable, Equatable {
   let concept: ID
   /// With `{}` for the concept.
   let prompt: String

@@ -14,6 +14,13 @@ final class GenerateJob: @unchecked Sendable {
   private let lock = NSLock()
   private var shown = Shown()
   private var stop = false
+  // The thread that computes has these to itself.
+  /// What is still to be generated, the next first; nil before it was looked at.
+  fileprivate var parts: [Workshop.Part]?
+  fileprivate var warnings: [String] = []
+  /// Steps of the parts that are done, and how their images looked last.
+  fileprivate var stepsDone = 0
+  fileprivate var finished: [String] = []
 
   /// What pages see of it.
   struct Shown: Encodable, Sendable {
@@ -37,52 +44,80 @@ final class GenerateJob: @unchecked Sendable {
 
 extension Workshop {
   private struct Stopped: Error {}
+  /// A stop of what is learned is not to wait for the image at hand: it is made anew.
+  private struct GivesWay: Error {}
 
-  /// Generates and keeps the images; what fails is told to the pages.
-  func generate(_ job: GenerateJob) {
+  /// Generates the next part of an order and keeps its images; what fails is told to the pages.
+  ///
+  /// - Parameter learning: what is being learned meanwhile; a part is then one image.
+  func generate(_ job: GenerateJob, beside learning: LearnJob? = nil) {
     changes.mark(.work)
+    var isDone = true
     var problem: String?
-    var warnings: [String] = []
-    do { try run(job) { warnings = $0 } } catch is Stopped {} catch { problem = "\(error)" }
+    do {
+      try generatePart(of: job, beside: learning)
+      isDone = job.parts?.isEmpty ?? true
+    } catch is Stopped {
+    } catch is GivesWay {
+      isDone = false
+    } catch { problem = "\(error)" }
     update {
+      $0.isDrawing = false
+      // A stop may have come within the last moment.
+      guard isDone || job.isStopping else { return }
       $0.generating = nil
       $0.problem = problem
-      $0.warnings = warnings
+      $0.warnings = job.warnings
     }
   }
 
   /// Something to generate at once, and what its images say beside what all images say.
   struct Part {
-    let generation: Generation
+    var generation: Generation
     var metadata: [String: String] = [:]
     /// Where an image is in a table; nil for those that are in none.
     var place: ((GeneratedImage) -> (row: String, column: String))?
   }
 
-  private func run(_ job: GenerateJob, warn: ([String]) -> Void) throws {
-    // All is checked before anything is computed.
+  private func generatePart(of job: GenerateJob, beside learning: LearnJob?) throws {
+    if job.isStopping { throw Stopped() }
+    if job.parts == nil { try begin(job, singly: learning != nil) }
+    guard let part = job.parts?.first else { return }
+    var latest: [String] = []
+    let images = try part.generation(
+      progress: { progress in
+        if job.isStopping { throw Stopped() }
+        if learning?.isStopping == true { throw GivesWay() }
+        job.show { $0.step = job.stepsDone + progress.stepsDone }
+      },
+      watching: { denoising in
+        latest = glimpses(denoising)
+        job.show { $0.previews = job.finished + latest }
+        changes.mark(.work)
+      })
+    try keep(images, of: part, job)
+    job.stepsDone += part.generation.totalSteps
+    job.finished = (job.finished + latest).suffix(GenerateRequest.mostSeeds)
+    job.parts?.removeFirst()
+  }
+
+  /// All is checked before anything is computed.
+  private func begin(_ job: GenerateJob, singly: Bool) throws {
     let parts = try parts(of: job.order)
-    warn(parts.flatMap(\.generation.warnings).reduce(into: []) { if !$0.contains($1) { $0.append($1) } })
-    let total = parts.reduce(0) { $0 + $1.generation.totalSteps }
-    var done = 0
-    for part in parts {
-      let images = try part.generation(
-        progress: { progress in
-          if job.isStopping { throw Stopped() }
-          serveErrands()
-          job.show { ($0.step, $0.total) = (done + progress.stepsDone, total) }
-          changes.mark(.work)
-        },
-        watching: { denoising in
-          let glimpses = glimpses(denoising)
-          job.show { $0.previews = glimpses }
-        })
-      done += part.generation.totalSteps
-      // Of a table that is stopped, what is finished is kept.
-      try keep(images, of: part, job)
+    job.warnings = parts.flatMap(\.generation.warnings).reduce(into: []) {
+      if !$0.contains($1) { $0.append($1) }
+    }
+    job.show { $0.total = parts.reduce(0) { $0 + $1.generation.totalSteps } }
+    job.parts = try parts.flatMap { whole in
+      try whole.generation.parts(singly: singly).map {
+        var part = whole
+        part.generation = $0
+        return part
+      }
     }
   }
 
+  /// Of an order that is stopped, what is finished is kept.
   private func keep(_ images: [GeneratedImage], of part: Part, _ job: GenerateJob) throws {
     let common = settings.metadata(part.generation, model).merging(part.metadata) { $1 }
     for image in part.place == nil ? images.reversed() : images {

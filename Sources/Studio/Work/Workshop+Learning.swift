@@ -66,18 +66,8 @@ extension Workshop {
     var problem: String?
     do { try run(job) } catch { problem = "\(error)" }
     job.ended.signal()
-    // What failed before it began can be mended: its pictures and captions may change again.
-    if problem != nil, let run = try? library.run(of: job.id), !RunFolder.holdsRun(run) {
-      try? library.change(job.id) { $0.plan = nil }
-    }
-    if let concept = try? library.concept(job.id),
-      let now = try? RunProgress.read(concept, in: library.place(of: job.id))
-    {
-      library.setProgress(job.id) {
-        $0 = now
-        $0.problem = problem
-      }
-    }
+    // What failed or was stopped before it began can be mended.
+    library.settle(job.id, problem: problem)
     library.folder.experience.save()
     update { $0.learning = nil }
   }
@@ -100,7 +90,8 @@ extension Workshop {
     var pace = Pace(every: c.eval.validationSteps, foreseen: library.folder.experience(facts.circumstances))
     var gap = Gap()
     let grid = FixedLoss(
-      model, images.examples, file: library.place(of: job.id).appending(path: FixedLoss.name))
+      model, images.examples, templates: c.data.learnableProperty.templates,
+      file: library.place(of: job.id).appending(path: FixedLoss.name))
     _ = try run { event in listen(event, job, &pace, &gap, grid) }
   }
 
@@ -128,6 +119,11 @@ extension Workshop {
         $0.total = to
         $0.secondsLeft = pace.secondsLeft(after: from, of: to)
       }
+      // What a kill came before.
+      for checkpoint in (try? grid.missing(of: library.run(of: job.id))) ?? []
+      where checkpoint.step <= from && !job.isStopping {
+        measure(checkpoint.url, checkpoint.step, job, grid)
+      }
     case .step(let s):
       if let seconds = gap.end(beforeStep: s.seconds) { pace.paused(seconds) }
       pace.stepped(s.seconds)
@@ -140,14 +136,12 @@ extension Workshop {
       if let entry = pace.entry(memory: memory) {
         library.folder.experience.learn(facts.circumstances, entry)
       }
-      // One image's worth: who waits for many does not starve what is learned, nor a stop.
-      if !job.isStopping { generateOne() }
+      // One image: who waits for many does not starve what is learned, nor a stop.
+      if !job.isStopping { generateOne(beside: job) }
       gap.begin()
     case .checkpoint(let step, let file):
       library.setProgress(job.id) { if !$0.checkpoints.contains(step) { $0.checkpoints.append(step) } }
-      do { try grid.measure(file, step: step) } catch {
-        job.show { $0.warnings.append("the loss on the fixed grid was not measured: \(error)") }
-      }
+      measure(file, step, job, grid)
     case .samples(let step, let images):
       gap.isPause = true
       library.setProgress(job.id) {
@@ -157,6 +151,12 @@ extension Workshop {
     case .warning(let line): job.show { $0.warnings.append(line) }
     }
     changes.mark(.work)
+  }
+
+  private func measure(_ checkpoint: URL, _ step: Int, _ job: LearnJob, _ grid: FixedLoss) {
+    do { try grid.measure(checkpoint, step: step) } catch {
+      job.show { $0.warnings.append("the loss on the fixed grid was not measured: \(error)") }
+    }
   }
 }
 

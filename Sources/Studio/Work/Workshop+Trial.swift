@@ -50,11 +50,8 @@ extension Workshop {
     }
   }
 
-  /// Whether someone waits for the thread; what is quick is done at once.
-  private var isWanted: Bool {
-    serveErrands()
-    return locked { !$0.toGenerate.isEmpty || !$0.toLearn.isEmpty }
-  }
+  /// Whether someone waits for the thread.
+  private var isWanted: Bool { locked { !$0.toGenerate.isEmpty || !$0.toLearn.isEmpty } }
 
   private func giveWay() throws { if isWanted { throw GivesWay() } }
 

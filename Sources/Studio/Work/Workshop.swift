@@ -1,11 +1,12 @@
 import Diffusion
+import Files
 import Foundation
 import NeTI
 
 /// The one thread that computes, with the one model in memory, and what waits for it.
 ///
-/// Learning goes from one concept to the next. Generating comes between two training steps, and does not change
-/// what is learned: the trainer's random numbers are keyed by what they are for.
+/// Learning goes from one concept to the next. Generating comes between two training steps, one image at a time, and
+/// does not change what is learned: the trainer's random numbers are keyed by what they are for.
 final class Workshop: @unchecked Sendable {
   let library: ConceptLibrary
   let gallery: Gallery
@@ -36,8 +37,8 @@ final class Workshop: @unchecked Sendable {
     var trialProblem: String?
     /// Why the studio ends.
     var closing: String?
-    /// What is quick and needs the thread.
-    var errands: [Errand] = []
+    /// Whether the thread is within a part of what is generated.
+    var isDrawing = false
   }
 
   /// Generations that may wait; more clicks are refused.
@@ -58,7 +59,12 @@ final class Workshop: @unchecked Sendable {
   /// Works from now on.
   func start() {
     let thread = Thread { [self] in
-      while true { work(next()) }
+      var isTurnOfLearning = false
+      while true {
+        let task = next(isTurnOfLearning)
+        isTurnOfLearning = if case .generate = task { true } else { false }
+        work(task)
+      }
     }
     thread.name = "studio work"
     thread.stackSize = 16 << 20
@@ -70,7 +76,6 @@ final class Workshop: @unchecked Sendable {
   private enum Task {
     case learn(LearnJob)
     case generate(GenerateJob)
-    case errands
     case tryOut(ID)
   }
 
@@ -78,19 +83,26 @@ final class Workshop: @unchecked Sendable {
     switch task {
     case .learn(let job): learn(job)
     case .generate(let job): generate(job)
-    case .errands: serveErrands()
     case .tryOut(let id): tryOut(id)
     }
   }
 
-  /// Waits for something to do; what is quick comes first.
-  private func next() -> Task {
-    defer { changes.mark(.work) }
+  /// Waits for something to do. What is generated comes first, and when a part of it is done, what is learned: the
+  /// rest is generated beside that.
+  private func next(_ isTurnOfLearning: Bool) -> Task {
+    let task = nextTask(isTurnOfLearning)
+    changes.mark(.work)
+    keepWaiting()
+    return task
+  }
+
+  private func nextTask(_ isTurnOfLearning: Bool) -> Task {
     condition.lock()
     defer { condition.unlock() }
     while true {
-      if !state.errands.isEmpty { return .errands }
-      if let job = Self.takeGeneration(&state) { return .generate(job) }
+      if state.toLearn.isEmpty || !isTurnOfLearning, let job = Self.takeGeneration(&state) {
+        return .generate(job)
+      }
       if !state.toLearn.isEmpty {
         let job = LearnJob(id: state.toLearn.removeFirst())
         state.learning = job
@@ -113,16 +125,22 @@ final class Workshop: @unchecked Sendable {
     }
   }
 
+  /// What is being generated, or the first that waits.
   private static func takeGeneration(_ state: inout State) -> GenerateJob? {
-    guard !state.toGenerate.isEmpty else { return nil }
-    state.generating = state.toGenerate.removeFirst()
+    if state.generating == nil {
+      guard !state.toGenerate.isEmpty else { return nil }
+      state.generating = state.toGenerate.removeFirst()
+    }
+    state.isDrawing = true
     return state.generating
   }
 
-  /// Generates one of what waits, between two training steps, so that learning goes on, too.
-  func generateOne() {
-    serveErrands()
-    if let job = locked({ Self.takeGeneration(&$0) }) { generate(job) }
+  /// Generates one image of what waits, between two training steps, so that learning goes on, too.
+  func generateOne(beside learning: LearnJob) {
+    guard let job = locked({ Self.takeGeneration(&$0) }) else { return }
+    keepWaiting()
+    generate(job, beside: learning)
+    keepWaiting()
   }
 
   /// Looks at the state, or changes it.
@@ -141,58 +159,29 @@ final class Workshop: @unchecked Sendable {
   /// There is something new to do.
   func wake() { condition.broadcast() }
 
-  // MARK: What is quick
-
-  /// Something that takes a moment, such as a plot of a concept.
-  final class Errand: @unchecked Sendable {
-    fileprivate let body: () -> Void
-    fileprivate let done = DispatchSemaphore(value: 0)
-    fileprivate init(_ body: @escaping () -> Void) { self.body = body }
-  }
-
-  /// Written by one thread before the other reads.
-  private final class Box<T>: @unchecked Sendable { var value: T? }
-
-  /// How long a page waits for the thread, which may be within a training step; and how many may.
-  private static let (patience, mostErrands) = (20.0, 8)
-
-  /// Runs `body` on the thread that computes, as soon as it has a moment, and gives its result.
-  func errand<T: Sendable>(_ body: @escaping @Sendable () throws -> T) throws -> T {
-    let result = Box<Result<T, any Error>>()
-    let errand = Errand { result.value = Result { try body() } }
-    try locked { state in
-      guard state.errands.count < Self.mostErrands else {
-        throw StudioError("the studio is busy; try again in a moment", .tooMany)
-      }
-      state.errands.append(errand)
-    }
-    condition.broadcast()
-    let isDone = errand.done.wait(timeout: .now() + Self.patience) == .success
-    locked { state in state.errands.removeAll { $0 === errand } }
-    guard isDone, let result = result.value else {
-      throw StudioError("the studio is busy with a long step; try again in a moment", .tooMany)
-    }
-    return try result.get()
-  }
-
-  /// Does what is quick.
-  func serveErrands() {
-    while let errand = locked({ $0.errands.isEmpty ? nil : $0.errands.removeFirst() }) {
-      errand.body()
-      errand.done.signal()
-    }
-  }
-
   // MARK: What is asked for
 
-  /// Puts a concept at the end of the queue.
-  func learn(_ id: ID) {
-    library.setProgress(id) {
-      $0.state = .waiting
-      $0.problem = nil
+  /// Puts a concept at the end of the queue; false where it is in it already, or is being learned.
+  func learn(_ id: ID) -> Bool {
+    let isNew = locked { state in
+      guard state.learning?.id != id, !state.toLearn.contains(id) else { return false }
+      // Before the thread can begin with it.
+      library.setProgress(id) {
+        $0.state = .waiting
+        $0.problem = nil
+      }
+      state.toLearn.append(id)
+      return true
     }
-    update { $0.toLearn.append(id) }
-    condition.broadcast()
+    announce()
+    return isNew
+  }
+
+  /// There is something new to do, or something less.
+  private func announce() {
+    keepWaiting()
+    changes.mark(.work)
+    wake()
   }
 
   /// Ends the learning of a concept after the step at hand, or takes it out of the queue.
@@ -202,8 +191,8 @@ final class Workshop: @unchecked Sendable {
       if state.learning?.id == id { state.learning?.requestStop() }
       return state.toLearn.contains(id)
     }
-    if wasWaiting { library.setProgress(id) { $0.state = .stopped } }
-    changes.mark(.work)
+    if wasWaiting { library.settle(id, problem: nil) }
+    announce()
   }
 
   /// Puts a generation into the queue; a request that waits already is not added again.
@@ -214,7 +203,7 @@ final class Workshop: @unchecked Sendable {
     let id = try locked { state -> ID in
       if replacing {
         state.toGenerate.removeAll(where: \.isReplaceable)
-        if let job = state.generating, job.isReplaceable { job.requestStop() }
+        if let job = state.generating, job.isReplaceable { Self.stop(job, &state) }
       }
       if let same = (state.toGenerate + [state.generating].compactMap { $0 }).first(where: {
         $0.order == order
@@ -230,17 +219,66 @@ final class Workshop: @unchecked Sendable {
       state.toGenerate.append(job)
       return job.id
     }
-    condition.broadcast()
-    changes.mark(.work)
+    announce()
     return id
   }
 
-  /// Stops what is being generated, and what waits to be.
+  /// Stops what is being generated, and what waits to be. Images that are done are kept.
   func stopGenerating() {
-    update {
-      $0.toGenerate.removeAll()
-      $0.generating?.requestStop()
+    locked { state in
+      state.toGenerate.removeAll()
+      if let job = state.generating { Self.stop(job, &state) }
     }
+    announce()
+  }
+
+  /// One that the thread is not within ends at once.
+  private static func stop(_ job: GenerateJob, _ state: inout State) {
+    job.requestStop()
+    if !state.isDrawing { state.generating = nil }
+  }
+
+  // MARK: What outlives the studio
+
+  private let keeping = NSLock()
+  private var kept: Data?
+
+  /// Writes down what waits, where that has changed.
+  private func keepWaiting() {
+    keeping.withLock {
+      do {
+        let now = try HTTPResponse.encoded(locked { Waiting($0) })
+        guard now != kept else { return }
+        try AtomicFile.write(now, to: library.folder.waiting)
+        kept = now
+      } catch {
+        update { $0.problem = "what waits is lost when the studio ends: \(error)" }
+      }
+    }
+  }
+
+  /// Takes over what waited when an earlier studio ended. Before `start`.
+  func takeOver() {
+    let waiting = Waiting(library.folder.waiting)
+    for id in waiting.learn {
+      guard let plan = try? library.concept(id).plan, library.progress(of: id).state == .stopped else {
+        continue
+      }
+      do {
+        try plan.check(facts, settings)
+        _ = learn(id)
+      } catch { library.settle(id, problem: "\(error)") }
+    }
+    for (concept, progress) in library.all where progress.state == .stopped && progress.step == 0 {
+      library.settle(concept.id, problem: progress.problem)
+    }
+    locked { state in
+      state.toGenerate = waiting.orders.map { GenerateJob($0, isReplaceable: false) }
+      state.problem = waiting.drawing.map {
+        "the studio ended while it generated \(quoted($0)); the images that were done are kept"
+      }
+    }
+    announce()
   }
 
   /// Whether a concept is being learned or waits for it.
