@@ -17,6 +17,7 @@ public final class Studio: Sendable {
   let gallery: Gallery
   let workshop: Workshop
   let changes: Changes
+  let told = Told()
   let facts: ModelFacts
   let settings: StudioSettings
   private let gate: Gate
@@ -40,7 +41,7 @@ public final class Studio: Sendable {
     server = try HTTPServer(host: settings.host, port: settings.port) { try door.answer($0) }
     let folder = try StudioFolder(settings.folder ?? StudioFolder.standard())
     changes = Changes()
-    facts = try ModelFacts(model)
+    facts = try ModelFacts(model, settings)
     library = ConceptLibrary(folder, changes: changes, notice: notice)
     gallery = Gallery(folder.images, changes: changes)
     workshop = Workshop(model, settings, facts: facts, library: library, gallery: gallery, changes: changes)

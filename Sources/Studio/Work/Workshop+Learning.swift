@@ -97,7 +97,9 @@ extension Workshop {
       $0.total = c.optim.maxTrainSteps
       $0.warnings = images.warnings + run.notices
     }
-    var pace = Pace(every: c.eval.validationSteps, foreseen: library.folder.experience(facts.circumstances))
+    let circumstances = facts.circumstances(c)
+    var pace = Pace(every: c.eval.validationSteps, foreseen: library.folder.experience(circumstances))
+    pace.circumstances = circumstances
     var gap = Gap()
     let grid = FixedLoss(
       model, images.examples, file: library.place(of: job.id).appending(path: FixedLoss.name))
@@ -138,7 +140,7 @@ extension Workshop {
         shown.memory = memory
       }
       if let entry = pace.entry(memory: memory) {
-        library.folder.experience.learn(facts.circumstances, entry)
+        library.folder.experience.learn(pace.circumstances, entry)
       }
       // One image's worth: who waits for many does not starve what is learned, nor a stop.
       if !job.isStopping { generateOne() }
