@@ -102,7 +102,7 @@ let package = Package(
       name: "Studio", dependencies: ["Torch", "Files", "Imaging", "Diffusion", "NeTI"],
       resources: [
         "index.html", "style.css", "app.js", "dom.js", "studio.js", "pictures.js", "learn.js", "generate.js",
-        "concepts.js", "sheets.js", "regions.js", "compare.js", "look.js", "square.js",
+        "concepts.js", "sheets.js", "queue.js", "regions.js", "compare.js", "look.js", "square.js",
       ].map { .embedInCode("Page/\($0)") },
       swiftSettings: strict),
     .executableTarget(

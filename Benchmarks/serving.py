@@ -1,46 +1,146 @@
 """What serving the studio's page costs a training step, and how soon the first page is there.
 
-    .venv-studio/bin/python Benchmarks/serving.py --steps 400
+    .venv-studio/bin/python Benchmarks/serving.py --steps 800
 
-Learns an example on mini-sd in a studio of its own. No page and three open pages take turns, some steps each, so that
-what else the machine does touches both alike. `scripts/test-studio` makes the virtual environment.
+Learns an example on mini-sd in a studio of its own. No page, three plain connections that listen to all that pages are
+told, and three pages in Chromium take turns, some steps each, so that what else the machine does touches all alike. The
+connections tell what the studio itself needs; the pages add what the browser needs to show it. Each turn is compared
+with the one without a page before it. `scripts/test-studio` makes the virtual environment.
 """
 import argparse
-import json
+import http.client
+import re
+import socket
 import statistics
+import struct
 import sys
 import tempfile
+import threading
 import time
-import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Tests/StudioPage"))
 from playwright.sync_api import sync_playwright  # noqa: E402
 from studio import CHROMIUM, StudioProcess  # noqa: E402
 
-PAGES = 3
+WATCHERS = 3
 # Of each turn, steps that do not count: pages are being opened or closed.
 SETTLING = 4
+SHOWN = "#view section:not([hidden])"
 
 
-def events(folder):
-    """The updates so far, as the run's log has them."""
-    [log] = folder.glob("concepts/*/*/events.jsonl")
-    lines = log.read_bytes().split(b"\n")[:-1]
-    return [e for e in map(json.loads, lines) if e["kind"] == "step"]
+def ends(folder):
+    """When each step so far was done, by its number: wall time of the run's TensorBoard file."""
+    times = {}
+    for file in folder.glob("concepts/*/*/tensorboard/*tfevents*"):
+        data, at = file.read_bytes(), 0
+        while at + 16 <= len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            event = data[at + 12:at + 12 + length]
+            at += 16 + length
+            # Field 1 is the time, field 2 the step; the version's has none.
+            if len(event) < length or length < 11 or event[0] != 0x09 or event[9] != 0x10:
+                continue
+            step = shift = 0
+            for byte in event[10:]:
+                step |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            times.setdefault(step, struct.unpack_from("<d", event, 1)[0])
+    return times
 
 
-def first_page(studio, times):
-    """Seconds until the page and its modules are there, over loopback."""
-    address = studio.address.split("?")[0]
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    opener.open(studio.address).read()
-    seconds = []
+class Nobody:
+    name = "no page"
+
+    def close(self):
+        pass
+
+
+class Sockets:
+    """Connections that listen as pages do and throw away what they hear."""
+
+    name = f"{WATCHERS} connections"
+
+    def __init__(self, studio, cookie, _):
+        host = urlsplit(studio.address)
+        head = f"GET /api/events HTTP/1.1\r\nHost: {host.netloc}\r\nCookie: {cookie}\r\n\r\n".encode()
+        self.bytes, self.sockets = 0, []
+        for _ in range(WATCHERS):
+            connection = socket.create_connection((host.hostname, host.port))
+            connection.sendall(head)
+            if not connection.recv(1 << 16).startswith(b"HTTP/1.1 200"):
+                raise RuntimeError("the studio refuses to tell a plain connection anything")
+            self.sockets.append(connection)
+            threading.Thread(target=self.listen, args=[connection], daemon=True).start()
+
+    def listen(self, connection):
+        try:
+            while heard := connection.recv(1 << 16):
+                self.bytes += len(heard)
+        except OSError:
+            pass
+
+    def close(self):
+        for connection in self.sockets:
+            connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        if not self.bytes:
+            raise RuntimeError("the connections heard nothing")
+
+
+class Pages:
+    """Open pages in a browser."""
+
+    name = f"{WATCHERS} pages"
+
+    def __init__(self, studio, _, context):
+        self.pages = [context.new_page() for _ in range(WATCHERS)]
+        for page in self.pages:
+            page.goto(studio.address.split("?")[0])
+
+    def close(self):
+        for page in self.pages:
+            page.close()
+
+
+def enter(studio):
+    """The cookie that the address is exchanged for."""
+    address = urlsplit(studio.address)
+    connection = http.client.HTTPConnection(address.netloc)
+    connection.request("GET", f"{address.path}?{address.query}")
+    return connection.getresponse().headers["Set-Cookie"].split(";")[0]
+
+
+def first_page(browser, studio, cookie, times):
+    """Milliseconds until Chromium, which has nothing of it, shows the first section; and what all files of the page
+    take without a browser."""
+    seconds, files = [], set()
+    for _ in range(times):
+        context = browser.new_context()
+        page = context.new_page()
+        page.on("request", lambda r: files.add(r.url))
+        start = time.monotonic()
+        page.goto(studio.address, wait_until="commit")
+        page.locator(SHOWN).first.wait_for()
+        seconds.append(time.monotonic() - start)
+        context.close()
+    paths = sorted(urlsplit(f).path for f in files if re.search(r"^/(page/.*|api/studio)?$", urlsplit(f).path))
+    paths = sorted(set(paths))
+    plain = []
     for _ in range(times):
         start = time.monotonic()
-        opener.open(address).read()
-        seconds.append(time.monotonic() - start)
-    return statistics.median(seconds)
+        for path in paths:
+            connection = http.client.HTTPConnection(urlsplit(studio.address).netloc)
+            connection.request("GET", path, headers={"Cookie": cookie})
+            if connection.getresponse().read() == b"":
+                raise RuntimeError(f"{path} is empty")
+        plain.append(time.monotonic() - start)
+    print(f"first page: {1000 * statistics.median(seconds):.0f} ms until Chromium shows it (median of {times}, "
+          f"at most {1000 * max(seconds):.0f}); its {len(paths)} files, one after another without a browser, "
+          f"{1000 * statistics.median(plain):.1f} ms")
 
 
 def learn(page, steps):
@@ -52,52 +152,56 @@ def learn(page, steps):
     page.get_by_text("of memory at most").wait_for(timeout=600_000)
 
 
-def measure(folder, browser, studio, steps, turn):
-    context = browser.new_context()
+def measure(folder, context, studio, cookie, steps, turn):
+    """For each round, the seconds from step to step of each watcher's turn."""
     page = context.new_page()
     page.goto(studio.address)
     learn(page, steps)
     page.close()
-    seconds = {False: [], True: []}
-    done, with_pages, pages = len(events(folder)), False, []
-    while done + turn < steps:
-        start = done
-        while done < start + turn:
-            time.sleep(0.2)
-            done = len(events(folder))
-        seconds[with_pages] += [e["seconds"] for e in events(folder)[start + SETTLING:start + turn]]
-        with_pages = not with_pages
-        for open_page in pages:
-            open_page.close()
-        pages = []
-        if with_pages:
-            for _ in range(PAGES):
-                pages.append(context.new_page())
-                pages[-1].goto(studio.address.split("?")[0])
-        done = len(events(folder))
-    return seconds
+    rounds = []
+    done = max(ends(folder))
+    while done + 3 * turn < steps:
+        seconds = {}
+        for kind in (Nobody, Sockets, Pages):
+            watcher = kind() if kind is Nobody else kind(studio, cookie, context)
+            start = max(ends(folder))
+            while max(ends(folder)) < start + turn:
+                time.sleep(0.5)
+            times = ends(folder)
+            watcher.close()
+            numbers = range(start + SETTLING, start + turn)
+            seconds[kind] = [times[n + 1] - times[n] for n in numbers]
+        rounds.append(seconds)
+        done = max(ends(folder))
+    return rounds
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--turn", type=int, default=24, help="steps before pages are opened or closed")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--turn", type=int, default=24, help="steps before others listen")
     options = parser.parse_args()
+    if options.steps < 4 * options.turn:
+        parser.error(f"--steps {options.steps}: at least four turns of {options.turn}")
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         folder = Path(scratch) / "studio"
         studio = StudioProcess(folder)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            print(f"first page: {1000 * first_page(studio, 50):.1f} ms (median of 50)")
-            seconds = measure(folder, browser, studio, options.steps, options.turn)
+            cookie = enter(studio)
+            first_page(browser, studio, cookie, 20)
+            rounds = measure(folder, browser.new_context(), studio, cookie, options.steps, options.turn)
         finally:
             browser.close()
             studio.end()
-    # The medians: validation images and other programs stretch single steps.
-    alone, watched = (statistics.median(seconds[which]) for which in (False, True))
-    for name, which, median in (("no page", False, alone), (f"{PAGES} pages", True, watched)):
-        print(f"{name}: {1 / median:.2f} steps a second ({len(seconds[which])} steps)")
-    print(f"serving takes {100 * (watched / alone - 1):.1f} % of a step")
+    # Medians: validation images between steps and other programs stretch single ones.
+    for kind in (Nobody, Sockets, Pages):
+        each = statistics.median(s for seconds in rounds for s in seconds[kind])
+        print(f"{kind.name}: {1000 * each:.0f} ms from step to step, {1 / each:.2f} steps a second")
+    for kind, what in ((Sockets, "the studio's serving"), (Pages, "serving and the browser")):
+        shares = [statistics.median(s[kind]) / statistics.median(s[Nobody]) - 1 for s in rounds]
+        low, middle, high = statistics.quantiles(shares, n=4) if len(shares) > 1 else shares * 3
+        print(f"{what}: {100 * middle:+.1f} % of a step (quartiles {100 * low:+.1f} to {100 * high:+.1f} of {len(shares)} rounds)")
 
 
 if __name__ == "__main__":

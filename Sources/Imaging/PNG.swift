@@ -1,4 +1,5 @@
 import CPNG
+import Files
 
 extension Image {
   /// PNG by libpng's simplified interface: every colour type and bit depth, interlaced, tRNS.
@@ -21,6 +22,17 @@ extension Image {
         : try readShallow(&image, alpha: alpha, header, name)
     }
     return decoded.turned(header.orientation)
+  }
+
+  /// The size that a PNG file says it has, without its pixels; nil where its header is damaged or has no size.
+  package static func sizeOfPNG(_ bytes: [UInt8]) -> (width: Int, height: Int)? {
+    let (header, sum) = (12..<29, 29)
+    guard format(bytes) == .png, let checksum = bytes.number(4, at: sum),
+      checksum == Int(crc32(bytes[header])), bytes.number(4, at: 8) == 13,
+      bytes.number(4, at: 12).map(PNGChunk.Kind.init(code:)) == .header,
+      let width = bytes.number(4, at: 16), let height = bytes.number(4, at: 20), width > 0, height > 0
+    else { return nil }
+    return (width, height)
   }
 
   private struct PNGHeader {

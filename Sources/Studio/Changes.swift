@@ -32,3 +32,20 @@ final class Changes: @unchecked Sendable {
     return versions
   }
 }
+
+/// What pages are told of each part, so that several pages cost no more than one.
+final class Told: @unchecked Sendable {
+  // Behind the lock, which is held while a part is encoded: the others want the same.
+  private var newest: [Changes.Part: (version: Int, data: Data)] = [:]
+  private let lock = NSLock()
+
+  /// A part as it was at a version or later.
+  func callAsFunction(_ part: Changes.Part, _ version: Int?, _ encode: () throws -> Data) rethrows -> Data {
+    lock.lock()
+    defer { lock.unlock() }
+    if let version, let known = newest[part], known.version >= version { return known.data }
+    let data = try encode()
+    if let version { newest[part] = (version, data) }
+    return data
+  }
+}

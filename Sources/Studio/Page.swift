@@ -16,6 +16,7 @@ package enum Page {
     "regions.js": (script, PackageResources.regions_js),
     "compare.js": (script, PackageResources.compare_js),
     "look.js": (script, PackageResources.look_js),
+    "queue.js": (script, PackageResources.queue_js),
     "square.js": (script, PackageResources.square_js),
   ]
   private static let script = "text/javascript; charset=utf-8"

@@ -163,6 +163,10 @@ extension Routes {
       studio.workshop.stopGenerating()
       return .done()
     }
+    add("DELETE", "/api/generations/:id") { _, ids in
+      try studio.workshop.stopGenerating(Self.id(ids))
+      return .done()
+    }
     add("GET", "/api/images/:id") { _, ids in .png(try studio.gallery.data(of: Self.id(ids))) }
     add("DELETE", "/api/images/:id") { _, ids in
       try studio.gallery.remove(Self.id(ids))

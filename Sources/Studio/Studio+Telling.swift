@@ -8,21 +8,20 @@ extension Studio {
   /// What does not change while the studio runs.
   struct About: Encodable {
     struct Example: Encodable { let name: String, kind: String }
-    let model: String, side: Int, memory: String?, examples: [Example]
+    let model: String, side: Int, sides: ImageSides, memory: String?, examples: [Example]
     /// For each quality, its steps.
     let steps: [String: Int]
     let guidance: Double, denoisingSteps: Int, scheduler: String, schedulers: [String], width: Int
     let mostPictureBytes: Int, mostImportBytes: Int
     /// How often a run pauses for pictures and a checkpoint, and the fewest steps between.
     let pauses: Int, leastPause: Int
-    /// Settings of a run that stay as they are, for who wants to know.
-    let defaults: [String: String]
+    let learning: LearningDefaults
   }
 
   var about: About {
     let qualities = LearnRequest.Quality.allCases.map { ($0.rawValue, $0.steps(of: facts.usualSteps)) }
     return About(
-      model: facts.name, side: facts.side, memory: facts.memory,
+      model: facts.name, side: facts.side, sides: facts.sides, memory: facts.memory,
       examples: settings.examples.map { .init(name: $0.name, kind: $0.kind) },
       steps: Dictionary(uniqueKeysWithValues: qualities), guidance: facts.defaults?.guidance ?? 7.5,
       denoisingSteps: facts.defaults?.denoisingSteps ?? 25,
@@ -30,7 +29,7 @@ extension Studio {
       schedulers: SchedulerKind.allCases.map(\.rawValue),
       width: NeTIMapper.hiddenWidth, mostPictureBytes: PictureFolder.mostBytes,
       mostImportBytes: Import.mostBytes, pauses: LearnRequest.times, leastPause: LearnRequest.leastPause,
-      defaults: facts.trainingDefaults)
+      learning: facts.learning)
   }
 
   /// A model on this machine.
@@ -74,10 +73,16 @@ extension Studio {
     init(_ concept: StudioConcept, _ progress: StudioConcept.Progress, _ studio: Studio) {
       (id, title, kind) = (concept.id, concept.title, concept.kind)
       (name, steps) = (concept.plan?.name, concept.plan?.steps)
-      pictures = concept.pictures.map {
-        .init(
-          number: $0.number, name: $0.name, caption: $0.caption, note: $0.note, version: $0.version ?? 0,
-          width: $0.width, height: $0.height, part: $0.part)
+      let twins = StudioConcept.Picture.twins(among: concept.pictures)
+      pictures = concept.pictures.map { picture in
+        let twin = twins[picture.number].map {
+          "it looks the same as picture \($0); another one teaches more"
+        }
+        let notes = [picture.note, twin].compactMap(\.self)
+        return .init(
+          number: picture.number, name: picture.name, caption: picture.caption,
+          note: notes.isEmpty ? nil : notes.joined(separator: "; "), version: picture.version ?? 0,
+          width: picture.width, height: picture.height, part: picture.part)
       }
       self.progress = progress
       base = concept.plan?.baseName
@@ -95,6 +100,8 @@ extension Studio {
   private struct WorkView: Encodable {
     let learning: ID?, learnJob: LearnJob.Shown?, toLearn: [ID]
     let generating: ID?, generateJob: GenerateJob.Shown?, prompt: String?, toGenerate: Int
+    /// What runs and what waits, in the order in which it will be done.
+    let queue: [Workshop.Queued]
     let problem: String?, warnings: [String]
     /// What learning takes on this model, as far as that was measured.
     let experience: Experience.Entry?
@@ -114,8 +121,14 @@ extension Studio {
       (learning, learnJob, toLearn) = (state.learning?.id, state.learning?.view, state.toLearn)
       (generating, generateJob) = (state.generating?.id, state.generating?.view)
       (prompt, toGenerate) = (state.generating?.order.prompt, state.toGenerate.count)
+      queue = state.queue
       (problem, warnings) = (state.problem, state.warnings)
     }
+  }
+
+  /// Encoded once for all pages.
+  private func part(_ part: Changes.Part, _ version: Int?) throws -> Data {
+    try told(part, version) { try self.part(part) }
   }
 
   private func part(_ part: Changes.Part) throws -> Data {
@@ -137,7 +150,7 @@ extension Studio {
     while !connection.isGone {
       let now = changes.next(after: seen, patience: Self.patience)
       let news = Changes.Part.allCases.filter { now[$0] != seen[$0] }
-      for part in news { try stream.send(part.rawValue, self.part(part)) }
+      for part in news { try stream.send(part.rawValue, self.part(part, now[part])) }
       if news.isEmpty { try stream.ping() }
       seen = now
       Thread.sleep(forTimeInterval: Self.pause)

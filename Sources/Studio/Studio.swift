@@ -18,6 +18,7 @@ public final class Studio: Sendable {
   let workshop: Workshop
   let errands = Errands()
   let changes: Changes
+  let told = Told()
   let facts: ModelFacts
   let settings: StudioSettings
   private let gate: Gate
@@ -43,7 +44,7 @@ public final class Studio: Sendable {
     }
     let folder = try StudioFolder(settings.folder ?? StudioFolder.standard())
     changes = Changes()
-    facts = try ModelFacts(model)
+    facts = try ModelFacts(model, settings)
     library = ConceptLibrary(folder, changes: changes, notice: notice)
     gallery = Gallery(folder.images, changes: changes)
     workshop = Workshop(model, settings, facts: facts, library: library, gallery: gallery, changes: changes)

@@ -125,6 +125,7 @@ import Testing
         #expect(image.pixels.count == image.width * image.height * 3)
       } catch is ImagingError { refused += 1 }
       if file.hasSuffix(".png") { _ = try? PNGText.read(changed) }
+      if let size = Image.sizeOfPNG(changed) { #expect(size.width > 0 && size.height > 0) }
     }
     #expect(refused > 500)
   }

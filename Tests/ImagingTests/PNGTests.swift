@@ -41,6 +41,20 @@ import Testing
     #expect(message { _ = try PNGText.read(Array(start.dropLast(60)), beforePixels: true) } != nil)
   }
 
+  @Test func theSizeIsReadFromTheHeader() throws {
+    let file = try noise(9, 5).png(text: [("neti", "recipe")])
+    let size = try #require(Image.sizeOfPNG(Array(file.prefix(33))))
+    #expect(size == (9, 5))
+    // What is cut short, damaged, or no PNG has none.
+    for count in 0..<33 { #expect(Image.sizeOfPNG(Array(file.prefix(count))) == nil) }
+    for at in 8..<33 {
+      var damaged = file
+      damaged[at] ^= 1
+      #expect(Image.sizeOfPNG(damaged) == nil, "\(at)")
+    }
+    #expect(try Image.sizeOfPNG(Golden.bytes("rgb420.jpg")) == nil)
+  }
+
   @Test func pillowsTextsAreRead() throws {
     let read = try PNGText.read(Golden.bytes("text.png"))
     #expect(read.map(\.0) == ["parameters", "prompt"])

@@ -1,4 +1,5 @@
 """A studio that is started for a test, and a browser to look at it with."""
+import base64
 import os
 import re
 import shutil
@@ -95,6 +96,17 @@ class StudioCase(unittest.TestCase):
         while not self.page.evaluate(expression):
             self.assertLess(time.monotonic(), end, expression)
             time.sleep(0.05)
+
+    def drop(self, selector, *files):
+        """Drags files, (name, bytes) each, onto an element; no browser may take them as a page to go to."""
+        files = [(name, base64.b64encode(data).decode()) for name, data in files]
+        taken = self.page.evaluate("""([selector, files]) => {
+          const data = new DataTransfer()
+          for (const [name, text] of files) data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name))
+          return ['dragenter', 'dragover', 'drop'].map((name) => !document.querySelector(selector).dispatchEvent(
+            new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true })))
+        }""", [selector, files])
+        self.assertEqual(taken, [True, True, True])
 
     def shot(self, name, whole=False):
         if SCREENSHOTS:

@@ -7,6 +7,8 @@ from test_story import Learner
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 LOOKS = {
     "light": ("light", {"width": 1180, "height": 860}),
+    "light, on a phone": ("light", {"width": 375, "height": 800}),
+    "dark": ("dark", {"width": 1180, "height": 860}),
     "dark, on a phone": ("dark", {"width": 375, "height": 800}),
 }
 

@@ -323,6 +323,17 @@ class Story(Learner):
         for _ in range(4):
             border.press("ArrowRight")
         self.assertEqual(border.get_attribute("aria-valuenow"), "70")
+        box = border.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        strip = page.get_by_role("group", name="Where each concept stands").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, middle)
+        page.mouse.down()
+        page.mouse.move(strip["x"] + strip["width"] * 0.4, middle, steps=8)
+        page.mouse.up()
+        self.assertAlmostEqual(int(border.get_attribute("aria-valuenow")), 40, delta=3)
+        # The hand is off.
+        page.mouse.move(strip["x"] + strip["width"] * 0.8, middle)
+        self.assertAlmostEqual(int(border.get_attribute("aria-valuenow")), 40, delta=3)
         page.get_by_role("button", name="Move jay to the left").click()
         self.assertEqual(page.locator("#prompt").input_value(), "a {jay} and a {ginger} on a beach")
         page.get_by_role("separator", name="Border between jay and ginger").press("ArrowLeft")

@@ -186,7 +186,20 @@ final class TestStudio {
     return try JSONDecoder().decode(WorkView.self, from: Data(line.utf8))
   }
 
+  /// What the page's view of the images says of each, the newest first.
+  func images() throws -> [[String: String]] {
+    struct Entry: Decodable { let settings: [String: String] }
+    let client = try Client(port: port)
+    client.send("GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nCookie: \(cookie)\r\n\r\n")
+    let start = "event: images\ndata: "
+    let text = client.receive(until: "event: work")
+    let line = text.components(separatedBy: start).last?.components(separatedBy: "\n").first ?? "[]"
+    return try JSONDecoder().decode([Entry].self, from: Data(line.utf8)).map(\.settings)
+  }
+
   struct WorkView: Decodable {
+    struct Queued: Decodable { let kind: String, id: String, isRunning: Bool, prompt: String? }
+    let queue: [Queued]
     struct Experience: Decodable, Equatable { let step: Double, pause: Double, memory: Double? }
     struct Job: Decodable { let secondsLeft: Double? }
     let experience: Experience?, isTrying: Bool, trialProblem: String?, closing: String?, learnJob: Job?

@@ -5,6 +5,7 @@ func configuration(of words: [String]) throws -> RunConfiguration {
   let names = [
     "images": "data.train_data_dir", "token": "data.placeholder_token",
     "category": "data.super_category_token",
+    "representation": "model.representation", "vectors": "model.num_vectors",
     "steps": "optim.max_train_steps", "seed": "optim.seed", "validate-every": "eval.validation_steps",
   ]
   var overrides: [(key: String, value: String)] = [

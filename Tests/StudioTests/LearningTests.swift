@@ -27,13 +27,24 @@ struct LearningTests {
     // The same once more, and one that is small.
     let again = try Data(contentsOf: Fixtures.examples.appending(path: "ginger/2.jpg"))
     #expect(try studio.ask("POST", "/api/concepts/\(id)/pictures?name=2.jpg", again).status == 409)
+    // The same picture, saved anew and smaller: it is taken, and said.
+    let other = try Image.decode(again, name: "2.jpg")
+    let resaved = try other.resized(width: other.width / 2, height: other.height / 2)
+    #expect(
+      try studio.ask("POST", "/api/concepts/\(id)/pictures?name=r.png", Data(resaved.png())).status == 200)
+    var notes = try studio.concepts()[0].pictures.map(\.note)
+    #expect(notes[..<5].allSatisfy { $0 == nil })
+    #expect(notes[5] == "it looks the same as picture 2; another one teaches more", "\(notes)")
+    #expect(try studio.ask("DELETE", "/api/concepts/\(id)/pictures/2").status == 200)
+    notes = try studio.concepts()[0].pictures.map(\.note)
+    #expect(notes.allSatisfy { $0 == nil })
     let small = Data(try Image(width: 30, height: 40, colour: Colour(1, 2, 3)).png())
     #expect(try studio.ask("POST", "/api/concepts/\(id)/pictures?name=small.png", small).status == 200)
     let shown = try studio.concepts()[0].pictures
-    #expect(shown.map(\.number) == Array(1...6))
+    #expect(shown.map(\.number) == [1, 3, 4, 5, 6, 7])
     #expect(shown[5].note?.hasPrefix("small: 30 × 30 pixels") == true)
-    #expect(try studio.ask("DELETE", "/api/concepts/\(id)/pictures/6").status == 200)
-    #expect(!FileManager.default.fileExists(atPath: place.appending(path: "images/6.png").path))
+    #expect(try studio.ask("DELETE", "/api/concepts/\(id)/pictures/7").status == 200)
+    #expect(!FileManager.default.fileExists(atPath: place.appending(path: "images/7.png").path))
   }
 
   @Test("takes captions in which the concept stands once")
@@ -76,6 +87,10 @@ struct LearningTests {
       ("\"cat\"", "\"--output\"", "the kind “--output” must be a word such as cat"),
       ("2,", "0,", "0 steps: between 1 and 100000"), ("2,", "1000000000,", "1000000000 steps: between 1 and"),
       ("\"seed\": 1", "\"seed\": -1", "the seed -1 must be a whole number from 0 to 4294967295"),
+      ("\"seed\": 1", "\"learningRate\": 0", "optim.learning_rate"),
+      ("\"seed\": 1", "\"batch\": 0", "optim.train_batch_size"),
+      ("\"seed\": 1", "\"vectors\": 17", "model.num_vectors"),
+      ("\"seed\": 1", "\"representation\": \"--resume\"", "what the page sent cannot be read"),
       ("quick", "sloppy", "what the page sent cannot be read; load the page anew"),
     ] {
       let response = try studio.ask(
@@ -98,6 +113,32 @@ struct LearningTests {
     let example = try studio.ask("POST", "/api/concepts", json: #"{"example": "nobody"}"#)
     #expect(example.status == 404 && example.line == "there is no example “nobody”")
     #expect(try studio.concepts().allSatisfy { $0.progress.state == "pictures" })
+  }
+
+  @Test("learns with other settings than the model's, and its command line says them")
+  func settings() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    let plan = Self.plan.replacing(
+      "\"seed\": 1",
+      with: #""learningRate": 1e-05, "batch": 3, "representation": "xti", "vectors": 2"#)
+    #expect(try studio.ask("POST", "/api/concepts/\(id)/learn", json: plan).status == 200)
+    let learned = try #require(try studio.wait(for: "learned", of: id))
+    #expect(
+      learned.commandLine?.contains(
+        " --seed 0 --representation xti --vectors 2 --optim.learning_rate 1e-05 --optim.scale_lr false "
+          + "--optim.train_batch_size 3 --validate-every 5 ") == true, "\(learned.commandLine ?? "")")
+    let run = studio.scratch.folder.appending(path: "studio/concepts/\(id)/my-cat")
+    let c = try RunFolder.configuration(of: run)
+    #expect(c.optim.learningRateSchedule().base == 1e-05 && c.optim.trainBatchSize == 3)
+    #expect(c.model.representation == .xti && c.model.numVectors == 2)
+    let concept = try Concept(contentsOf: run.appending(path: "concept.safetensors"))
+    #expect(concept.representation.vectorCount == 2)
+    // Other settings take another time: what is foreseen for the model's own is not changed by them.
+    let file = studio.scratch.folder.appending(path: "studio/experience.json")
+    let known =
+      (try? JSONDecoder().decode([String: Experience.Entry].self, from: Data(contentsOf: file))) ?? [:]
+    #expect(known.keys.allSatisfy { $0.contains(", 3 × ") == $0.contains(", 2 × xti,") })
   }
 
   @Test("learns, keeps what it learned over a restart, and generates it")

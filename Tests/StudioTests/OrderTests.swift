@@ -88,6 +88,71 @@ struct OrderTests {
     #expect(regions.status == 200)
   }
 
+  @Test("images have the size that is asked for, and say it when they come back")
+  func sizes() throws {
+    let studio = try TestStudio()
+    let made = try images(
+      studio, "/api/grids",
+      #"{"base": {"prompt": "a mug", "seeds": [3], "steps": 1, "width": 192, "height": 64}, "#
+        + #""columns": {"kind": "seed", "values": ["1", "2"]}}"#, count: 2)
+    #expect(made.settings.count == 2)
+    let folder = studio.scratch.folder.appending(path: "studio/images")
+    for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) where name.hasSuffix(".png")
+    {
+      let data = try Data(contentsOf: folder.appending(path: name))
+      let image = try Image.decode(data, name: name)
+      #expect((image.width, image.height) == (192, 64))
+      let answer = try studio.ask("POST", "/api/settings", data)
+      let settings = try JSONDecoder().decode([String: String].self, from: answer.body)
+      #expect(settings["width"] == "192" && settings["height"] == "64" && settings["prompt"] == "a mug")
+    }
+    // The page's list has it, too, before and after a restart.
+    let moved = studio.scratch.folder.appending(path: "moved")
+    try FileManager.default.copyItem(at: studio.scratch.folder.appending(path: "studio"), to: moved)
+    for one in [studio, try TestStudio { $0.folder = moved }] {
+      let list = try one.images()
+      #expect(list.count == 2 && list.allSatisfy { $0["width"] == "192" && $0["height"] == "64" }, "\(list)")
+    }
+  }
+
+  @Test("what runs and what waits is one list, and each can be taken out")
+  func queue() throws {
+    let studio = try TestStudio()
+    func ask(_ prompt: String, steps: Int) throws -> String {
+      let json = #"{"prompt": "\#(prompt)", "seeds": [0], "steps": \#(steps)}"#
+      let response = try studio.ask("POST", "/api/generations", json: json)
+      return try JSONDecoder().decode([String: String].self, from: response.body)["id"] ?? ""
+    }
+    let first = try ask("one", steps: 200)
+    let end = ContinuousClock.now + .seconds(60)
+    while try studio.work().queue.first?.isRunning != true, ContinuousClock.now < end {
+      Thread.sleep(forTimeInterval: 0.02)
+    }
+    let (second, third) = (try ask("two", steps: 200), try ask("three", steps: 1))
+    let id = try studio.example()
+    let plan = #"{"title": "it", "kind": "cat", "quality": "quick", "steps": 2}"#
+    #expect(try studio.ask("POST", "/api/concepts/\(id)/learn", json: plan).status == 200)
+    let queue = try studio.work().queue
+    #expect(queue.map(\.id) == [first, second, third, id])
+    #expect(queue.map(\.kind) == ["generate", "generate", "generate", "learn"])
+    #expect(queue.map(\.isRunning) == [true, false, false, false])
+    #expect(queue.map(\.prompt) == ["one", "two", "three", nil])
+
+    #expect(try studio.ask("DELETE", "/api/generations/\(second)").status == 200)
+    #expect(try studio.work().queue.map(\.id) == [first, third, id])
+    #expect(try studio.ask("POST", "/api/concepts/\(id)/stop").status == 200)
+    #expect(try studio.work().queue.map(\.id) == [first, third])
+    // The one that runs stops at its next step.
+    #expect(try studio.ask("DELETE", "/api/generations/\(first)").status == 200)
+    while try !studio.work().queue.isEmpty, ContinuousClock.now < end + .seconds(60) {
+      Thread.sleep(forTimeInterval: 0.05)
+    }
+    #expect(try studio.images().map { $0["prompt"] } == ["three"])
+    let late = try studio.ask("DELETE", "/api/generations/\(third)")
+    #expect(late.status == 404 && late.line == "this is done already")
+    #expect(try studio.ask("DELETE", "/api/generations/..").status == 404)
+  }
+
   @Test("refuses tables, mixtures and strips that are out of bounds")
   func hostileOrders() throws {
     let studio = try TestStudio()
@@ -165,6 +230,18 @@ struct OrderTests {
       ),
       ("/api/generations", images(#""scheduler": "x""#), "there is no scheduler “x”; there are dpm++, ddim"),
       ("/api/generations", images(#""steps": 0"#), "0 steps: between 1 and 200"),
+      (
+        "/api/generations", images(#""width": 100"#),
+        "the width is 100: a multiple of 8 from 64 to 512 pixels"
+      ),
+      ("/api/generations", images(#""height": 0"#), "the height is 0: a multiple of 8"),
+      ("/api/generations", images(#""height": 4096"#), "the height is 4096: a multiple of 8"),
+      ("/api/generations", images(#""width": 1e300"#), unread),
+      (
+        "/api/grids",
+        #"{"base": {"prompt": "a", "seeds": [0], "width": 65}, "columns": {"kind": "seed", "values": ["1"]}}"#,
+        "the width is 65: a multiple of 8"
+      ),
       (
         "/api/generations", images(#""negative": "\#(String(repeating: "a", count: 2001))""#),
         "the prompt has 2001 letters; at most 2000 are read"

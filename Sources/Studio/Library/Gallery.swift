@@ -66,7 +66,8 @@ final class Gallery: @unchecked Sendable {
     let id = ID()
     let texts = settings.filter { !$0.value.isEmpty }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     try AtomicFile.write(Data(try image.png(text: texts)), to: file(id))
-    let entry = Entry(id: id, made: Date().timeIntervalSince1970, settings: settings)
+    let size = ["width": String(image.width), "height": String(image.height)]
+    let entry = Entry(id: id, made: Date().timeIntervalSince1970, settings: settings.merging(size) { $1 })
     lock.withLock { entries.insert(entry, at: 0) }
     changes.mark(.images)
     return id
@@ -107,19 +108,23 @@ final class Gallery: @unchecked Sendable {
     return (try? readFile(url, limit: mostBytes)).flatMap { try? settings(of: $0) }
   }
 
-  /// What a PNG's text chunks say, as neti writes them; anything else in them is passed over.
+  /// What a PNG's text chunks say, as neti writes them, and the size of its header; anything else in them is passed
+  /// over.
   static func settings(of data: Data, beforePixels: Bool = false) throws -> [String: String] {
     let known: Set = [
       "prompt", "negative prompt", "seed", "steps", "guidance", "scheduler", "truncation", "concept", "model",
       "software", "names", "lora", "clip skip", "prompt weights", "layout", "regions", "sheet", "row",
       "column",
       "checkpoint", "geometry", "appearance", "geometry layers", "mixed from", "alone", "frozen at",
-      "concept down to", "concept within",
+      "concept down to", "concept within", "original size", "crop", "image",
     ]
     var settings: [String: String] = [:]
     for (key, value) in try PNGText.read([UInt8](data), name: "the image", beforePixels: beforePixels)
     where known.contains(key) {
       settings[key] = String(value.prefix(10_000))
+    }
+    if let size = Image.sizeOfPNG([UInt8](data.prefix(64))) {
+      (settings["width"], settings["height"]) = (String(size.width), String(size.height))
     }
     return settings
   }

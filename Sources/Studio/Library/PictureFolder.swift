@@ -78,6 +78,8 @@ struct PictureFolder {
     try AtomicFile.write(Data(square.png()), to: squareFile(picture.number))
     let least = cut.map { min($0.image.width, $0.image.height) } ?? min(picture.width, picture.height)
     picture.note = square.note(from: least, side: side)
+    let small = StudioConcept.Picture.glanceSide
+    picture.glance = try Data(square.resized(width: small, height: small).pixels)
   }
 
   // MARK: Files

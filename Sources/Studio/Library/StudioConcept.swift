@@ -58,6 +58,29 @@ struct StudioConcept: Codable, Sendable {
     var part: PicturePart?
     /// How often `part` was changed, so that no browser shows an old one.
     var version: Int?
+    /// What is learned from it, very small, to tell pictures that look the same.
+    var glance: Data?
+
+    /// The side of a glance, in pixels of three bytes.
+    static let glanceSide = 16
+    /// The mean difference of two glances below which they look the same, of 255. Examples that were saved anew as
+    /// JPEG of quality 30, at 0.4 times their size, differ by at most 3; different ones by at least 33.
+    private static let leastDifference = 6.0
+
+    private func looksLike(_ other: Picture) -> Bool {
+      guard let glance, let theirs = other.glance, glance.count == theirs.count, !glance.isEmpty else {
+        return false
+      }
+      let sum = zip(glance, theirs).reduce(0) { $0 + abs(Int($1.0) - Int($1.1)) }
+      return Double(sum) / Double(glance.count) < Self.leastDifference
+    }
+
+    /// For each picture that looks like an earlier one, by its number, the number of that.
+    static func twins(among pictures: [Picture]) -> [Int: Int] {
+      pictures.indices.reduce(into: [:]) { twins, i in
+        twins[pictures[i].number] = pictures[..<i].first { pictures[i].looksLike($0) }?.number
+      }
+    }
   }
 
   /// How it is learned.

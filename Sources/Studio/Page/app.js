@@ -1,10 +1,11 @@
 // The parts of the page, one at a time, by what stands after # in its address.
 import { listen, studio } from './studio.js'
-import { h } from './dom.js'
+import { acceptDrops, h } from './dom.js'
 import { learnView } from './learn.js'
 import { generateView } from './generate.js'
 import { lookView } from './look.js'
 import { conceptsView } from './concepts.js'
+import { queueSection } from './queue.js'
 
 const views = { learn: learnView, generate: generateView, look: lookView, concepts: conceptsView }
 const titles = { learn: 'Learn', generate: 'Generate', look: 'Look inside', concepts: 'Concepts' }
@@ -28,10 +29,10 @@ function show() {
   main.focus({ preventScroll: true })
 }
 
-// A file that is dropped beside its place does not replace the page.
-for (const name of ['dragover', 'drop']) {
-  addEventListener(name, (event) => { if (event.dataTransfer?.types.includes('Files')) event.preventDefault() })
-}
+// What is dropped beside its place is the business of the part of the page that is shown.
+acceptDrops(document.documentElement, (files) => {
+  document.querySelector('.view')?.dispatchEvent(new CustomEvent('files', { detail: files }))
+})
 
 async function start() {
   try { await listen() } catch (error) {
@@ -41,6 +42,7 @@ async function start() {
   }
   document.getElementById('model').append(
     h('span', {}, `Model: ${studio.about.model}, ${studio.about.side} × ${studio.about.side} pixels.`))
+  queueSection(document.getElementById('queue'))
   addEventListener('hashchange', show)
   show()
 }

@@ -1,5 +1,6 @@
 // All concepts of the studio, what can be done with each, and the models that they are for.
 import { ask, face, studio, watch } from './studio.js'
+import { restoreFile } from './generate.js'
 import { attempt, h, list, save, sentence, setSource, setText, size, toast } from './dom.js'
 
 const states = {
@@ -18,6 +19,7 @@ export function conceptsView(main) {
   main.append(h('section', {}, h('h2', {}, 'Concepts'), h('div', { class: 'row' },
     h('button', { onclick: () => { location.hash = '#learn/new' } }, 'Learn a new one'),
     h('button', { onclick: () => input.click() }, 'Take one from a file…'), input), empty, tiles, deleted), modelsSection())
+  main.addEventListener('files', (event) => attempt(() => takeFiles(event.detail)))
   return watch(() => {
     empty.hidden = studio.concepts.length > 0
     list(tiles, studio.concepts, (c) => c.id, card, update)
@@ -25,6 +27,14 @@ export function conceptsView(main) {
     list(deleted, studio.work.deleted, (d) => d.id, (d) => h('li', {}, `“${d.title || 'No name yet'}” was deleted. `,
       h('button', { class: 'small', 'aria-label': `Bring ${d.title} back`, onclick: () => attempt(() => ask('POST', `concepts/${d.id}/restore`)) }, 'Bring it back')))
   })
+}
+
+/** Files that were dropped: concepts are taken, an image gives its settings back. */
+async function takeFiles(files) {
+  const concepts = files.filter((file) => /\.(safetensors|pt|bin)$/i.test(file.name))
+  if (!concepts.length) return restoreFile(files)
+  for (const file of concepts) await importFile(file)
+  if (concepts.length < files.length) toast('The concepts are here; the other files were left alone.')
 }
 
 async function importFile(file) {

@@ -72,6 +72,7 @@ export function acceptDrops(element, take) {
     // Words that are dragged into a field are the browser's business.
     if (!holdsFiles(event)) return
     event.preventDefault()
+    event.stopPropagation()
     element.classList.remove('over')
     take([...event.dataTransfer.files])
   })

@@ -32,6 +32,7 @@ export function learnView(main, [id]) {
   const plan = planSection(current)
   const progress = progressSection(current)
   main.append(progress.section, pictures.section, plan.section)
+  main.addEventListener('files', (event) => pictures.take(event.detail))
   return watch(() => {
     const c = concept(current.id)
     for (const part of [pictures, plan, progress]) part.update(c)
@@ -45,6 +46,18 @@ function foreseen(steps) {
   return step ? step * steps + pause * Math.floor(steps / every) : null
 }
 
+/** The number in a field; null where it is empty. */
+function number(field, name, isWhole = false) {
+  if (field.validity.badInput) throw new Error(`${name} must be a number.`)
+  if (isWhole && !Number.isInteger(Number(field.value))) throw new Error(`${name} must be a whole number.`)
+  return field.value === '' ? null : Number(field.value)
+}
+
+/** What a concept can be made of. */
+const kinds = {
+  neti: 'time and layer', ti: 'one vector', xti: 'a vector a layer', time: 'time alone', space: 'layer alone',
+}
+
 const qualities = [
   ['quick', 'Quick', 'a first look'], ['good', 'Good', 'what suits the model'], ['best', 'Best', 'takes its time'],
 ]
@@ -55,6 +68,15 @@ function planSection(current) {
   const steps = h('input', { type: 'number', min: 1, max: 100000, placeholder: 'as chosen above' })
   const seed = h('input', { type: 'number', min: 0, value: 0 })
   const style = h('input', { type: 'checkbox' })
+  const { learning } = studio.about
+  const rate = h('input', { type: 'number', min: 0, step: 'any' })
+  const batch = h('input', { type: 'number', min: 1 })
+  const vectors = h('input', { type: 'number', min: 1, max: 16 })
+  const representation = h('select', {}, learning.representations.map((name) => h('option', {
+    value: name, selected: name === learning.representation,
+  }, kinds[name] ? `${name}: ${kinds[name]}` : name)))
+  const rateText = h('span', {})
+  const isUsual = () => !batch.value && !vectors.value && representation.value === learning.representation
   const times = new Map(qualities.map(([value]) => [value, h('span', { class: 'time' })]))
   const choices = h('fieldset', { class: 'choices' }, h('legend', {}, 'How thoroughly?'),
     qualities.map(([value, name, text]) => h('label', { class: 'choice' },
@@ -66,6 +88,14 @@ function planSection(current) {
   const foresee = () => {
     const count = Number(steps.value) || studio.about.steps[form.elements.quality.value]
     steps.placeholder = String(studio.about.steps[form.elements.quality.value])
+    const { value, growsWithBatch } = learning.rates[representation.value] ?? {}
+    const usual = value && value * (growsWithBatch ? (Number(batch.value) || learning.batch) / learning.batch : 1)
+    setText(rateText, 'Learning rate' + (usual ? `; ${Number(usual.toPrecision(6))} when left empty` : ''))
+    if (!isUsual()) {
+      for (const element of times.values()) setText(element, '')
+      setText(cannot, '')
+      return setText(estimate, 'How long it takes with these settings, and how much memory, is measured in the first steps.')
+    }
     const { memory } = studio.work.experience ?? {}
     const time = foreseen(count)
     for (const [value, element] of times) {
@@ -81,16 +111,20 @@ function planSection(current) {
   }
   const failed = h('p', { class: 'warn', role: 'status' })
   let isAsking = false
-  const form = h('form', {}, h('div', { class: 'fields' },
+  // The studio checks what is typed, and says what is wrong with it where it can be seen.
+  const form = h('form', { noValidate: true }, h('div', { class: 'fields' },
     h('label', {}, h('span', {}, 'A name for it'), title),
     h('label', {}, h('span', {}, 'What kind of thing it is, in one word'), kind)),
   h('p', {}), choices,
   h('details', {}, h('summary', {}, 'More'), h('div', { class: 'fields' },
     h('label', {}, h('span', {}, 'Training steps'), steps),
     h('label', {}, h('span', {}, 'Seed: the same gives the same concept'), seed),
+    h('label', {}, rateText, rate),
+    h('label', {}, h('span', {}, `Batch: images at a time; ${learning.batch} when left empty`), batch),
+    h('label', {}, h('span', {}, 'Representation: what it is made of'), representation),
+    h('label', {}, h('span', {}, `Vectors: words that it takes in a prompt; ${learning.vectors} when left empty`), vectors),
     h('label', {}, style, ' It is a style, not a thing')),
-  h('p', { class: 'quiet' }, 'The rest is as the model likes it: ' + Object.entries(studio.about.defaults)
-    .map(([name, value]) => `${name} ${value}`).join(', ') + '.')),
+  h('p', { class: 'quiet' }, `The rest is as the model likes it: ${studio.about.side} × ${studio.about.side} pixels, ${learning.accumulation} ${learning.accumulation > 1 ? 'batches' : 'batch'} a step.`)),
   estimate, cannot, h('div', { class: 'row' }, button), failed)
   form.addEventListener('submit', (event) => {
     event.preventDefault()
@@ -101,7 +135,10 @@ function planSection(current) {
       if (!id) throw new Error('Choose some pictures first.')
       await ask('POST', `concepts/${id}/learn`, {
         title: title.value, kind: kind.value, quality: form.elements.quality.value,
-        steps: steps.value ? Number(steps.value) : null, seed: Number(seed.value || 0), isStyle: style.checked,
+        steps: number(steps, 'Training steps', true), seed: number(seed, 'The seed', true) ?? 0, isStyle: style.checked,
+        learningRate: number(rate, 'The learning rate'), batch: number(batch, 'The batch', true),
+        vectors: number(vectors, 'The number of vectors', true),
+        representation: representation.value === learning.representation ? null : representation.value,
       })
       document.getElementById('view').focus()
       scrollTo({ top: 0 })

@@ -1,6 +1,7 @@
 // What a concept is made of: beside its pictures, over the denoising process, unit by unit, mixed with another.
 import { ask, concept, square, studio, usable, watch } from './studio.js'
 import { attempt, h, list, sentence, setSource, setText } from './dom.js'
+import { restoreFile } from './generate.js'
 import { cells, formingSection, sheetTable } from './sheets.js'
 
 /** The tables that this page asked for, by concept and kind. */
@@ -20,6 +21,7 @@ export function lookView(main, [id]) {
   const head = h('section', {}, h('h2', {}, 'Look inside'), h('label', {}, h('span', {}, 'The concept'), choice), none)
   const forming = formingSection()
   main.append(head, forming.section)
+  main.addEventListener('files', (event) => attempt(() => restoreFile(event.detail)))
   let parts
   function update() {
     const all = usable()

@@ -24,8 +24,15 @@ export function picturesSection(current, startExample) {
   const section = h('section', {}, h('h2', {}, h('span', { class: 'number' }, '1'), 'Pictures'),
     drop, examples, problems, tiles, hint)
 
+  /** What was dropped beside the box. */
+  function take(files) {
+    if (!drop.hidden) return add(files)
+    toast('These pictures stay as they are. “Learn another one” takes new ones, and on “Generate” an image of neti gives its settings back.')
+  }
+
   async function add(files) {
     problems.replaceChildren()
+    if (!files.length) problems.append(h('p', { class: 'warn' }, 'Nothing that was dropped is a file.'))
     for (const file of files) {
       try {
         if (file.size > studio.about.mostPictureBytes) throw new Error(`${file.name} is too large.`)
@@ -50,7 +57,7 @@ export function picturesSection(current, startExample) {
     const count = c?.pictures.length ?? 0
     setText(hint, count ? `Each square is exactly what is learned from${count < 3 ? '; three or more pictures work better' : ''}.` : '')
   }
-  return { section, update }
+  return { section, update, take }
 }
 
 function pictureTile(id, picture) {

@@ -2,7 +2,7 @@
 import { sentence } from './dom.js'
 
 /** `about` stays; the others change with the studio's events. */
-export const studio = { about: null, concepts: [], images: [], work: { toLearn: [], warnings: [], deleted: [] } }
+export const studio = { about: null, concepts: [], images: [], work: { toLearn: [], queue: [], warnings: [], deleted: [] } }
 
 const listeners = new Set()
 /** Calls `listener` now and after every change, until the function that comes back is called. */
@@ -16,6 +16,10 @@ export function watch(listener) {
 export async function ask(method, path, body) {
   const options = { method }
   if (body instanceof Blob) {
+    // A folder, for example: the browser would say nothing of it.
+    try { await body.slice(0, 1).arrayBuffer() } catch {
+      throw new Error(`${body.name ?? 'It'} cannot be read. Is it a folder? Then open it, and take what is in it.`)
+    }
     options.body = body
     options.headers = { 'Content-Type': 'application/octet-stream' }
   } else if (method !== 'GET') {

@@ -12,6 +12,9 @@ struct GenerateRequest: Codable, Sendable, Equatable {
   var guidance: Double?
   var steps: Int?
   var scheduler: String?
+  /// In pixels; the model's own when nil.
+  var width: Int?
+  var height: Int?
   /// How several concepts share an image, and how wide the part of each is.
   var layout: String?
   var regions: [Double]?
@@ -22,7 +25,12 @@ struct GenerateRequest: Codable, Sendable, Equatable {
   private static let mostRegions = 8
 
   /// Throws one line for the first value that is out of bounds.
-  func check() throws {
+  ///
+  /// - Parameter sides: of images that the model can make.
+  func check(_ sides: ImageSides) throws {
+    for (name, side) in [("width", width), ("height", height)] {
+      if let side { try sides.check(side, name) }
+    }
     guard !prompt.allSatisfy(\.isWhitespace) else {
       throw StudioError("the prompt is empty: say what to show")
     }
@@ -78,8 +86,36 @@ struct GenerateRequest: Codable, Sendable, Equatable {
     request.guidance = guidance ?? usual?.guidance ?? 7.5
     request.layout = layout.flatMap(ConceptLayout.init(rawValue:)) ?? request.layout
     request.regions = regions
+    (request.width, request.height) = (width, height)
     let kind = scheduler.flatMap(SchedulerKind.init(rawValue:))
     request.scheduler = kind ?? usual?.scheduler ?? request.scheduler
     return request
+  }
+}
+
+/// Sides of the images that a model makes here, in pixels.
+struct ImageSides: Encodable, Sendable, Equatable {
+  /// The model's own.
+  let usual: Int
+  let least: Int
+  let most: Int
+  /// They are multiples of it.
+  let step: Int
+
+  /// Of the model's own side: beyond that a model repeats itself, and one image could take all of the memory.
+  private static let timesUsual = 4
+  /// Positions of the latents, of which a U-Net halves the side several times.
+  private static let leastPositions = 8
+
+  init(of model: StableDiffusion) {
+    (usual, step) = (model.resolution, model.vaeFactor)
+    least = min(usual, Self.leastPositions * step)
+    most = max(usual, min(StableDiffusion.maximumSide, Self.timesUsual * usual) / step * step)
+  }
+
+  func check(_ side: Int, _ name: String) throws {
+    guard (least...most).contains(side), side.isMultiple(of: step) else {
+      throw StudioError("the \(name) is \(side): a multiple of \(step) from \(least) to \(most) pixels")
+    }
   }
 }

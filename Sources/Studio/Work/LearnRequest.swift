@@ -1,5 +1,6 @@
 import Files
 import Foundation
+import NeTI
 
 /// What the page asks to learn, and the command that says the same.
 struct LearnRequest: Decodable, Sendable {
@@ -10,6 +11,11 @@ struct LearnRequest: Decodable, Sendable {
   let steps: Int?
   let seed: Int?
   let isStyle: Bool?
+  /// What the model's defaults decide when nil. The rate is that of an update, whatever the batch.
+  var learningRate: Double?
+  var batch: Int?
+  var representation: RepresentationKind?
+  var vectors: Int?
 
   /// How much time is spent.
   enum Quality: String, Codable, Sendable, CaseIterable {
@@ -59,6 +65,7 @@ struct LearnRequest: Decodable, Sendable {
       "--output", folder + "/" + name, "--steps", String(steps), "--seed", String(seed),
     ]
     if isStyle == true { words += ["--property", "style"] }
+    words += own
     let pause = String(max(Self.leastPause, steps / Self.times))
     words += ["--validate-every", pause]
     for prompt in isStyle == true ? Self.styles : Self.things { words += ["--validation-prompt", prompt] }
@@ -67,6 +74,18 @@ struct LearnRequest: Decodable, Sendable {
       "--log.checkpoints_total_limit", String(Self.times + 2),
     ]
     return words + modelWords
+  }
+
+  /// What differs from the model's defaults; whoever reads the command line checks it.
+  private var own: [String] {
+    var words: [String] = []
+    if let representation { words += ["--representation", representation.rawValue] }
+    if let vectors { words += ["--vectors", String(vectors)] }
+    if let learningRate {
+      words += ["--optim.learning_rate", String(learningRate), "--optim.scale_lr", "false"]
+    }
+    if let batch { words += ["--optim.train_batch_size", String(batch)] }
+    return words
   }
 
   func steps(_ usual: Int) throws -> Int {

@@ -14,12 +14,12 @@ enum Order: Codable, Sendable, Equatable {
   /// A concept over the denoising process.
   case decompose(DecomposeRequest)
 
-  func check() throws {
+  func check(_ sides: ImageSides) throws {
     switch self {
-    case .images(let request): try request.check()
-    case .grid(let request): try request.check()
-    case .mix(let request): try request.check()
-    case .decompose(let request): try request.check()
+    case .images(let request): try request.check(sides)
+    case .grid(let request): try request.check(sides)
+    case .mix(let request): try request.check(sides)
+    case .decompose(let request): try request.check(sides)
     }
   }
 
@@ -65,7 +65,7 @@ struct GridRequest: Codable, Sendable, Equatable {
   /// An image of the table.
   struct Cell { let request: GenerateRequest, checkpoint: Int?, row: String, column: String }
 
-  func check() throws { for cell in try cells() { try cell.request.check() } }
+  func check(_ sides: ImageSides) throws { for cell in try cells() { try cell.request.check(sides) } }
 
   /// All images, row by row. Throws one line for what is out of bounds.
   func cells() throws -> [Cell] {
@@ -137,8 +137,8 @@ struct MixRequest: Codable, Sendable, Equatable {
   private static let mostStarts = 8
   private static let longestLayers = 200
 
-  func check() throws {
-    try settings.check()
+  func check(_ sides: ImageSides) throws {
+    try settings.check(sides)
     guard (1...Self.mostStarts).contains(starts.count), Set(starts).count == starts.count,
       starts.allSatisfy({ (-1...999).contains($0) })
     else {
@@ -171,8 +171,8 @@ struct DecomposeRequest: Codable, Sendable, Equatable {
 
   private static let mostColumns = 10
 
-  func check() throws {
-    try settings.check()
+  func check(_ sides: ImageSides) throws {
+    try settings.check(sides)
     guard Decomposition.View(rawValue: view) != nil else {
       let known = Decomposition.View.allCases.map(\.rawValue).joined(separator: ", ")
       throw StudioError("there is no view \(quoted(view)); there are \(known)")

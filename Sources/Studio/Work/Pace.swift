@@ -5,6 +5,8 @@
 package struct Pace {
   /// Steps from one pause to the next.
   package let every: Int
+  /// What is learned under which circumstances; see `ModelFacts.circumstances`.
+  package var circumstances = ""
   private var step: Mean
   private var pause: Mean
   private var isFirst = true

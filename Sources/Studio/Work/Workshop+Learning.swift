@@ -87,7 +87,9 @@ extension Workshop {
       $0.total = c.optim.maxTrainSteps
       $0.warnings = images.warnings + run.notices
     }
-    var pace = Pace(every: c.eval.validationSteps, foreseen: library.folder.experience(facts.circumstances))
+    let circumstances = facts.circumstances(c)
+    var pace = Pace(every: c.eval.validationSteps, foreseen: library.folder.experience(circumstances))
+    pace.circumstances = circumstances
     var gap = Gap()
     let grid = FixedLoss(
       model, images.examples, templates: c.data.learnableProperty.templates,
@@ -134,7 +136,7 @@ extension Workshop {
         shown.memory = memory
       }
       if let entry = pace.entry(memory: memory) {
-        library.folder.experience.learn(facts.circumstances, entry)
+        library.folder.experience.learn(pace.circumstances, entry)
       }
       // One image: who waits for many does not starve what is learned, nor a stop.
       if !job.isStopping { generateOne(beside: job) }

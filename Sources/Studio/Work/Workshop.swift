@@ -199,7 +199,7 @@ final class Workshop: @unchecked Sendable {
   ///
   /// - Parameter replacing: whether it takes the place of what was asked for in this way before and is not finished.
   func generate(_ order: Order, replacing: Bool) throws -> ID {
-    try order.check()
+    try order.check(facts.sides)
     let id = try locked { state -> ID in
       if replacing {
         state.toGenerate.removeAll(where: \.isReplaceable)

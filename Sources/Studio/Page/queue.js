@@ -1,0 +1,64 @@
+// What is being done and what waits: one list, on every part of the page.
+import { ask, concept, studio, watch } from './studio.js'
+import { attempt, duration, h, list, setText, toast } from './dom.js'
+
+/** What a line of the list is called. */
+function name({ kind, id, isRunning, prompt }) {
+  if (kind === 'generate') {
+    const short = prompt.length > 80 ? prompt.slice(0, 79) + '…' : prompt
+    return `${isRunning ? 'Generating' : 'Generate'} “${short}”`
+  }
+  return `${isRunning ? 'Learning' : 'Learn'} ${concept(id)?.title ?? 'a concept'}`
+}
+
+/** How far it is, and in words; the share is nil where nothing is known. */
+function progress(item) {
+  const job = item.kind === 'learn' ? studio.work.learnJob : studio.work.generateJob
+  if (!item.isRunning) return { share: null, text: 'waits' }
+  if (!job?.total) return { share: null, text: 'begins' }
+  if (job.isStopping) return { share: job.step / job.total, text: 'stops after this step' }
+  const left = item.kind === 'learn' && job.secondsLeft !== undefined ? `, about ${duration(job.secondsLeft)} left` : ''
+  return { share: job.step / job.total, text: `step ${job.step} of ${job.total}${left}` }
+}
+
+async function take(item) {
+  await (item.kind === 'learn' ? ask('POST', `concepts/${item.id}/stop`) : ask('DELETE', `generations/${item.id}`))
+  toast(item.isRunning ? `It stops: ${name(item)}.` : `Taken out: ${name(item)}.`)
+}
+
+/** Fills its place on the page, which is empty while nothing is being done. */
+export function queueSection(place) {
+  const summary = h('summary', {})
+  const lines = h('ol', { class: 'plain' })
+  place.append(h('details', {}, summary, lines))
+  watch(() => {
+    const { queue } = studio.work
+    // Whoever takes a line out by keyboard goes on at the next.
+    const at = [...lines.children].findIndex((line) => line.contains(document.activeElement))
+    const isGone = at >= 0 && !queue.some((item) => item.id === lines.children[at].dataset.key)
+    const running = queue.filter((item) => item.isRunning)
+    const more = queue.length - running.length
+    setText(summary, [running.map(name).join('; ') || null, more ? `${more} ${running.length ? 'more ' : ''}${more > 1 ? 'wait' : 'waits'}` : null].filter(Boolean).join('; '))
+    list(lines, queue, (item) => item.id, line, update)
+    if (isGone) (lines.children[Math.min(at, queue.length - 1)]?.querySelector('button') ?? document.getElementById('view')).focus()
+    place.hidden = !queue.length
+  })
+}
+
+function line(item) {
+  const button = h('button', { class: 'small', onclick: () => attempt(() => take(studio.work.queue.find(({ id }) => id === item.id) ?? item)) })
+  return h('li', {}, h('a', { href: item.kind === 'learn' ? '#learn/' + item.id : '#generate' }), h('span', { class: 'quiet' }), button,
+    h('progress', { max: 1, value: 0 }))
+}
+
+function update(element, item) {
+  const { share, text } = progress(item)
+  const [link, words, button, bar] = ['a', 'span', 'button', 'progress'].map((tag) => element.querySelector(tag))
+  setText(link, name(item))
+  setText(words, text)
+  setText(button, item.isRunning ? 'Stop' : 'Take out')
+  button.setAttribute('aria-label', `${item.isRunning ? 'Stop' : 'Take out'}: ${name(item)}`)
+  bar.hidden = share === null
+  bar.value = share ?? 0
+  bar.setAttribute('aria-label', `How far it is: ${name(item)}`)
+}
