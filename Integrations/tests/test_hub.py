@@ -38,6 +38,8 @@ class Hub(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     files, others, asked, lock = {}, {}, [], threading.Lock()
+    # Listed, and not there.
+    lost = frozenset()
 
     def log_message(self, *_):
         pass
@@ -56,8 +58,9 @@ class Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": p} for p in sorted(self.files)]
             return self.send(json.dumps({"id": "org/mini", "sha": COMMIT, "siblings": siblings}).encode())
         if path.startswith("/org/mini/resolve/"):
-            data = self.files.get("/".join(parts[5:]))
-            if data is None:
+            name = "/".join(parts[5:])
+            data = self.files.get(name)
+            if data is None or name in self.lost:
                 return self.send(b"", 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
             found, own = entry("", data), {"X-Repo-Commit": COMMIT}
             if "lfs" not in found:
@@ -244,6 +247,27 @@ class TheCache(unittest.TestCase):
         # Nor has it anything to fetch, but for the list.
         self.neti("home", "model", "get", "org/mini")
         self.assertTrue(all(p.startswith("/api/") for _, p in Hub.asked))
+
+    def test_what_the_hub_lists_and_lacks_both_note_alike(self):
+        self.addCleanup(setattr, Hub, "lost", Hub.lost)
+        Hub.lost = frozenset(["vae/config.json"])
+        self.assertIn("lists \u201cvae/config.json\u201d but does not have it",
+                      self.neti("neti", "model", "get", "org/mini", code=1).stderr)
+        self.python("python", "from huggingface_hub import hf_hub_download\n"
+                    "from huggingface_hub.errors import EntryNotFoundError\n"
+                    "try: hf_hub_download('org/mini', 'vae/config.json')\n"
+                    "except EntryNotFoundError: pass\n"
+                    "else: raise AssertionError('it is there')\n")
+        notes = [{p: kept for p, kept in contents(self.work / home / "hub").items() if "/.no_exist" in p}
+                 for home in ("neti", "python")]
+        self.assertEqual(notes[0], notes[1])
+        self.assertIn(f"models--org--mini/.no_exist/{COMMIT}/vae/config.json", notes[0])
+        # The library takes it as known, and does not ask again.
+        Hub.asked.clear()
+        self.python("neti", "from huggingface_hub import try_to_load_from_cache, _CACHED_NO_EXIST\n"
+                    f"found = try_to_load_from_cache('org/mini', 'vae/config.json', revision={COMMIT!r})\n"
+                    "assert found is _CACHED_NO_EXIST, found\n")
+        self.assertEqual(Hub.asked, [])
 
     def test_neti_waits_for_the_lock_that_the_library_holds(self):
         self.fetch_with_python("home")
