@@ -27,7 +27,7 @@ package struct Waiting: Codable {
     learn = found.learn.prefix(ConceptLibrary.mostConcepts).reduce(into: []) {
       if !$0.contains($1) { $0.append($1) }
     }
-    orders = found.orders.prefix(Workshop.mostWaiting).filter { (try? $0.check()) != nil }
+    orders = Array(found.orders.prefix(Workshop.mostWaiting))
     drawing = found.drawing.map { String($0.escaped.prefix(GenerateRequest.longestPrompt)) }
   }
 }

@@ -273,7 +273,10 @@ final class Workshop: @unchecked Sendable {
       library.settle(concept.id, problem: progress.problem)
     }
     locked { state in
-      state.toGenerate = waiting.orders.map { GenerateJob($0, isReplaceable: false) }
+      // A model with other sizes may have been chosen since.
+      state.toGenerate = waiting.orders.filter { (try? $0.check(facts.sides)) != nil }.map {
+        GenerateJob($0, isReplaceable: false)
+      }
       state.problem = waiting.drawing.map {
         "the studio ended while it generated \(quoted($0)); the images that were done are kept"
       }
