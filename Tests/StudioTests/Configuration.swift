@@ -5,7 +5,8 @@ func configuration(of words: [String]) throws -> RunConfiguration {
   let names = [
     "images": "data.train_data_dir", "token": "data.placeholder_token",
     "category": "data.super_category_token",
-    "steps": "optim.max_train_steps", "seed": "optim.seed", "validate-every": "eval.validation_steps",
+    "property": "data.learnable_property", "steps": "optim.max_train_steps", "seed": "optim.seed",
+    "validate-every": "eval.validation_steps",
   ]
   var overrides: [(key: String, value: String)] = [
     ("data.center_crop", "true"), ("eval.validation_prompts", "[]"),
