@@ -1,108 +1,8 @@
 import Diffusion
 import Foundation
+import NeTI
 import Studio
 import TestSupport
-
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#else
-  import Darwin
-#endif
-
-/// A client that sends exactly the bytes that a test wants, right or wrong.
-final class Client {
-  private let descriptor: Int32
-
-  init(port: UInt16) throws {
-    // What the server does not want to hear is no reason to end.
-    signal(SIGPIPE, SIG_IGN)
-    #if canImport(Glibc)
-      descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    #else
-      descriptor = socket(AF_INET, SOCK_STREAM, 0)
-    #endif
-    struct Refused: Error {}
-    guard descriptor >= 0 else { throw Refused() }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = port.bigEndian
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    let length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let descriptor = descriptor
-    let failed = withUnsafePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, length) }
-    }
-    guard failed == 0 else { throw Refused() }
-    var patience = timeval(tv_sec: 20, tv_usec: 0)
-    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
-    setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
-  }
-
-  deinit { close(descriptor) }
-
-  /// False when the server has gone.
-  @discardableResult
-  func send(_ bytes: some Collection<UInt8>) -> Bool {
-    let all = Array(bytes)
-    var done = 0
-    while done < all.count {
-      let n = all[done...].withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-      guard n > 0 else { return false }
-      done += n
-    }
-    return true
-  }
-
-  @discardableResult
-  func send(_ text: String) -> Bool { send(Array(text.utf8)) }
-
-  /// Everything that comes until the server closes.
-  func receive() -> Response {
-    var data = Data()
-    var piece = [UInt8](repeating: 0, count: 65536)
-    while true {
-      let n = read(descriptor, &piece, piece.count)
-      guard n > 0 else { break }
-      data += piece.prefix(n)
-    }
-    return Response(data)
-  }
-
-  /// What comes until it holds `text`, or the server closes.
-  func receive(until text: String) -> String {
-    var data = Data()
-    var piece = [UInt8](repeating: 0, count: 65536)
-    while !String(decoding: data, as: UTF8.self).contains(text) {
-      let n = read(descriptor, &piece, piece.count)
-      guard n > 0 else { break }
-      data += piece.prefix(n)
-    }
-    return String(decoding: data, as: UTF8.self)
-  }
-
-  struct Response {
-    let status: Int
-    let head: String
-    let body: Data
-    var text: String { String(decoding: body, as: UTF8.self) }
-    /// A refusal without the end of its line.
-    var line: String { text.hasSuffix("\n") ? String(text.dropLast()) : text }
-
-    init(_ data: Data) {
-      let end = data.range(of: Data("\r\n\r\n".utf8))
-      head = String(decoding: data[..<(end?.lowerBound ?? data.endIndex)], as: UTF8.self)
-      body = Data(data[(end?.upperBound ?? data.endIndex)...])
-      status = head.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-    }
-
-    func header(_ name: String) -> String? {
-      head.components(separatedBy: "\r\n").first { $0.lowercased().hasPrefix(name.lowercased() + ":") }
-        .map { $0.dropFirst(name.count + 1).trimmingCharacters(in: .whitespaces) }
-    }
-  }
-}
 
 /// A studio on mini-sd in a folder of its own, and a browser that was let in.
 final class TestStudio {
@@ -201,8 +101,10 @@ final class TestStudio {
     struct Queued: Decodable { let kind: String, id: String, isRunning: Bool, prompt: String? }
     let queue: [Queued]
     struct Experience: Decodable, Equatable { let step: Double, pause: Double, memory: Double? }
-    struct Job: Decodable { let secondsLeft: Double? }
-    let experience: Experience?, isTrying: Bool, trialProblem: String?, closing: String?, learnJob: Job?
+    struct Job: Decodable { let secondsLeft: Double?, step: Int }
+    let learning: String?, toLearn: [String], generating: String?, toGenerate: Int, problem: String?
+    let experience: Experience?, isTrying: Bool, trialProblem: String?, closing: String?, learnJob: Job?,
+      generateJob: Job?
   }
 
   struct ConceptView: Decodable {
@@ -222,6 +124,49 @@ final class TestStudio {
       Thread.sleep(forTimeInterval: 0.2)
     }
     return nil
+  }
+
+  /// Waits until its work is as a test wants it, for some minutes at most.
+  @discardableResult
+  func wait(_ isSo: (WorkView) throws -> Bool) throws -> WorkView {
+    let end = ContinuousClock.now + .seconds(300)
+    while true {
+      let work = try self.work()
+      if try isSo(work) || ContinuousClock.now > end { return work }
+      Thread.sleep(forTimeInterval: 0.05)
+    }
+  }
+
+  /// The names of the images that it has generated.
+  var images: [String] {
+    let folder = scratch.folder.appending(path: "studio/images")
+    return ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter {
+      $0.hasSuffix(".png") && !$0.hasPrefix(".")
+    }
+  }
+
+  /// The folder of a concept.
+  func place(_ id: String) -> URL { scratch.folder.appending(path: "studio/concepts/\(id)") }
+
+  /// Asks for a concept of so many steps to be learned.
+  func learn(_ id: String, _ name: String, steps: Int, isStyle: Bool = false) throws {
+    let plan =
+      #"{"title": "\#(name)", "kind": "cat", "quality": "quick", "steps": \#(steps), "seed": 1, "isStyle": \#(isStyle)}"#
+    let response = try ask("POST", "/api/concepts/\(id)/learn", json: plan)
+    struct Refused: Error { let text: String }
+    guard response.status == 200 else { throw Refused(text: response.text) }
+  }
+
+  /// Asks for images; gives the order's id.
+  func generate(_ json: String, replacing: Bool = false) throws -> String {
+    let response = try ask("POST", "/api/generations" + (replacing ? "?replace=yes" : ""), json: json)
+    return (try? JSONDecoder().decode([String: String].self, from: response.body)["id"]) ?? response.text
+  }
+
+  /// The steps that a concept's run has logged.
+  func steps(_ id: String, _ name: String) throws -> [Int] {
+    let log = place(id).appending(path: "\(name)/events.jsonl")
+    return ((try? RunLog.read(log)) ?? []).filter { $0.kind == .step }.map(\.step)
   }
 
   /// How many concepts its folder has.

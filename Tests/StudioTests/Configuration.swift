@@ -6,7 +6,8 @@ func configuration(of words: [String]) throws -> RunConfiguration {
     "images": "data.train_data_dir", "token": "data.placeholder_token",
     "category": "data.super_category_token",
     "representation": "model.representation", "vectors": "model.num_vectors",
-    "steps": "optim.max_train_steps", "seed": "optim.seed", "validate-every": "eval.validation_steps",
+    "property": "data.learnable_property", "steps": "optim.max_train_steps", "seed": "optim.seed",
+    "validate-every": "eval.validation_steps",
   ]
   var overrides: [(key: String, value: String)] = [
     ("data.center_crop", "true"), ("eval.validation_prompts", "[]"),

@@ -179,16 +179,20 @@ final class ConceptLibrary: @unchecked Sendable {
   /// Frees a concept of which nothing is learned: its pictures and captions may change again. What is known of its
   /// learning is read anew.
   func settle(_ id: ID, problem: String?) {
-    guard var concept = try? concept(id) else { return }
-    if let plan = concept.plan, plan.isImported != true, let run = try? run(of: id), !RunFolder.holdsRun(run),
-      (try? change(id, { $0.plan = nil })) != nil
-    {
-      concept.plan = nil
+    func readAnew(_ concept: StudioConcept) {
+      guard let now = try? RunProgress.read(concept, in: place(of: id)) else { return }
+      setProgress(id) {
+        $0 = now
+        $0.problem = problem
+      }
     }
-    guard let now = try? RunProgress.read(concept, in: place(of: id)) else { return }
-    setProgress(id) {
-      $0 = now
-      $0.problem = problem
-    }
+    guard let concept = try? concept(id) else { return }
+    let isFree =
+      if let plan = concept.plan, plan.isImported != true, let run = try? run(of: id) {
+        !RunFolder.holdsRun(run)
+      } else { false }
+    // Before anyone can ask for it to be learned again.
+    if isFree, (try? change(id, { $0.plan = nil }, after: readAnew)) != nil { return }
+    readAnew(concept)
   }
 }

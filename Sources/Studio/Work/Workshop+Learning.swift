@@ -66,10 +66,10 @@ extension Workshop {
     var problem: String?
     do { try run(job) } catch { problem = "\(error)" }
     job.ended.signal()
-    // What failed or was stopped before it began can be mended.
+    update { $0.learning = nil }
+    // What failed or was stopped before it began can be mended, and asked for again from then on.
     library.settle(job.id, problem: problem)
     library.folder.experience.save()
-    update { $0.learning = nil }
   }
 
   private func run(_ job: LearnJob) throws {

@@ -260,6 +260,15 @@ final class Workshop: @unchecked Sendable {
   /// Takes over what waited when an earlier studio ended. Before `start`.
   func takeOver() {
     let waiting = Waiting(library.folder.waiting)
+    locked { state in
+      // A model with other sizes may have been chosen since.
+      state.toGenerate = waiting.orders.filter { (try? $0.check(facts.sides)) != nil }.map {
+        GenerateJob($0, isReplaceable: false)
+      }
+      state.problem = waiting.drawing.map {
+        "the studio ended while it generated \(quoted($0)); the images that were done are kept"
+      }
+    }
     for id in waiting.learn {
       guard let plan = try? library.concept(id).plan, library.progress(of: id).state == .stopped else {
         continue
@@ -271,15 +280,6 @@ final class Workshop: @unchecked Sendable {
     }
     for (concept, progress) in library.all where progress.state == .stopped && progress.step == 0 {
       library.settle(concept.id, problem: progress.problem)
-    }
-    locked { state in
-      // A model with other sizes may have been chosen since.
-      state.toGenerate = waiting.orders.filter { (try? $0.check(facts.sides)) != nil }.map {
-        GenerateJob($0, isReplaceable: false)
-      }
-      state.problem = waiting.drawing.map {
-        "the studio ended while it generated \(quoted($0)); the images that were done are kept"
-      }
     }
     announce()
   }
