@@ -127,8 +127,7 @@ def first_page(browser, studio, cookie, times):
         page.locator(SHOWN).first.wait_for()
         seconds.append(time.monotonic() - start)
         context.close()
-    paths = sorted(urlsplit(f).path for f in files if re.search(r"^/(page/.*|api/studio)?$", urlsplit(f).path))
-    paths = sorted(set(paths))
+    paths = sorted({p for p in (urlsplit(f).path for f in files) if re.search(r"^/(page/.*|api/studio)?$", p)})
     plain = []
     for _ in range(times):
         start = time.monotonic()

@@ -29,15 +29,16 @@ struct LearningTests {
     #expect(try studio.ask("POST", "/api/concepts/\(id)/pictures?name=2.jpg", again).status == 409)
     // The same picture, saved anew and smaller: it is taken, and said.
     let other = try Image.decode(again, name: "2.jpg")
-    let resaved = try other.resized(width: other.width / 2, height: other.height / 2)
+    let resaved = try other.resized(width: other.width / 3, height: other.height / 3)
     #expect(
       try studio.ask("POST", "/api/concepts/\(id)/pictures?name=r.png", Data(resaved.png())).status == 200)
     var notes = try studio.concepts()[0].pictures.map(\.note)
-    #expect(notes[..<5].allSatisfy { $0 == nil })
-    #expect(notes[5] == "it looks the same as picture 2; another one teaches more", "\(notes)")
+    #expect(notes.count == 6 && notes.prefix(5).allSatisfy { $0 == nil })
+    #expect(
+      notes.last??.hasSuffix("it looks the same as picture 2; another one teaches more") == true, "\(notes)")
     #expect(try studio.ask("DELETE", "/api/concepts/\(id)/pictures/2").status == 200)
     notes = try studio.concepts()[0].pictures.map(\.note)
-    #expect(notes.allSatisfy { $0 == nil })
+    #expect(!notes.contains { $0?.contains("the same as") == true })
     let small = Data(try Image(width: 30, height: 40, colour: Colour(1, 2, 3)).png())
     #expect(try studio.ask("POST", "/api/concepts/\(id)/pictures?name=small.png", small).status == 200)
     let shown = try studio.concepts()[0].pictures
