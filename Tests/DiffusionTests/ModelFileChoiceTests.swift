@@ -19,6 +19,32 @@ struct ModelFileChoiceTests {
     "v1-5-pruned.safetensors",
   ]
 
+  /// SDXL base 1.0 as it is published.
+  private static let modelXL: [String] = {
+    let weights = [
+      "flax_model.msgpack", "model.fp16.safetensors", "model.onnx", "model.safetensors", "openvino_model.bin",
+      "openvino_model.xml",
+    ]
+    let exported = ["model.onnx", "openvino_model.bin", "openvino_model.xml"]
+    let diffusers = ["diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors"]
+    let words = ["merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"]
+    let folders = [
+      "scheduler": ["scheduler_config.json"], "text_encoder": ["config.json"] + weights,
+      "text_encoder_2": ["config.json", "model.onnx_data"] + weights, "tokenizer": words,
+      "tokenizer_2": words,
+      "unet": ["config.json", "diffusion_flax_model.msgpack", "model.onnx_data"] + diffusers + exported,
+      "vae": ["config.json", "diffusion_flax_model.msgpack"] + diffusers,
+      "vae_1_0": ["config.json"] + diffusers,
+      "vae_decoder": ["config.json"] + exported, "vae_encoder": ["config.json"] + exported,
+    ]
+    return [
+      ".gitattributes", "01.png", "LICENSE.md", "README.md", "comparison.png", "model_index.json",
+      "pipeline.png",
+      "sd_xl_base_1.0.safetensors", "sd_xl_base_1.0_0.9vae.safetensors",
+      "sd_xl_offset_example-lora_1.0.safetensors",
+    ] + folders.flatMap { folder, names in names.map { "\(folder)/\($0)" } }
+  }()
+
   private func choice(_ paths: [String], variant: String? = nil) throws -> ModelFileChoice {
     let hash = String(repeating: "a", count: 40)
     let entries = paths.map { #"{"type": "file", "oid": "\#(hash)", "size": 1, "path": "\#($0)"}"# }
@@ -42,6 +68,31 @@ struct ModelFileChoiceTests {
         "text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
       ])
+  }
+
+  @Test("of SDXL both text encoders and both tokenizers, and none of the other VAEs and formats beside them")
+  func stableDiffusionXL() throws {
+    let words = ["merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json"]
+    let small =
+      ["model_index.json", "scheduler/scheduler_config.json"]
+      + ["text_encoder", "text_encoder_2", "unet", "vae"].map { "\($0)/config.json" }
+      + ["tokenizer", "tokenizer_2"].flatMap { folder in words.map { "\(folder)/\($0)" } }
+    let weights = [
+      "text_encoder/model", "text_encoder_2/model", "unet/diffusion_pytorch_model",
+      "vae/diffusion_pytorch_model",
+    ]
+    for (variant, end) in [(nil, ""), ("fp16", ".fp16")] as [(String?, String)] {
+      let found = try choice(Self.modelXL, variant: variant)
+      let paths = found.files.map(\.path)
+      #expect(paths.count == 18 && found.indexes.isEmpty)
+      #expect(Set(paths.dropLast(4)) == Set(small), "\(paths)")
+      #expect(Set(paths.suffix(4)) == Set(weights.map { "\($0)\(end).safetensors" }), "\(paths)")
+    }
+    for lost in ["text_encoder_2/model.safetensors", "text_encoder_2/config.json", "tokenizer_2/vocab.json"] {
+      let left = Self.modelXL.filter { $0 != lost && $0 != lost.replacing("model.", with: "model.fp16.") }
+      let said = refused(left)
+      #expect(said.contains(lost.hasPrefix("tokenizer") ? "tokenizer_2/tokenizer.json" : lost), "\(said)")
+    }
   }
 
   @Test("the fp16 variant, shards, and a tokenizer of one file, where there is nothing else")

@@ -89,6 +89,23 @@ import Torch
     #expect(try relativeError(output, file.tensor("output")) < 0.05)
   }
 
+  @Test("upcast_attention reaches the attentions: it changes the bits in bf16, and none in fp32")
+  func upcastAttention() throws {
+    let url = Fixtures.url("unet/sd2.safetensors")
+    let file = try SafetensorsFile(url)
+    func output(_ upcast: Bool, _ dtype: DType) throws -> [UInt8] {
+      var c = try configuration("sd2")
+      #expect(c.upcastAttention)
+      c.upcastAttention = upcast
+      let weights = try Weights(files: [url], dtype: dtype, device: .cpu, rename: Golden.weightName)
+      return try UNet(c, weights: weights)(
+        file.tensor("latents"), timesteps: file.tensor("timesteps"), context: pairs(file.tensor("contexts"))
+      ).rawBytes()
+    }
+    #expect(try output(true, .bfloat16) != output(false, .bfloat16))
+    #expect(try output(true, .float32) == output(false, .float32))
+  }
+
   @Test("Channels-last latents give the same numbers")
   func channelsLast() throws {
     let (unet, file) = try golden("sd1")

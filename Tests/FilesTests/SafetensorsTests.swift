@@ -221,6 +221,56 @@ private func readAll(_ url: URL) throws {
     #expect(error?.message.contains("not a sound") == false)
   }
 
+  @Test func `A file that grows gives what it was when it was opened, and is refused when it is opened anew`()
+    throws
+  {
+    let scratch = try Scratch()
+    let url = try scratch.file(Data(contentsOf: types), "x.safetensors")
+    let (file, sound) = (try SafetensorsFile(url), try SafetensorsFile(types))
+    let handle = try FileHandle(forWritingTo: url)
+    try handle.seekToEnd()
+    try handle.write(contentsOf: Data(repeating: 7, count: 1 << 20))
+    try handle.close()
+    #expect(file.entries.count == 13)
+    for name in sound.entries.keys {
+      #expect(try file.tensor(name).rawBytes() == sound.tensor(name).rawBytes(), "\(name)")
+    }
+    let said = refusal { try SafetensorsFile(url) }?.message ?? ""
+    #expect(said.contains(url.path) && said.contains("bytes of data") && !said.contains("\n"), "\(said)")
+  }
+
+  @Test func `A file that is opened again and again while it is written is refused until it is whole`() throws
+  {
+    let scratch = try Scratch()
+    let url = try scratch.file(Data(), "x.safetensors")
+    let values = (0..<50_000).map(Float.init)
+    let whole = try Safetensors.encode([("a", Tensor(values)), ("b", Tensor(values.reversed()))])
+    let handle = try FileHandle(forWritingTo: url)
+    let writer = Thread {
+      for start in stride(from: 0, to: whole.count, by: 1000) {
+        try? handle.write(contentsOf: whole[start..<min(start + 1000, whole.count)])
+        usleep(200)
+      }
+      try? handle.close()
+    }
+    writer.start()
+    var refused = 0
+    while true {
+      // Before it is opened: what is finished by then must be read.
+      let isWhole = writer.isFinished
+      do {
+        let file = try SafetensorsFile(url)
+        #expect(try file.tensor("a").floats() == values && file.tensor("b").floats() == values.reversed())
+        break
+      } catch let error as FileError {
+        #expect(!isWhole && error.message.contains(url.path) && !error.message.contains("\n"), "\(error)")
+        guard !isWhole else { break }
+        refused += 1
+      }
+    }
+    #expect(refused > 0)
+  }
+
   @Test func `Five thousand damaged files crash nothing`() throws {
     let scratch = try Scratch()
     var refused = 0

@@ -163,6 +163,31 @@ private struct Zip {
 @Suite struct TorchFileTests {
   let views = Fixtures.url("formats/views.pt")
 
+  @Test(
+    "A file that grows gives what it was when it was opened, and is refused or the same when it is opened anew"
+  )
+  func growing() throws {
+    let scratch = try Scratch()
+    let url = try scratch.file(Data(contentsOf: views), "x.pt")
+    func tensors(_ file: TorchFile) throws -> [[UInt8]] {
+      guard case .dictionary(let entries, _) = file.root else { return [] }
+      return try entries.compactMap { entry in
+        guard case .tensor(let tensor) = entry.value else { return nil }
+        return try file.tensor(tensor).rawBytes()
+      }
+    }
+    let expected = try tensors(TorchFile(views))
+    #expect(expected.count > 1)
+    let file = try TorchFile(url)
+    let handle = try FileHandle(forWritingTo: url)
+    try handle.seekToEnd()
+    try handle.write(contentsOf: Data(repeating: 7, count: 1 << 20))
+    try handle.close()
+    #expect(try tensors(file) == expected)
+    let said = refusal { try TorchFile(url) }?.message ?? ""
+    #expect(said.contains(url.path) && said.contains("no zip directory at its end"), "\(said)")
+  }
+
   @Test func `Views, parameters and every element type have the values that PyTorch has`() throws {
     let file = try TorchFile(views)
     let expected = try SafetensorsFile(Fixtures.url("formats/views.safetensors"))

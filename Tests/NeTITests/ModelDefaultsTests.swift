@@ -1,4 +1,5 @@
 import Diffusion
+import Files
 import Foundation
 import NeTI
 import TestSupport
@@ -99,6 +100,53 @@ import Testing
     try Data(#"{"scheduler": "euler-a", "num_denoising_steps": 8}"#.utf8).write(to: file)
     let own = try #require(try ModelDefaults.load(folder))
     #expect(own.scheduler == .eulerAncestral && own.denoisingSteps == 8 && own.guidance == 8.5)
+  }
+
+  @Test
+  func
+    `SDXL is generated as the reference's pipeline does, from a folder and one file; what lies beside goes before`()
+    throws
+  {
+    let (scratch, random) = (try Scratch(), try RandomModel("sdxl"))
+    let (root, file) = (scratch.file("folder"), scratch.file("a.model.safetensors"))
+    try random.writeFolder(root)
+    try Safetensors.write(Array(random.originals()), to: file)
+    // Beside one file, under its name.
+    for (url, place) in [
+      (root, root.appending(path: "model_defaults.json")),
+      (file, scratch.file("a.model.model_defaults.json")),
+    ] {
+      let model = try ModelFolder(url.path)
+      var expected = ModelDefaults()
+      (expected.scheduler, expected.guidance) = (.euler, 5)
+      #expect(try ModelDefaults.load(model) == expected)
+      try Data(#"{"guidance": 7, "num_denoising_steps": 30}"#.utf8).write(to: place)
+      (expected.guidance, expected.denoisingSteps) = (7, 30)
+      #expect(try ModelDefaults.load(model) == expected)
+      try Data(#"{"scheduler": "ddim"}"#.utf8).write(to: place)
+      (expected.scheduler, expected.guidance, expected.denoisingSteps) = (.ddim, 5, nil)
+      #expect(try ModelDefaults.load(model) == expected)
+      try Data(#"{"guidance": "much"}"#.utf8).write(to: place)
+      let said = refusal { try ModelDefaults.load(model) }?.message
+      #expect(
+        said?.hasPrefix("\(place.lastPathComponent): guidance must be a number") == true, "\(said ?? "")")
+    }
+  }
+
+  @Test
+  func `what lies beside one file of Stable Diffusion 1 suits it, and that of another file does not`() throws
+  {
+    let (scratch, random) = (try Scratch(), try RandomModel("sd1"))
+    let file = scratch.file("one.safetensors")
+    try Safetensors.write(Array(random.originals()), to: file)
+    let model = try ModelFolder(file.path)
+    for name in ["model_defaults.json", "two.model_defaults.json", "one.safetensors.model_defaults.json"] {
+      try Data(#"{"guidance": 3}"#.utf8).write(to: scratch.file(name))
+    }
+    #expect(try ModelDefaults.load(model) == nil)
+    try Data(#"{"guidance": 4, "scheduler": "lcm"}"#.utf8).write(to: scratch.file("one.model_defaults.json"))
+    let found = try #require(try ModelDefaults.load(model))
+    #expect(found.guidance == 4 && found.scheduler == .lcm && found.denoisingSteps == nil)
   }
 
   @Test(arguments: [
