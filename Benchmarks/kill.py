@@ -8,7 +8,7 @@ Five campaigns of `--count` kills each; without a name all run in this order.
     training    anywhere in `neti train` and its `--resume`, with validation images
     checkpoint  within 30 ms of the moment at which a file begins to be written
     manifest    anywhere in `neti train --manifest` of three concepts
-    conversion  anywhere in `neti convert`, from the authors' format and into it
+    conversion  while `neti convert` writes a file, from the authors' format and into it
     studio      anywhere in `neti studio`, which learns two concepts and generates images meanwhile; after each kill
                 all that it had agreed to is listed
 
@@ -16,7 +16,7 @@ After each kill every file that has its final name must be, bit for bit, the fil
 disturbed. The command is then given again, until it is done; that starts anew in an empty folder. Needs
 `swift build -c release --product neti`. Writes Benchmarks/results/kill.md.
 """
-import http.client, json, random, shutil, signal, sys, threading, time
+import http.client, json, os, random, shutil, signal, sys, threading, time
 from campaign import ROOT, Page, Place, arguments, digest, end, events, machine, resume, table, tensors, train, write
 
 STEPS = 6
@@ -29,6 +29,9 @@ class Training:
     """One training; what an undisturbed run leaves is `whole`."""
     words = train(*PREVIEWS, steps=STEPS)
     folder = "run"
+    # Whether the folder is neti's, which removes from it what was not finished. In a folder of the user's, another
+    # process may be at work on a file of such a name.
+    is_own = True
 
     def __init__(self, neti):
         self.place = Place(neti)
@@ -57,12 +60,16 @@ class Training:
         found = [f"{name} is not that of the undisturbed run" for name in there if there[name] != self.whole.get(name)]
         if done:
             found += [f"{name} is missing" for name in self.whole if name not in there]
-            found += [f"{f.name} was left" for f in self.place.unfinished(self.folder)]
+            found += [f"{f.name} was left" for f in self.place.unfinished(self.folder) if self.is_own]
         for log in (self.place / self.folder).rglob("events.jsonl"):
             steps = [e["step"] for e in events(log.parent) if e["kind"] == "step"]
             if steps != sorted(set(steps)):
                 found.append(f"the log has the steps {steps}")
         return found
+
+    def is_all(self, words):
+        """Whether a command that came to its end leaves nothing to do."""
+        return True
 
     def moment(self, process, random_):
         """Waits until it is time to strike."""
@@ -98,9 +105,10 @@ class Manifest(Training):
 
 
 class Conversion(Training):
-    """The authors' checkpoint into one file, and that into the authors' two."""
+    """The authors' checkpoint into one file, and that into the authors' two. It is over in no time: it strikes when
+    one of the three files has begun."""
     folder = "out"
-    forms = [("ours.safetensors", AUTHORS), ("theirs/", "source.safetensors")]
+    is_own = False
 
     def prepare(self):
         (self.place / "out").mkdir()
@@ -119,11 +127,26 @@ class Conversion(Training):
         shutil.rmtree(self.place / "out/theirs", ignore_errors=True)
         return ["convert", "source.safetensors", "out/theirs/"]
 
+    def is_all(self, words):
+        return words is not self.words
+
     def problems(self, done):
         mapper, row = (any((self.place / "out/theirs").glob(p)) for p in ("mapper-*.pt", "learned_embeds-*.bin"))
         # The mapper is what is opened, so that it comes last.
         half = ["the mapper lies there without its embedding"] if mapper and not row else []
-        return super().problems(False) + half
+        return super().problems(done) + half
+
+    def moment(self, process, random_):
+        seen = set()
+        # They are one and two: now and then a command comes to its end.
+        wanted = random_.randint(1, 3)
+        while process.poll() is None and len(seen) < wanted:
+            for folder in (self.place / "out", self.place / "out/theirs"):
+                try:
+                    seen.update(n for n in os.listdir(folder) if n.startswith(".neti-"))
+                except OSError:
+                    pass
+        time.sleep(random_.choice((0, random_.uniform(0, 0.002))))
 
 
 class Studio:
@@ -276,7 +299,8 @@ def campaign(name, kind, options):
         while kills < options.count and attempts < 20 * options.count:
             attempts += 1
             begin = time.monotonic()
-            process = place.start(work.command())
+            words = work.command()
+            process = place.start(words)
             work.moment(process, random_)
             if process.poll() is not None:  # the machine is faster than it was before
                 work.seconds = min(work.seconds, 0.9 * (time.monotonic() - begin))
@@ -284,11 +308,9 @@ def campaign(name, kind, options):
             result = end(process)
             if result.code not in (0, -signal.SIGKILL):
                 found.append(f"exit code {result.code}: {result.line or result.error[-300:]}")
-            done = result.code == 0
-            kills += not done
-            amid += not done and bool(place.unfinished())
-            if isinstance(work, Conversion):
-                done = done and not found and "theirs" in str(process.args)
+            kills += result.code != 0
+            amid += result.code != 0 and bool(place.unfinished())
+            done = result.code == 0 and work.is_all(words)
             found += work.problems(done)
             if done:
                 finished += 1
@@ -297,9 +319,12 @@ def campaign(name, kind, options):
                 print(f"{name}: {kills} kills, {amid} amid a file, {finished} finished, {len(found)} problems",
                       flush=True)
         # What was killed last goes on to its end, too.
-        for _ in range(2 if isinstance(work, Conversion) else 1):
-            result = place.run(work.command())
-            found += work.problems(True) if result.code == 0 else [f"exit code {result.code}: {result.line}"]
+        done = False
+        while not done:
+            words = work.command()
+            result = place.run(words)
+            done = result.code != 0 or work.is_all(words)
+            found += work.problems(done) if result.code == 0 else [f"exit code {result.code}: {result.line}"]
         finished += 1
     for problem in sorted(set(found)):
         print(f"  {name}: {problem}")

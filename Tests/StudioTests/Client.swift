@@ -138,7 +138,7 @@ final class TestStudio {
   }
 
   /// The names of the images that it has generated.
-  var images: [String] {
+  var imageFiles: [String] {
     let folder = scratch.folder.appending(path: "studio/images")
     return ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter {
       $0.hasSuffix(".png") && !$0.hasPrefix(".")

@@ -23,7 +23,7 @@ struct QueueTests {
     // How many steps there were when an image came.
     var steps: [Int] = []
     while steps.count < 3, try studio.work().learning != nil {
-      let count = studio.images.count
+      let count = studio.imageFiles.count
       while steps.count < count { steps.append(try studio.steps(id, "one").count) }
       Thread.sleep(forTimeInterval: 0.02)
     }
@@ -31,13 +31,13 @@ struct QueueTests {
 
     #expect(try studio.ask("POST", "/api/generations/stop").status == 200)
     let ended = try studio.wait { $0.generating == nil }
-    let kept = studio.images.count
+    let kept = studio.imageFiles.count
     #expect((3..<16).contains(kept) && ended.toGenerate == 0 && ended.problem == nil)
     let now = try studio.steps(id, "one").count
     try studio.wait { try $0.learning == nil || studio.steps(id, "one").count > now + 2 }
-    #expect(studio.images.count == kept, "something was generated after the stop")
+    #expect(studio.imageFiles.count == kept, "something was generated after the stop")
     // They are shown, too.
-    for name in studio.images {
+    for name in studio.imageFiles {
       #expect(try studio.ask("GET", "/api/images/\(name.dropLast(4))").status == 200)
     }
     _ = try studio.ask("POST", "/api/concepts/\(id)/stop")
@@ -55,9 +55,9 @@ struct QueueTests {
     #expect(try studio.ask("POST", "/api/concepts/\(id)/stop").status == 200)
     let stopped = try #require(try studio.wait(for: "stopped", of: id))
     #expect(stopped.progress.step > 0)
-    #expect(studio.images.isEmpty, "it waited for the image")
+    #expect(studio.imageFiles.isEmpty, "it waited for the image")
     try studio.wait { $0.generating == nil }
-    #expect(studio.images.count == 1)
+    #expect(studio.imageFiles.count == 1)
   }
 
   @Test("what is generated gives way to what waits to be learned")
@@ -69,10 +69,10 @@ struct QueueTests {
     try studio.wait { $0.generating != nil }
     try studio.learn(id, "one", steps: 3)
     try studio.wait { $0.learning != nil }
-    #expect(studio.images.count < 16)
+    #expect(studio.imageFiles.count < 16)
     _ = try #require(try studio.wait(for: "learned", of: id))
     try studio.wait { $0.generating == nil }
-    #expect(studio.images.count == 16)
+    #expect(studio.imageFiles.count == 16)
   }
 
   @Test("the same order twice is one, and a dial's newest replaces those before")
@@ -92,7 +92,7 @@ struct QueueTests {
     #expect(try studio.generate(mug(seeds: 11..<12)) == moves.last)
     #expect(try studio.ask("POST", "/api/generations/stop").status == 200)
     let ended = try studio.wait { $0.generating == nil }
-    #expect(ended.toGenerate == 0 && studio.images.isEmpty)
+    #expect(ended.toGenerate == 0 && studio.imageFiles.isEmpty)
   }
 
   @Test("what was stopped before anything was learned can be changed again, and goes on once")
