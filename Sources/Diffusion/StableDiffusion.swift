@@ -71,7 +71,7 @@ public final class StableDiffusion {
   private var identity: BaseIdentity?
 
   /// - Parameters:
-  ///   - dtype: of all weights and of what the networks compute.
+  ///   - dtype: of all weights and of what the networks compute: float32 or bfloat16.
   ///   - clipSkip: which layer of the text encoders is used, counted from the one that the model was trained with,
   ///     which is 1: the last, with the final LayerNorm behind it; in SDXL the last but one, without. As in A1111's
   ///     program, the negative prompt is encoded alike.
@@ -84,7 +84,10 @@ public final class StableDiffusion {
       let names = Device.available.map(\.description).joined(separator: ", ")
       throw DiffusionError("there is no device \(device) here; there is \(names)")
     }
-    guard dtype.isFloating else { throw DiffusionError("a model cannot compute in \(dtype)") }
+    // The VAEs of SDXL leave the range of fp16, as do the attention scores of Stable Diffusion 2.1.
+    guard [.float32, .bfloat16].contains(dtype) else {
+      throw DiffusionError("a model cannot compute in \(dtype); choose float32 or bfloat16")
+    }
     self.folder = folder
     self.dtype = dtype
     self.device = device
@@ -204,11 +207,8 @@ public final class StableDiffusion {
   }
 
   private func weights(_ component: ModelFolder.Component) throws -> Weights {
-    // Some VAEs leave the range of fp16.
-    let isWide = component == .vae && dtype == .float16 && vaeConfiguration.forceUpcast
     let weights = try folder.weights(
-      component, dtype: isWide ? .float32 : dtype, device: device,
-      changes: changes[component] ?? WeightChanges())
+      component, dtype: dtype, device: device, changes: changes[component] ?? WeightChanges())
     willLoad(component, weights.byteCount)
     return weights
   }

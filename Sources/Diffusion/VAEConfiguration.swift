@@ -26,9 +26,6 @@ public struct VAEConfiguration: Codable, Sendable, Equatable {
   /// Whether 1×1 convolutions stand behind the encoder and before the decoder.
   public var useQuantConvolution: Bool
   public var usePostQuantConvolution: Bool
-  /// Whether its values leave the range of fp16 (SDXL). False when absent: only SDXL's pipelines of the reference
-  /// look at it.
-  public var forceUpcast: Bool
 
   public enum DownBlock: String, Codable, Sendable, CaseIterable {
     case plain = "DownEncoderBlock2D"
@@ -56,7 +53,6 @@ public struct VAEConfiguration: Codable, Sendable, Equatable {
     case midBlockAddAttention = "mid_block_add_attention"
     case useQuantConvolution = "use_quant_conv"
     case usePostQuantConvolution = "use_post_quant_conv"
-    case forceUpcast = "force_upcast"
   }
 
   /// Reads the published JSON.
@@ -83,7 +79,6 @@ public struct VAEConfiguration: Codable, Sendable, Equatable {
     midBlockAddAttention = try json.value("mid_block_add_attention", default: true)
     useQuantConvolution = try json.value("use_quant_conv", default: true)
     usePostQuantConvolution = try json.value("use_post_quant_conv", default: true)
-    forceUpcast = try json.value("force_upcast", default: false)
     for width in blockOutChannels where !width.isMultiple(of: normGroups) {
       throw DiffusionError("“block_out_channels” \(width) is no multiple of “norm_num_groups” \(normGroups)")
     }

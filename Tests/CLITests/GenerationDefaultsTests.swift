@@ -1,6 +1,9 @@
+import Files
 import Foundation
+import Imaging
 import TestSupport
 import Testing
+import Torch
 
 @Suite("What suits a model", .serialized)
 struct GenerationDefaultsTests {
@@ -51,6 +54,43 @@ struct GenerationDefaultsTests {
     try set(place, file, "_class_name", "LCMScheduler")
     let (own, _) = try generate(place)
     #expect(own["steps"] == "4" && own["guidance"] == "1.0" && own["scheduler"] == "lcm")
+  }
+
+  @Test(
+    "of SDXL is Euler and guidance 5, and the image that of the reference's pipeline; one file has its own beside it"
+  )
+  func stableDiffusionXL() throws {
+    let (place, random) = (try Workplace(), try RandomModel("sdxl"))
+    try random.writeFolder(place.path("model"))
+    try Safetensors.write(Array(random.originals()), to: place.path("one.safetensors"))
+    let expected = try random.golden.tensor("image").bytes()
+    for model in ["model", "one.safetensors"] {
+      let result = try place.run([
+        "generate", "--prompt", random.prompts[0], "--model", model, "--output", "out-\(model)", "--json",
+        "--threads", "1", "--steps", "4", "--seed", "7", "--width", "64", "--height", "96",
+      ])
+      #expect(result.code == 0, "\(result.error)")
+      let told = try JSONDecoder().decode(Report.self, from: Data(result.output.utf8)).metadata
+      #expect(told["scheduler"] == "euler" && told["guidance"] == "5.0")
+      let folder = place.path("out-\(model)")
+      let name = try #require(
+        FileManager.default.contentsOfDirectory(atPath: folder.path).first {
+          $0.hasSuffix(".png") && $0 != "sheet.png"
+        })
+      let made = try Image.load(folder.appending(path: name)).pixels
+      #expect(made.count == expected.count)
+      let near = zip(made, expected).count { abs(Int($0) - Int($1)) <= 2 }
+      #expect(Double(near) >= 0.995 * Double(expected.count), "\(near) of \(expected.count)")
+    }
+    try place.file(#"{"guidance": 1, "num_denoising_steps": 2}"#, "one.model_defaults.json")
+    let own = try place.run([
+      "generate", "--prompt", "a cat", "--model", "one.safetensors", "--output", "own", "--json", "--width",
+      "64",
+      "--height", "64", "--threads", "1",
+    ])
+    #expect(
+      own.error.contains("the model's defaults give --steps 2, --guidance 1, --scheduler euler\n"),
+      "\(own.error)")
   }
 
   @Test("is refused by its key where the scheduler cannot do it, with one that can")

@@ -327,6 +327,75 @@ struct ModelCommandTests {
     #expect(try run(bad, ["model", "get", "org/mini"]).error.contains("is no name of a safetensors file"))
   }
 
+  @Test("of SDXL come with both text encoders, are opened offline, and what is lost of them comes again")
+  func stableDiffusionXL() throws {
+    let root = place.path("source")
+    try RandomModel("sdxl").writeFolder(root)
+    var files: [String: Data] = [:]
+    for path in try FileManager.default.subpathsOfDirectory(atPath: root.path) {
+      if let data = FileManager.default.contents(atPath: root.appending(path: path).path) {
+        files[path] = data
+      }
+    }
+    let all = Set(files.keys)
+    #expect(all.count == 18)
+    for other in [
+      "sd_xl_base_1.0.safetensors", "text_encoder_2/model.fp16.safetensors",
+      "text_encoder_2/openvino_model.bin",
+      "unet/model.onnx", "vae_1_0/config.json", "vae_1_0/diffusion_pytorch_model.safetensors",
+      "vae_decoder/model.onnx",
+    ] {
+      files[other] = Data(other.utf8)
+    }
+    let hub = try LoopbackHub("org/mini", files)
+    let got = try run(hub, ["model", "get", "org/mini"])
+    #expect(got.code == 0, "\(got.error)")
+    #expect(try isRight(hub, all))
+    hub.change { _, reply in reply }
+    let line = Workplace.generate("a cat", ["--model", "org/mini", "--width", "64", "--height", "64"])
+    let made = try run(hub, line, ["HF_HUB_OFFLINE": "1"])
+    #expect(made.code == 0 && hub.requests.isEmpty, "\(made.error)")
+    #expect(try run(hub, ["model", "list"]).output.contains("  complete"))
+    let second = "text_encoder_2/model.safetensors"
+    try FileManager.default.removeItem(
+      at: place.path("home/hub/models--org--mini/blobs/\(try #require(hub.files[second]).blobName)"))
+    try FileManager.default.removeItem(at: snapshot(hub).appending(path: second))
+    #expect(try run(hub, ["model", "list"]).output.contains("not complete"))
+    hub.change { _, reply in reply }
+    let again = try run(hub, line + ["--download"])
+    #expect(again.code == 0, "\(again.error)")
+    let store = hub.store.port
+    #expect(try isRight(hub, all) && hub.requests.count { $0.port == store } == 1)
+  }
+
+  @Test("show on a terminal how much has come, how fast, and the time that is left")
+  func progress() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    let store = hub.store.port
+    hub.change { request, reply in
+      var reply = reply
+      if request.port == store { reply.pause = 30 }
+      return reply
+    }
+    let (code, shown) = try ask(hub, ["model", "get", "org/mini"], "")
+    #expect(code == 0, "\(shown)")
+    let total = try Self.needed.reduce(0) { $0 + (try #require(hub.files[$1]).data.count) }
+    let bars = shown.matches(
+      of:
+        /\r\x{1B}\[Korg\/mini [█░]{24} ([0-9]+)\/([0-9]+)  [0-9]+\.[0-9] (?:MB\/s|s\/MB)  ([0-9]+):([0-9]{2}) left/
+    )
+    #expect(bars.count > 3, "\(shown)")
+    let done = bars.compactMap { Int($0.output.1) }
+    #expect(done == done.sorted() && done.first != done.last, "\(done)")
+    #expect(bars.allSatisfy { Int($0.output.2) == (total + 500_000) / 1_000_000 })
+    let left = bars.compactMap { bar in
+      Int(bar.output.3).flatMap { m in Int(bar.output.4).map { 60 * m + $0 } }
+    }
+    // The whole takes at least the server's pauses.
+    #expect((left.max() ?? 0) > 0 && left.last == 0, "\(left)")
+    #expect(done.last == (total + 500_000) / 1_000_000)
+  }
+
   @Test("come in the variant that is asked for, and it is said when other weights are used instead")
   func variant() throws {
     let hub = try LoopbackHub("org/mini", Self.files())

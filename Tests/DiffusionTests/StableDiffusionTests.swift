@@ -169,6 +169,14 @@ enum Scheme: String, CaseIterable {
     }
   }
 
+  @Test("What is neither fp32 nor bf16 is refused")
+  func otherPrecisions() throws {
+    for dtype in [DType.float16, .float64, .int64] {
+      let said = refusal { try StableDiffusion(ModelFolder(Fixtures.miniSD.path), dtype: dtype) }?.message
+      #expect(said == "a model cannot compute in \(dtype); choose float32 or bfloat16")
+    }
+  }
+
   @Test("What the model says of itself")
   func properties() throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))

@@ -62,8 +62,9 @@ struct ModelFileConfigurations {
         ?? family.hiddenSizes.reduce(0, +),
       "use_linear_projection": names.declarations["\(block).proj_in.weight"]?.shape.count == 2,
     ]
-    // fp16 and bf16 cannot hold the scores of some of these models.
-    if case .stableDiffusion2 = family { keys["upcast_attention"] = true }
+    // As published: 2.1 for 768 pixels asks for it, 2 and 2.1 for 512 do not. 2 for 768 does not, either, but nothing
+    // in its tensors tells it from 2.1.
+    if case .stableDiffusion2 = family, prediction.type == .vPrediction { keys["upcast_attention"] = true }
     if let channels = ModelFamily.guidance.lazy.compactMap({ names.size($0, 1) }).first {
       keys["time_cond_proj_dim"] = channels
     }
@@ -85,7 +86,7 @@ struct ModelFileConfigurations {
     }
     return [
       "block_out_channels": widths, "layers_per_block": 2,
-      "scaling_factor": family.isXL ? 0.13025 : 0.18215, "force_upcast": family.isXL,
+      "scaling_factor": family.isXL ? 0.13025 : 0.18215,
       "latent_channels": names.size("first_stage_model.decoder.conv_in.weight", 1) ?? 4,
       "sample_size": sampleSize * 8,
       "down_block_types": Array(repeating: "DownEncoderBlock2D", count: 4),

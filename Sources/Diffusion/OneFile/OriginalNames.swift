@@ -224,18 +224,32 @@ extension OriginalNames {
     bookkeeping.contains(name) || bookkeepingModules.contains { name.hasPrefix($0) }
   }
 
-  private static let bookkeeping: Set<String> = [
-    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
-    "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
-    "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
-    "logvar", "lvlb_weights", "scale_factor", "denoiser.sigmas", "v_pred", "ztsnr",
-    "cond_stage_model.logit_scale", "cond_stage_model.transformer.logit_scale",
-    "cond_stage_model.transformer.text_projection.weight",
-    "cond_stage_model.transformer.visual_projection.weight", "cond_stage_model.model.logit_scale",
-    "cond_stage_model.model.text_projection", "cond_stage_model.model.attn_mask",
-    "conditioner.embedders.0.logit_scale", "conditioner.embedders.1.model.logit_scale",
-    "conditioner.embedders.1.model.attn_mask",
-  ]
+  private static let bookkeeping: Set<String> = {
+    var names: Set<String> = [
+      "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod",
+      "sqrt_one_minus_alphas_cumprod",
+      "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
+      "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+      "logvar", "lvlb_weights", "scale_factor", "denoiser.sigmas", "v_pred", "ztsnr",
+      "cond_stage_model.model.text_projection",
+    ]
+    // Beside CLIP's text encoder: a whole CLIP's own, and what ComfyUI writes.
+    for root in ["cond_stage_model", "conditioner.embedders.0"] {
+      for name in [
+        "logit_scale", "text_projection", "text_projection.weight", "transformer.logit_scale",
+        "transformer.text_projection.weight", "transformer.visual_projection.weight",
+      ] {
+        names.insert("\(root).\(name)")
+      }
+    }
+    // Beside OpenCLIP's; the positions' numbers are named as CLIP's by ComfyUI.
+    for root in ["cond_stage_model.model", "conditioner.embedders.1.model"] {
+      for name in ["logit_scale", "attn_mask", "transformer.text_model.embeddings.position_ids"] {
+        names.insert("\(root).\(name)")
+      }
+    }
+    return names
+  }()
 
   private static let bookkeepingModules = [
     "model_ema.", "first_stage_model.loss.", "cond_stage_model.transformer.vision_model.",
