@@ -129,7 +129,7 @@ let package = Package(
     .executableTarget(
       name: "fuzz",
       dependencies: [
-        "Evaluation", "NeTI", "Diffusion", "Hub", "Imaging", "Files", "Torch", "TestSupport",
+        "Studio", "Evaluation", "NeTI", "Diffusion", "Hub", "Imaging", "Files", "Torch", "TestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Fuzz", swiftSettings: strict),
@@ -138,7 +138,8 @@ let package = Package(
     .testTarget(name: "FilesTests", dependencies: ["Files", "Torch", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "HubTests", dependencies: ["Hub", "Files", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "ImagingTests", dependencies: ["Imaging", "Files", "TestSupport"], swiftSettings: strict),
+      name: "ImagingTests", dependencies: ["Imaging", "Files", "TestSupport", "CTurboJPEG"],
+      swiftSettings: strict),
     .testTarget(
       name: "DiffusionTests", dependencies: ["Diffusion", "Hub", "Files", "TestSupport"],
       swiftSettings: strict),

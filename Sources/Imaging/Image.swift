@@ -7,9 +7,12 @@ public enum ImageLimits {
   public static let fileBytes = 256 << 20
   /// Width × height. A header that claims more is refused before anything is allocated.
   public static let pixels = 100_000_000
-  /// Width × height of a JPEG that is decoded at half its size because it has more than `pixels`. It bounds the
-  /// memory of a progressive one, whose coefficients are all kept.
+  /// Width × height of a JPEG that is decoded at half its size because it has more than `pixels`.
   public static let scaledJPEGPixels = 220_000_000
+  /// Bytes of the coefficients of a progressive JPEG, which are all kept until it is decoded: enough for 100
+  /// megapixels of full colour, and for 220 whose colours have half the resolution. Beside them are at most
+  /// four bytes for each of `pixels`, and the file.
+  public static let coefficientBytes = 640 << 20
   /// Longest side in pixels.
   public static let side = 65_535
 }

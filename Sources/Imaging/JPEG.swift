@@ -7,11 +7,15 @@ struct JPEGHeader {
   var components = 0
   var isArithmetic = false
   var orientation = Orientation.upright
+  /// Bytes of all coefficients where the decoder keeps them, as it does for a progressive image and for any other
+  /// whose first scan has not all colours; else 0.
+  var keptBytes = 0
 
   /// Walks the segments up to the first scan. Throws when there is no frame header.
   init(_ bytes: [UInt8], name: String) throws {
     var at = 2
     var seenEXIF = false
+    var isProgressive = false
     while true {
       // Padding and stray bytes before a marker are skipped, as the library does.
       while at < bytes.count, bytes[at] != 0xFF { at += 1 }
@@ -20,6 +24,9 @@ struct JPEGHeader {
       let marker = bytes[at]
       at += 1
       if marker == 0 || marker == 0x01 || 0xD0...0xD8 ~= marker { continue }
+      if marker == 0xDA, !isProgressive, let colours = bytes.number(1, at: at + 2), colours >= components {
+        keptBytes = 0
+      }
       if marker == 0xD9 || marker == 0xDA { break }
       guard let length = bytes.number(2, at: at), length >= 2, at + length <= bytes.count else { break }
       if marker == 0xE1, !seenEXIF, bytes.has("Exif\0\0", at: at + 2) {
@@ -28,15 +35,28 @@ struct JPEGHeader {
       }
       if 0xC0...0xCF ~= marker, ![0xC4, 0xC8, 0xCC].contains(marker), components == 0, length >= 8 {
         isArithmetic = marker >= 0xC9
+        isProgressive = marker & 3 == 2
         height = bytes.number(2, at: at + 3) ?? 0
         width = bytes.number(2, at: at + 5) ?? 0
         components = bytes.number(1, at: at + 7) ?? 0
+        keptBytes = coefficientBytes((0..<components).map { bytes.number(1, at: at + 9 + 3 * $0) ?? 0x11 })
       }
       at += length
     }
     guard components > 0 else {
       throw ImagingError("\(name): the JPEG data is cut short or damaged (no frame header); replace the file")
     }
+  }
+
+  /// Two bytes for each coefficient, of which each component has those of whole blocks of 8×8.
+  ///
+  /// - Parameter samplings: a byte for each component, as in the file: four bits of how many blocks of it lie side by
+  ///   side in a unit of the image, and four of how many lie below each other.
+  private func coefficientBytes(_ samplings: [Int]) -> Int {
+    let (across, down) = (samplings.map { max($0 >> 4, 1) }, samplings.map { max($0 & 15, 1) })
+    let unit = (8 * (across.max() ?? 1), 8 * (down.max() ?? 1))
+    let units = ((width + unit.0 - 1) / unit.0) * ((height + unit.1 - 1) / unit.1)
+    return zip(across, down).reduce(0) { $0 + units * $1.0 * $1.1 * 128 }
   }
 }
 
@@ -54,6 +74,13 @@ extension Image {
       throw ImagingError(
         "\(name): the JPEG data is far too short for \(header.width)×\(header.height) pixels; replace the file"
       )
+    }
+    guard header.keptBytes <= ImageLimits.coefficientBytes else {
+      throw ImagingError(
+        """
+        \(name): this progressive JPEG of \(header.width)×\(header.height) pixels takes \(header.keptBytes >> 20) MiB to \
+        decode, and \(ImageLimits.coefficientBytes >> 20) are accepted; save it as a baseline JPEG, or make it smaller
+        """)
     }
     let fourColours = header.components == 4
 

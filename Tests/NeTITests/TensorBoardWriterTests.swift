@@ -64,6 +64,30 @@ import Testing
     }
   }
 
+  @Test func `files sort as they were written, whatever the clock does`() throws {
+    let folder = try Scratch()
+    var written: [String] = []
+    let noon = 1_700_000_000.0
+    for time in [noon, noon - 3e8, noon - 3e8, noon + 5, -1e9, noon, 9_999_999_999, 5e10, 0] {
+      let before = Set(folder.contents)
+      _ = try TensorBoardWriter(folder: folder.folder, now: { Date(timeIntervalSince1970: time) })
+      written += folder.contents.filter { !before.contains($0) }
+    }
+    #expect(written.count == 9 && written == written.sorted(), "\(written)")
+    #expect(written[0].contains(".1700000000.") && written[1].contains(".1700000001."))
+  }
+
+  @Test func `another program's file, or one with an odd name, is counted where it has a time`() throws {
+    let folder = try Scratch()
+    for name in [
+      "events.out.tfevents.1700000009.host.1.0", "events.out.tfevents.99999999999999999999.x",
+      "tfevents.2000000000",
+      "events.out.tfevents.-5.x", "events.out.tfevents.",
+    ] { try Data().write(to: folder.file(name)) }
+    _ = try TensorBoardWriter(folder: folder.folder, now: { Date(timeIntervalSince1970: 1_700_000_000) })
+    #expect(folder.contents.contains("events.out.tfevents.1700000010.neti.000"))
+  }
+
   @Test func `a folder that is not there is an error that names it`() throws {
     let folder = try Scratch()
     let error = #expect(throws: FileError.self) {

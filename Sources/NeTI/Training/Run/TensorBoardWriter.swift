@@ -12,6 +12,9 @@ public final class TensorBoardWriter {
 
   /// Event files of one second in one folder, before the writer gives up.
   private static let largestCounter = 999
+  private static let namePrefix = "events.out.tfevents."
+  /// Of ten digits, so that names sort as numbers.
+  private static let largestSecond = 9_999_999_999
 
   /// Begins a new event file in `folder`, which must exist.
   ///
@@ -79,13 +82,24 @@ public final class TensorBoardWriter {
   }
 
   /// TensorBoard takes any name with `tfevents` in it and reads a folder's files in the order of their
-  /// names; the usual name also tells the host, which is nobody's business.
+  /// names; the usual name also tells the host, which is nobody's business. Where the clock was set back, the name
+  /// goes on from the last file's: what a resumed run hides is what was read before it.
   private static func newFile(in folder: URL, at time: Date) throws -> AppendOnlyFile {
-    let seconds = String(format: "%010d", Int(time.timeIntervalSince1970))
+    var second = min(max(Int(time.timeIntervalSince1970), 0), largestSecond)
+    if let last = lastSecond(in: folder), last > second { second = min(last + 1, largestSecond) }
+    let seconds = String(format: "%010ld", second)
     for counter in 0...largestCounter {
-      let name = "events.out.tfevents.\(seconds).neti.\(String(format: "%03d", counter))"
+      let name = "\(namePrefix)\(seconds).neti.\(String(format: "%03d", counter))"
       if let file = try AppendOnlyFile(folder.appending(path: name), mustBeNew: true) { return file }
     }
     throw NeTIError("cannot make an event file in \(folder.path): too many of this second are there already")
+  }
+
+  /// The latest second in the names of a folder's event files.
+  private static func lastSecond(in folder: URL) -> Int? {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+    return names.compactMap { name in
+      name.hasPrefix(namePrefix) ? Int(name.dropFirst(namePrefix.count).prefix { $0 != "." }) : nil
+    }.filter { 0...largestSecond ~= $0 }.max()
   }
 }
