@@ -20,10 +20,10 @@ extension Workshop {
       state.toGenerate.removeAll { $0.id == id }
       guard count == state.toGenerate.count else { return true }
       guard let job = state.generating, job.id == id else { return false }
-      job.requestStop()
+      Self.stop(job, &state)
       return true
     }
-    changes.mark(.work)
+    announce()
     if !isFound { throw StudioError("this is done already", .notFound) }
   }
 }

@@ -178,7 +178,7 @@ final class Workshop: @unchecked Sendable {
   }
 
   /// There is something new to do, or something less.
-  private func announce() {
+  func announce() {
     keepWaiting()
     changes.mark(.work)
     wake()
@@ -233,7 +233,7 @@ final class Workshop: @unchecked Sendable {
   }
 
   /// One that the thread is not within ends at once.
-  private static func stop(_ job: GenerateJob, _ state: inout State) {
+  static func stop(_ job: GenerateJob, _ state: inout State) {
     job.requestStop()
     if !state.isDrawing { state.generating = nil }
   }
