@@ -432,6 +432,50 @@ def signals(bench, random_):
                 yield signal.Signals(number).name, result, found + bench.resumed(place)
 
 
+@fault("signals to generate, convert and evaluate, at random moments")
+def other_signals(bench, random_):
+    with bench.place() as place:
+        place.run(train(steps=1))
+        (place / "prompts.txt").write_text("a photo of a {}\na {} on a beach\n")
+        concept = ["--concept", "run/concept.safetensors", "--steps", "4", "--threads", "1", "--output", "out"]
+        commands = [
+            ["generate", *concept, "--prompt", "a {}", "--seed", "0-7"],
+            ["convert", "run/concept.safetensors", "out/kohya.safetensors", "--format", "kohya", "--timestep", "500"],
+            ["evaluate", *concept, "--images", "images", "--prompts", "prompts.txt", "--seeds", "2"],
+        ]
+        for words in commands:
+            def clear():
+                shutil.rmtree(place / "out", ignore_errors=True)
+                if words[0] == "convert":
+                    (place / "out").mkdir()
+            clear()
+            begin = time.monotonic()
+            result = place.run(words)
+            seconds, whole = time.monotonic() - begin, place.files("out")
+            if result.code != 0 or not whole:
+                raise RuntimeError(f"{words[0]} failed undisturbed: {result.error}")
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                for _ in range(bench.count):
+                    clear()
+                    begin = time.monotonic()
+                    process = place.start(words)
+                    time.sleep(random_.uniform(0, seconds))
+                    if process.poll() is not None:  # the machine is faster than it was before
+                        seconds = 0.9 * min(seconds, time.monotonic() - begin)
+                    process.send_signal(number)
+                    result = end(process)
+                    found = result.problems((0, 128 + number, -number))
+                    # A sheet of fewer images is another one, and whole.
+                    half = [n for n, d in place.files("out").items() if n != "sheet.png" and d != whole.get(n)]
+                    found += [f"{n} is not that of the undisturbed command" for n in half]
+                    if words[0] != "evaluate":  # which goes on; the others begin anew
+                        clear()
+                    again = place.run(words)
+                    if again.code != 0 or place.files("out") != whole:
+                        found.append(f"given again it ends with {again.code}, and other files: {again.line}")
+                    yield f"{words[0]}, {signal.Signals(number).name}", result, found
+
+
 @fault("SIGHUP under nohup")
 def nohup(bench, random_):
     with bench.place() as place:
@@ -531,7 +575,12 @@ def clock(bench, random_):
         result = end(process)
         found = result.problems((143, 0))
         result = place.run(resume(), environment=back)
-        yield "stopped after step 3, and resumed", result, found + result.problems((0,)) + bench.compared(place)
+        found += result.problems((0,)) + bench.compared(place)
+        # TensorBoard reads them in the order of their names.
+        files = sorted((place / "run/tensorboard").iterdir())
+        if len(files) < 2 or files != sorted(files, key=lambda f: f.stat().st_mtime_ns):
+            found.append(f"the event files do not sort as they were written: {[f.name for f in files]}")
+        yield "stopped after step 3, and resumed", result, found
 
 
 @fault("the studio: a disk that fills up")

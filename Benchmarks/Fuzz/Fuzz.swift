@@ -13,7 +13,9 @@ import TestSupport
 /// A parser may refuse a file with its module's error; anything else is reported, and so is a file that takes more
 /// time or memory than it may. A crash, and a file that takes a minute, leave the file at fault in the folder that is
 /// printed at the start. Every parser gets the same share of the time.
-@main
+#if !COVERAGE
+  @main
+#endif
 struct Fuzz: ParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Feeds damaged files to every parser.")
 
@@ -21,8 +23,9 @@ struct Fuzz: ParsableCommand {
   @Option(help: "The same seed damages the files in the same way.") var seed: UInt64 = 1
   @Option(help: "Only parsers whose name contains this.") var parser = ""
   @Option(help: "A file that takes more seconds of the processor than this is reported.") var slow = 1.0
-  @Option(help: "A file that takes more MiB of memory than this is reported; the largest image has 300.")
-  var memory = 512.0
+  @Option(
+    help: "A file that takes more MiB of memory than this is reported; the largest image may take as many.")
+  var memory = 1024.0
 
   func validate() throws {
     guard seconds > 0, seconds.isFinite else { throw ValidationError("--seconds must be above 0") }
@@ -128,7 +131,7 @@ private struct Tally {
 }
 
 /// What this process took so far.
-private struct ProcessUse {
+struct ProcessUse {
   /// Of all processors, in seconds: other work on the machine does not count.
   let seconds: Double
   /// The most resident memory since it was forgotten, in bytes.

@@ -21,8 +21,8 @@ struct FuzzTarget {
   /// Every parser of files. A new one is a line here.
   static func all(_ folder: URL) throws -> [FuzzTarget] {
     try weights(folder) + loras(folder) + modelFiles(folder) + shards(folder) + authors(folder)
-      + embeddings(folder) + repositories() + configurations() + runs(folder) + evaluations(folder)
-      + tokenizer() + images(folder)
+      + embeddings(folder) + repositories() + configurations() + pipelines(folder) + runs(folder)
+      + evaluations(folder) + tokenizer() + texts(folder) + requests() + images(folder)
   }
 
   private static func weights(_ folder: URL) throws -> [FuzzTarget] {
@@ -238,7 +238,7 @@ struct FuzzTarget {
       {"images": "a/b", "masks": "m", "token": "<a>", "category": "cat", "output": "A", "steps": 7}
       {"images": "c", "token": "<b\\u00e9>", "category": "mug", "eval.validation_prompts": ["a {}", "b {}"]}
       """
-    for images in ["a/b", "m", "c"] {
+    for images in ["a/b", "m", "c", "run"] {
       try FileManager.default.createDirectory(
         at: folder.appending(path: images), withIntermediateDirectories: true)
     }
@@ -246,6 +246,10 @@ struct FuzzTarget {
       FuzzTarget(
         name: "YAML", originals: [Data(settings.utf8)], file: yaml.lastPathComponent
       ) { _ in _ = try RunConfiguration.load(yaml: yaml) },
+      FuzzTarget(
+        name: "config.yaml of a run", originals: [Data(RunConfiguration().resolvedYAML().utf8)],
+        file: "run/config.yaml"
+      ) { _ in _ = try RunFolder.configuration(of: folder.appending(path: "run")) },
       FuzzTarget(name: "manifest", originals: [Data(manifest.utf8)], file: "list.jsonl") {
         let list = try ConceptManifest($0, name: "list.jsonl", folder: folder)
         for entry in list.entries { _ = try list.configuration(of: entry, output: folder) { _ in nil } }
@@ -256,6 +260,27 @@ struct FuzzTarget {
       FuzzTarget(
         name: "model defaults", originals: [try miniSD("model_defaults.json")], file: "model_defaults.json"
       ) { _ in _ = try ModelDefaults.load(fromModelFolder: folder) },
+    ]
+  }
+
+  /// `model_index.json`, as far as it decides anything: what a folder is, and what an empty prompt is.
+  private static func pipelines(_ folder: URL) throws -> [FuzzTarget] {
+    let root = folder.appending(path: "pipeline")
+    for part in ["scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"] {
+      try FileManager.default.createDirectory(
+        at: root.appending(path: part), withIntermediateDirectories: true)
+    }
+    let index = """
+      {"_class_name": "StableDiffusionXLPipeline", "_diffusers_version": "0.42.1", "force_zeros_for_empty_prompt": true,
+       "text_encoder": ["transformers", "CLIPTextModel"], "unet": ["diffusers", "UNet2DConditionModel"]}
+      """
+    return [
+      FuzzTarget(
+        name: "model_index.json", originals: [Data(index.utf8)], file: "pipeline/model_index.json"
+      ) { _ in
+        _ = ModelFolder.family(of: root)
+        _ = try ModelFolder(root.path)
+      }
     ]
   }
 
@@ -282,60 +307,12 @@ struct FuzzTarget {
     return [
       FuzzTarget(name: "evaluation results", originals: [original], file: file) { _ in
         _ = try EvaluationResults.read(place, header)
-      }
-    ]
-  }
-
-  private static func tokenizer() throws -> [FuzzTarget] {
-    let files = try TokenizerFiles(folder: Fixtures.miniSD.appending(path: "tokenizer"))
-    let text = "A photo of <toy>, it’s a café 中文 😀<|endoftext|>"
-    let tokenizer = try CLIPTokenizer(files: files)
-    return [
-      FuzzTarget(name: "vocabulary", originals: [files.vocabulary], file: "vocab.json") {
-        var damaged = files
-        damaged.vocabulary = $0
-        _ = try CLIPTokenizer(files: damaged)(text)
-      },
-      FuzzTarget(name: "merges", originals: [files.merges], file: "merges.txt") {
-        var damaged = files
-        damaged.merges = $0
-        _ = try CLIPTokenizer(files: damaged)(text)
       },
       FuzzTarget(
-        name: "tokenizer.json", originals: [try fixture("tokenizer/json/tokenizer.json")],
-        file: "tokenizer.json"
-      ) {
-        var damaged = files
-        damaged.whole = $0
-        _ = try CLIPTokenizer(files: damaged)(text)
-      },
-      FuzzTarget(
-        name: "tokenizer_config.json", originals: [try miniSD("tokenizer/tokenizer_config.json")],
-        file: "tokenizer_config.json"
-      ) {
-        var damaged = files
-        damaged.configuration = $0
-        _ = try CLIPTokenizer(files: damaged)(text)
-      },
-      FuzzTarget(
-        name: "special_tokens_map.json", originals: [try miniSD("tokenizer/special_tokens_map.json")],
-        file: "special_tokens_map.json"
-      ) {
-        var damaged = files
-        damaged.specialTokens = $0
-        _ = try CLIPTokenizer(files: damaged)(text)
-      },
-      FuzzTarget(
-        name: "added_tokens.json", originals: [Data(#"{"<a>": 927, "<toy>": 928}"#.utf8)],
-        file: "added_tokens.json"
-      ) {
-        var damaged = files
-        damaged.addedTokens = $0
-        _ = try CLIPTokenizer(files: damaged)(text)
-      },
-      FuzzTarget(name: "prompt", originals: [Data(text.utf8)], file: "prompt.txt") {
-        _ = tokenizer(String(decoding: $0, as: UTF8.self))
-      },
+        name: "evaluation prompts",
+        originals: [Data("A photo of a {}\n\n{} on a {{beach}}, café 中文\r\n  Oil painting of {}\n".utf8)],
+        file: "prompts-list.txt"
+      ) { _ in _ = try EvaluationPrompts(contentsOf: folder.appending(path: "prompts-list.txt")) },
     ]
   }
 
@@ -355,9 +332,9 @@ struct FuzzTarget {
     ]
   }
 
-  private static func fixture(_ path: String) throws -> Data { try Data(contentsOf: Fixtures.url(path)) }
+  static func fixture(_ path: String) throws -> Data { try Data(contentsOf: Fixtures.url(path)) }
 
-  private static func miniSD(_ path: String) throws -> Data {
+  static func miniSD(_ path: String) throws -> Data {
     try Data(contentsOf: Fixtures.miniSD.appending(path: path))
   }
 }

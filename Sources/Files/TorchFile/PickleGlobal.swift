@@ -47,6 +47,43 @@ enum PickleGlobal {
     "_codecs encode": .encode,
   ]
 
+  /// Modules of Python with functions that run commands or code, load it, or change files; what hostile pickles name.
+  private static let modulesThatRun: Set<String> = [
+    "os", "posix", "nt", "subprocess", "_posixsubprocess", "sys", "runpy", "importlib", "imp", "pkgutil",
+    "zipimport",
+    "pty", "commands", "popen2", "shutil", "webbrowser", "code", "codeop", "ctypes", "_ctypes", "cffi",
+    "pickle",
+    "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "operator", "_operator", "functools",
+    "multiprocessing", "asyncio", "platform", "timeit", "trace", "cProfile", "profile", "pdb", "bdb",
+    "doctest",
+    "unittest", "pip", "setuptools", "distutils", "ensurepip", "venv",
+  ]
+  /// The builtins that only make values.
+  private static let harmlessBuiltins: Set<String> = [
+    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object",
+    "range",
+    "set", "slice", "str", "tuple", "unicode", "xrange",
+  ]
+  /// Functions elsewhere that run what they are given.
+  private static let functionsThatRun: Set<String> = [
+    "eval", "exec", "execfile", "execstr", "compile", "runstring", "run", "system", "popen", "call", "spawn",
+    "load",
+    "loads", "hub", "import_module", "load_library", "load_module", "__import__", "getattr", "setattr",
+    "apply",
+    "FunctionType", "LambdaType", "CodeType",
+  ]
+
+  /// Whether Python could run code by a function or class that a pickle names: one of a module that can, or one that is
+  /// called like such a function. Other names are classes that are merely not known here.
+  static func couldRunCode(_ module: String, _ name: String) -> Bool {
+    let top = module.prefix { $0 != "." }
+    if ["builtins", "__builtin__"].contains(top) { return !harmlessBuiltins.contains(name) }
+    // `STACK_GLOBAL` takes names with dots: “Popen.communicate” of a module, or a module's module.
+    let parts = name.split(separator: ".").map(String.init)
+    return modulesThatRun.contains(String(top)) || parts.contains { functionsThatRun.contains($0) }
+      || parts.dropLast().contains { modulesThatRun.contains($0) }
+  }
+
   /// The name of the storage class for `dtype`.
   static func storageName(_ dtype: DType) -> String {
     allowed.first { if case .storage(dtype) = $0.value { true } else { false } }?.key

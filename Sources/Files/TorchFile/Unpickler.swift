@@ -235,9 +235,12 @@ package struct Unpickler {
   }
 
   private func refusal(_ module: String, _ name: String) -> FileError {
-    FileError(
-      "it wants to use \(quoted("\(module).\(name)")), which weights do not need, and which could run code. Nothing of "
-        + "it was run; if you trust it, save its state_dict as safetensors")
+    let global = quoted("\(module).\(name)")
+    return FileError(
+      PickleGlobal.couldRunCode(module, name)
+        ? "it wants to use \(global), which weights do not need, and which could run code. Nothing of it was run; if you "
+          + "trust it, save its state_dict as safetensors"
+        : "it has \(global) in it, which is not read; save its state_dict as safetensors")
   }
 
   private func unexpected(_ what: String) -> FileError {

@@ -1,5 +1,5 @@
 import Files
-import Foundation
+package import Foundation
 import Imaging
 
 /// The captions of images: text files beside them, `1.txt` or `1.caption` for `1.jpg`.
@@ -16,7 +16,7 @@ package struct CaptionFiles {
   ///
   /// - Parameter token: what may stand in a caption for `{}`.
   /// - Throws: a `NeTIError` when an image has two captions, or one that is not right; it names all of these.
-  init(_ texts: [URL], of images: [URL], in folder: URL, token: String) throws {
+  package init(_ texts: [URL], of images: [URL], in folder: URL, token: String) throws {
     var used: Set<URL> = []
     var problems: [(file: String, problem: String)] = []
     // Names in another Unicode form are equal. Some programs write 1.jpg.txt.
@@ -50,7 +50,7 @@ package struct CaptionFiles {
   }
 
   /// The sentence of an image; nil where it has none.
-  subscript(_ image: URL) -> String? { captions[image] }
+  package subscript(_ image: URL) -> String? { captions[image] }
 
   /// What stands in a file, with its white space evened out; nil for nothing.
   private static func caption(_ url: URL, _ token: String) throws -> String? {

@@ -1,9 +1,9 @@
 import Dispatch
-import Foundation
+package import Foundation
 
 /// What a client asks for: the head of a request, strictly read. Its body stays on the connection until someone
 /// wants it.
-struct HTTPRequest {
+package struct HTTPRequest {
   /// What is accepted from a client.
   enum Limit {
     /// Bytes of the request line and all headers.
@@ -22,7 +22,7 @@ struct HTTPRequest {
   let headers: [String: String]
 
   /// - Throws: a `StudioError` for whatever is not a plain HTTP/1.1 request.
-  init(head: Data) throws {
+  package init(head: Data) throws {
     guard let text = String(data: head, encoding: .utf8) else { throw Self.malformed }
     let lines = text.components(separatedBy: "\r\n")
     let words = lines[0].components(separatedBy: " ")
@@ -72,7 +72,7 @@ struct HTTPRequest {
   }
 
   /// Bytes of the body that is announced.
-  func contentLength(atMost limit: Int) throws -> Int {
+  package func contentLength(atMost limit: Int) throws -> Int {
     guard let text = headers["content-length"] else { return 0 }
     guard !text.isEmpty, text.utf8.allSatisfy({ (48...57).contains($0) }) else { throw Self.malformed }
     guard let length = Int(text), length <= limit else {
@@ -82,7 +82,7 @@ struct HTTPRequest {
   }
 
   /// The value of a cookie.
-  func cookie(_ name: String) -> String? {
+  package func cookie(_ name: String) -> String? {
     for pair in (headers["cookie"] ?? "").split(separator: ";") {
       let sides = pair.split(separator: "=", maxSplits: 1)
       if sides.count == 2, sides[0].trimmingCharacters(in: .whitespaces) == name {
