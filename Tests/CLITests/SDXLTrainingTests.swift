@@ -110,7 +110,7 @@ struct SDXLTrainingTests {
     for option in [0, 2].map({ Array(told[$0...$0 + 1]) }) {
       try place.expectFailure(
         Workplace.generate("a cat", option),
-        ["\(option[0]) is for SDXL, which is told such sizes, and mini-sd is not"])
+        ["\(option[0]) is for SDXL, which is told such sizes, and mini-sd is not"], code: 64)
     }
   }
 }

@@ -185,15 +185,27 @@ struct QueueTests {
       let count = Waiting(damaged).count
       #expect(count.learn <= 500 && count.orders <= 8)
     }
-    let order = #"{"images": {"_0": {"prompt": "a", "seeds": [0], "steps": 100000}}}"#
+    func order(_ steps: Int) -> String {
+      #"{"images": {"_0": {"prompt": "a", "seeds": [0], "steps": \#(steps)}}}"#
+    }
     for (text, learn, orders) in [
       ("", 0, 0), ("[]", 0, 0), (#"{"learn": ["../x"], "orders": []}"#, 0, 0),
-      (#"{"learn": ["a", "a"], "orders": [\#(order)]}"#, 1, 0),
+      (#"{"learn": ["a", "a"], "orders": [\#(order(1))]}"#, 1, 1),
     ] {
       try Data(text.utf8).write(to: damaged)
       let count = Waiting(damaged).count
       #expect(count.learn == learn && count.orders == orders, "\(text)")
     }
+    // What the model does not take is not begun.
+    let third = studio.scratch.folder.appending(path: "third")
+    try FileManager.default.createDirectory(at: third, withIntermediateDirectories: true)
+    try FileManager.default.copyItem(
+      at: here.appending(path: ".neti-studio"), to: third.appending(path: ".neti-studio"))
+    try Data(#"{"learn": [], "orders": [\#(order(100_000)), \#(order(1))]}"#.utf8).write(
+      to: third.appending(path: "waiting.json"))
+    let careful = try TestStudio { $0.folder = third }
+    try careful.wait { $0.generating == nil && $0.toGenerate == 0 }
+    #expect(careful.imageFiles.count == 1)
     _ = try studio.ask("POST", "/api/concepts/\(ids[0])/stop")
     _ = try studio.wait(for: "stopped", of: ids[0])
   }
