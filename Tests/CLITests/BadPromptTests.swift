@@ -234,7 +234,8 @@ struct BadPromptTests {
     ] {
       try place.expectFailure(arguments, words, code: 64)
     }
-    try place.expectFailure(Workplace.generate("a cat", ["--width", "63"]), ["--width 63: it must be a multiple of 8"], code: 64)
+    try place.expectFailure(
+      Workplace.generate("a cat", ["--width", "63"]), ["--width 63: it must be a multiple of 8"], code: 64)
   }
 
   @Test("a device that is not there", .enabled(if: !BadPromptTests.hasCUDA))
