@@ -122,7 +122,7 @@ extension Studio {
       (generating, generateJob) = (state.generating?.id, state.generating?.view)
       (prompt, toGenerate) = (state.generating?.order.prompt, state.toGenerate.count)
       queue = state.queue
-      (problem, warnings) = (state.problem, state.warnings)
+      (problem, warnings) = (state.problem ?? state.notKept, state.warnings)
     }
   }
 

@@ -89,7 +89,10 @@ struct QueueTests {
     #expect(Set(moves).count == 10)
     let work = try studio.work()
     #expect(work.toGenerate == 2 && work.generating == first)
+    // What was asked for by itself, too, does not go with the next move.
     #expect(try studio.generate(mug(seeds: 11..<12)) == moves.last)
+    _ = try studio.generate(mug(seeds: 12..<13), replacing: true)
+    #expect(try studio.work().toGenerate == 3)
     #expect(try studio.ask("POST", "/api/generations/stop").status == 200)
     let ended = try studio.wait { $0.generating == nil }
     #expect(ended.toGenerate == 0 && studio.imageFiles.isEmpty)
@@ -206,6 +209,10 @@ struct QueueTests {
     let careful = try TestStudio { $0.folder = third }
     try careful.wait { $0.generating == nil && $0.toGenerate == 0 }
     #expect(careful.imageFiles.count == 1)
+    // What is done is not said to have been broken off.
+    let kept = third.appending(path: "waiting.json")
+    for _ in 0..<100 where Waiting(kept).count != (0, 0, 0) { Thread.sleep(forTimeInterval: 0.05) }
+    #expect(Waiting(kept).count == (0, 0, 0))
     _ = try studio.ask("POST", "/api/concepts/\(ids[0])/stop")
     _ = try studio.wait(for: "stopped", of: ids[0])
   }

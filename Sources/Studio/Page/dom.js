@@ -63,6 +63,8 @@ export function acceptDrops(element, take) {
   const over = (event) => {
     if (!holdsFiles(event)) return
     event.preventDefault()
+    // What lies around it takes drops of its own.
+    event.stopPropagation()
     element.classList.add('over')
   }
   element.addEventListener('dragenter', over)

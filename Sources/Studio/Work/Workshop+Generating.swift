@@ -9,9 +9,8 @@ import Torch
 final class GenerateJob: @unchecked Sendable {
   let id = ID()
   let order: Order
-  /// Whether a newer one of its kind takes its place, as one that a dial asked for.
-  let isReplaceable: Bool
   private let lock = NSLock()
+  private var canBeReplaced: Bool
   private var shown = Shown()
   private var stop = false
   // The thread that computes has these to itself.
@@ -32,8 +31,13 @@ final class GenerateJob: @unchecked Sendable {
 
   init(_ order: Order, isReplaceable: Bool) {
     self.order = order
-    self.isReplaceable = isReplaceable
+    canBeReplaced = isReplaceable
   }
+
+  /// Whether a newer one of its kind takes its place, as one that a dial asked for.
+  var isReplaceable: Bool { lock.withLock { canBeReplaced } }
+  /// It was asked for by itself, too.
+  func insist() { lock.withLock { canBeReplaced = false } }
 
   var view: Shown { lock.withLock { shown } }
   var isStopping: Bool { lock.withLock { stop } }
@@ -77,12 +81,27 @@ extension Workshop {
     var metadata: [String: String] = [:]
     /// Where an image is in a table; nil for those that are in none.
     var place: ((GeneratedImage) -> (row: String, column: String))?
+
+    /// As `Generation.parts` has it.
+    func cut(singly: Bool) throws -> [Part] {
+      try generation.parts(singly: singly).map {
+        var part = self
+        part.generation = $0
+        return part
+      }
+    }
   }
 
   private func generatePart(of job: GenerateJob, beside learning: LearnJob?) throws {
     if job.isStopping { throw Stopped() }
     if job.parts == nil { try begin(job, singly: learning != nil) }
-    guard let part = job.parts?.first else { return }
+    guard var part = job.parts?.first else { return }
+    // It may have begun before the learning did.
+    if learning != nil, part.generation.settings.seeds.count > 1 {
+      let single = try part.cut(singly: true)
+      job.parts?.replaceSubrange(0..<1, with: single)
+      part = single[0]
+    }
     var latest: [String] = []
     let images = try part.generation(
       progress: { progress in
@@ -108,13 +127,7 @@ extension Workshop {
       if !$0.contains($1) { $0.append($1) }
     }
     job.show { $0.total = parts.reduce(0) { $0 + $1.generation.totalSteps } }
-    job.parts = try parts.flatMap { whole in
-      try whole.generation.parts(singly: singly).map {
-        var part = whole
-        part.generation = $0
-        return part
-      }
-    }
+    job.parts = try parts.flatMap { try $0.cut(singly: singly) }
   }
 
   /// Of an order that is stopped, what is finished is kept.

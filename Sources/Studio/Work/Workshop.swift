@@ -28,6 +28,8 @@ final class Workshop: @unchecked Sendable {
     var generating: GenerateJob?
     /// Why the last generation failed.
     var problem: String?
+    /// Why what waits could not be written down.
+    var notKept: String?
     /// What the last generation said.
     var warnings: [String] = []
     /// What will be tried, to say how long learning takes.
@@ -64,6 +66,7 @@ final class Workshop: @unchecked Sendable {
         let task = next(isTurnOfLearning)
         isTurnOfLearning = if case .generate = task { true } else { false }
         work(task)
+        keepWaiting()
       }
     }
     thread.name = "studio work"
@@ -163,7 +166,13 @@ final class Workshop: @unchecked Sendable {
 
   /// Puts a concept at the end of the queue; false where it is in it already, or is being learned.
   func learn(_ id: ID) -> Bool {
-    let isNew = locked { state in
+    let isNew = enqueue(id)
+    announce()
+    return isNew
+  }
+
+  private func enqueue(_ id: ID) -> Bool {
+    locked { state in
       guard state.learning?.id != id, !state.toLearn.contains(id) else { return false }
       // Before the thread can begin with it.
       library.setProgress(id) {
@@ -173,8 +182,6 @@ final class Workshop: @unchecked Sendable {
       state.toLearn.append(id)
       return true
     }
-    announce()
-    return isNew
   }
 
   /// There is something new to do, or something less.
@@ -210,6 +217,7 @@ final class Workshop: @unchecked Sendable {
       }),
         !same.isStopping
       {
+        if !replacing { same.insist() }
         return same.id
       }
       guard state.toGenerate.count < Self.mostWaiting else {
@@ -251,8 +259,9 @@ final class Workshop: @unchecked Sendable {
         guard now != kept else { return }
         try AtomicFile.write(now, to: library.folder.waiting)
         kept = now
+        locked { $0.notKept = nil }
       } catch {
-        update { $0.problem = "what waits is lost when the studio ends: \(error)" }
+        update { $0.notKept = "what waits is lost when the studio ends: \(error)" }
       }
     }
   }
@@ -275,7 +284,8 @@ final class Workshop: @unchecked Sendable {
       }
       do {
         try plan.check(facts, settings)
-        _ = learn(id)
+        // What is kept is written once all of it is taken over.
+        _ = enqueue(id)
       } catch { library.settle(id, problem: "\(error)") }
     }
     for (concept, progress) in library.all where progress.state == .stopped && progress.step == 0 {
