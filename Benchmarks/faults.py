@@ -439,7 +439,7 @@ def other_signals(bench, random_):
         (place / "prompts.txt").write_text("a photo of a {}\na {} on a beach\n")
         concept = ["--concept", "run/concept.safetensors", "--steps", "4", "--threads", "1", "--output", "out"]
         commands = [
-            ["generate", *concept, "--prompt", "a {}", "--seed", "0-7"],
+            ["generate", *concept, "--seed", "0-7", *(w for n in range(4) for w in ("--prompt", f"a {{}}, {n}"))],
             ["convert", "run/concept.safetensors", "out/kohya.safetensors", "--format", "kohya", "--timestep", "500"],
             ["evaluate", *concept, "--images", "images", "--prompts", "prompts.txt", "--seeds", "2"],
         ]
@@ -455,16 +455,22 @@ def other_signals(bench, random_):
             if result.code != 0 or not whole:
                 raise RuntimeError(f"{words[0]} failed undisturbed: {result.error}")
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                for _ in range(bench.count):
+                # The first images are kept, and that is said.
+                for begun in [False] * bench.count + [True] * (words[0] == "generate"):
                     clear()
                     begin = time.monotonic()
                     process = place.start(words)
-                    time.sleep(random_.uniform(0, seconds))
+                    if begun:
+                        place.wait(process, lambda: any((place / "out").glob("*.png")))
+                    else:
+                        time.sleep(random_.uniform(0, seconds))
                     if process.poll() is not None:  # the machine is faster than it was before
                         seconds = 0.9 * min(seconds, time.monotonic() - begin)
                     process.send_signal(number)
                     result = end(process)
-                    found = result.problems((0, 128 + number, -number))
+                    found = result.problems((128 + number,) if begun else (0, 128 + number, -number))
+                    if begun and not (" finished: out" in result.error and list((place / "out").glob("*.png"))):
+                        found.append(f"what is finished is not said, or not there: {result.error}")
                     # A sheet of fewer images is another one, and whole.
                     half = [n for n, d in place.files("out").items() if n != "sheet.png" and d != whole.get(n)]
                     found += [f"{n} is not that of the undisturbed command" for n in half]

@@ -187,6 +187,9 @@ class Studio:
             for name in self.names:
                 if name not in self.agreed.values():
                     status, made = page.ask("POST", "/api/concepts", {"example": "spotty"})
+                    if "id" not in made:
+                        self.problems.append(f"an example is refused: {made}")
+                        return False
                     self.learn(page, made["id"], name)
             draw = seed = 0
             while True:
@@ -222,11 +225,15 @@ class Studio:
 
     def check(self, before, states, work):
         """What the studio that was killed had agreed to is there."""
+        lost = []
         for id in self.agreed:
             if id not in states:
                 self.problems.append("a concept is not listed")
+                lost.append(id)
             elif states[id] == "pictures" and any((self.place / f"studio/concepts/{id}").glob("*/config.yaml")):
                 self.problems.append("a run is not offered")
+        for id in lost:
+            del self.agreed[id]
         for id in before.get("learn", []):
             if states.get(id) == "pictures":
                 self.problems.append("what waited to be learned does not wait any more")
@@ -255,7 +262,7 @@ def studio_campaign(name, options):
     work = Studio(options.neti)
     kills = amid = finished = attempts = 0
     with work.place as place:
-        while kills < options.count and attempts < 20 * options.count or work.agreed:
+        while (kills < options.count or work.agreed) and attempts < 20 * options.count + 5:
             attempts += 1
             work.struck = False
             process = place.start(work.words)

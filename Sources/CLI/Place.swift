@@ -8,20 +8,13 @@ import NeTI
 /// - Throws: a `NeTIError` for an empty one, which would be the folder one stands in; for a variable that is not set.
 func place(_ path: String, isFolder: Bool = false) throws -> URL {
   guard !path.allSatisfy(\.isWhitespace) else {
-    let option = emptyOption(CommandLine.arguments).map { "\($0) is" } ?? "a path on the command line is"
+    let option =
+      UsageError.emptyOption(Array(CommandLine.arguments.dropFirst())).map { "\($0) is" }
+      ?? "a path on the command line is"
     throw NeTIError(
       wrongUsage: "\(option) empty; name a file or folder, . for the one that you are in")
   }
   return URL(filePath: try expandedPath(path), directoryHint: isFolder ? .isDirectory : .inferFromPath)
-}
-
-/// The first option that has nothing, or only spaces, for its value.
-private func emptyOption(_ words: [String]) -> String? {
-  for (word, next) in zip(words, words.dropFirst() + ["-"]) where word.hasPrefix("--") {
-    let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-    if (parts.count == 2 ? String(parts[1]) : next).allSatisfy(\.isWhitespace) { return String(parts[0]) }
-  }
-  return nil
 }
 
 /// The place of a new file: what is there already stays.

@@ -53,6 +53,19 @@ enum UsageError {
       : "\(names.joined(separator: ", ")) are given several times; the last ones count"
   }
 
+  /// The only option for a path that has nothing, or only spaces, for its value.
+  static func emptyOption(_ words: [String]) -> String? {
+    guard let options = try? single(in: command(of: words).command).subtracting(["--negative-prompt"]) else {
+      return nil
+    }
+    let empty = zip(words, words.dropFirst() + ["-"]).compactMap { word, next -> String? in
+      let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+      guard options.contains(parts[0]) else { return nil }
+      return (parts.count == 2 ? parts[1] : next).allSatisfy(\.isWhitespace) ? parts[0] : nil
+    }
+    return empty.count == 1 ? empty[0] : nil
+  }
+
   /// The options of a command that take one value.
   private static func single(in command: any ParsableCommand.Type) throws -> Set<String> {
     struct Dump: Decodable {

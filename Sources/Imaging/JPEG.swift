@@ -78,8 +78,8 @@ extension Image {
     guard header.keptBytes <= ImageLimits.coefficientBytes else {
       throw ImagingError(
         """
-        \(name): this progressive JPEG of \(header.width)×\(header.height) pixels takes \(header.keptBytes >> 20) MiB to \
-        decode, and \(ImageLimits.coefficientBytes >> 20) are accepted; save it as a baseline JPEG, or make it smaller
+        \(name): this JPEG of \(header.width)×\(header.height) pixels is stored in several scans and takes \(header.keptBytes >> 20) MiB to \
+        decode, and \(ImageLimits.coefficientBytes >> 20) are accepted; save it without “progressive”, or make it smaller
         """)
     }
     let fourColours = header.components == 4

@@ -101,6 +101,17 @@ struct ManifestTests {
     #expect(try !place.contents().keys.contains { $0.hasSuffix(".tmp") })
   }
 
+  @Test("are not blamed for what the command line says")
+  func flags() throws {
+    let place = try place()
+    for (more, words) in [
+      (["--optim.max_train_steps", "0"], "neti: --optim.max_train_steps is 0"),
+      (["--optim.seed", ""], "neti: --optim.seed is empty"), (["--optim.bogus", "3"], "“optim.bogus”"),
+    ] {
+      try place.expectFailure(Self.command(more), [words], code: 64)
+    }
+  }
+
   @Test("are stopped by SIGTERM after a saved step, and the same command goes on")
   func stopped() throws {
     let whole = try undisturbed(steps: 12)

@@ -147,6 +147,10 @@ struct UsageTests {
       ["generate", "--prompt", "a mug", "--output", ""], ["--output is empty; name a file"], code: 64)
     try place.expectFailure(
       ["generate", "--prompt", "a mug", "--output= "], ["--output is empty; name a file"], code: 64)
+    try place.expectFailure(
+      ["generate", "--prompt", "a mug", "--negative-prompt", "", "--output", ""], ["--output is empty"],
+      code: 64)
+    try place.expectFailure(["inspect", "--json", ""], ["a path on the command line is empty"], code: 64)
     try place.expectFailure(["inspect", ""], ["a path on the command line is empty"], code: 64)
   }
 
@@ -158,6 +162,7 @@ struct UsageTests {
       (["--optim.learning_rate", "-1"], "--optim.learning_rate is -1.0; it must be a number above 0"),
       (["--optim.learning_rate", "x"], "--optim.learning_rate must be a number, not “x”"),
       (["--optim.learning_rat", "1"], "did you mean optim.learning_rate?"),
+      (["--optim.max-steps", "1"], "unknown key “optim.max-steps”"),
       (["--data.masks_dir", ""], "data.masks_dir is empty: leave it out to train without masks"),
       (["--model.pretrained_model_name_or_path="], "is empty: leave it out for the embedded model"),
       (["--model.prediction_type", " "], "--model.prediction_type must be one of epsilon"),

@@ -109,8 +109,8 @@
       let progressive = try claiming(20_000, 10_000, 0xC2, jpeg(64, 64, TJSAMP_444, progressive: true))
       #expect(
         message { _ = try Image.decode(progressive, name: "a.jpg") }
-          == "a.jpg: this progressive JPEG of 20000×10000 pixels takes 1144 MiB to decode, and 640 are accepted; save "
-          + "it as a baseline JPEG, or make it smaller")
+          == "a.jpg: this JPEG of 20000×10000 pixels is stored in several scans and takes 1144 MiB to decode, and 640 "
+          + "are accepted; save it without “progressive”, or make it smaller")
       // The same colour by colour, which a decoder has to keep, too: its first scan has one component of three.
       var apart = try claiming(20_000, 10_000, 0xC0, jpeg(64, 64, TJSAMP_444, progressive: false))
       let scan = try #require(apart.indices.dropLast().first { apart[$0] == 0xFF && apart[$0 + 1] == 0xDA })

@@ -263,18 +263,21 @@ struct Train: ParsableCommand {
   ///
   /// The batch that flags, file and model give is that of one of the `processes`; the run's is of all.
   private func configuration(processes: Int) throws -> LoadedConfiguration {
-    do { return try settled(processes: processes) } catch let e as NeTIError {
-      // Where a value is not of its type, its place stands before.
-      let message = String(e.message.replacing(#/^`[a-z0-9_.]+`: /#, with: ""))
-      guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }) else {
-        throw message != e.message && message.hasPrefix("unknown key") ? NeTIError(wrongUsage: e.message) : e
-      }
-      // A value is called by the flag that gave it.
-      let isFlag = try setting.short != nil && isGiven(setting.name)
-      guard isFlag || isDotted(setting.name) else { throw e }
-      let name = isFlag ? setting.short ?? setting.name : setting.name
-      throw NeTIError(wrongUsage: "`\(name)`" + message.dropFirst(setting.name.count))
+    do { return try settled(processes: processes) } catch let e as NeTIError { throw try named(e) }
+  }
+
+  /// An error of a setting's value, called by the flag or dotted name that gave it.
+  private func named(_ e: NeTIError) throws -> NeTIError {
+    // Its place may stand before: its name where it is not of its type, a line of the manifest.
+    let message = String(e.message.replacing(#/^(`[^`]+`|[^`“]+, line \d+): /#, with: ""))
+    guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }) else {
+      return e.message.hasPrefix("`") && message.hasPrefix("unknown key")
+        ? NeTIError(wrongUsage: e.message) : e
     }
+    let isFlag = try setting.short != nil && isGiven(setting.name)
+    guard isFlag || isDotted(setting.name) else { return e }
+    let name = isFlag ? setting.short ?? setting.name : setting.name
+    return NeTIError(wrongUsage: "`\(name)`" + message.dropFirst(setting.name.count))
   }
 
   private func isDotted(_ name: String) -> Bool {
@@ -425,11 +428,13 @@ struct Train: ParsableCommand {
     flags.removeAll { $0.key.hasPrefix("log.exp_") }
     let defaults = defaults(flags)
     try ManifestSession.run(manifest, shard: part(), model: model) { entry in
-      var loaded = try manifest.configuration(
-        of: entry, output: folder, yaml: configPath.map { try place($0) }, defaults: defaults,
-        overrides: flags, modelDefaults: modelDefaults)
-      drawAtTheEnd(&loaded)
-      return loaded
+      do {
+        var loaded = try manifest.configuration(
+          of: entry, output: folder, yaml: configPath.map { try place($0) }, defaults: defaults,
+          overrides: flags, modelDefaults: modelDefaults)
+        drawAtTheEnd(&loaded)
+        return loaded
+      } catch let e as NeTIError { throw try named(e) }
     }
   }
 }

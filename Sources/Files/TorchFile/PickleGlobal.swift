@@ -56,7 +56,8 @@ enum PickleGlobal {
     "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "operator", "_operator", "functools",
     "multiprocessing", "asyncio", "platform", "timeit", "trace", "cProfile", "profile", "pdb", "bdb",
     "doctest",
-    "unittest", "pip", "setuptools", "distutils", "ensurepip", "venv",
+    "unittest", "pip", "setuptools", "distutils", "ensurepip", "venv", "io", "_io", "codecs", "pathlib",
+    "socket",
   ]
   /// The builtins that only make values.
   private static let harmlessBuiltins: Set<String> = [
@@ -70,7 +71,7 @@ enum PickleGlobal {
     "load",
     "loads", "hub", "import_module", "load_library", "load_module", "__import__", "getattr", "setattr",
     "apply",
-    "FunctionType", "LambdaType", "CodeType",
+    "FunctionType", "LambdaType", "CodeType", "_load_from_bytes",
   ]
 
   /// Whether Python could run code by a function or class that a pickle names: one of a module that can, or one that is

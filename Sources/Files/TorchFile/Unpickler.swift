@@ -240,7 +240,7 @@ package struct Unpickler {
       PickleGlobal.couldRunCode(module, name)
         ? "it wants to use \(global), which weights do not need, and which could run code. Nothing of it was run; if you "
           + "trust it, save its state_dict as safetensors"
-        : "it has \(global) in it, which is not read; save its state_dict as safetensors")
+        : "it has \(global) in it, which is not read; if you trust it, save its state_dict as safetensors")
   }
 
   private func unexpected(_ what: String) -> FileError {
