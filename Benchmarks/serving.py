@@ -1,4 +1,4 @@
-"""What serving the studio's page costs a training step, and how soon the first page is there.
+"""What serving the studio's page costs a training step, how soon the first page is there, and how late previews are.
 
     .venv-studio/bin/python Benchmarks/serving.py --steps 800
 
@@ -6,9 +6,15 @@ Learns an example on mini-sd in a studio of its own. No page, three plain connec
 told, and three pages in Chromium take turns, some steps each, so that what else the machine does touches all alike. The
 connections tell what the studio itself needs; the pages add what the browser needs to show it. Each turn is compared
 with the one without a page before it. `scripts/test-studio` makes the virtual environment.
+
+How late previews are is measured afterwards, in another studio. While it draws, a plain connection listens, and another
+asks anew every few milliseconds, which is answered at once: so it is known when each step's preview could be had. A
+preview is late by the time from the last answer without it to the moment when the listener has it, or a newer one. That
+is never too little.
 """
 import argparse
 import http.client
+import json
 import re
 import socket
 import statistics
@@ -25,6 +31,8 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from studio import CHROMIUM, StudioProcess  # noqa: E402
 
 WATCHERS = 3
+# Seconds between two questions of who watches previews come.
+ASKING = 0.005
 # Of each turn, steps that do not count: pages are being opened or closed.
 SETTLING = 4
 SHOWN = "#view section:not([hidden])"
@@ -59,18 +67,23 @@ class Nobody:
         pass
 
 
+def events(studio, cookie):
+    """A connection that has asked for all that pages are told."""
+    host = urlsplit(studio.address)
+    connection = socket.create_connection((host.hostname, host.port))
+    connection.sendall(f"GET /api/events HTTP/1.1\r\nHost: {host.netloc}\r\nCookie: {cookie}\r\n\r\n".encode())
+    return connection
+
+
 class Sockets:
     """Connections that listen as pages do and throw away what they hear."""
 
     name = f"{WATCHERS} connections"
 
     def __init__(self, studio, cookie, _):
-        host = urlsplit(studio.address)
-        head = f"GET /api/events HTTP/1.1\r\nHost: {host.netloc}\r\nCookie: {cookie}\r\n\r\n".encode()
         self.bytes, self.sockets = 0, []
         for _ in range(WATCHERS):
-            connection = socket.create_connection((host.hostname, host.port))
-            connection.sendall(head)
+            connection = events(studio, cookie)
             if not connection.recv(1 << 16).startswith(b"HTTP/1.1 200"):
                 raise RuntimeError("the studio refuses to tell a plain connection anything")
             self.sockets.append(connection)
@@ -175,6 +188,104 @@ def measure(folder, context, studio, cookie, steps, turn):
     return rounds
 
 
+def work(connection):
+    """What the studio tells of its work, each time as soon as it is here: the time, and the event's JSON."""
+    heard = b""
+    while piece := connection.recv(1 << 16):
+        now = time.monotonic()
+        *whole, heard = (heard + piece).split(b"\n\n")
+        for event in whole:
+            # The first comes behind the response's head, which ends in its own empty line: "\r\n\r\n".
+            head, _, data = event.rpartition(b"\ndata: ")
+            if head.endswith(b"event: work"):
+                yield now, data
+
+
+def draw(studio, cookie, images, steps, seed):
+    """Has images generated; returns what a listener heard meanwhile, and the answers to who asked anew, each with the
+    time when it was asked for."""
+    heard, asked = [], []
+    listener = events(studio, cookie)
+
+    def listen():
+        try:
+            heard.extend(work(listener))
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    host = urlsplit(studio.address)
+    connection = http.client.HTTPConnection(host.netloc)
+    order = {"prompt": "a photo of a cat", "seeds": list(range(seed, seed + images)), "steps": steps}
+    connection.request("POST", "/api/generations", json.dumps(order), {
+        "Cookie": cookie, "Origin": f"http://{host.netloc}", "Content-Type": "application/json"})
+    answer = json.loads(connection.getresponse().read())
+    mine = f'"generating":"{answer["id"]}"'.encode()
+    began = False
+    while True:
+        start = time.monotonic()
+        with events(studio, cookie) as connection:
+            _, data = next(work(connection))
+        asked.append((start, data))
+        if began and mine not in data:
+            break
+        began = began or mine in data
+        time.sleep(ASKING)
+    time.sleep(1)
+    listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    listener.close()
+    return heard, asked
+
+
+def lateness(heard, asked, steps):
+    """Seconds that each step's preview is late, and seconds of a step."""
+    def previews(data):
+        job = json.loads(data).get("generateJob")
+        return None if job is None else tuple(job["previews"])
+
+    # When each preview was not there for the last time, in the order of the steps.
+    order, before = {}, asked[0][0]
+    for start, data in asked:
+        shown = previews(data)
+        if shown and shown not in order:
+            order[shown] = (len(order), before)
+        before = start
+    if len(order) < 0.9 * steps:
+        raise RuntimeError(f"only {len(order)} of {steps} previews were seen: steps are too short to be told apart")
+    since = [start for _, start in order.values()]
+    late, newest = [], 0
+    for now, data in heard:
+        shown = previews(data)
+        # Once the images are there, no preview is waited for.
+        if shown is None:
+            reached = len(order) if now > since[-1] else newest
+        else:
+            reached = order[shown][0] + 1 if shown in order else newest
+        for start in since[newest:reached]:
+            late.append(now - start)
+        newest = max(newest, reached)
+    if newest < len(order):
+        raise RuntimeError("the listener was not told the end")
+    return late, statistics.median(b - a for a, b in zip(since, since[1:]))
+
+
+def measure_previews(studio, cookie, images, orders, steps):
+    draw(studio, cookie, images, steps, 0)  # The first makes what previews are computed with.
+    late, each = [], []
+    for i in range(orders):
+        seconds, step = lateness(*draw(studio, cookie, images, steps, 100 * (i + 1)), steps)
+        late += seconds
+        each.append(step)
+    step = statistics.median(each)
+    middle, worst = statistics.median(late), max(late)
+    soon = sum(s <= step for s in late) / len(late)
+    print(f"previews of {images} image{'s' * (images > 1)} at once, {1000 * step:.0f} ms a step: late by "
+          f"{1000 * middle:.0f} ms, {middle / step:.2f} steps (median of {len(late)}); at most {1000 * worst:.0f} ms, "
+          f"{worst / step:.2f} steps; {100 * soon:.0f} % within a step")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=800)
@@ -192,6 +303,14 @@ def main():
             rounds = measure(folder, browser.new_context(), studio, cookie, options.steps, options.turn)
         finally:
             browser.close()
+            studio.end()
+    with tempfile.TemporaryDirectory() as scratch:
+        studio = StudioProcess(Path(scratch) / "studio")
+        try:
+            cookie = enter(studio)
+            for images in (1, 8):
+                measure_previews(studio, cookie, images, 5, 50)
+        finally:
             studio.end()
     # Medians: validation images between steps and other programs stretch single ones.
     for kind in (Nobody, Sockets, Pages):
