@@ -105,7 +105,7 @@ class BrokenOff(Queue):
         self.tiles(8)
         queue = self.kill()
         queue.get_by_text("1 was broken off").wait_for()
-        queue.get_by_text("the studio ended; the images that were done are kept").wait_for()
+        queue.get_by_text("the studio ended; what was done is kept").wait_for()
         self.shot("broken-off")
         self.page.get_by_role("link", name="Generate").first.click()
         self.tiles(8)

@@ -15,7 +15,7 @@ function name({ kind, id, isRunning, isBrokenOff, prompt }) {
 /** How far it is, and in words; the share is nil where nothing is known. */
 function progress(item) {
   const job = item.kind === 'learn' ? studio.work.learnJob : studio.work.generateJob
-  if (item.isBrokenOff) return { share: null, text: 'the studio ended; the images that were done are kept' }
+  if (item.isBrokenOff) return { share: null, text: 'the studio ended; what was done is kept' }
   if (!item.isRunning) return { share: null, text: 'waits' }
   if (!job?.total) return { share: null, text: 'begins' }
   if (job.isStopping) return { share: job.step / job.total, text: 'stops after this step' }
@@ -45,31 +45,30 @@ export function queueSection(place) {
     setText(summary, [running.map(name).join('; ') || null, more ? `${more} ${running.length ? 'more ' : ''}${more > 1 ? 'wait' : 'waits'}` : null,
       broken ? `${broken} ${broken > 1 ? 'were' : 'was'} broken off` : null].filter(Boolean).join('; '))
     list(lines, queue, (item) => item.id, line, update)
-    if (isGone) (lines.children[Math.min(at, queue.length - 1)]?.querySelector('button') ?? document.getElementById('view')).focus()
+    if (isGone) (lines.children[Math.min(at, queue.length - 1)]?.querySelector('[name=take]') ?? document.getElementById('view')).focus()
     place.hidden = !queue.length
   })
 }
 
 function line(item) {
-  const button = h('button', { class: 'small', onclick: () => attempt(() => take(studio.work.queue.find(({ id }) => id === item.id) ?? item)) })
+  const button = h('button', { class: 'small', name: 'take', onclick: () => attempt(() => take(studio.work.queue.find(({ id }) => id === item.id) ?? item)) })
   const goOn = h('button', { class: 'small', name: 'goOn', onclick: () => attempt(async () => {
     await ask('POST', `generations/${item.id}/resume`)
     // This button goes.
     button.focus()
   }) }, 'Make the missing images')
-  return h('li', {}, h('a', { href: item.kind === 'learn' ? '#learn/' + item.id : '#generate' }), h('span', { class: 'quiet' }), button, goOn,
+  return h('li', {}, h('a', { href: item.kind === 'learn' ? '#learn/' + item.id : '#generate' }), h('span', { class: 'quiet' }), goOn, button,
     h('progress', { max: 1, value: 0 }))
 }
 
 function update(element, item) {
   const { share, text } = progress(item)
-  const [link, words, button, bar] = ['a', 'span', 'button', 'progress'].map((tag) => element.querySelector(tag))
+  const [link, words, goOn, button, bar] = ['a', 'span', '[name=goOn]', '[name=take]', 'progress'].map((tag) => element.querySelector(tag))
   setText(link, name(item))
   setText(words, text)
   const what = item.isRunning ? 'Stop' : item.isBrokenOff ? 'Dismiss' : 'Take out'
   setText(button, what)
   button.setAttribute('aria-label', `${what}: ${name(item)}`)
-  const goOn = element.querySelector('[name=goOn]')
   goOn.hidden = !item.isBrokenOff
   goOn.setAttribute('aria-label', `Make the missing images: ${name(item)}`)
   bar.hidden = share === null
