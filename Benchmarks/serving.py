@@ -7,10 +7,10 @@ told, and three pages in Chromium take turns, some steps each, so that what else
 connections tell what the studio itself needs; the pages add what the browser needs to show it. Each turn is compared
 with the one without a page before it. `scripts/test-studio` makes the virtual environment.
 
-How late previews are is measured afterwards, in another studio. While it draws, a plain connection listens, and another
-asks anew every few milliseconds, which is answered at once: so it is known when each step's preview could be had. A
-preview is late by the time from the last answer without it to the moment when the listener has it, or a newer one. That
-is never too little.
+How late previews are is measured afterwards, in another studio, by a plain connection that listens while images are
+drawn and disturbs nothing. What it hears shows the newest preview and says how many steps are done: what came between
+two of them was overtaken. A preview that is not overtaken comes before the next step is done: it is less than one step
+late. One that is counts one more for each step until a newer one came.
 """
 import argparse
 import http.client
@@ -31,8 +31,6 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from studio import CHROMIUM, StudioProcess  # noqa: E402
 
 WATCHERS = 3
-# Seconds between two questions of who watches previews come.
-ASKING = 0.005
 # Of each turn, steps that do not count: pages are being opened or closed.
 SETTLING = 4
 SHOWN = "#view section:not([hidden])"
@@ -189,101 +187,56 @@ def measure(folder, context, studio, cookie, steps, turn):
 
 
 def work(connection):
-    """What the studio tells of its work, each time as soon as it is here: the time, and the event's JSON."""
+    """What the studio tells of its work, each time as soon as it is here: the time, and what was told."""
     heard = b""
     while piece := connection.recv(1 << 16):
         now = time.monotonic()
         *whole, heard = (heard + piece).split(b"\n\n")
         for event in whole:
-            # The first comes behind the response's head, which ends in its own empty line: "\r\n\r\n".
+            # The first comes behind the response's head.
             head, _, data = event.rpartition(b"\ndata: ")
             if head.endswith(b"event: work"):
-                yield now, data
+                yield now, json.loads(data)
 
 
 def draw(studio, cookie, images, steps, seed):
-    """Has images generated; returns what a listener heard meanwhile, and the answers to who asked anew, each with the
-    time when it was asked for."""
-    heard, asked = [], []
-    listener = events(studio, cookie)
-
-    def listen():
-        try:
-            heard.extend(work(listener))
-        except OSError:
-            pass
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
+    """Has images generated; returns when a listener heard of each preview, and how many steps were done then."""
     host = urlsplit(studio.address)
     connection = http.client.HTTPConnection(host.netloc)
     order = {"prompt": "a photo of a cat", "seeds": list(range(seed, seed + images)), "steps": steps}
     connection.request("POST", "/api/generations", json.dumps(order), {
         "Cookie": cookie, "Origin": f"http://{host.netloc}", "Content-Type": "application/json"})
-    answer = json.loads(connection.getresponse().read())
-    mine = f'"generating":"{answer["id"]}"'.encode()
-    began = False
-    while True:
-        start = time.monotonic()
-        with events(studio, cookie) as connection:
-            _, data = next(work(connection))
-        asked.append((start, data))
-        if began and mine not in data:
-            break
-        began = began or mine in data
-        time.sleep(ASKING)
-    time.sleep(1)
-    listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
-    listener.close()
-    return heard, asked
-
-
-def lateness(heard, asked, steps):
-    """Seconds that each step's preview is late, and seconds of a step."""
-    def previews(data):
-        job = json.loads(data).get("generateJob")
-        return None if job is None else tuple(job["previews"])
-
-    # When each preview was not there for the last time, in the order of the steps.
-    order, before = {}, asked[0][0]
-    for start, data in asked:
-        shown = previews(data)
-        if shown and shown not in order:
-            order[shown] = (len(order), before)
-        before = start
-    if len(order) < 0.9 * steps:
-        raise RuntimeError(f"only {len(order)} of {steps} previews were seen: steps are too short to be told apart")
-    since = [start for _, start in order.values()]
-    late, newest = [], 0
-    for now, data in heard:
-        shown = previews(data)
-        # Once the images are there, no preview is waited for.
-        if shown is None:
-            reached = len(order) if now > since[-1] else newest
-        else:
-            reached = order[shown][0] + 1 if shown in order else newest
-        for start in since[newest:reached]:
-            late.append(now - start)
-        newest = max(newest, reached)
-    if newest < len(order):
-        raise RuntimeError("the listener was not told the end")
-    return late, statistics.median(b - a for a, b in zip(since, since[1:]))
+    id = json.loads(connection.getresponse().read())["id"]
+    times, numbers, shown = [], [], []
+    with events(studio, cookie) as listener:
+        for now, told in work(listener):
+            if not any(item["id"] == id for item in told["queue"]):
+                break
+            job = told.get("generateJob")
+            if told.get("generating") != id or not job["previews"] or job["previews"] == shown:
+                continue
+            shown = job["previews"]
+            times.append(now)
+            # It may have been told before the step was counted.
+            numbers.append(max(job["step"] // images, numbers[-1] + 1 if numbers else 1))
+    return times, numbers
 
 
 def measure_previews(studio, cookie, images, orders, steps):
     draw(studio, cookie, images, steps, 0)  # The first makes what previews are computed with.
-    late, each = [], []
+    late, milliseconds, paces, came = [], [], [], 0
     for i in range(orders):
-        seconds, step = lateness(*draw(studio, cookie, images, steps, 100 * (i + 1)), steps)
-        late += seconds
-        each.append(step)
-    step = statistics.median(each)
-    middle, worst = statistics.median(late), max(late)
-    soon = sum(s <= step for s in late) / len(late)
-    print(f"previews of {images} image{'s' * (images > 1)} at once, {1000 * step:.0f} ms a step: late by "
-          f"{1000 * middle:.0f} ms, {middle / step:.2f} steps (median of {len(late)}); at most {1000 * worst:.0f} ms, "
-          f"{worst / step:.2f} steps; {100 * soon:.0f} % within a step")
+        times, numbers = draw(studio, cookie, images, steps, 100 * (i + 1))
+        came += len(times)
+        paces.append((times[-1] - times[0]) / (numbers[-1] - numbers[0]))
+        for k in range(1, len(times)):
+            between = numbers[k] - numbers[k - 1]
+            late += range(1, between + 1)
+            milliseconds += [1000 * n * (times[k] - times[k - 1]) / between for n in range(1, between + 1)]
+    print(f"previews of {images} image{'s' * (images > 1)} at once, {1000 * statistics.median(paces):.0f} ms a step: "
+          f"{came} of {orders * steps} came before the next step was done; late by less than "
+          f"{statistics.median(late):g} steps, {statistics.median(milliseconds):.0f} ms (median), and "
+          f"{max(late)} steps, {max(milliseconds):.0f} ms (worst)")
 
 
 def main():
