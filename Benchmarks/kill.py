@@ -159,7 +159,7 @@ class Studio:
         self.agreed = {}
         self.problems = []
         begin = time.monotonic()
-        process = self.place.start(self.words)
+        process = self.start()
         if not self.live(process, draws=False):
             sys.exit(f"the undisturbed studio failed: {end(process).error}")
         self.seconds = time.monotonic() - begin
@@ -175,15 +175,22 @@ class Studio:
     def concepts(self):
         return {f.parent.name: digest(f) for f in (self.place / "studio/concepts").glob("*/*/concept.safetensors")}
 
+    def start(self):
+        """A studio, and what the one before it had written down."""
+        waiting = self.place / "studio/waiting.json"
+        self.before = json.loads(waiting.read_text()) if waiting.exists() else {}
+        return self.place.start(self.words)
+
     def live(self, process, draws=True):
         """What a person does; whether both concepts are learned. False where the studio ends before."""
-        waiting = self.place / "studio/waiting.json"
-        before = json.loads(waiting.read_text()) if waiting.exists() else {}
         try:
             page = Page(process)
             news = page.news()
             states = {c["id"]: c["progress"]["state"] for c in news["concepts"]}
-            self.check(before, states, news["work"])
+            self.check(self.before, states, news["work"])
+            for item in news["work"]["queue"]:
+                if item["isBrokenOff"]:
+                    page.ask("POST", f"/api/generations/{item['id']}/resume")
             for name in self.names:
                 if name not in self.agreed.values():
                     status, made = page.ask("POST", "/api/concepts", {"example": "spotty"})
@@ -237,8 +244,9 @@ class Studio:
         for id in before.get("learn", []):
             if states.get(id) == "pictures":
                 self.problems.append("what waited to be learned does not wait any more")
-        if before.get("drawing") and "ended while it generated" not in work.get("problem", ""):
-            self.problems.append("it is not said what was being generated")
+        offered = {item["id"] for item in work["queue"]}
+        if any(item["id"] not in offered for item in before.get("brokenOff", [])):
+            self.problems.append("what was being generated is not offered")
 
     def half(self):
         """Files with their final names that are not whole."""
@@ -265,7 +273,7 @@ def studio_campaign(name, options):
         while (kills < options.count or work.agreed) and attempts < 20 * options.count + 5:
             attempts += 1
             work.struck = False
-            process = place.start(work.words)
+            process = work.start()
 
             def strike():
                 work.struck = True

@@ -1,4 +1,4 @@
-"""What serving the studio's page costs a training step, and how soon the first page is there.
+"""What serving the studio's page costs a training step, how soon the first page is there, and how late previews are.
 
     .venv-studio/bin/python Benchmarks/serving.py --steps 800
 
@@ -6,9 +6,15 @@ Learns an example on mini-sd in a studio of its own. No page, three plain connec
 told, and three pages in Chromium take turns, some steps each, so that what else the machine does touches all alike. The
 connections tell what the studio itself needs; the pages add what the browser needs to show it. Each turn is compared
 with the one without a page before it. `scripts/test-studio` makes the virtual environment.
+
+How late previews are is measured afterwards, in another studio, by a plain connection that listens while images are
+drawn and disturbs nothing. What it hears shows the newest preview and says how many steps are done: what came between
+two of them was overtaken. A preview that is not overtaken comes before the next step is done: it is less than one step
+late. One that is counts one more for each step until a newer one came.
 """
 import argparse
 import http.client
+import json
 import re
 import socket
 import statistics
@@ -59,18 +65,23 @@ class Nobody:
         pass
 
 
+def events(studio, cookie):
+    """A connection that has asked for all that pages are told."""
+    host = urlsplit(studio.address)
+    connection = socket.create_connection((host.hostname, host.port))
+    connection.sendall(f"GET /api/events HTTP/1.1\r\nHost: {host.netloc}\r\nCookie: {cookie}\r\n\r\n".encode())
+    return connection
+
+
 class Sockets:
     """Connections that listen as pages do and throw away what they hear."""
 
     name = f"{WATCHERS} connections"
 
     def __init__(self, studio, cookie, _):
-        host = urlsplit(studio.address)
-        head = f"GET /api/events HTTP/1.1\r\nHost: {host.netloc}\r\nCookie: {cookie}\r\n\r\n".encode()
         self.bytes, self.sockets = 0, []
         for _ in range(WATCHERS):
-            connection = socket.create_connection((host.hostname, host.port))
-            connection.sendall(head)
+            connection = events(studio, cookie)
             if not connection.recv(1 << 16).startswith(b"HTTP/1.1 200"):
                 raise RuntimeError("the studio refuses to tell a plain connection anything")
             self.sockets.append(connection)
@@ -175,6 +186,59 @@ def measure(folder, context, studio, cookie, steps, turn):
     return rounds
 
 
+def work(connection):
+    """What the studio tells of its work, each time as soon as it is here: the time, and what was told."""
+    heard = b""
+    while piece := connection.recv(1 << 16):
+        now = time.monotonic()
+        *whole, heard = (heard + piece).split(b"\n\n")
+        for event in whole:
+            # The first comes behind the response's head.
+            head, _, data = event.rpartition(b"\ndata: ")
+            if head.endswith(b"event: work"):
+                yield now, json.loads(data)
+
+
+def draw(studio, cookie, images, steps, seed):
+    """Has images generated; returns when a listener heard of each preview, and how many steps were done then."""
+    host = urlsplit(studio.address)
+    connection = http.client.HTTPConnection(host.netloc)
+    order = {"prompt": "a photo of a cat", "seeds": list(range(seed, seed + images)), "steps": steps}
+    connection.request("POST", "/api/generations", json.dumps(order), {
+        "Cookie": cookie, "Origin": f"http://{host.netloc}", "Content-Type": "application/json"})
+    id = json.loads(connection.getresponse().read())["id"]
+    times, numbers, shown = [], [], []
+    with events(studio, cookie) as listener:
+        for now, told in work(listener):
+            if not any(item["id"] == id for item in told["queue"]):
+                break
+            job = told.get("generateJob")
+            if told.get("generating") != id or not job["previews"] or job["previews"] == shown:
+                continue
+            shown = job["previews"]
+            times.append(now)
+            # It may have been told before the step was counted.
+            numbers.append(max(job["step"] // images, numbers[-1] + 1 if numbers else 1))
+    return times, numbers
+
+
+def measure_previews(studio, cookie, images, orders, steps):
+    draw(studio, cookie, images, steps, 0)  # The first makes what previews are computed with.
+    late, milliseconds, paces, came = [], [], [], 0
+    for i in range(orders):
+        times, numbers = draw(studio, cookie, images, steps, 100 * (i + 1))
+        came += len(times)
+        paces.append((times[-1] - times[0]) / (numbers[-1] - numbers[0]))
+        for k in range(1, len(times)):
+            between = numbers[k] - numbers[k - 1]
+            late += range(1, between + 1)
+            milliseconds += [1000 * n * (times[k] - times[k - 1]) / between for n in range(1, between + 1)]
+    print(f"previews of {images} image{'s' * (images > 1)} at once, {1000 * statistics.median(paces):.0f} ms a step: "
+          f"{came} of {orders * steps} came before the next step was done; late by less than "
+          f"{statistics.median(late):g} steps, {statistics.median(milliseconds):.0f} ms (median), and "
+          f"{max(late)} steps, {max(milliseconds):.0f} ms (worst)")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=800)
@@ -192,6 +256,14 @@ def main():
             rounds = measure(folder, browser.new_context(), studio, cookie, options.steps, options.turn)
         finally:
             browser.close()
+            studio.end()
+    with tempfile.TemporaryDirectory() as scratch:
+        studio = StudioProcess(Path(scratch) / "studio")
+        try:
+            cookie = enter(studio)
+            for images in (1, 8):
+                measure_previews(studio, cookie, images, 5, 50)
+        finally:
             studio.end()
     # Medians: validation images between steps and other programs stretch single ones.
     for kind in (Nobody, Sockets, Pages):

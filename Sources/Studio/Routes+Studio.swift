@@ -163,6 +163,10 @@ extension Routes {
       studio.workshop.stopGenerating()
       return .done()
     }
+    add("POST", "/api/generations/:id/resume") { _, ids in
+      try studio.workshop.goOnGenerating(Self.id(ids))
+      return .done()
+    }
     add("DELETE", "/api/generations/:id") { _, ids in
       try studio.workshop.stopGenerating(Self.id(ids))
       return .done()

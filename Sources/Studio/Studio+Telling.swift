@@ -139,8 +139,8 @@ extension Studio {
     }
   }
 
-  /// A page is told at most this often.
-  private static let pause = 0.1
+  /// Seconds between two news for a page: shorter than a denoising step, so that it sees each of them in time.
+  private static let pause = 0.02
   /// After so long without news it is asked whether it still listens.
   private static let patience = 5.0
 

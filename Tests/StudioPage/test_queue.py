@@ -1,8 +1,9 @@
 """What is being done and what waits; pictures that are dropped; a page that is closed."""
+import signal
 import time
 import unittest
 
-from studio import ROOT
+from studio import ROOT, StudioProcess
 from test_story import Learner
 
 
@@ -77,6 +78,58 @@ class Queue(Learner):
         self.page = page = self.open()
         page.goto(address)
         self.wait_learned()
+
+
+class BrokenOff(Queue):
+    test_order_and_taking_out = test_closed_while_it_learns = None
+
+    def kill(self):
+        """Kills the studio; returns the list of the next one's page."""
+        self.studio.end(signal.SIGKILL)
+        self.page.get_by_text("The studio does not answer.").wait_for()
+        # It goes on asking, and its console tells of every time.
+        self.page.close()
+        self.expect_problems("ERR_", "Failed to load")
+        self.studio = StudioProcess(self.folder / "studio", self.arguments)
+        self.page = self.open()
+        return self.page.get_by_role("complementary", name="What is being done, and what waits")
+
+    def tiles(self, count):
+        self.until(f"document.querySelectorAll('#gallery .tile').length == {count}", 300)
+
+    def test_the_missing_images_are_made(self):
+        self.page.get_by_role("link", name="Generate").click()
+        self.page.get_by_text("More", exact=True).click()
+        self.generate("a red mug", "16", "60")
+        # Those that are denoised together.
+        self.tiles(8)
+        queue = self.kill()
+        queue.get_by_text("1 was broken off").wait_for()
+        queue.get_by_text("the studio ended; what was done is kept").wait_for()
+        self.shot("broken-off")
+        self.page.get_by_role("link", name="Generate").first.click()
+        self.tiles(8)
+        button = queue.get_by_role("button", name="Make the missing images: “a red mug” was broken off")
+        button.focus()
+        self.page.keyboard.press("Enter")
+        queue.get_by_text("Generating “a red mug”").first.wait_for()
+        self.until("document.activeElement.textContent == 'Stop'")
+        self.tiles(16)
+        self.until("document.getElementById('queue').hidden")
+        seeds = self.page.evaluate("""[...document.querySelectorAll('#gallery .tile p')].map((p) => Number(/seed (\\d+)/.exec(p.textContent)[1]))""")
+        self.assertEqual(sorted(seeds), list(range(16)))
+
+    def test_dismissing(self):
+        self.page.get_by_role("link", name="Generate").click()
+        self.page.get_by_text("More", exact=True).click()
+        self.generate("a blue mug", "1", "200")
+        self.page.wait_for_selector("#forming img", timeout=300_000)
+        queue = self.kill()
+        queue.get_by_role("button", name="Dismiss: “a blue mug” was broken off").click()
+        self.until("document.getElementById('queue').hidden")
+        self.page.reload()
+        self.page.wait_for_selector("#view section:not([hidden])")
+        self.assertFalse(queue.is_visible())
 
 
 class Drops(Learner):

@@ -1,5 +1,6 @@
 import Diffusion
 import Foundation
+import Imaging
 import NeTI
 import Studio
 import TestSupport
@@ -11,7 +12,7 @@ final class TestStudio {
   let port: UInt16
   let cookie: String
 
-  init(_ change: (inout StudioSettings) -> Void = { _ in }) throws {
+  init(_ change: (inout StudioSettings) throws -> Void = { _ in }) throws {
     scratch = try Scratch()
     var settings = StudioSettings(
       configuration: { words in try configuration(of: words) },
@@ -21,7 +22,7 @@ final class TestStudio {
     settings.examples = [
       .init(name: "ginger", kind: "cat", folder: Fixtures.examples.appending(path: "ginger"))
     ]
-    change(&settings)
+    try change(&settings)
     studio = try Studio(StableDiffusion(ModelFolder(Fixtures.miniSD.path)), settings) { _ in }
     studio.start()
     port = UInt16(studio.addresses[0].split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
@@ -98,7 +99,9 @@ final class TestStudio {
   }
 
   struct WorkView: Decodable {
-    struct Queued: Decodable { let kind: String, id: String, isRunning: Bool, prompt: String? }
+    struct Queued: Decodable {
+      let kind: String, id: String, isRunning: Bool, isBrokenOff: Bool, prompt: String?
+    }
     let queue: [Queued]
     struct Experience: Decodable, Equatable { let step: Double, pause: Double, memory: Double? }
     struct Job: Decodable { let secondsLeft: Double?, step: Int }
@@ -144,6 +147,31 @@ final class TestStudio {
       $0.hasSuffix(".png") && !$0.hasPrefix(".")
     }
   }
+
+  /// Another studio, which finds in its folder what this one has now, as a kill would leave it.
+  func next() throws -> TestStudio {
+    try TestStudio { settings in
+      let copy = Process()
+      copy.executableURL = URL(filePath: "/bin/cp")
+      // With the times of files.
+      copy.arguments = ["-a", scratch.folder.appending(path: "studio").path, settings.folder?.path ?? ""]
+      try copy.run()
+      copy.waitUntilExit()
+    }
+  }
+
+  /// The bytes of the images that it has generated, by their seed.
+  func imagesBySeed() throws -> [String: [Data]] {
+    let files = try imageFiles.map {
+      try Data(contentsOf: scratch.folder.appending(path: "studio/images/\($0)"))
+    }
+    return try Dictionary(grouping: files) { data in
+      try PNGText.read([UInt8](data), name: "an image").first { $0.0 == "seed" }?.1 ?? ""
+    }
+  }
+
+  /// What waits, as it is written down.
+  var waiting: Waiting { Waiting(scratch.folder.appending(path: "studio/waiting.json")) }
 
   /// The folder of a concept.
   func place(_ id: String) -> URL { scratch.folder.appending(path: "studio/concepts/\(id)") }

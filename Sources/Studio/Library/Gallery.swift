@@ -60,17 +60,26 @@ final class Gallery: @unchecked Sendable {
     return Data(try Sheet(title: first.settings["prompt"] ?? "", sections: [sections]).draw().png())
   }
 
+  /// Seconds by which an image counts as older than the one before it.
+  private static let moment = 0.0001
+
   /// Keeps an image with its settings.
+  ///
+  /// - Parameter previous: the image that it stands behind, as if it were a moment older; nil puts it first.
   @discardableResult
-  func add(_ image: Image, settings: [String: String]) throws -> ID {
+  func add(_ image: Image, settings: [String: String], behind previous: Entry? = nil) throws -> Entry {
     let id = ID()
     let texts = settings.filter { !$0.value.isEmpty }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     try AtomicFile.write(Data(try image.png(text: texts)), to: file(id))
     let size = ["width": String(image.width), "height": String(image.height)]
-    let entry = Entry(id: id, made: Date().timeIntervalSince1970, settings: settings.merging(size) { $1 })
-    lock.withLock { entries.insert(entry, at: 0) }
+    let made = previous.map { $0.made - Self.moment } ?? Date().timeIntervalSince1970
+    let entry = Entry(id: id, made: made, settings: settings.merging(size) { $1 })
+    // The next studio knows its place by that; where it cannot be set, only by when the file was written.
+    try? FileManager.default.setAttributes(
+      [.modificationDate: Date(timeIntervalSince1970: made)], ofItemAtPath: file(id).path)
+    lock.withLock { entries.insert(entry, at: entries.firstIndex { $0.made < made } ?? entries.endIndex) }
     changes.mark(.images)
-    return id
+    return entry
   }
 
   func data(of id: ID) throws -> Data {

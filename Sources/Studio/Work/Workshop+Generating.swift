@@ -7,9 +7,10 @@ import Torch
 
 /// Images that are asked for.
 final class GenerateJob: @unchecked Sendable {
-  let id = ID()
+  let id: ID
   let order: Order
   private let lock = NSLock()
+  private var imagesDone: Int
   private var canBeReplaced: Bool
   private var shown = Shown()
   private var stop = false
@@ -20,6 +21,8 @@ final class GenerateJob: @unchecked Sendable {
   /// Steps of the parts that are done, and how their images looked last.
   fileprivate var stepsDone = 0
   fileprivate var finished: [String] = []
+  /// The last that was kept.
+  fileprivate var latest: Gallery.Entry?
 
   /// What pages see of it.
   struct Shown: Encodable, Sendable {
@@ -29,10 +32,15 @@ final class GenerateJob: @unchecked Sendable {
     var previews: [String] = []
   }
 
-  init(_ order: Order, isReplaceable: Bool) {
-    self.order = order
+  init(_ unfinished: Waiting.Unfinished, isReplaceable: Bool) {
+    (id, order) = (unfinished.id, unfinished.order)
+    imagesDone = max(0, unfinished.done)
     canBeReplaced = isReplaceable
   }
+
+  /// What is left of it when the studio ends now.
+  var unfinished: Waiting.Unfinished { lock.withLock { .init(id: id, order: order, done: imagesDone) } }
+  fileprivate func finish(_ images: Int) { lock.withLock { imagesDone += images } }
 
   /// Whether a newer one of its kind takes its place, as one that a dial asked for.
   var isReplaceable: Bool { lock.withLock { canBeReplaced } }
@@ -115,6 +123,7 @@ extension Workshop {
         changes.mark(.work)
       })
     try keep(images, of: part, job)
+    job.finish(images.count)
     job.stepsDone += part.generation.totalSteps
     job.finished = (job.finished + latest).suffix(GenerateRequest.mostSeeds)
     job.parts?.removeFirst()
@@ -126,14 +135,27 @@ extension Workshop {
     job.warnings = parts.flatMap(\.generation.warnings).reduce(into: []) {
       if !$0.contains($1) { $0.append($1) }
     }
-    job.show { $0.total = parts.reduce(0) { $0 + $1.generation.totalSteps } }
-    job.parts = try parts.flatMap { try $0.cut(singly: singly) }
+    let missing = try rest(parts.flatMap { try $0.cut(singly: singly) }, after: job.unfinished.done)
+    job.show { $0.total = missing.reduce(0) { $0 + $1.generation.totalSteps } }
+    job.parts = missing
   }
 
-  /// Of an order that is stopped, what is finished is kept.
+  /// What is left when so many images are done. Amid those that are denoised together they were made one by one.
+  private func rest(_ parts: [Part], after done: Int) throws -> [Part] {
+    var left = done
+    return try parts.flatMap { part -> [Part] in
+      let gone = min(left, part.generation.imageCount)
+      left -= gone
+      guard gone > 0 else { return [part] }
+      return gone == part.generation.imageCount ? [] : Array(try part.cut(singly: true).dropFirst(gone))
+    }
+  }
+
+  /// Of an order that is stopped, what is finished is kept. The first seed stands first, however many come at once;
+  /// tables are in the order in which they were made.
   private func keep(_ images: [GeneratedImage], of part: Part, _ job: GenerateJob) throws {
     let common = settings.metadata(part.generation, model).merging(part.metadata) { $1 }
-    for image in part.place == nil ? images.reversed() : images {
+    for image in images {
       var own = common.merging(image.variant.names.metadata) { $1 }
       own["prompt"] = image.prompt
       own["seed"] = String(image.seed)
@@ -141,7 +163,8 @@ extension Workshop {
         own["sheet"] = job.id.description
         (own["row"], own["column"]) = (place.row, place.column)
       }
-      try gallery.add(image.image, settings: own)
+      job.latest = try gallery.add(
+        image.image, settings: own, behind: part.place == nil ? job.latest : nil)
     }
   }
 

@@ -26,6 +26,8 @@ final class Workshop: @unchecked Sendable {
     var toGenerate: [GenerateJob] = []
     var learning: LearnJob?
     var generating: GenerateJob?
+    /// What an earlier studio was generating when it ended.
+    var brokenOff: [Waiting.Unfinished] = []
     /// Why the last generation failed.
     var problem: String?
     /// Why what waits could not be written down.
@@ -220,15 +222,30 @@ final class Workshop: @unchecked Sendable {
         if !replacing { same.insist() }
         return same.id
       }
-      guard state.toGenerate.count < Self.mostWaiting else {
-        throw StudioError("\(Self.mostWaiting) generations wait already; let them come first", .tooMany)
-      }
-      let job = GenerateJob(order, isReplaceable: replacing)
-      state.toGenerate.append(job)
-      return job.id
+      return try Self.enqueue(GenerateJob(.init(id: ID(), order: order), isReplaceable: replacing), &state)
     }
     announce()
     return id
+  }
+
+  private static func enqueue(_ job: GenerateJob, _ state: inout State) throws -> ID {
+    guard state.toGenerate.count < mostWaiting else {
+      throw StudioError("\(mostWaiting) generations wait already; let them come first", .tooMany)
+    }
+    state.toGenerate.append(job)
+    return job.id
+  }
+
+  /// Puts what was broken off into the queue: the images that are missing are made.
+  func goOnGenerating(_ id: ID) throws {
+    try locked { state in
+      guard let found = state.brokenOff.first(where: { $0.id == id }) else {
+        throw StudioError("there is nothing to go on with", .conflict)
+      }
+      _ = try Self.enqueue(GenerateJob(found, isReplaceable: false), &state)
+      state.brokenOff.removeAll { $0.id == id }
+    }
+    announce()
   }
 
   /// Stops what is being generated, and what waits to be. Images that are done are kept.
@@ -271,12 +288,9 @@ final class Workshop: @unchecked Sendable {
     let waiting = Waiting(library.folder.waiting)
     locked { state in
       // A model with other sizes may have been chosen since.
-      state.toGenerate = waiting.orders.filter { (try? $0.check(facts.sides)) != nil }.map {
-        GenerateJob($0, isReplaceable: false)
-      }
-      state.problem = waiting.drawing.map {
-        "the studio ended while it generated \(quoted($0)); the images that were done are kept"
-      }
+      func isForModel(_ one: Waiting.Unfinished) -> Bool { (try? one.order.check(facts.sides)) != nil }
+      state.toGenerate = waiting.orders.filter(isForModel).map { GenerateJob($0, isReplaceable: false) }
+      state.brokenOff = waiting.brokenOff.filter(isForModel)
     }
     for id in waiting.learn {
       guard let plan = try? library.concept(id).plan, library.progress(of: id).state == .stopped else {
