@@ -7,8 +7,8 @@ Without options ti, xti and neti learn in both precisions, at every second power
 each on one core. --every 1 takes every power.
 
 A run either ends well, or with exit code 1 and one line that names the step and the rate. Whatever lies in its folder
-afterwards holds no NaN and no infinity: checkpoints, the concept, the log; a preview is a picture. Needs `swift build
--c release --product neti`. Writes Benchmarks/results/rates.md.
+afterwards holds no NaN and no infinity: checkpoints, the concept, the log; a preview is a picture. Needs
+`swift build -c release --product neti`. Writes Benchmarks/results/rates.md.
 """
 import json, re, sys, time
 from campaign import Place, arguments, events, machine, not_finite, table, train, write
@@ -67,8 +67,8 @@ def main():
                 for rate in rates:
                     how, found = attempt(place, rate, precision, representation)
                     runs += 1
-                    print(f"{time.monotonic() - begin:.0f} s: {representation} {precision} {rate:g}: {how}", found or "",
-                          flush=True)
+                    seconds = time.monotonic() - begin
+                    print(f"{seconds:.0f} s: {representation} {precision} {rate:g}: {how} {found or ''}", flush=True)
                     problems += [f"- {representation}, {precision}, {rate:g}: {p}" for p in found]
                     if spans and spans[-1][2] == how:
                         spans[-1][1] = rate
