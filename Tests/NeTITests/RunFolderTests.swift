@@ -106,9 +106,14 @@ import Testing
     let c = try configuration(folder)
     try FileManager.default.createDirectory(
       at: c.runFolder.appending(path: "checkpoints"), withIntermediateDirectories: true)
-    for name in [".lock", ".neti-A.tmp"] { try Data().write(to: c.runFolder.appending(path: name)) }
+    let leftover = ".neti-\(UUID().uuidString).tmp"
+    for name in [".lock", leftover, "checkpoints/\(leftover)"] {
+      try Data().write(to: c.runFolder.appending(path: name))
+    }
     do { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
-    #expect(!FileManager.default.fileExists(atPath: c.runFolder.appending(path: ".neti-A.tmp").path))
+    for name in [leftover, "checkpoints/\(leftover)"] {
+      #expect(!FileManager.default.fileExists(atPath: c.runFolder.appending(path: name).path))
+    }
     _ = try RunFolder(c.runFolder, configuration: c, resume: true)
   }
 
