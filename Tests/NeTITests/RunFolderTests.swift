@@ -107,14 +107,16 @@ import Testing
     try FileManager.default.createDirectory(
       at: c.runFolder.appending(path: "checkpoints"), withIntermediateDirectories: true)
     let leftover = ".neti-\(UUID().uuidString).tmp"
-    for name in [".lock", leftover, "checkpoints/\(leftover)"] {
-      try Data().write(to: c.runFolder.appending(path: name))
+    func isThere(_ name: String) -> Bool {
+      FileManager.default.fileExists(atPath: c.runFolder.appending(path: name).path)
     }
+    for name in [".lock", leftover] { try Data().write(to: c.runFolder.appending(path: name)) }
     do { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
-    for name in [leftover, "checkpoints/\(leftover)"] {
-      #expect(!FileManager.default.fileExists(atPath: c.runFolder.appending(path: name).path))
-    }
+    #expect(!isThere(leftover))
+    let inner = [leftover, "checkpoints/\(leftover)", "samples/\(leftover)"]
+    for name in inner { try Data().write(to: c.runFolder.appending(path: name)) }
     _ = try RunFolder(c.runFolder, configuration: c, resume: true)
+    for name in inner { #expect(!isThere(name)) }
   }
 
   @Test func `the latest good checkpoint is found, and pruning keeps the newest`() throws {
