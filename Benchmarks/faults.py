@@ -353,21 +353,21 @@ def no_memory(bench, random_):
 
 
 class Group:
-    """A control group that the kernel lets have so many MiB, of version 1 or 2."""
+    """A control group of version 1 or 2 with a limit; what a shell has to do to be in it."""
+    LIMITS = {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max", "pids.max")}
 
-    def __init__(self, mebibytes):
-        old = Path("/sys/fs/cgroup/memory")
+    def __init__(self, controller, value):
+        old = Path("/sys/fs/cgroup") / controller
         self.folder = (old if old.is_dir() else old.parent) / f"neti-faults-{os.getpid()}"
-        limit = "memory.limit_in_bytes" if old.is_dir() else "memory.max"
         try:
             self.folder.mkdir()
         except OSError as error:
             raise Skipped(f"no control group can be made: {error.strerror}")
         try:
-            (self.folder / limit).write_text(str(mebibytes << 20))
+            (self.folder / self.LIMITS[controller][not old.is_dir()]).write_text(str(value))
         except OSError as error:
             self.folder.rmdir()
-            raise Skipped(f"a control group's memory cannot be limited: {error.strerror}")
+            raise Skipped(f"a control group has no limit of {controller} here: {error.strerror}")
 
     def __enter__(self):
         return f"echo $$ > {self.folder}/cgroup.procs"
@@ -380,7 +380,7 @@ class Group:
 def group(bench, random_):
     """The kernel kills without a word. So a training is refused before, and who generates is warned."""
     for value in range(96, 1024, 32):
-        with bench.place() as place, Group(value) as setup:
+        with bench.place() as place, Group("memory", value << 20) as setup:
             result = place.shell(setup, train(steps=STEPS))
             found = result.problems((0, 1))
             if result.code == 1:
@@ -390,7 +390,7 @@ def group(bench, random_):
             if result.code == 0:
                 break
     for value in range(64, 1024, 32):
-        with bench.place() as place, Group(value) as setup:
+        with bench.place() as place, Group("memory", value << 20) as setup:
             result = place.shell(setup, ["generate", "--prompt", "a cat", "--steps", "1", "--threads", "1"])
             warned = "are free: the system may end neti" in result.error
             found = result.problems((0, 1, *((-9,) if warned else ())))
@@ -404,10 +404,23 @@ def no_descriptors(bench, random_):
     yield from until_it_works(bench, "ulimit -n {}", range(4, 60, 2))
 
 
-@fault("no threads (ulimit -u)")
+@fault("no threads (a control group's)")
 def no_threads(bench, random_):
-    raise Skipped("root has no limit of threads, and another user's own processes would count") if os.geteuid() == 0 \
-        else Skipped("the limit would count other processes of this user")
+    """Root has no limit of threads (ulimit -u), and of another user it would count what else that runs."""
+    for value in range(1, 40):
+        with bench.place() as place, Group("pids", value) as setup:
+            process = place.start(train(steps=STEPS), before=["/bin/sh", "-c", f'{setup}\nexec "$0" "$@"'])
+            try:
+                result, found = end(process, 40 * bench.seconds), []
+            except subprocess.TimeoutExpired:
+                process.kill()
+                result, found = end(process), ["it hangs"]
+            found += result.problems((0, 1))
+            if result.code != 0:
+                found += bench.resumed(place)
+            yield str(value), result, found + (bench.compared(place) if result.code == 0 else [])
+            if result.code == 0:
+                return
 
 
 # ---- signals, streams, terminals

@@ -29,9 +29,6 @@ class Training:
     """One training; what an undisturbed run leaves is `whole`."""
     words = train(*PREVIEWS, steps=STEPS)
     folder = "run"
-    # Whether the folder is neti's, which removes from it what was not finished. In a folder of the user's, another
-    # process may be at work on a file of such a name.
-    is_own = True
 
     def __init__(self, neti):
         self.place = Place(neti)
@@ -60,7 +57,7 @@ class Training:
         found = [f"{name} is not that of the undisturbed run" for name in there if there[name] != self.whole.get(name)]
         if done:
             found += [f"{name} is missing" for name in self.whole if name not in there]
-            found += [f"{f.name} was left" for f in self.place.unfinished(self.folder) if self.is_own]
+            found += [f"{f.name} was left" for f in self.place.unfinished(self.folder)]
         for log in (self.place / self.folder).rglob("events.jsonl"):
             steps = [e["step"] for e in events(log.parent) if e["kind"] == "step"]
             if steps != sorted(set(steps)):
@@ -108,7 +105,6 @@ class Conversion(Training):
     """The authors' checkpoint into one file, and that into the authors' two. It is over in no time: it strikes when
     one of the three files has begun."""
     folder = "out"
-    is_own = False
 
     def prepare(self):
         (self.place / "out").mkdir()

@@ -2,7 +2,6 @@ import ArgumentParser
 import Diffusion
 import Foundation
 import NeTI
-import Synchronization
 
 /// How images are generated, for every command that generates.
 struct GenerationOptions: ParsableArguments {
@@ -146,48 +145,8 @@ struct ResultOptions: ParsableArguments {
       warn(line)
     }
     let output = try ImageOutput(place(output, isFolder: true))
-    let bar = ProgressBar("generating", total: generation.totalSteps)
-    defer { bar.finish() }
     let metadata = GenerationOptions.metadata(generation, model: model).merging(metadata) { $1 }
-    let written = WrittenImages(of: generation.imageCount)
-    let signals = Signals { code in
-      note("\nstopped; \(written.told)")
-      _exit(code)
-    }
-    let images: [GeneratedImage]
-    do {
-      images = try withExtendedLifetime(signals) {
-        try generation(
-          progress: { bar.update($0.stepsDone) },
-          finishing: { image in try written.add { try output.write(image, metadata: metadata) } })
-      }
-    } catch {
-      bar.finish()
-      if !written.files.isEmpty { note(written.told) }
-      throw error
-    }
-    try output.report(
-      images, in: written.files, metadata: metadata, title: title, subtitle: subtitle, json: json)
-  }
-}
-
-/// The files of images that are there so far.
-private final class WrittenImages: Sendable {
-  private let state = Mutex<[URL]>([])
-  private let total: Int
-
-  init(of total: Int) { self.total = total }
-
-  var files: [URL] { state.withLock { $0 } }
-
-  /// Writes one; a signal waits until it is whole.
-  func add(_ write: () throws -> URL) throws { try state.withLock { $0.append(try write()) } }
-
-  /// How many there are, and where.
-  var told: String {
-    let files = files
-    guard let first = files.first else { return "no image is finished" }
-    let place = files.count == 1 ? first : first.deletingLastPathComponent()
-    return "\(files.count) of \(total) images \(files.count == 1 ? "is" : "are") finished: \(place.shownPath)"
+    let (images, files) = try output.generate(generation, metadata: metadata)
+    try output.report(images, in: files, metadata: metadata, title: title, subtitle: subtitle, json: json)
   }
 }

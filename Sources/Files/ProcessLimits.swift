@@ -16,6 +16,9 @@ package enum ProcessLimits {
   /// What a process of ours takes beside a model.
   private static let bytes = 256.0 * 1024 * 1024
 
+  /// Threads beside those that compute: signals, lost files, deep configurations, gradients, what Dispatch adds.
+  private static let threads = 8
+
   /// Bytes of addresses that the process may still take (`ulimit -v`); nil where there is no such limit.
   package static func addressSpaceLeft() -> Double? {
     func numbers(_ file: String, _ line: String) -> [Double] {
@@ -48,5 +51,42 @@ package enum ProcessLimits {
         "the limit of memory (ulimit -v) leaves \(Int(left) >> 20) MiB, and neti needs \(Int(bytes) >> 20) MiB beside "
           + "a model: raise it")
     }
+    // Without, Foundation and Dispatch wait for a thread that never comes.
+    let started = threadsThatStart()
+    guard started == threads else {
+      throw FileError(
+        "only \(started) more threads can be started, and neti needs \(threads): allow more (ulimit -u, or the limit of "
+          + "its control group)")
+    }
+  }
+
+  /// How many of `threads` the system starts at the same time.
+  private static func threadsThatStart() -> Int {
+    // Each waits for the other end to be closed.
+    var gate: [Int32] = [-1, -1]
+    guard pipe(&gate) == 0 else { return threads }
+    var started: [pthread_t] = []
+    while started.count < threads, let thread = start(waitingFor: gate[0]) { started.append(thread) }
+    close(gate[1])
+    for thread in started { pthread_join(thread, nil) }
+    close(gate[0])
+    return started.count
+  }
+
+  /// A thread that waits for the end of a file; nil where the system has none left.
+  private static func start(waitingFor file: Int32) -> pthread_t? {
+    #if canImport(Darwin)
+      var thread: pthread_t?
+    #else
+      var thread = pthread_t()
+    #endif
+    let problem = pthread_create(
+      &thread, nil,
+      { file in
+        var byte: UInt8 = 0
+        _ = read(Int32(Int(bitPattern: file)), &byte, 1)
+        return nil
+      }, UnsafeMutableRawPointer(bitPattern: Int(file)))
+    return problem == 0 ? thread : nil
   }
 }

@@ -35,24 +35,65 @@ struct BadModelTests {
   @Test(
     "offsets that overlap, leave gaps, run out of range or overflow, and unknown types",
     arguments: [
-      #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[3],"data_offsets":[4,16]}}"#,
-      #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#,
-      #"{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]}}"#,
-      #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}"#,
-      #"{"a":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,16]}}"#,
-      #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,18446744073709551615]}}"#,
-      #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[-16,16]}}"#,
-      #"{"a":{"dtype":"F33","shape":[4],"data_offsets":[0,16]}}"#,
-      #"{"a":{"dtype":"F32","shape":"four","data_offsets":[0,16]}}"#, #"{"a":"#,
+      (
+        #"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[3],"data_offsets":[4,16]}}"#,
+        "“b” at 4 overlaps the tensor before it, which ends at 8"
+      ),
+      (
+        #"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}"#,
+        "“b” at 8 leaves a gap before it, which ends at 4"
+      ),
+      (
+        #"{"a":{"dtype":"F32","shape":[8],"data_offsets":[0,32]}}"#,
+        "“a” lies at 0…32, outside the 16 bytes of data; the file may be cut short"
+      ),
+      (#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,0]}}"#, "“a” lies at 16…0, outside the 16 bytes"),
+      (
+        #"{"a":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,16]}}"#,
+        "“a” has the shape [9223372036854775807, 4], which overflows"
+      ),
+      (
+        #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,18446744073709551615]}}"#, "a number is too large"
+      ),
+      (
+        #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[-16,16]}}"#,
+        "expected a whole number that is not negative"
+      ),
+      (
+        #"{"a":{"dtype":"F33","shape":[4],"data_offsets":[0,16]}}"#,
+        "“a” has the element type “F33”, which is not supported; take the file in fp16, bf16 or fp32"
+      ),
+      (#"{"a":{"dtype":"F32","shape":"four","data_offsets":[0,16]}}"#, "expected [ (near byte"),
+      (
+        #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[16]}}"#,
+        "“a” lacks one of dtype, shape, and two data_offsets"
+      ),
+      (
+        #"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16],"size":16}}"#,
+        "“a” has a field “size” that is unknown or comes twice"
+      ),
+      (#"{"__metadata__":{},"__metadata__":{}}"#, "__metadata__ comes twice"),
+      (#"{"__metadata__":{"a":"1","a":"2"}}"#, "the metadata key “a” comes twice"),
+      (#"{"a":"#, "expected {"), (#"{} {}"#, "something follows the header's last brace"),
+      (
+        #"{"a":{"dtype":"F32","shape":[\#(Array(repeating: "1", count: 65).joined(separator: ","))],"data_offsets":[0,4]}}"#,
+        "“a” has 65 dimensions, more than 64"
+      ),
     ])
-  func header(_ header: String) throws {
-    try expect(Self.weights, safetensors(header), ["diffusion_pytorch_model.safetensors"])
+  func header(_ header: String, _ words: String) throws {
+    try expect(Self.weights, safetensors(header), ["model/\(Self.weights)", words])
   }
 
-  @Test("a header that is longer than the file", arguments: [1_000, 1 << 40, UInt64.max])
-  func headerLength(_ claimed: UInt64) throws {
+  @Test(
+    "a header that is longer than the file",
+    arguments: [
+      (1_000, "it declares a header of 1000 bytes but has only 26 bytes in all; it may be cut short"),
+      (1 << 40, "that would be a header of 1099511627776 bytes, and at most 100000000 are read"),
+      (UInt64.max, "it does not begin as one: that would be a header of 18446744073709551615 bytes"),
+    ])
+  func headerLength(_ claimed: UInt64, _ words: String) throws {
     try expect(
-      Self.weights, safetensors("{}", claimed: claimed), ["diffusion_pytorch_model.safetensors", "header"])
+      Self.weights, safetensors("{}", claimed: claimed), ["diffusion_pytorch_model.safetensors", words])
   }
 
   @Test("a key of a file keeps its name, and does not become an option")
@@ -113,6 +154,28 @@ struct BadModelTests {
       ("unet/config.json", "cross_attention_dim", 1 << 20), ("vae/config.json", "latent_channels", 1 << 20),
     ] {
       try expect(file, json(file, key, value), [key, "must be in 1…"])
+    }
+  }
+
+  @Test("a scheduler's file that leaves no timestep")
+  func noTimestep() throws {
+    try expect(
+      "scheduler/scheduler_config.json",
+      json("scheduler/scheduler_config.json", "lambda_min_clipped", 1000),
+      ["scheduler_config.json: “lambda_min_clipped” leaves no timestep; --scheduler ddim works"])
+  }
+
+  @Test("a model's defaults of the wrong type, with their key")
+  func defaults() throws {
+    for (text, words) in [
+      (#"{"guidance": "much"}"#, "model_defaults.json: guidance must be a number, not “much”"),
+      (#"{"max_train_steps": 1.5}"#, "model_defaults.json: max_train_steps must be a whole number, not 1.5"),
+      (#"{"guidanc": 3}"#, "model_defaults.json: unknown key “guidanc”; did you mean guidance?"),
+    ] {
+      let place = try Workplace()
+      try place.miniSD("model")
+      try place.file(text, "model/model_defaults.json")
+      try place.expectFailure(Workplace.generate("a cat", ["--model", "model"]), [words])
     }
   }
 

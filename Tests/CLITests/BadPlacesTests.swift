@@ -196,6 +196,15 @@ struct BadPlacesTests {
         try place.expectFailure(Workplace.train(), words, setup: "ulimit \(limit)")
       }
     }
+
+    @Test("too few threads, where a control group can be made", .enabled(if: Surroundings.fewThreads != nil))
+    func threads() throws {
+      let place = try Workplace()
+      try place.images()
+      try place.expectFailure(
+        Workplace.train(), ["only 4 more threads can be started, and neti needs 8: allow more (ulimit -u"],
+        setup: Surroundings.fewThreads)
+    }
   #endif
 
   @Test("what was drawn before is never overwritten")

@@ -239,6 +239,16 @@ struct EvaluateTests {
     try place.expectFailure(
       ["evaluate", "--prompts", "bad.txt", "--output", "out"] + one + Self.examples,
       ["bad.txt, line 2", "no {}"])
+    try place.file("a photo of a {}\n\na photo of a {}\n", "twice.txt")
+    try place.expectFailure(
+      ["evaluate", "--prompts", "twice.txt", "--output", "out"] + one + Self.examples,
+      ["twice.txt, line 3: “a photo of a {}” is line 1, too"])
+    var nameless = try Concept(contentsOf: place.path("ginger-ti.safetensors"))
+    nameless.about.category = ""
+    try nameless.write(to: place.path("nameless.safetensors"))
+    try place.expectFailure(
+      Self.evaluate(["--concept", "nameless.safetensors"] + Self.examples),
+      ["nameless.safetensors does not say the category of <ginger>", "make it anew with", "--category WORD"])
     try place.expectFailure(Self.evaluate(one), ["ginger-neti.safetensors", "--images", "--references"])
     try place.expectFailure(
       Self.evaluate(one + ["--concept", "spotty-ti.safetensors", "--references", place.folder.path]),
@@ -249,6 +259,15 @@ struct EvaluateTests {
       Self.evaluate(one + Self.examples + ["--clip", place.folder.path]), ["no CLIP", "config.json"])
     let model = try place.run(Self.evaluate(one + Self.examples + ["--model", Fixtures.miniSD.path]))
     #expect(model.code == 64 && model.error.contains("--model needs a --clip"), "\(model.error)")
+    let images = try place.images(1)
+    for n in 0..<1000 {
+      try FileManager.default.linkItem(
+        at: images.appending(path: "1.jpg"), to: images.appending(path: "more-\(n).jpg"))
+    }
+    let several = "images holds more than 1000 images; a few are compared with"
+    try place.expectFailure(Self.evaluate(one + ["--images", "images"]), [several])
+    try place.expectFailure(
+      Workplace.train(), ["images holds 1001 images, more than 1000; 3 to 6 are usual"])
 
     var other = try Concept(contentsOf: place.path("spotty-ti.safetensors"))
     other.about.base.name = "another"

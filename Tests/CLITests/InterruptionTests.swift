@@ -1,10 +1,7 @@
-import Files
 import Foundation
-import Imaging
 import NeTI
 import TestSupport
 import Testing
-import Torch
 
 /// Training runs that are stopped, killed and resumed; each ends with exactly the uninterrupted concept.
 @Suite("A training run that is interrupted", .serialized)
@@ -180,13 +177,7 @@ struct InterruptionTests {
   func cutShort() throws {
     let place = try Workplace()
     try place.images(2)
-    let name = "unet/diffusion_pytorch_model.safetensors"
-    // In fp32 the weights are not copied: they are read from the file in each step.
-    let small = try SafetensorsFile(Fixtures.miniSD.appending(path: name))
-    try place.model(name, nil)
-    try Safetensors.write(
-      small.entries.keys.sorted().map { ($0, try small.tensor($0).to(.float32)) }, metadata: small.metadata,
-      to: place.path("model/\(name)"))
+    let name = try place.mappedModel()
     let arguments = settings(8, ["--model", "model"])
     let whole = try place.run(arguments)
     #expect(whole.code == 0, "\(whole.error)")
@@ -280,44 +271,6 @@ struct InterruptionTests {
     try place.expectFailure(
       Self.resume + ["--optim.learning_rate", "0.5"], ["optim.learning_rate is 0.5, was"])
     try place.expectFailure(Self.resume + ["--token", "<other>"], ["data.placeholder_token", "<toy>"])
-  }
-
-  @Test(
-    "while it generates keeps the images that are finished, and says where they are",
-    arguments: [SIGINT, SIGTERM])
-  func generating(_ signal: Int32) throws {
-    let place = try Workplace()
-    let prompts = (1...4).flatMap { ["--prompt", "a red mug, \($0)"] }
-    let tool = try CommandLineTool.start(
-      ["generate", "--steps", "40", "--threads", "1", "--output", "out"] + prompts, in: place.folder)
-    func images() throws -> [String] { try place.contents().keys.filter { $0.hasSuffix(".png") } }
-    place.wait(tool) { (try? images().isEmpty) == false }
-    tool.send(signal)
-    let result = tool.wait()
-    #expect(!result.killed && result.code == 128 + signal && result.output.isEmpty, "\(result.error)")
-    let kept = try images()
-    #expect((1...3).contains(kept.count))
-    #expect(
-      result.error.contains(
-        "stopped; \(kept.count) of 4 images \(kept.count == 1 ? "is" : "are") finished: out"),
-      "\(result.error)")
-    for name in kept { _ = try Image.load(place.path(name)) }
-    #expect(try !place.contents().keys.contains { $0.hasSuffix(".tmp") })
-  }
-
-  @Test("generating is not lost by an image that cannot be written: those before it stay, and are told")
-  func generatingOntoNothing() throws {
-    let place = try Workplace()
-    let prompts = (1...4).flatMap { ["--prompt", "a red mug, \($0)"] }
-    let tool = try CommandLineTool.start(
-      ["generate", "--steps", "40", "--threads", "1", "--output", "out"] + prompts, in: place.folder)
-    let first = place.path("out/a-red-mug-1-s0.png").path
-    place.wait(tool) { FileManager.default.fileExists(atPath: first) }
-    try FileManager.default.moveItem(at: place.path("out"), to: place.path("moved"))
-    let result = tool.wait()
-    #expect(!result.killed && result.code == 1, "\(result.error)")
-    #expect(result.error.contains("of 4 images"), "\(result.error)")
-    #expect(try place.contents().keys.contains("moved/a-red-mug-1-s0.png"))
   }
 
   @Test("keeps others out of its folder while it works")

@@ -225,7 +225,11 @@ struct ModelCommandTests {
     try FileManager.default.removeItem(at: snapshot(hub).appending(path: Self.weights))
     #expect(try run(hub, ["model", "list"]).output.contains("not complete"))
     let asked = try run(hub, ["model", "remove", "org/mini"])
-    #expect(asked.code == 1 && asked.error.contains("--yes"))
+    #expect(
+      asked.code == 1
+        && asked.error
+          == "neti: org/mini is removed with --yes, or when a question on the terminal is answered\n",
+      "\(asked.error)")
     let removed = try run(hub, ["model", "remove", "org/mini", "--yes"])
     #expect(removed.code == 0 && removed.output.contains("became free"), "\(removed.error)")
     #expect(try run(hub, ["model", "list", "--json"]).output == "[\n\n]\n")

@@ -4,6 +4,7 @@ import Foundation
 import NeTI
 import TestSupport
 import Testing
+import Torch
 
 /// A folder in which a test runs `neti`, with images, models and concepts to try it on.
 final class Workplace {
@@ -46,6 +47,20 @@ final class Workplace {
     let root = try scratch.linkMiniSD("model")
     try FileManager.default.removeItem(at: root.appending(path: file))
     if let data { try data.write(to: root.appending(path: file)) }
+  }
+
+  /// mini-sd in the folder `model`, with a U-Net in fp32: its weights are not copied, but read from the file in each
+  /// step.
+  ///
+  /// - Returns: the name of that file in the model's folder.
+  func mappedModel() throws -> String {
+    let name = "unet/diffusion_pytorch_model.safetensors"
+    let small = try SafetensorsFile(Fixtures.miniSD.appending(path: name))
+    try model(name, nil)
+    try Safetensors.write(
+      small.entries.keys.sorted().map { ($0, try small.tensor($0).to(.float32)) }, metadata: small.metadata,
+      to: path("model/\(name)"))
+    return name
   }
 
   /// A tiny model for inpainting in the folder `model`.

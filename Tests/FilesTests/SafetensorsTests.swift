@@ -280,27 +280,3 @@ private func readAll(_ url: URL) throws {
     #expect(refused > 2500 && refused < 5000)
   }
 }
-
-@Suite struct AtomicFileTests {
-  @Test func `A file is replaced, and nothing else is left`() throws {
-    let scratch = try Scratch()
-    let url = scratch.folder.appending(path: "file")
-    try AtomicFile.write(Data("one".utf8), to: url)
-    try AtomicFile.write(Data("two".utf8), to: url)
-    #expect(try Data(contentsOf: url) == Data("two".utf8))
-    #expect(scratch.contents == ["file"])
-  }
-
-  @Test func `A write that fails names the file and leaves everything as it was`() throws {
-    let scratch = try Scratch()
-    let folder = scratch.folder.appending(path: "folder")
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    try Data("kept".utf8).write(to: folder.appending(path: "kept"))
-    for url in [folder, scratch.folder.appending(path: "missing/file")] {
-      let error = #expect(throws: FileError.self) { try AtomicFile.write(Data("x".utf8), to: url) }
-      #expect(error?.message.contains(url.path) == true)
-    }
-    #expect(scratch.contents == ["folder"])
-    #expect(try Data(contentsOf: folder.appending(path: "kept")) == Data("kept".utf8))
-  }
-}

@@ -44,10 +44,16 @@ struct DownloadTests {
     let other = refusal { try desk.download(RepositoryName("org/mino")) }?.message ?? ""
     #expect(other.contains("has no model org/mino, or it is private") && other.contains("HF_TOKEN"))
     let commit = desk.commit
+    let branch = try #require(RepositoryName("org/mini@pr/4"))
+    for (answer, shown) in [("{}", "nothing"), (#"{"sha": null}"#, "nothing"), (#"{"sha": "../x"}"#, "../x")]
+    {
+      desk.hub.change { request, _ in request.path.contains("/revision/") ? .init(json: answer) : nil }
+      let said = refusal { try desk.download(branch) }?.message ?? ""
+      #expect(said.contains(" says of org/mini@pr/4 has no commit but “\(shown)”"), "\(said)")
+    }
     desk.hub.change { request, _ in
       request.path.contains("/revision/pr%2F4") ? .init(json: #"{"sha": "\#(commit)"}"#) : nil
     }
-    let branch = try #require(RepositoryName("org/mini@pr/4"))
     try desk.download(branch).fetch([])
     #expect(try String(contentsOfFile: desk.repository.path + "/refs/pr/4", encoding: .utf8) == commit)
   }

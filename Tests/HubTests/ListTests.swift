@@ -39,10 +39,11 @@ struct ListTests {
     for size in ["-1", "9223372036854775807", "1e30", "0.5", "\"7\"", "null", "17592186044417"] {
       #expect(!refused(try entry("a", size: size)).isEmpty, "\(size)")
     }
-    for lfs in [
-      #", "lfs": {"oid": "../x", "size": 7}"#, #", "lfs": {"oid": "\#(Self.hash)", "size": 7}"#,
-      #", "lfs": {"oid": "\#(Self.sha256)", "size": -7}"#,
-    ] { #expect(!refused(try entry("a", more: lfs)).isEmpty, "\(lfs)") }
+    for (lfs, words) in [
+      (#", "lfs": {"oid": "../x", "size": 7}"#, "the list: “a” has no SHA-256 but “../x”"),
+      (#", "lfs": {"oid": "\#(Self.hash)", "size": 7}"#, "the list: “a” has no SHA-256 but “\(Self.hash)”"),
+      (#", "lfs": {"oid": "\#(Self.sha256)", "size": -7}"#, "the list: “a” has a size that cannot be"),
+    ] { #expect(refused(try entry("a", more: lfs)) == words, "\(lfs)") }
     let good = try entry("a", more: #", "lfs": {"oid": "\#(Self.sha256)", "size": 9}, "xetHash": null"#)
     var list = RepositoryList()
     try list.add(good, name: "the list")

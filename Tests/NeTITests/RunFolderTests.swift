@@ -106,10 +106,17 @@ import Testing
     let c = try configuration(folder)
     try FileManager.default.createDirectory(
       at: c.runFolder.appending(path: "checkpoints"), withIntermediateDirectories: true)
-    for name in [".lock", ".neti-A.tmp"] { try Data().write(to: c.runFolder.appending(path: name)) }
+    let leftover = ".neti-\(UUID().uuidString).tmp"
+    func isThere(_ name: String) -> Bool {
+      FileManager.default.fileExists(atPath: c.runFolder.appending(path: name).path)
+    }
+    for name in [".lock", leftover] { try Data().write(to: c.runFolder.appending(path: name)) }
     do { _ = try RunFolder(c.runFolder, configuration: c, resume: false) }
-    #expect(!FileManager.default.fileExists(atPath: c.runFolder.appending(path: ".neti-A.tmp").path))
+    #expect(!isThere(leftover))
+    let inner = [leftover, "checkpoints/\(leftover)", "samples/\(leftover)"]
+    for name in inner { try Data().write(to: c.runFolder.appending(path: name)) }
     _ = try RunFolder(c.runFolder, configuration: c, resume: true)
+    for name in inner { #expect(!isThere(name)) }
   }
 
   @Test func `the latest good checkpoint is found, and pruning keeps the newest`() throws {

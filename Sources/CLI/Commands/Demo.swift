@@ -70,9 +70,8 @@ struct Demo: ParsableCommand {
     let output = try ImageOutput(folder.appending(path: "images", directoryHint: .isDirectory))
     let metadata = GenerationOptions.metadata(generation, model: model)
       .merging(["concept": concept.about.token]) { $1 }
-    let bar = ProgressBar("generating", total: generation.totalSteps)
-    let generated = try generation(
-      progress: { bar.update($0.stepsDone) }, finishing: { _ = try output.write($0, metadata: metadata) })
+    let (generated, _) = try output.generate(
+      generation, metadata: metadata, concept: folder.appending(path: "concept.safetensors"))
     let training = try TrainingImages(
       folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let sheet = try ImageOutput(folder).write(

@@ -57,7 +57,7 @@ struct Export: ParsableCommand {
       throw NeTIError(
         "\(folder.relativePath) exists already; choose another folder with `output`, or remove it")
     }
-    let partial = folder.deletingLastPathComponent().appending(path: ".neti-\(UUID().uuidString)")
+    let partial = folder.deletingLastPathComponent().appending(path: ".neti-\(UUID().uuidString).tmp")
     do {
       try FileManager.default.createDirectory(at: partial, withIntermediateDirectories: true)
       for file in made.files {

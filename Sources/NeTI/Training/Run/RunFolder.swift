@@ -45,7 +45,7 @@ public final class RunFolder {
     // Another process can have begun between the look and the lock.
     try Self.require(configuration, in: folder, resume: resume)
     for inner in [tensorBoardFolder, samplesFolder, checkpointsFolder] { try Self.makeFolder(inner) }
-    removeLeftovers()
+    for each in [folder, checkpointsFolder, samplesFolder] { AtomicFile.removeUnfinished(in: each) }
     try save(configuration)
   }
 
@@ -109,16 +109,6 @@ public final class RunFolder {
     guard !FileManager.default.fileExists(atPath: checkpointsFolder.path) else { return }
     for inner in [tensorBoardFolder, samplesFolder, checkpointsFolder] { try Self.makeFolder(inner) }
     try save(configuration)
-  }
-
-  /// Removes what `AtomicFile` had not finished in a process that was killed.
-  private func removeLeftovers() {
-    for folder in [url, checkpointsFolder, samplesFolder] {
-      let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-      for name in names where AtomicFile.isUnfinished(name) {
-        try? FileManager.default.removeItem(at: folder.appending(path: name))
-      }
-    }
   }
 
   /// Whether the validation images of a step are there and the log tells of them, which is what comes last.
