@@ -11,6 +11,8 @@ final class LearnJob: @unchecked Sendable {
   private var shown = Shown()
   private var commands: TrainingCommands?
   private var stop = false
+  /// When pages were last told of a step.
+  private var told: ContinuousClock.Instant?
 
   /// What pages see of it.
   struct Shown: Encodable, Sendable {
@@ -26,6 +28,16 @@ final class LearnJob: @unchecked Sendable {
   init(id: ID) { self.id = id }
 
   var view: Shown { lock.withLock { shown } }
+
+  /// Whether a second has passed since a page was last told of a step, or it is the last one.
+  func isTimeToTell(_ step: Int) -> Bool {
+    lock.withLock {
+      let now = ContinuousClock.now
+      if let told, step < shown.total, now - told < .seconds(1) { return false }
+      told = now
+      return true
+    }
+  }
 
   func show(_ body: (inout Shown) -> Void) { lock.withLock { body(&shown) } }
 
@@ -127,6 +139,8 @@ extension Workshop {
         measure(checkpoint.url, checkpoint.step, job, grid)
       }
     case .step(let s):
+      // Each page that shows a step takes milliseconds of the processor that learns.
+      defer { if job.isTimeToTell(s.step) { changes.mark(.work) } }
       if let seconds = gap.end(beforeStep: s.seconds) { pace.paused(seconds) }
       pace.stepped(s.seconds)
       let memory = SystemMemory.peak()
@@ -141,6 +155,7 @@ extension Workshop {
       // One image: who waits for many does not starve what is learned, nor a stop.
       if !job.isStopping { generateOne(beside: job) }
       gap.begin()
+      return
     case .checkpoint(let step, let file):
       library.setProgress(job.id) { if !$0.checkpoints.contains(step) { $0.checkpoints.append(step) } }
       measure(file, step, job, grid)
