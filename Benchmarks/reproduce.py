@@ -415,17 +415,24 @@ def plots(answers):
     x, y = ([u[k]["mean"] for u in units.values()] for k in (TEXT, IMAGE))
     axes.plot(x, y, "-", color="#d1751f", alpha=0.5, label="neti's dial, 1 to 128 units")
     points = {"word": answers["word"], **answers["methods"]}
+    # The names of ablations stand below each other, as their points may lie on each other.
+    parts = sorted(set(points) - {"neti", "ti", "xti", "word"}, key=lambda n: -points[n][IMAGE]["mean"])
+    places = {name: (0.66, 0.77 - 0.05 * n) for n, name in enumerate(parts)}
     for name, p in points.items():
         color = {"neti": "#d1751f", "ti": "#2b6cb0", "xti": "#2f855a", "word": "#4a5568"}.get(name, "#8a97a8")
-        at, is_part = (p[TEXT]["mean"], p[IMAGE]["mean"]), name not in ("neti", "ti", "xti", "word")
-        if is_part:  # intervals of all would hide them all
+        at = p[TEXT]["mean"], p[IMAGE]["mean"]
+        if name in places:  # intervals of all would hide them all
             axes.plot(*at, "o", color=color, markersize=4)
         else:
             spread = [[[p[k]["mean"] - p[k]["low"]], [p[k]["high"] - p[k]["mean"]]] for k in (TEXT, IMAGE)]
             axes.errorbar(*at, xerr=spread[0], yerr=spread[1], fmt="o", color=color, elinewidth=1, markersize=8)
-        axes.annotate(name, at, (-6, -4) if is_part else (8, 6), textcoords="offset points", color=color,
-                      ha="right" if is_part else "left", fontsize=9 if is_part else 12,
-                      weight="normal" if is_part else "bold")
+        if name in places:
+            axes.annotate(name, at, places[name], textcoords="axes fraction", color="#5f6b7a", va="center", fontsize=9,
+                          arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkB": 3,
+                                                                "relpos": (0, 0.5)},
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        else:
+            axes.annotate(name, at, (8, 6), textcoords="offset points", color=color, fontsize=12, weight="bold")
     axes.set(xlabel="text similarity: the prompt is followed", ylabel="image similarity, held-out images")
     axes.legend(frameon=False, loc="lower left")
     figure.savefig(folder / "plane.png", dpi=140)
