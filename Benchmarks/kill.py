@@ -271,15 +271,24 @@ def studio_campaign(name, options):
             work.struck = False
             process = work.start()
 
+            delay, waits, over = random_.uniform(0, work.seconds), random_.random() < 0.5, threading.Event()
+
             def strike():
-                work.struck = True
-                process.send_signal(signal.SIGKILL)
-            last = kills >= options.count
-            timer = threading.Timer(random_.uniform(0, work.seconds), strike)
-            if not last:
-                timer.start()
+                """After some time, and half of them when the next file is being written."""
+                if over.wait(delay):
+                    return
+                while waits and not over.is_set() and not place.unfinished("studio"):
+                    pass
+                if not over.is_set():
+                    work.struck = True
+                    process.send_signal(signal.SIGKILL)
+            thread = threading.Thread(target=strike)
+            if kills < options.count:
+                thread.start()
             done = work.live(process)
-            timer.cancel()
+            over.set()
+            if thread.ident:
+                thread.join()
             process.kill()
             result = end(process)
             if result.code != -signal.SIGKILL:
