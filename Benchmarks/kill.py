@@ -16,7 +16,7 @@ After each kill every file that has its final name must be, bit for bit, the fil
 disturbed. The command is then given again, until it is done; that starts anew in an empty folder. Needs
 `swift build -c release --product neti`. Writes Benchmarks/results/kill.md.
 """
-import http.client, json, os, random, shutil, signal, sys, threading, time
+import http.client, json, os, random, shutil, signal, subprocess, sys, threading, time
 from campaign import ROOT, Page, Place, arguments, digest, end, events, machine, resume, table, tensors, train, write
 
 STEPS = 6
@@ -212,8 +212,11 @@ class Studio:
                 time.sleep(0.1)
         except (OSError, http.client.HTTPException, ValueError):
             # A kill cuts an answer short, too.
-            if process.poll() is None and not self.struck:
-                raise
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                if not self.struck:
+                    raise
             return False
 
     struck = False
@@ -264,7 +267,7 @@ class Studio:
 def studio_campaign(name, options):
     random_ = random.Random(f"{options.seed} {name}")
     work = Studio(options.neti)
-    kills = amid = finished = attempts = 0
+    kills = amid = finished = attempts = told = 0
     with work.place as place:
         while (kills < options.count or work.agreed) and attempts < 20 * options.count + 5:
             attempts += 1
@@ -301,10 +304,11 @@ def studio_campaign(name, options):
                 if work.concepts() != work.whole:
                     work.problems.append("a concept is not that of the undisturbed studio")
                 work.clear()
+            for problem in work.problems[told:]:
+                print(f"  {name}: {problem}", flush=True)
+            told = len(work.problems)
             print(f"{name}: {kills} kills, {amid} amid a file, {finished} finished, {len(work.problems)} problems",
                   flush=True)
-    for problem in sorted(set(work.problems)):
-        print(f"  {name}: {problem}")
     return [name, kills, amid, finished, len(work.problems)], sorted(set(work.problems))
 
 

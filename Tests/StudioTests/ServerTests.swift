@@ -141,6 +141,14 @@ struct ServerTests {
     withExtendedLifetime(clients) {}
   }
 
+  @Test("takes a folder in which its very first start was killed amid a file")
+  func firstStartKilled() throws {
+    let scratch = try Scratch()
+    try Data("neti stud".utf8).write(to: scratch.folder.appending(path: ".neti-\(UUID().uuidString).tmp"))
+    let studio = try TestStudio { $0.folder = scratch.folder }
+    #expect(try studio.ask("GET", "/api/studio").status == 200)
+  }
+
   @Test("does not take a folder with other things in it, and deletes nothing there")
   func foreignFolder() throws {
     let scratch = try Scratch()

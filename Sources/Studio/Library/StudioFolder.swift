@@ -62,6 +62,8 @@ struct StudioFolder: @unchecked Sendable {
     guard !FileManager.default.fileExists(atPath: file.path) else { return }
     let found = Set((try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? [])
       .subtracting([FolderLock.fileName, ".DS_Store"])
+      // A kill amid the first start leaves the marker unfinished.
+      .filter { !AtomicFile.isUnfinished($0) }
     guard found.isEmpty || found == inner else {
       throw FileError(
         "\(url.path) has other things in it and is no studio's folder; choose an empty or new one with `folder`"
