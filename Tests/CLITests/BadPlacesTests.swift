@@ -197,13 +197,18 @@ struct BadPlacesTests {
       }
     }
 
-    @Test("too few threads, where a control group can be made", .enabled(if: Surroundings.fewThreads != nil))
+    @Test("too few threads, where a control group can be made", .enabled(if: Surroundings.limitsThreads))
     func threads() throws {
       let place = try Workplace()
       try place.images()
       try place.expectFailure(
         Workplace.train(), ["only 4 more threads can be started, and neti needs 8: allow more (ulimit -u"],
-        setup: Surroundings.fewThreads)
+        setup: Surroundings.threads(5))
+      // Those that compute come later.
+      try place.expectFailure(
+        Workplace.train() + ["--threads", "64"],
+        ["more threads can be started, and neti needs 72: allow more (ulimit -u", "or give fewer --threads"],
+        setup: Surroundings.threads(40))
     }
   #endif
 

@@ -16,13 +16,15 @@ enum Surroundings {
     "exec \($0) sh -c 'mount -t tmpfs -o size=200k none small && exec \"$0\" \"$@\"' \"$0\" \"$@\""
   }
 
-  /// The command, in a control group of its own, may have five threads. The group stays, empty.
-  static let fewThreads: String? = {
+  /// Whether `threads` can be limited here.
+  static let limitsThreads = working("\(threads(5)) &&") != nil
+
+  /// The command, in a control group of its own, may have so many threads. The group stays, empty.
+  static func threads(_ count: Int) -> String {
     let old = FileManager.default.fileExists(atPath: "/sys/fs/cgroup/pids")
     let group = "/sys/fs/cgroup/\(old ? "pids/" : "")neti-tests"
-    let setup = "mkdir -p \(group) && echo 5 >\(group)/pids.max && echo $$ >\(group)/cgroup.procs"
-    return working("\(setup) &&").map { _ in setup }
-  }()
+    return "mkdir -p \(group) && echo \(count) >\(group)/pids.max && echo $$ >\(group)/cgroup.procs"
+  }
 
   private static func working(_ prefix: String) -> String? {
     let process = Process()

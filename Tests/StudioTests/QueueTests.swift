@@ -269,6 +269,9 @@ struct QueueTests {
       ("", 0, 0), ("[]", 0, 0), (#"{"learn": ["../x"], "orders": [], "brokenOff": []}"#, 0, 0),
       (#"{"learn": ["a", "a"], "orders": [\#(order(1))], "brokenOff": [\#(order(1))]}"#, 1, 1),
       (#"{"learn": [], "orders": [\#(order(1, "../x"))], "brokenOff": []}"#, 0, 0),
+      // What is damaged, or of an earlier version, does not take the rest with it.
+      (#"{"learn": ["a", 7], "orders": [\#(order(1)), {"done": "3"}]}"#, 1, 1),
+      (#"{"learn": {}, "orders": [\#(order(1).replacing(#""done": 0, "#, with: ""))]}"#, 0, 1),
     ] {
       try Data(text.utf8).write(to: damaged)
       let count = Waiting(damaged).count

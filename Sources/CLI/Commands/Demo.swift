@@ -61,6 +61,12 @@ struct Demo: ParsableCommand {
       return
     }
 
+    let learned = folder.appending(path: "concept.safetensors")
+    let signals = Signals { code in
+      note("\nstopped; the concept is learned: \(learned.shownPath)")
+      _exit(code)
+    }
+    defer { withExtendedLifetime(signals) {} }
     let model = try options.open(modelFolder)
     var request = ConceptGenerator.Request(prompts: Self.prompts)
     request.seeds = Self.seeds
@@ -71,7 +77,7 @@ struct Demo: ParsableCommand {
     let metadata = GenerationOptions.metadata(generation, model: model)
       .merging(["concept": concept.about.token]) { $1 }
     let (generated, _) = try output.generate(
-      generation, metadata: metadata, concept: folder.appending(path: "concept.safetensors"))
+      generation, metadata: metadata, concept: learned)
     let training = try TrainingImages(
       folder: examples, side: c.data.resolution ?? model.resolution, crop: true)
     let sheet = try ImageOutput(folder).write(

@@ -15,6 +15,37 @@ package struct Waiting: Codable {
     let id: ID
     let order: Order
     var done = 0
+
+    init(id: ID, order: Order, done: Int = 0) { (self.id, self.order, self.done) = (id, order, done) }
+
+    init(from decoder: any Decoder) throws {
+      let values = try decoder.container(keyedBy: CodingKeys.self)
+      id = try values.decode(ID.self, forKey: .id)
+      order = try values.decode(Order.self, forKey: .order)
+      done = try values.decodeIfPresent(Int.self, forKey: .done) ?? 0
+    }
+  }
+
+  /// What can be read of a list: a damaged entry does not take the others with it.
+  private struct Readable<Entry: Decodable>: Decodable {
+    var entries: [Entry] = []
+
+    private struct Anything: Decodable {
+      let entry: Entry?
+      init(from decoder: any Decoder) { entry = try? Entry(from: decoder) }
+    }
+
+    init(from decoder: any Decoder) throws {
+      entries = try decoder.singleValueContainer().decode([Anything].self).compactMap(\.entry)
+    }
+  }
+
+  package init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    func list<Entry: Decodable>(_ key: CodingKeys) -> [Entry] {
+      (try? values.decode(Readable<Entry>.self, forKey: key))?.entries ?? []
+    }
+    (learn, orders, brokenOff) = (list(.learn), list(.orders), list(.brokenOff))
   }
 
   /// How much it is, for tests.
