@@ -1,6 +1,5 @@
 public import ArgumentParser
 public import Diffusion
-import Files
 import Foundation
 public import NeTI
 import Torch
@@ -146,10 +145,6 @@ struct ModelOptions: ParsableArguments {
     let loras = try (loras ?? given()).map(Self.read)
     let precision = decided ?? precision
     if let threads { try Runtime.setThreads(threads) }
-    // Those that compute are started with the first operation; each other part has its own.
-    try ProcessLimits.requireThreads(
-      (threads ?? ProcessInfo.processInfo.activeProcessorCount) + ProcessLimits.threads,
-      remedy: ", or give fewer `threads`")
     try Runtime.allowTF32(precision == .tf32)
     if let line = folder.identification { note(line) }
     let base = try StableDiffusion(
