@@ -77,6 +77,7 @@ class Figures:
 
     def __init__(self, file, base, judge):
         self.file, self.base, self.judge, self.lock = file, base, judge, threading.Lock()
+        self.learning = {e: threading.Lock() for e in examples()}  # concepts that several units need
         self.rows, self.earlier = [], []
         if file.exists():
             here = [r for r in map(json.loads, file.read_text().splitlines()) if r["base"] == base]
@@ -122,14 +123,6 @@ def place(unit, work):
     return work / "-".join(str(v).replace(" ", "-") for k, v in unit.items() if k != "judge")
 
 
-def guide(unit, figures, work, threads):
-    """Measures a concept that `main` learned at another guidance."""
-    guidance = unit["guidance"]
-    learned = place({k: "main" if k == "part" else v for k, v in unit.items() if k != "guidance"}, work)
-    evaluate(unit, figures, learned, f"guidance-{guidance}", threads,
-             "--concept", f"neti={learned}/runs/run/concept.safetensors", "--guidance", guidance)
-
-
 def evaluate(unit, figures, folder, name, threads, *words):
     """Scores by this CLIP; images that an earlier one judged are judged anew, and not generated again."""
     own = folder / f"{name}-{figures.judge}"
@@ -146,10 +139,8 @@ def scores(folder):
                 for r in csv.DictReader(file)]
 
 
-def measure(unit, figures, work, threads):
-    """Learns one concept and measures it. The concept and its images are kept: another CLIP only judges them anew."""
-    if unit["part"] == "guidance":
-        return guide(unit, figures, work, threads)
+def learn(unit, work, threads):
+    """Learns one concept where that is not done here yet. Its folder, and the files to measure."""
     folder = place(unit, work)
     part, method, example = unit["part"], unit["method"], unit["example"]
     settings = {**METHODS[method], "optim.learning_rate": unit["rate"], "optim.scale_lr": False,
@@ -169,14 +160,29 @@ def measure(unit, figures, work, threads):
         (folder / "list.jsonl").write_text(json.dumps(line) + "\n")
         run("train", "--manifest", folder / "list.jsonl", "--output", folder / "runs", "--threads", threads)
     files = [concept / f"checkpoints/step-{m:06}.safetensors" for m in marks] or [concept / "concept.safetensors"]
+    for file in concept.glob("checkpoints/*"):
+        if file not in files:
+            file.unlink()
+    return folder, files
+
+
+def measure(unit, figures, work, threads):
+    """Learns one concept and measures it. The concept and its images are kept: another CLIP only judges them anew."""
+    part, method = unit["part"], unit["method"]
+    if part == "guidance":
+        # Those of `main`; several guidances wait for one that is learned.
+        of_main = {k: "main" if k == "part" else v for k, v in unit.items() if k != "guidance"}
+        with figures.learning[unit["example"]]:
+            folder, files = learn(of_main, work, threads)
+        evaluate(unit, figures, folder, f"guidance-{unit['guidance']}", threads,
+                 "--concept", f"neti={files[0]}", "--guidance", unit["guidance"])
+        return
+    folder, files = learn(unit, work, threads)
     # Every representation has the dial; the question about it is neti's.
     dial = part == "main" and method == "neti" and unit["seed"] == SEEDS[0]
     baseline = part == "main" and method == "ti" and unit["seed"] == SEEDS[0]
     evaluate(unit, figures, folder, "scores", threads, *(w for f in files for w in ("--concept", f"{method}={f}")),
              *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dial else []), *(["--baseline"] if baseline else []))
-    for file in concept.glob("checkpoints/*"):
-        if file not in files:
-            file.unlink()
 
 
 def speed(figures, work):

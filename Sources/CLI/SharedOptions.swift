@@ -1,5 +1,6 @@
 public import ArgumentParser
 public import Diffusion
+import Files
 import Foundation
 public import NeTI
 import Torch
@@ -135,6 +136,14 @@ struct ModelOptions: ParsableArguments {
     }
   }
 
+  /// Throws one line where the threads that will compute cannot be started; before the first of them is, as libtorch
+  /// waits for ever for one that never comes. It has two pools of them.
+  private func requireThreads() throws {
+    let computing = 2 * (threads ?? ProcessInfo.processInfo.activeProcessorCount)
+    try ProcessLimits.requireThreads(
+      computing + ProcessLimits.threads, remedy: ", or give fewer `threads`")
+  }
+
   /// Opens the model; nothing large is read before it is needed. What decides precision and LoRAs itself, as a
   /// run's configuration does, says which.
   ///
@@ -144,6 +153,7 @@ struct ModelOptions: ParsableArguments {
   ) throws -> StableDiffusion {
     let loras = try (loras ?? given()).map(Self.read)
     let precision = decided ?? precision
+    try requireThreads()
     if let threads { try Runtime.setThreads(threads) }
     try Runtime.allowTF32(precision == .tf32)
     if let line = folder.identification { note(line) }

@@ -87,7 +87,7 @@ extension String {
       "host", "image", "images", "layer", "layout", "lora", "mask", "masks", "model", "original-size",
       "output", "password-file", "port", "precision", "prediction-type", "prompt-weights", "property",
       "references", "regions", "representation", "resume", "scheduler", "seed", "steps", "strength",
-      "timestep", "token", "vectors", "width",
+      "threads", "timestep", "token", "vectors", "width",
     ].contains(name)
   }
 }

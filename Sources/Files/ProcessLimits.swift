@@ -17,7 +17,7 @@ package enum ProcessLimits {
   private static let bytes = 256.0 * 1024 * 1024
 
   /// Threads beside those that compute: signals, lost files, deep configurations, gradients, what Dispatch adds.
-  private static let threads = 8
+  package static let threads = 8
 
   /// Bytes of addresses that the process may still take (`ulimit -v`); nil where there is no such limit.
   package static func addressSpaceLeft() -> Double? {
@@ -51,17 +51,24 @@ package enum ProcessLimits {
         "the limit of memory (ulimit -v) leaves \(Int(left) >> 20) MiB, and neti needs \(Int(bytes) >> 20) MiB beside "
           + "a model: raise it")
     }
-    // Without, Foundation and Dispatch wait for a thread that never comes.
-    let started = threadsThatStart()
+    try requireThreads(threads)
+  }
+
+  /// Throws one line where not so many threads can be started: Foundation, Dispatch and OpenMP wait for one that
+  /// never comes.
+  ///
+  /// - Parameter remedy: what needs fewer, where something does.
+  package static func requireThreads(_ threads: Int, remedy: String = "") throws {
+    let started = threadsThatStart(of: threads)
     guard started == threads else {
       throw FileError(
         "only \(started) more threads can be started, and neti needs \(threads): allow more (ulimit -u, or the limit of "
-          + "its control group)")
+          + "its control group)\(remedy)")
     }
   }
 
   /// How many of `threads` the system starts at the same time.
-  private static func threadsThatStart() -> Int {
+  private static func threadsThatStart(of threads: Int) -> Int {
     // Each waits for the other end to be closed.
     var gate: [Int32] = [-1, -1]
     guard pipe(&gate) == 0 else { return threads }

@@ -204,6 +204,11 @@ struct BadPlacesTests {
       try place.expectFailure(
         Workplace.train(), ["only 4 more threads can be started, and neti needs 8: allow more (ulimit -u"],
         setup: Surroundings.threads(5))
+      // Those that compute come later.
+      try place.expectFailure(
+        Workplace.train() + ["--threads", "64"],
+        ["can be started, and neti needs 136: allow more (ulimit -u", "or give fewer --threads"],
+        setup: Surroundings.threads(100))
     }
   #endif
 

@@ -149,7 +149,7 @@ struct OrderTests {
     }
     #expect(try studio.images().map { $0["prompt"] } == ["three"])
     let late = try studio.ask("DELETE", "/api/generations/\(third)")
-    #expect(late.status == 404 && late.line == "this is done already")
+    #expect(late.status == 404 && late.line == "no such generation waits or runs; perhaps it is done")
     #expect(try studio.ask("DELETE", "/api/generations/..").status == 404)
   }
 

@@ -170,6 +170,12 @@ struct QueueTests {
     // Who does not answer is asked again.
     let third = try next.next()
     #expect(try third.work().queue.map(\.isBrokenOff) == [true])
+    // Who asks for the same again is not offered it beside that.
+    let fourth = try third.next()
+    let again = try fourth.generate(mug(seeds: 0..<16, steps: 40))
+    #expect(try again != id && fourth.work().queue.map(\.id) == [again])
+    #expect(try fourth.ask("DELETE", "/api/generations/\(again)").status == 200)
+    try fourth.wait { $0.queue.isEmpty }
     #expect(try third.ask("DELETE", "/api/generations/\(id)").status == 200)
     #expect(try third.work().queue.isEmpty && third.waiting.count == (0, 0, 0))
     let late = try third.ask("POST", "/api/generations/\(id)/resume")

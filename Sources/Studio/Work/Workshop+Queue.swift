@@ -15,7 +15,7 @@ extension Workshop {
 
   /// Takes an order out of the queue, or stops it, or forgets that it was broken off.
   ///
-  /// - Throws: when it is done already.
+  /// - Throws: when none of these has this id, as one that is done.
   func stopGenerating(_ id: ID) throws {
     let isFound = locked { state in
       let count = state.toGenerate.count + state.brokenOff.count
@@ -27,7 +27,7 @@ extension Workshop {
       return true
     }
     announce()
-    if !isFound { throw StudioError("this is done already", .notFound) }
+    if !isFound { throw StudioError("no such generation waits or runs; perhaps it is done", .notFound) }
   }
 }
 

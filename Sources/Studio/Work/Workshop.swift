@@ -222,7 +222,10 @@ final class Workshop: @unchecked Sendable {
         if !replacing { same.insist() }
         return same.id
       }
-      return try Self.enqueue(GenerateJob(.init(id: ID(), order: order), isReplaceable: replacing), &state)
+      let id = try Self.enqueue(GenerateJob(.init(id: ID(), order: order), isReplaceable: replacing), &state)
+      // Asked for again, it is not offered beside that; all of its images are made, as some may be deleted by now.
+      if !replacing { state.brokenOff.removeAll { $0.order == order } }
+      return id
     }
     announce()
     return id
