@@ -98,13 +98,16 @@ struct TrainerTests {
     let ((merged, losses), (apart, others)) = try (run(Self.trainer(one)), run(split))
     #expect(losses.count == 2 && others.count == 2)
     for (a, b) in zip(losses, others) { #expect(abs(a - b) < 1e-5, "\(a) and \(b)") }
-    for (a, b) in zip(merged.representation.parameters, apart.representation.parameters) {
-      // Of the tensor as a whole: Adam's first steps turn a gradient that is only rounding into a whole step.
-      let (x, y) = (try a.tensor.detached(), try b.tensor.detached())
-      let error = try ((x - y) * (x - y)).mean().item() / (y * y).mean().item()
-      #expect(error.squareRoot() < 1e-3, "\(a.name): \(error.squareRoot())")
+    let start = try Self.trainer(one).concept
+    let parameters = [merged, apart, start].map(\.representation.parameters)
+    for ((a, b), c) in zip(zip(parameters[0], parameters[1]), parameters[2]) {
+      // Of the way that the tensor went as a whole: Adam's first steps turn a gradient that is only rounding into a
+      // whole step. By CPU, it is up to 0.01; other samples go elsewhere, which is 1.
+      let (x, y, z) = try (a.tensor.detached(), b.tensor.detached(), c.tensor.detached())
+      let error = try ((x - y) * (x - y)).mean().item() / ((z - y) * (z - y)).mean().item()
+      #expect(error.squareRoot() < 0.03, "\(a.name): \(error.squareRoot())")
     }
-    #expect(try bytes(merged) != bytes(Self.trainer(one).concept))
+    #expect(try bytes(merged) != bytes(start))
   }
 
   @Test("stops at a loss that is not finite, says why, and keeps the last good step")

@@ -173,6 +173,13 @@ final class TestStudio {
   /// What waits, as it is written down.
   var waiting: Waiting { Waiting(scratch.folder.appending(path: "studio/waiting.json")) }
 
+  /// Whether nothing waits, as it is written down: shortly after the work itself is told to be done.
+  var nothingWaits: Bool {
+    let end = ContinuousClock.now + .seconds(30)
+    while waiting.count != (0, 0, 0), ContinuousClock.now < end { Thread.sleep(forTimeInterval: 0.02) }
+    return waiting.count == (0, 0, 0)
+  }
+
   /// The folder of a concept.
   func place(_ id: String) -> URL { scratch.folder.appending(path: "studio/concepts/\(id)") }
 

@@ -162,7 +162,7 @@ struct QueueTests {
     let whole = try studio.imagesBySeed()
     #expect(whole.count == 16 && whole.values.allSatisfy { $0.count == 1 })
     #expect(try studio.images().map { $0["seed"] } == (0..<16).map(String.init))
-    #expect(studio.waiting.count == (0, 0, 0))
+    #expect(studio.nothingWaits)
 
     let work = try next.work()
     #expect(work.queue.map(\.id) == [id] && work.queue[0].isBrokenOff && work.queue[0].prompt == "a red mug")
@@ -177,7 +177,7 @@ struct QueueTests {
     #expect(try fourth.ask("DELETE", "/api/generations/\(again)").status == 200)
     try fourth.wait { $0.queue.isEmpty }
     #expect(try third.ask("DELETE", "/api/generations/\(id)").status == 200)
-    #expect(try third.work().queue.isEmpty && third.waiting.count == (0, 0, 0))
+    #expect(try third.work().queue.isEmpty && third.nothingWaits)
     let late = try third.ask("POST", "/api/generations/\(id)/resume")
     #expect(late.status == 409 && late.line == "there is nothing to go on with")
 
@@ -185,7 +185,7 @@ struct QueueTests {
     #expect(try next.ask("POST", "/api/generations/\(id)/resume").status == 409)
     try next.wait { $0.queue.isEmpty }
     #expect(try next.imagesBySeed() == whole)
-    #expect(next.waiting.count == (0, 0, 0) && third.imageFiles.count == 8)
+    #expect(next.nothingWaits && third.imageFiles.count == 8)
   }
 
   @Test("a table that was broken off becomes whole")
