@@ -17,8 +17,9 @@
 
 #include <algorithm>
 
-// The transforms are compiled for each kind of processor, and the right one is taken at run time.
-#if defined(__x86_64__) && defined(__linux__)
+// The transforms are compiled for each kind of processor, and the right one is taken at run time: before the sanitizer
+// of threads has begun, which then ends the process.
+#if defined(__x86_64__) && defined(__linux__) && !__has_feature(thread_sanitizer)
 #define FOR_EVERY_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define FOR_EVERY_PROCESSOR
