@@ -11,8 +11,9 @@ struct EvaluationSubjects {
   ///   - files: FILE or method=FILE.
   ///   - images: a folder of images that were trained on; the run's when nil.
   ///   - references: a folder of held-out images.
-  init(files: [String], images: String?, references: String?) throws {
-    let read = try files.map(Self.read)
+  ///   - model: what an embedding of another program is for.
+  init(files: [String], images: String?, references: String?, model: ModelOptions) throws {
+    let read = try files.map { try Self.read($0, for: model) }
     let isOnly = Set(read.map(\.concept.about.token)).count == 1
     var known: [String: ReferenceImages] = [:]
     var hasFile: Set<String> = []
@@ -39,7 +40,9 @@ struct EvaluationSubjects {
     }
   }
 
-  private static func read(_ argument: String) throws -> (method: String?, file: URL, concept: Concept) {
+  private static func read(_ argument: String, for model: ModelOptions) throws
+    -> (method: String?, file: URL, concept: Concept)
+  {
     var (method, path) = (String?.none, argument)
     if !FileManager.default.fileExists(atPath: try place(argument).path),
       let equals = argument.firstIndex(of: "=")
@@ -53,7 +56,7 @@ struct EvaluationSubjects {
       (method, path) = (name, String(argument[argument.index(after: equals)...]))
     }
     let file = try place(path)
-    return (method, file, try Concept.open(file))
+    return (method, file, try Concept.open(file, base: model.identity))
   }
 
   /// The images of the run in whose folder a concept or checkpoint lies.

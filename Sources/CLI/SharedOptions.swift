@@ -117,6 +117,9 @@ struct ModelOptions: ParsableArguments {
     try folder(c.model.pretrainedModelNameOrPath, predicting: c.model.predictionType)
   }
 
+  /// The identity of the model that an embedding of another program is for, whose file does not say it.
+  func identity() throws -> BaseIdentity { try StableDiffusion(folder()).baseIdentity }
+
   /// `--lora`, at the places that the paths name.
   private func given() throws -> [LoRAFile] {
     try lora.map { file in

@@ -30,7 +30,7 @@ enum TrainingSession {
         do {
           return try run(c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes)
         } catch let e as InterruptedRun {
-          throw NeTIError("\(e). Go on with: \(goOn)")
+          throw NeTIError("\(e). \(e.isSaved ? "Go on with" : "Begin again with"): \(goOn)")
         }
       }
       try assist(c, on: base, processes, stop)

@@ -30,7 +30,7 @@ public enum AtomicFile {
 
   /// Returns 0, or the system's error number.
   private static func replace(_ url: URL, with data: Data, by folder: URL) -> Int32 {
-    let temporary = folder.appending(path: "\(prefix)\(UUID().uuidString)\(suffix)")
+    let temporary = unfinished(in: folder)
     let descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { return errno }
     // Until it is closed, which is when it has its name, the file belongs to a living process.
@@ -44,6 +44,11 @@ public enum AtomicFile {
   }
 
   private static let prefix = ".neti-", suffix = ".tmp"
+
+  /// The name of a file that is not finished.
+  static func unfinished(in folder: URL) -> URL {
+    folder.appending(path: "\(prefix)\(UUID().uuidString)\(suffix)")
+  }
 
   /// Whether a file has the name of one that was not finished, by a process that was killed or is at work.
   public static func isUnfinished(_ name: String) -> Bool {

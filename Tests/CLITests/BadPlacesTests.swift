@@ -87,6 +87,20 @@ struct BadPlacesTests {
       setup: Surroundings.smallDisk)
   }
 
+  @Test(
+    "another program fills the disk meanwhile: there is room held back",
+    .enabled(if: Surroundings.smallDisk != nil))
+  func filledMeanwhile() throws {
+    let place = try Workplace()
+    try place.images()
+    try place.file("mine", "small/file")
+    let setup = try #require(Surroundings.disk(filledOnce: "run/events.jsonl", holds: "checkpoint"))
+    let words = Workplace.train(
+      steps: 12, output: "small/run", ["--representation", "ti", "--log.save_steps", "3"])
+    let r = try CommandLineTool.run(words, in: place.folder, setup: setup)
+    #expect(r.code == 0 && r.error.contains("done: small/run/concept.safetensors"), "\(r.error)")
+  }
+
   // Elsewhere a limit on the size of files stands for a full disk.
 
   @Test("a disk that fills up while a concept is learned: the step before is still there")
@@ -94,7 +108,8 @@ struct BadPlacesTests {
     let place = try Workplace()
     try place.images()
     try place.expectFailure(
-      Workplace.train(), ["cannot write", "run/concept.safetensors", "no step is saved", "--resume"],
+      Workplace.train(),
+      ["cannot write", "run/concept.safetensors", "no step is saved. Begin again with", "--resume"],
       setup: "ulimit -f 64", mayAdd: "run")
     let left = try place.contents().keys.filter { $0.hasSuffix(".tmp") || $0.hasSuffix(".safetensors") }
     #expect(left == [])

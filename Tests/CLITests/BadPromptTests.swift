@@ -53,6 +53,42 @@ struct BadPromptTests {
     #expect(long.code == 0 && long.error.contains("warning: the negative prompt is longer"), "\(long.error)")
   }
 
+  @Test("an embedding of another program is a concept of the model at hand, for every command that generates")
+  func embedding() throws {
+    let place = try Workplace()
+    try place.concept("ti")
+    let made = try place.run(
+      ["convert", "concept.safetensors", "bad.safetensors", "--format", "a1111"])
+    #expect(made.code == 0, "\(made.error)")
+    func image(_ file: String) throws -> Image {
+      let r = try place.run(
+        Workplace.generate("a {}", ["--concept", file, "--negative-prompt", "{}, blurry", "--json"]))
+      #expect(r.code == 0 && !r.error.contains("warning"), "\(r.error)")
+      let report = try #require(try JSONSerialization.jsonObject(with: Data(r.output.utf8)) as? [String: Any])
+      let first = try #require((report["images"] as? [[String: Any]])?.first?["file"] as? String)
+      return try Image.load(place.path(first))
+    }
+    #expect(try image("bad.safetensors").pixels == image("concept.safetensors").pixels)
+    let few = ["--prompt", "a {}", "--steps", "1", "--threads", "1", "--output", "out"]
+    for command in [
+      ["mix", "--geometry", "bad.safetensors", "--appearance", "concept.safetensors"] + few,
+      ["decompose", "--concept", "bad.safetensors", "--count", "1"] + few,
+    ] {
+      let r = try place.run(command)
+      #expect(r.code == 0, "\(command): \(r.error)")
+    }
+    // Its size tells that it is for another model.
+    let other = Fixtures.repository.appending(
+      path: "Tests/Fixtures/authors/default/learned_embeds-steps-5.bin")
+    try place.expectFailure(
+      Workplace.generate("a {}", ["--concept", other.path]),
+      ["learned_embeds-steps-5.bin is an embedding of 768 numbers", "hidden size 128", "--model"])
+    // Commands without a model say how a concept is made of it.
+    try place.expectFailure(
+      ["inspect", "bad.safetensors"],
+      ["bad.safetensors is an embedding of another program", "convert bad.safetensors"])
+  }
+
   @Test("a concept in the negative prompt only, for every command that generates")
   func negativeConcept() throws {
     let place = try Workplace()

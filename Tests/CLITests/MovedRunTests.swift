@@ -54,6 +54,41 @@ struct MovedRunTests {
     try expectGoingOn(place, to: 3, ["--output", "deep/er/run"])
   }
 
+  @Test("a configuration that was changed by hand is refused where the concept would be another")
+  func changedByHand() throws {
+    let place = try begun()
+    let file = place.path("data/run/config.yaml")
+    let text = try String(contentsOf: file, encoding: .utf8)
+    let changes = [
+      ("representation: neti", "representation: ti", "model.representation is “ti”, was “neti”"),
+      ("seed: 0", "seed: 9", "optim.seed is 9, was 0"),
+      ("<toy>", "<mug>", "data.placeholder_token is “<mug>”, was “<toy>”"),
+    ]
+    for (old, new, words) in changes {
+      #expect(text.contains(old), "\(text)")
+      try Data(text.replacing(old, with: new).utf8).write(to: file)
+      try place.expectFailure(
+        Self.resume + ["--output", "data/run", "--steps", "2"],
+        ["data/run: config.yaml was changed since step 1 was learned", words, "Change it back"])
+    }
+    // What the concept does not depend on may change.
+    try Data(text.replacing("save_steps: ", with: "save_steps: 1").utf8).write(to: file)
+    try expectGoingOn(place, ["--output", "data/run"])
+  }
+
+  @Test("without its log, that the images are the same is not known, and that is said")
+  func withoutLog() throws {
+    let place = try begun()
+    try FileManager.default.removeItem(at: place.path("data/run/events.jsonl"))
+    let r = try place.run(Self.resume + ["--output", "data/run", "--steps", "2"])
+    #expect(r.code == 0 && r.error.contains("events.jsonl does not tell with which images"), "\(r.error)")
+    // Now it tells.
+    let images = try FileManager.default.contentsOfDirectory(atPath: place.path("data/images").path)
+    try move(place, "data/images/\(try #require(images.first))", "data/other.png")
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run", "--steps", "3"], ["the images, captions or masks are not those"])
+  }
+
   @Test("other images or another model are refused, and the run stays as it was")
   func others() throws {
     let place = try begun()

@@ -16,6 +16,13 @@ enum Surroundings {
     "exec \($0) sh -c 'mount -t tmpfs -o size=200k none small && exec \"$0\" \"$@\"' \"$0\" \"$@\""
   }
 
+  /// The same, and another program fills it once the file `sign` in it holds `word`.
+  static func disk(filledOnce sign: String, holds word: String) -> String? {
+    let filling =
+      "(until grep -q \(word) small/\(sign); do sleep 0.02; done; cat /dev/zero >small/fill) 2>/dev/null"
+    return smallDisk?.replacing("none small && ", with: "none small && { \(filling) & } && ")
+  }
+
   /// Whether `threads` can be limited here.
   static let limitsThreads = working("\(threads(5)) &&") != nil
 

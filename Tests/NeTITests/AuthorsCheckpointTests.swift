@@ -169,6 +169,22 @@ private enum SmallCheckpoint {
     let row = Fixtures.authors("nope/learned_embeds-steps-2.bin")
     error = #expect(throws: NeTIError.self) { try AuthorsCheckpoint(row, embeddings: row) }
     #expect(error?.message.contains("not a mapper of NeTI") == true)
+    // Other programs keep a state_dict, too.
+    for (name, what) in [
+      (
+        "model.diffusion_model.out.2.weight",
+        "it is a whole model in one file; give it to a command with `model`"
+      ),
+      ("lora_unet_mid_block.lora_up.weight", "it is a LoRA of kohya's scripts"),
+    ] {
+      var storages = TorchStorages()
+      let tensor = PickleEntry(.string(name), try storages.add(Tensor.zeros([2])))
+      let inner = PickleEntry(.string("state_dict"), .dictionary([tensor], ordered: false))
+      let state = PickleValue.dictionary([inner], ordered: false)
+      let file = try scratch.file(storages.archive("model", state), "model.ckpt")
+      error = #expect(throws: NeTIError.self) { try Concept.open(file) }
+      #expect(error?.message.contains(what) == true, "\(error?.message ?? "")")
+    }
   }
 
   @Test func `Parts that do not belong together are refused, and what does not fit is said`() throws {

@@ -77,9 +77,9 @@ struct Decompose: ParsableCommand {
 
   func run() throws {
     let file = try place(concept)
-    let concept = try Concept.open(file)
+    let concept = try Concept.open(file, base: model.identity)
     let folder = try model.folder()
-    let base = try model.open(folder, usualClipSkip: concept.about.clipSkip)
+    let base = try model.open(folder, usualClipSkip: concept.about.clipSkip ?? 1)
     var request = Decomposition.Request(prompts: prompt, columns: try columns())
     request.truncation = truncation
     request.category = category

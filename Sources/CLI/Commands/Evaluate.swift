@@ -117,7 +117,9 @@ struct Evaluate: ParsableCommand {
 
   /// Everything is read and checked; no image is generated yet.
   private func open() throws -> Evaluation {
-    let subjects = try EvaluationSubjects(files: concept, images: images, references: references).subjects
+    let subjects = try EvaluationSubjects(
+      files: concept, images: images, references: references, model: model
+    ).subjects
     let words = baseline ? Self.words(subjects) : []
     let folder = try model.folder()
     if let clip { try ModelFetching.offer(clip, download: model.download) }

@@ -86,7 +86,7 @@ struct Generate: ParsableCommand {
   }
 
   func run() throws {
-    let concepts = try concept.map(Self.readConcept)
+    let concepts = try concept.map { try Self.readConcept($0, for: model) }
     let photo = try photo.read()
     let folder = try model.folder()
     let base = try model.open(folder, usualClipSkip: Self.clipSkip(concepts.map(\.concept)))
@@ -116,14 +116,17 @@ struct Generate: ParsableCommand {
       title: concepts.map { $0.concept.about.token }.joined(separator: ", "))
   }
 
-  /// What all the concepts were trained with; 1 where they differ.
+  /// What all the concepts were trained with, as far as they say it; 1 where they differ.
   static func clipSkip(_ concepts: [Concept]) -> Int {
-    let all = Set(concepts.map(\.about.clipSkip))
+    let all = Set(concepts.compactMap(\.about.clipSkip))
     return all.count == 1 ? all.first ?? 1 : 1
   }
 
-  /// FILE or name=FILE.
-  static func readConcept(_ argument: String) throws -> ConceptGenerator.Named {
+  /// FILE or name=FILE; an embedding of another program is taken as one for this model.
+  private static func readConcept(_ argument: String, for model: ModelOptions) throws
+    -> ConceptGenerator.Named
+  {
+    func open(_ path: String) throws -> Concept { try Concept.open(place(path), base: model.identity) }
     if !FileManager.default.fileExists(atPath: try place(argument).path),
       let equals = argument.firstIndex(of: "=")
     {
@@ -131,10 +134,9 @@ struct Generate: ParsableCommand {
       guard !name.isEmpty, name.allSatisfy({ $0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" }) else {
         throw ValidationError("--concept \(argument): a concept's name is made of letters, digits, - and _")
       }
-      return .init(
-        name: name, try Concept.open(place(String(argument[argument.index(after: equals)...]))))
+      return .init(name: name, try open(String(argument[argument.index(after: equals)...])))
     }
-    return .init(try Concept.open(place(argument)))
+    return .init(try open(argument))
   }
 }
 

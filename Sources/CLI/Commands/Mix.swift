@@ -69,7 +69,8 @@ struct Mix: ParsableCommand {
 
   func run() throws {
     let (g, a) = (try place(geometry), try place(appearance))
-    let (geometry, appearance) = (try Concept.open(g), try Concept.open(a))
+    let (geometry, appearance) =
+      (try Concept.open(g, base: model.identity), try Concept.open(a, base: model.identity))
     let photo = try photo.read()
     let folder = try model.folder()
     let base = try model.open(folder, usualClipSkip: Generate.clipSkip([geometry, appearance]))

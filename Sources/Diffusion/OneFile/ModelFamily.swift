@@ -164,7 +164,7 @@ extension ModelFamily {
         && ($0.has(in: "text_model.") || $0.has(in: "cond_stage_model.") || isXL($0)
           || $0.has(in: "transformer.resblocks."))
     },
-    Other("an embedding, which is a word for a prompt: train starts from it, convert reads it") { names in
+    Other("an embedding, which is a word for a prompt: give it with `concept`, beside a model") { names in
       names.declarations.count <= 8
         && names.declarations.values.allSatisfy { (1...2).contains($0.shape.count) }
     },

@@ -91,7 +91,11 @@ public struct AuthorsCheckpoint {
   private static func readMapper(_ file: TorchFile) throws -> (RunConfiguration, [String: Tensor], Int) {
     guard let state = file.root["state_dict"], let configuration = file.root["cfg"],
       let encoder = file.root["encoder"]
-    else { throw NeTIError("it is not a mapper of NeTI: it lacks one of state_dict, cfg and encoder") }
+    else {
+      throw NeTIError(
+        EmbeddingLayout.otherContent(names(in: file.root["state_dict"]))
+          ?? "it is not a mapper of NeTI: it lacks one of state_dict, cfg and encoder")
+    }
     let settings = try RunConfiguration(authors: configuration)
     var stored = try tensors(of: state)
     var tensors: [String: Tensor] = [:]
@@ -115,6 +119,11 @@ public struct AuthorsCheckpoint {
     guard case .object(basicEncoder, _) = encoder, frequencies.isEmpty else { throw otherEncoder }
     _ = try layers(settings.model, tensors)
     return (settings, tensors, try basicLayers(encoder, file))
+  }
+
+  private static func names(in state: PickleValue?) -> [String] {
+    guard case .dictionary(let entries, _)? = state else { return [] }
+    return entries.compactMap { if case .string(let name) = $0.key { name } else { nil } }
   }
 
   private static var otherEncoder: NeTIError {

@@ -38,9 +38,10 @@ public struct Concept {
       self.training = training
     }
 
-    /// Which layer of the text encoder it was trained with, counted from the last.
-    public var clipSkip: Int {
-      (try? RunConfiguration(resolvedYAML: training, name: "training"))?.model.clipSkip ?? 1
+    /// Which layer of the text encoder it was trained with, counted from the last; nil of an import, which does not say.
+    public var clipSkip: Int? {
+      guard !training.isEmpty else { return nil }
+      return (try? RunConfiguration(resolvedYAML: training, name: "training"))?.model.clipSkip ?? 1
     }
   }
 
@@ -257,9 +258,11 @@ public struct Concept {
     let (mine, theirs) = (about.clipSkip, model.clipSkip)
     return try [
       check(against: model.baseIdentity),
-      mine == theirs
-        ? nil
-        : "the concept \(about.token) was learned with `clip-skip` \(mine), and this is computed with \(theirs)",
+      mine.flatMap { mine in
+        mine == theirs
+          ? nil
+          : "the concept \(about.token) was learned with `clip-skip` \(mine), and this is computed with \(theirs)"
+      },
     ].compactMap(\.self)
   }
 

@@ -89,7 +89,7 @@ package struct ExportFolder {
   private static func readme(_ concept: Concept, _ program: Program, file: String) -> String {
     let about = concept.about
     let width = concept.representation.truncationWidth
-    let skip = about.clipSkip
+    let skip = about.clipSkip ?? 1
     let names = (about.base.loras ?? []).map(\.escaped).joined(separator: ", ")
     let loras = names.isEmpty ? "" : "It was learned with \(names): load that, too.\n"
     let title =

@@ -52,7 +52,7 @@ extension Trainer {
   /// Saves the last completed step when `error` ends the run, and says so where the error is for a user.
   func ending(_ error: any Error, _ saved: Saved, _ rate: Double) -> any Error {
     let why = reason(error)
-    let kept = keep(saved, why)
+    let (kept, isSaved) = keep(saved, why)
     switch error {
     case let e as NonFiniteLoss:
       return NeTIError(
@@ -61,23 +61,28 @@ extension Trainer {
           + (configuration.optim.mixedPrecision == .bf16 ? " or `optim.mixed_precision no`" : ""))
     case let e as LostProcess:
       return InterruptedRun(
-        "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))\(kept)")
+        "another process of this run was lost in step \(completedSteps + 1) (\(e.reason))\(kept)",
+        isSaved: isSaved)
     case is any DescribedError where processes.isFirst, is TorchError where processes.isFirst:
-      return InterruptedRun("\(why)\(kept)")
+      return InterruptedRun("\(why)\(kept)", isSaved: isSaved)
     default: return error
     }
   }
 
-  /// Writes the last completed step where it is not written yet; “; step 5 is saved”.
-  private func keep(_ saved: Saved, _ why: String) -> String {
-    guard processes.isFirst else { return "" }
-    let last = saved.step > 0 ? "; step \(saved.step) is saved" : "; no step is saved"
-    guard saved.step < completedSteps else { return last }
+  /// Writes the last completed step where it is not written yet; “; step 5 is saved”, and whether any step is.
+  private func keep(_ saved: Saved, _ why: String) -> (line: String, isSaved: Bool) {
+    guard processes.isFirst else { return ("", true) }
+    let isSaved = saved.step > 0
+    let last = isSaved ? "; step \(saved.step) is saved" : "; no step is saved"
+    guard saved.step < completedSteps else { return (last, isSaved) }
     do {
-      return try commands.saveLastStep().map { "; step \($0.step) is saved" } ?? last
+      guard let now = try commands.saveLastStep() else { return (last, isSaved) }
+      return ("; step \(now.step) is saved", true)
     } catch {
       let reason = reason(error)
-      return "; step \(completedSteps) could not be saved\(reason == why ? "" : " (\(reason))")\(last)"
+      return (
+        "; step \(completedSteps) could not be saved\(reason == why ? "" : " (\(reason))")\(last)", isSaved
+      )
     }
   }
 }
@@ -85,7 +90,10 @@ extension Trainer {
 /// A run that ended before its last step and can go on: why, and which step is saved.
 public struct InterruptedRun: DescribedError {
   public let message: String
-  init(_ message: String) { self.message = message }
+  /// Whether there is a step to go on from; else the run begins again.
+  public let isSaved: Bool
+
+  init(_ message: String, isSaved: Bool) { (self.message, self.isSaved) = (message, isSaved) }
 }
 
 /// Does what training can do without; where it fails, that is a warning with its reason, and nil.

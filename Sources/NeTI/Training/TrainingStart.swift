@@ -14,7 +14,7 @@ struct TrainingStart {
     steps = checkpoint?.concept.about.steps ?? 0
     given =
       try checkpoint?.concept
-      ?? configuration.model.mapperCheckpointPath.map { try Concept(contentsOf: URL(filePath: $0)) }
+      ?? configuration.model.mapperCheckpointPath.map { try Concept.open(URL(filePath: $0)) }
     // What the concept says of itself, not what would have been made.
     var own = configuration
     if let representation = given?.representation {

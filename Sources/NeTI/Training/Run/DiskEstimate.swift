@@ -7,11 +7,16 @@ package import Foundation
 package struct DiskEstimate {
   /// Bytes of a validation pixel, as a PNG in the folder and once more for TensorBoard.
   private static let bytesPerPixel = 3.0
+  /// More than the description of a concept ever took.
+  private static let bytesOfHeader = 32 << 10
 
   /// Checkpoints and validation images that are still to be written and stay.
   package let checkpoints: Int
   package let images: Int
   private let bytes: Double
+  /// Bytes of one checkpoint, and of the concept, with what is written about them.
+  let bytesOfCheckpoint: Int
+  let bytesOfConcept: Int
 
   /// - Parameters:
   ///   - numbers: that the concept holds; a checkpoint has two more for each.
@@ -28,6 +33,8 @@ package struct DiskEstimate {
       max(0, total / eval.validationSteps - done / eval.validationSteps) * eval.validationPrompts.count
       * eval.seeds.count
     let values = Double(MemoryLayout<Float>.size * numbers)
+    bytesOfConcept = MemoryLayout<Float>.size * numbers + Self.bytesOfHeader
+    bytesOfCheckpoint = 3 * MemoryLayout<Float>.size * numbers + Self.bytesOfHeader
     bytes =
       values * Double(3 * checkpoints + 1) + Double(images) * Double(side) * Double(side) * Self.bytesPerPixel
   }

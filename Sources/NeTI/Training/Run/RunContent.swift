@@ -24,11 +24,18 @@ struct RunContent {
   ///
   /// - Parameter isSaved: whether there is a checkpoint. It holds what became of the concept that the run started
   ///   from, which then may have changed, or be gone, but not be named anew.
-  mutating func requireSame(asIn folder: URL, _ configuration: RunConfiguration, isSaved: Bool) throws {
+  /// - Returns: one line where nothing tells.
+  mutating func requireSame(asIn folder: URL, _ configuration: RunConfiguration, isSaved: Bool) throws
+    -> String?
+  {
     let file = folder.appending(path: RunFolder.eventsName)
     guard FileManager.default.fileExists(atPath: file.path),
       let begun = try RunLog.read(file).last(where: { $0.kind == .start })
-    else { return }
+    else {
+      return isSaved
+        ? "\(file.path) does not tell with which images and which model the run began: that they are still the same "
+          + "is not known" : nil
+    }
     // A run of an earlier version is known by its images only: “training data 0123…, model 4567…”.
     let images = begun.note.map { String($0.replacing("training data ", with: "").prefix { $0 != "," }) }
     let earlier = begun.content ?? images.map { [Self.examples: $0] } ?? [:]
@@ -63,5 +70,6 @@ struct RunContent {
         throw NeTIError("\(refusal), or begin a new run in another `output`")
       }
     }
+    return nil
   }
 }

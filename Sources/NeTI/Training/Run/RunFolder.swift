@@ -55,6 +55,23 @@ public final class RunFolder {
     try compare(configuration, with: earlier, in: folder)
   }
 
+  /// Throws where a checkpoint was learned with other settings: those of the folder were changed since.
+  static func require(_ configuration: RunConfiguration, asLearned concept: Concept, in folder: URL) throws {
+    guard
+      let then = try? RunConfiguration(resolvedYAML: concept.about.training, name: configurationName)
+    else { return }
+    var now = configuration
+    if now.model.mapperCheckpointPath != nil {  // which decides them
+      (now.model.representation, now.model.numVectors) = (then.model.representation, then.model.numVectors)
+    }
+    let differences = now.differences(from: then)
+    guard differences.isEmpty else {
+      throw NeTIError(
+        "\(folder.path): \(configurationName) was changed since step \(concept.about.steps) was learned: "
+          + "\(differences.joined(separator: "; ")). Change it back, or choose another `output`")
+    }
+  }
+
   /// Whether the folder of `configuration` holds its run, and that is finished. False where paths differ: only
   /// what lies there tells.
   ///

@@ -24,6 +24,8 @@ public final class TrainingRun {
   private let log: RunLog
   private let board: TensorBoardWriter
   private let model: StableDiffusion
+  /// Room for a checkpoint and for the concept, which no other program can fill meanwhile.
+  private var spare: (checkpoint: ReservedRoom?, concept: ReservedRoom?)
   /// What was warned of.
   private var told: Set<String> = []
 
@@ -58,22 +60,28 @@ public final class TrainingRun {
     let prompts = try TrainingPrompts(
       configuration.data, examples, model.tokenizers, vectorCount: start.vectorCount)
     try RunFolder.require(configuration, in: url, resume: resume)
+    if let begun { try RunFolder.require(configuration, asLearned: begun.concept, in: url) }
     var content = try RunContent(configuration, examples, model)
-    if goesOn { try content.requireSame(asIn: url, configuration, isSaved: !there.isEmpty) }
+    var lines: [String] = []
+    if goesOn, let line = try content.requireSame(asIn: url, configuration, isSaved: !there.isEmpty) {
+      lines.append(line)
+    }
     self.content = content
     let concept = try start.concept(model, prompts.category, RandomKeys(seed: 0)) { _ in }
-    var lines: [String] = []
     if configuration.data.learnableProperty != .object, examples.allSatisfy({ $0.caption != nil }) {
       lines.append(
         "`property` has no effect: every image has a caption, which stands for the sentences it chooses")
     }
     validation = try Self.validation(configuration, model, concept) { lines.append($0) }
-    try DiskEstimate(
-      configuration, numbers: concept.tensors.reduce(0) { $0 + $1.1.count }, side: model.resolution,
-      done: there.first?.step ?? 0, kept: there.count
-    ).require(DiskEstimate.available(url), in: url)
+    let estimate = DiskEstimate(
+      configuration, numbers: try concept.tensors.reduce(0) { $0 + $1.1.count }, side: model.resolution,
+      done: there.first?.step ?? 0, kept: there.count)
+    try estimate.require(DiskEstimate.available(url), in: url)
 
     folder = try RunFolder(url, configuration: configuration, resume: resume)
+    spare = (
+      ReservedRoom(estimate.bytesOfCheckpoint, in: url), ReservedRoom(estimate.bytesOfConcept, in: url)
+    )
     // Reading it is the check; what cannot be read is passed over for the one before.
     let (checkpoint, broken) =
       resume ? folder.latestCheckpoint { try? Checkpoint(contentsOf: $0.url) } : (nil, [])
@@ -148,10 +156,15 @@ public final class TrainingRun {
     let (folder, configuration) = (folder, configuration)
     let limit = configuration.log.checkpointsTotalLimit
     let concept = try trainer.run(
-      save: { step, data in
+      save: { [self] step, data in
         let file = folder.checkpointFile(step: step)
         try folder.makeAgain(configuration)
-        try AtomicFile.write(data, to: file)
+        do {
+          try AtomicFile.write(data, to: file)
+        } catch  where spare.checkpoint != nil {
+          spare.checkpoint = nil
+          try AtomicFile.write(data, to: file)
+        }
         folder.prune(keeping: limit)
         return file
       },
@@ -168,10 +181,12 @@ public final class TrainingRun {
     if steps >= configuration.optim.maxTrainSteps {
       do {
         try folder.makeAgain(configuration)
+        spare = (nil, nil)
         try concept.write(to: folder.conceptFile)
       } catch let e as any DescribedError {
-        let last = folder.checkpoints().first.map { "; step \($0.step) is saved" } ?? "; no step is saved"
-        throw InterruptedRun(reason(e) + last)
+        let step = folder.checkpoints().first?.step
+        throw InterruptedRun(
+          reason(e) + (step.map { "; step \($0) is saved" } ?? "; no step is saved"), isSaved: step != nil)
       }
     }
     return concept
