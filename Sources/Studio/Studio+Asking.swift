@@ -116,12 +116,13 @@ extension Studio {
 
   /// Goes on with a concept that was stopped or interrupted.
   func goOn(_ id: ID) throws {
-    let nothing = StudioError("there is nothing to go on with", .conflict)
-    guard let plan = try library.concept(id).plan, library.progress(of: id).state == .stopped else {
-      throw nothing
+    let concept = try library.concept(id)
+    let plan = library.progress(of: id).state == .stopped ? concept.plan : nil
+    try plan?.check(facts, settings)
+    // Of two who ask at once, one goes on.
+    guard plan != nil, workshop.learn(id) else {
+      throw StudioError("there is nothing to go on with", .conflict)
     }
-    try plan.check(facts, settings)
-    guard workshop.learn(id) else { throw nothing }
   }
 }
 

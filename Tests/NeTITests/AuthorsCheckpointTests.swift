@@ -206,6 +206,9 @@ private enum SmallCheckpoint {
     #expect(flat.contains("the embedding of “<x>” has the shape [1, 3], not one dimension"), "\(flat)")
     let shape = try message { mapper, _ in mapper.tensors["norm1.bias"] = try .ones([7]) }
     #expect(shape.contains("its tensor norm1.bias has the shape [7], which does not fit"), "\(shape)")
+    #expect(
+      refusal { try Concept(authors: SmallCheckpoint.make()) }?.message
+        == "the checkpoint is for 2 cross-attention layers; Stable Diffusion 1.x has 16")
   }
 
   /// What refuses a mapper's file in which `change` changed the weights and the encoder's attributes.
@@ -244,7 +247,8 @@ private enum SmallCheckpoint {
     ]
     change(&weights, &encoder, more)
     let root = [
-      PickleEntry("state_dict", .dictionary(weights, ordered: true)), PickleEntry("cfg", settings),
+      PickleEntry("state_dict", weights.isEmpty ? .none : .dictionary(weights, ordered: true)),
+      PickleEntry("cfg", settings),
       PickleEntry("encoder", encoder.isEmpty ? .none : .object(name, encoder)),
     ]
     let file = try scratch.file(
@@ -281,7 +285,26 @@ private enum SmallCheckpoint {
       let message = try refusalOfMapper(change)
       #expect(message.contains("mapper-final.pt") && message.contains(words), "\(words) ≠ \(message)")
     }
+    let list = try refusalOfMapper { weights, _, _ in weights = [] }
+    #expect(list.contains("its state_dict is None, not a dict"), "\(list)")
+    let scratch = try Scratch()
+    let archive = try ZipArchive(Array(SmallCheckpoint.make().encodedMapper("mapper")))
+    var zip = ZipWriter()
+    for name in archive.names {
+      var data = try Data(archive.contents(name))
+      // Two words of one length.
+      if name == "mapper/data.pkl", let found = data.range(of: Data("FloatStorage".utf8)) {
+        data.replaceSubrange(found, with: Data("ShortStorage".utf8))
+      }
+      try zip.add(name, data)
+    }
+    let file = try scratch.file(zip.finish(), "mapper-final.pt")
+    let whole = refusal { try AuthorsCheckpoint(file) }?.message ?? ""
+    #expect(whole.hasSuffix("mapper-final.pt: input_layer.weight does not hold real numbers"), "\(whole)")
     #expect(try refusalOfMapper(encoding: false) { _, _, _ in } == "nothing is refused")
+    let other = try refusalOfMapper(encoding: false) { _, encoder, _ in encoder = [] }
+    #expect(
+      other.contains("its encoder is not the one that model.use_positional_encoding calls for"), "\(other)")
     let timesteps = "normalized_timesteps"
     for (words, other) in [
       ("its encoder lacks normalized_timesteps", nil),

@@ -1,6 +1,7 @@
 import Diffusion
 import Files
 import Foundation
+import Imaging
 import NeTI
 import TestSupport
 import Testing
@@ -131,6 +132,37 @@ struct CommunityEmbeddingTests {
     let photo = Fixtures.examples.appending(path: "spotty/1.jpg")
     let picture = refusal { try Concept.open(photo) { Self.base } }?.message ?? ""
     #expect(picture.contains("it is a picture, and only those in PNG can hold an embedding"), "\(picture)")
+  }
+
+  @Test("that hold more than vectors, or in a PNG no sound ones, are refused in one line that says why")
+  func contents() throws {
+    let scratch = try Scratch()
+    func message(_ data: Data, _ name: String) throws -> String {
+      let url = try scratch.file(data, name)
+      return refusal { try Concept.open(url) { Self.base } }?.message ?? ""
+    }
+    var storages = TorchStorages()
+    let entries = [PickleEntry("<toy>", try storages.add(.ones([128]))), PickleEntry("more", .int(3))]
+    let pickle = try message(storages.archive("toy", .dictionary(entries, ordered: false)), "toy.pt")
+    #expect(
+      pickle.hasPrefix("cannot read \(scratch.file("toy.pt").path): it holds something else"), "\(pickle)")
+    #expect(
+      pickle.hasSuffix(
+        "than named vectors; neti reads embeddings of diffusers, A1111, kohya, OneTrainer and prompt-plus-pytorch, and "
+          + "checkpoints of NeTI's authors"), "\(pickle)")
+    func picture(_ text: String) throws -> String {
+      let grey = try Image(width: 8, height: 8, colour: Colour(9, 9, 9))
+      return try message(Data(grey.png(text: [("sd-ti-embedding", text)])), "toy.png")
+    }
+    let text = try picture("abcde")
+    #expect(text.hasSuffix("its text sd-ti-embedding is not Base64; save it anew in A1111"), "\(text)")
+    for rows in ["", "[1, 2], [3]", Array(repeating: "[1]", count: 17).joined(separator: ",")] {
+      let json = #"{"string_to_param": {"*": {"TORCHTENSOR": [\#(rows)]}}}"#
+      let vectors = try picture(Data(json.utf8).base64EncodedString())
+      #expect(
+        vectors.hasSuffix("toy.png: the embedding in the PNG is not one of 1 to 16 vectors of one size"),
+        "\(vectors)")
+    }
   }
 
   @Test("are refused without a model, for other layers, and with a token that is no word")
@@ -306,6 +338,49 @@ struct ConceptExportTests {
       let message = refusal(attempt)?.message ?? "nothing is refused"
       #expect(message.hasPrefix(words), "\(message)")
     }
+  }
+
+  @Test("that a format cannot hold are refused in one line that says why")
+  func others() throws {
+    let scratch = try Scratch()
+    func message(_ concept: Concept, _ format: ConceptFormat, timestep: Double? = nil) -> String {
+      refusal { try concept.export(format, to: scratch.file("x.safetensors"), timestep: timestep) }?.message
+        ?? "nothing is refused"
+    }
+    let one = try ConceptFileTests.concept(.ti)
+    var three = one
+    three.about.base.hiddenSizes = [4, 4, 8]
+    #expect(
+      message(three, .a1111)
+        == "the format a1111 holds vectors of SDXL's two text encoders that all layers share, and this has 3 text encoders"
+    )
+    #expect(
+      message(try ConceptFileTests.concept(.xti), .kohya)
+        == "kohya's XTI format is for the 16 layers of Stable Diffusion 1.x, and this base model has 3; use `format diffusers`"
+    )
+    var nameless = try AuthorsCheckpoint(Fixtures.authors("default/mapper-steps-5.pt"))
+    nameless.settings.data.placeholderToken = ""
+    #expect(
+      message(try Concept(authors: nameless), .diffusers, timestep: 500)
+        == "diffusers' format needs the token; give it with `token`")
+    #expect(
+      refusal { try one.authorsCheckpoint() }?.message
+        == "the authors' format holds a neti concept only, and this is ti; `format diffusers` keeps its vectors"
+    )
+    #expect(scratch.contents.isEmpty)
+
+    let folder = refusal {
+      try ExportFolder(three, for: .comfyui, thumbnail: nil) { Fixtures.repository.appending(path: $0) }
+    }
+    #expect(
+      folder?.message
+        == "<toy> is a concept for SDXL, which the modules for other programs do not draw; give those its vectors "
+        + "(`convert`, `format a1111`), or generate with neti")
+    let missing = refusal { try ExportFolder(one, for: .comfyui, thumbnail: nil) { scratch.file($0) } }
+    #expect(
+      missing?.message == "\(scratch.file("Integrations/comfyui").path) cannot be read; install neti again")
+    #expect(
+      refusal { try one.importanceChart() }?.message == "a ti concept has no hidden units to plot")
   }
 
   /// A Python with diffusers, torch and transformers.

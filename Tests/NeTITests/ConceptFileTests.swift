@@ -77,11 +77,12 @@ struct ConceptFileTests {
 
   /// Writes a concept whose metadata or tensors were changed, and returns the error it gives.
   private func error(
+    _ kind: RepresentationKind = .neti,
     _ change: (inout [String: String], inout [(String, Tensor)]) throws -> Void
   ) throws -> String {
     let scratch = try Scratch()
     let url = scratch.file("concept.safetensors")
-    try Self.concept().write(to: url)
+    try Self.concept(kind).write(to: url)
     let good = try SafetensorsFile(url)
     var metadata = good.metadata
     var tensors = try good.entries.keys.sorted().map { ($0, try good.tensor($0).clone()) }
@@ -151,6 +152,64 @@ struct ConceptFileTests {
     #expect(
       try error { _, t in t[t.firstIndex { $0.0 == "placeholder" } ?? 0].1 = try Tensor.zeros([7]) }.contains(
         "fit"))
+  }
+
+  @Test("with values or shapes that no concept has are refused in one line that says why")
+  func bounds() throws {
+    func set(_ name: String, _ value: Tensor, in tensors: inout [(String, Tensor)]) {
+      tensors.removeAll { $0.0 == name }
+      tensors.append((name, value))
+    }
+    func neti(_ change: (inout [String: String], inout [(String, Tensor)]) throws -> Void) throws -> String {
+      try error(.neti, change)
+    }
+    func ti(_ shape: [Int]) throws -> String {
+      try error(.ti) { _, t in set("vectors", try .ones(shape), in: &t) }
+    }
+    for (message, words) in [
+      (
+        try neti { _, t in t += try (0..<4097).map { ("more-\($0)", try .ones([1])) } },
+        " tensors, which no concept does"
+      ),
+      (
+        try neti { m, _ in m["neti.about"] = m["neti.about"]?.replacing("\"<toy>\"", with: "\"\"") },
+        "its token is empty; make the file anew"
+      ),
+      (
+        try neti { m, _ in
+          m["neti.mapper"] = m["neti.mapper"]?.replacing("\"hiddenSize\":16", with: "\"hiddenSize\":0")
+        }, "a mapper for hidden size 0 and 3 layers is out of range"
+      ),
+      (
+        try neti { _, t in t.removeAll { $0.0 == "frequencies" } }, "the tensor frequencies is missing"
+      ),
+      (
+        try neti { _, t in set("frequencies", try .ones([4, 3]), in: &t) },
+        "the frequencies have shape [4, 3]; expected [n, 2]"
+      ),
+      (try ti([2, 16]), "its tensor vectors is for 2 vectors, and neti.vectors says 1"),
+      (try ti([16]), "the tensor vectors has shape [16]; expected [1 to 16, hidden size]"),
+    ] {
+      #expect(
+        message.hasPrefix("concept.safetensors: ") && message.hasSuffix(words), "\(words) ≠ \(message)")
+    }
+  }
+
+  @Test("are no checkpoints, and a checkpoint's state has the concept's shapes")
+  func noCheckpoint() throws {
+    let scratch = try Scratch()
+    let url = scratch.file("concept.safetensors")
+    try Self.concept(.ti).write(to: url)
+    let words =
+      "concept.safetensors: it has no optimizer.exp_avg.vectors: this is a concept, not a checkpoint to resume from"
+    #expect(refusal { try Checkpoint(contentsOf: url) }?.message == words)
+    let good = try SafetensorsFile(url)
+    let tensors = try good.entries.keys.sorted().map { ($0, try good.tensor($0).clone()) }
+    try Safetensors.write(
+      tensors + [("optimizer.exp_avg.vectors", .ones([2]))], metadata: good.metadata, to: url)
+    #expect(
+      refusal { try Checkpoint(contentsOf: url) }?.message
+        == "concept.safetensors: the tensor optimizer.exp_avg.vectors does not fit the mapper")
   }
 
   @Test("of vectors hold one tensor")

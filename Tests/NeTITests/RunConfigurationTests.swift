@@ -228,7 +228,12 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     #expect(
       message("", [(key: "optim.seed", value: "x")])
         == "`optim.seed`: optim.seed must be a whole number or null, not “x”")
-    #expect(message("", [(key: "eval.validation_seeds", value: "[1, ")]).hasPrefix("`eval.validation_seeds`"))
+    func seeds(_ value: String) -> String { message("", [(key: "eval.validation_seeds", value: value)]) }
+    #expect(seeds("[1, ").hasPrefix("`eval.validation_seeds`"))
+    #expect(seeds("[1]: 2") == "`eval.validation_seeds`: expected a value or a list")
+    #expect(
+      seeds("[" + String(repeating: " ", count: 300_000) + "]")
+        == "`eval.validation_seeds`: the value is too long; at most 262144 bytes are read")
   }
 
   @Test func `keys of theirs that decide nothing get one line each`() throws {
@@ -302,6 +307,11 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     }
     let error = #expect(throws: NeTIError.self) { try RunConfiguration.load(yaml: binary) }
     #expect(error?.message.contains("UTF-8") == true)
+    // What a concept's file says of its training.
+    let blank = String(repeating: " ", count: 300_000)
+    #expect(
+      refusal { try RunConfiguration(resolvedYAML: blank, name: "training") }?.message
+        == "training is larger than the 262144 bytes that a configuration can have")
   }
 
   @Test func `YAML that no configuration needs is refused by its line`() {

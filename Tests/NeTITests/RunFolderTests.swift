@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import NeTI
 import TestSupport
@@ -151,6 +152,11 @@ import Testing
       _ = try RunFolder(folder.file("file").appending(path: "run"), configuration: c, resume: false)
     }
     #expect(inside.contains("cannot make the folder"), "\(inside)")
+    let locked = folder.file("locked")
+    try FileManager.default.createDirectory(
+      at: locked.appending(path: ".lock"), withIntermediateDirectories: true)
+    let lock = refusal { try RunFolder(locked, configuration: c, resume: false) }?.message ?? ""
+    #expect(lock == "cannot write into \(locked.path): Is a directory", "\(lock)")
   }
 
   @Test func `a damaged configuration of an earlier run is an error that names the file`() throws {
@@ -160,6 +166,12 @@ import Testing
     try Data("optim: [".utf8).write(to: c.runFolder.appending(path: "config.yaml"))
     let text = message { _ = try RunFolder(c.runFolder, configuration: c, resume: true) }
     #expect(text.contains("config.yaml, line"))
+    let file = c.runFolder.appending(path: "config.yaml")
+    try Data([0xFF, 0xFE, 0x00]).write(to: file)
+    let bytes = message { _ = try RunFolder(c.runFolder, configuration: c, resume: true) }
+    #expect(bytes == "\(file.path) is not UTF-8 text; choose another `output`")
+    let none = message { _ = try RunFolder.configuration(of: folder.folder) }
+    #expect(none == "there is no run in \(folder.folder.path): it has no config.yaml")
   }
 }
 

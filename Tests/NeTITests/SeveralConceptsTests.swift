@@ -139,6 +139,15 @@ struct SeveralConceptsTests {
     #expect(try drawn(f, pair, "{a} {b}") { $0.width = 48 }[0].image.width == 48)
     let many = pair + [("c", c), ("d", c)]
     #expect(try drawn(f, many, "{d} {c} {a} {b}")[0].image.width == 368)
+    let free = refusal { try drawn(f, [("a", c)], "{a}") { $0.regions = [2, 1] } }
+    #expect(free?.message == "`regions` is for several concepts side by side, and here are none")
+    for regions in [[2, 1, 1], [2, 0], [9, 1], [.infinity, 1]] {
+      let message = refusal { try drawn(f, pair, "{a} {b}") { $0.regions = regions } }?.message ?? ""
+      #expect(
+        message
+          == "`regions` wants a number above 0 for each of the 2 concepts, such as 2,1; the smallest at least a "
+          + "quarter of their mean", "\(message)")
+    }
     let other = try Concept.open(
       Fixtures.repository.appending(path: "Tests/Fixtures/authors/default/mapper-steps-5.pt"))
     #expect {

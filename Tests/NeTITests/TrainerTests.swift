@@ -131,6 +131,44 @@ struct TrainerTests {
     _ = try Checkpoint(contentsOf: url)
   }
 
+  @Test("stops before the first step at a rate that is out of reason, and at a category without a word")
+  func unreasonable() throws {
+    let trainer = try Self.trainer(Self.configuration(steps: 5, representation: "ti", rate: 1e25))
+    let rate = refusal { try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in } }
+    #expect(
+      rate?.message.hasPrefix(
+        "the loss or the mapper became inf in step 1, so that step was not taken; no step is saved. "
+          + "Try a smaller learning rate (this step's was 1e+25)") == true, "\(rate?.message ?? "")")
+    var c = try Self.configuration(steps: 1)
+    c.data.superCategoryToken = " "
+    #expect(
+      refusal { try Self.trainer(c) }?.message
+        == "the category “ ” has no word in it; give one such as toy, cat or mug (`category`)")
+  }
+
+  @Test("says which step is saved where the concept cannot be written in the end")
+  func noPlace() throws {
+    let scratch = try Scratch()
+    var c = try Self.configuration(steps: 1)
+    c.log.expDir = scratch.folder.path
+    c.data.trainDataDir = Fixtures.examples.appending(path: "spotty").path
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let run = try TrainingRun(
+      folder: c.runFolder, configuration: c, model: model, examples: Self.examples(model.resolution),
+      resume: false)
+    let file = c.runFolder.appending(path: "concept.safetensors")
+    let error = refusal {
+      try run { event in
+        guard case .step = event else { return }
+        try FileManager.default.createDirectory(
+          at: file.appending(path: "in-the-way"), withIntermediateDirectories: true)
+      }
+    }
+    #expect(
+      error?.message == "cannot write \(file.path): Is a directory; step 1 is saved",
+      "\(error?.message ?? "")")
+  }
+
   @Test("goes on, with a warning, without validation images and checkpoints that fail")
   func goesOn() throws {
     var c = try Self.configuration(steps: 3)

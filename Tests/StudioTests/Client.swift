@@ -11,6 +11,8 @@ final class TestStudio {
   let scratch: Scratch
   let port: UInt16
   let cookie: String
+  /// What it said of its folder as it began.
+  let notices: [String]
 
   init(_ change: (inout StudioSettings) throws -> Void = { _ in }) throws {
     scratch = try Scratch()
@@ -23,7 +25,9 @@ final class TestStudio {
       .init(name: "ginger", kind: "cat", folder: Fixtures.examples.appending(path: "ginger"))
     ]
     try change(&settings)
-    studio = try Studio(StableDiffusion(ModelFolder(Fixtures.miniSD.path)), settings) { _ in }
+    var lines: [String] = []
+    studio = try Studio(StableDiffusion(ModelFolder(Fixtures.miniSD.path)), settings) { lines.append($0) }
+    notices = lines
     studio.start()
     port = UInt16(studio.addresses[0].split(separator: ":")[2].prefix { $0.isNumber }) ?? 0
     let token = studio.addresses[0].split(separator: "?").dropFirst().first ?? ""
@@ -149,7 +153,9 @@ final class TestStudio {
   }
 
   /// Another studio, which finds in its folder what this one has now, as a kill would leave it.
-  func next() throws -> TestStudio {
+  ///
+  /// - Parameter change: changes something in that folder before.
+  func next(_ change: (_ folder: URL) throws -> Void = { _ in }) throws -> TestStudio {
     try TestStudio { settings in
       let copy = Process()
       copy.executableURL = URL(filePath: "/bin/cp")
@@ -157,7 +163,23 @@ final class TestStudio {
       copy.arguments = ["-a", scratch.folder.appending(path: "studio").path, settings.folder?.path ?? ""]
       try copy.run()
       copy.waitUntilExit()
+      if let folder = settings.folder { try change(folder) }
     }
+  }
+
+  /// Changes what is written down of a concept, in a studio's folder.
+  static func change(_ id: String, in folder: URL, _ body: (inout [String: Any]) -> Void) throws {
+    let file = folder.appending(path: "concepts/\(id)/concept.json")
+    var record = try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any] ?? [:]
+    body(&record)
+    try JSONSerialization.data(withJSONObject: record).write(to: file)
+  }
+
+  /// A concept that came as a file.
+  func imported() throws -> String {
+    let file = try Data(contentsOf: Fixtures.url("integrations/toy.safetensors"))
+    let made = try ask("POST", "/api/imports?name=toy.safetensors", file)
+    return try JSONDecoder().decode([String: String].self, from: made.body)["id"] ?? ""
   }
 
   /// The bytes of the images that it has generated, by their seed.

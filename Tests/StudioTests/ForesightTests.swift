@@ -28,6 +28,12 @@ struct ForesightTests {
     // What is asked for comes before it, or between its steps.
     let image = #"{"prompt": "a red mug", "seeds": [0], "steps": 2}"#
     #expect(try studio.ask("POST", "/api/generations", json: image).status == 200)
+    // The trial begins 1.5 seconds after the picture, and has not ended when the second is asked for.
+    Thread.sleep(forTimeInterval: 1.5)
+    _ = try wait(studio) { $0.generating == nil && $0.toGenerate == 0 }
+    Thread.sleep(forTimeInterval: 0.4)
+    #expect(
+      try studio.ask("POST", "/api/generations", json: image.replacing("[0]", with: "[1]")).status == 200)
     let work = try wait(studio) { $0.experience != nil || $0.trialProblem != nil }
     let found = try #require(work.experience, "\(work.trialProblem ?? "")")
     #expect(found.step > 0.01 && found.step < 60)
@@ -37,7 +43,7 @@ struct ForesightTests {
     let folder = studio.scratch.folder.appending(path: "studio")
     let names = try FileManager.default.contentsOfDirectory(atPath: folder.path + "/concepts/\(id)").sorted()
     #expect(names == ["concept.json", "images", "originals", "squares"])
-    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path + "/images").count == 1)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path + "/images").count == 2)
 
     // Another start knows it; damage is nothing known.
     let moved = studio.scratch.folder.appending(path: "moved")

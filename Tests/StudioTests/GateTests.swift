@@ -21,6 +21,8 @@ struct GateTests {
     #expect(
       try studio.ask("GET", "/api/studio", headers: ["Cookie": ""]).line
         == "this page belongs to whoever started the studio: open the address that it printed")
+    let login = try studio.ask("POST", "/login", Data("password=guess".utf8))
+    #expect(login.status == 404 && login.line == "there is nothing here")
     let entry = try studio.ask("GET", "/?\(token)", headers: ["Cookie": ""])
     // A page that leads on, since a redirection from another site's link gets no strict cookie.
     #expect(
@@ -137,6 +139,18 @@ struct GateTests {
     #expect(entry.status == 303)
     let cookie = entry.header("Set-Cookie")?.split(separator: ";").first.map(String.init) ?? ""
     #expect(try studio.ask("GET", "/api/studio", headers: ["Cookie": cookie]).status == 200)
+    // Who tries many at once is sent away, but for a few who wait.
+    let many = try (0..<8).map { _ in
+      let client = try Client(port: studio.port)
+      client.send(
+        "POST /login HTTP/1.1\r\nHost: 127.0.0.1:\(studio.port)\r\nOrigin: http://127.0.0.1:\(studio.port)\r\n"
+          + "Content-Length: 14\r\n\r\npassword=guess")
+      return client
+    }
+    let answers = many.map { $0.receive() }
+    #expect(answers.allSatisfy { [401, 429].contains($0.status) })
+    #expect(
+      answers.first { $0.status == 429 }?.line == "many try to come in at once; wait a moment")
   }
 
   @Test("reads a password that is long enough from a file's first line")

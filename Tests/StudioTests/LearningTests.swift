@@ -107,6 +107,8 @@ struct LearningTests {
       ("GET", "/api/concepts/\(id)/file?timestep=1000", 422, "the timestep is a number from 0 to 999"),
       ("GET", "/api/concepts/\(id)/file?format=x", 404, "there is no such format"),
       ("GET", "/api/concepts/\(id)/folder?for=x", 404, "there is no such program"),
+      ("GET", "/api/concepts/\(id)/pictures/one", 404, "there is nothing here"),
+      ("DELETE", "/api/images/abc", 404, "this image is not there any more"),
     ] {
       let response = try studio.ask(method, path)
       #expect(response.status == status && response.line == words, "\(path): \(response.text)")
@@ -114,6 +116,62 @@ struct LearningTests {
     let example = try studio.ask("POST", "/api/concepts", json: #"{"example": "nobody"}"#)
     #expect(example.status == 404 && example.line == "there is no example “nobody”")
     #expect(try studio.concepts().allSatisfy { $0.progress.state == "pictures" })
+  }
+
+  @Test("says what is too much, and what in its folder or of another model cannot be used")
+  func bounds() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    let picture = try Data(contentsOf: Fixtures.examples.appending(path: "starmug/1.jpg"))
+    let copied = try studio.next { folder in
+      let concepts = folder.appending(path: "concepts")
+      try FileManager.default.copyItem(
+        at: concepts.appending(path: id), to: concepts.appending(path: "copy"))
+      try TestStudio.change(id, in: folder) { record in
+        let first = (record["pictures"] as? [[String: Any]])?.first ?? [:]
+        record["pictures"] = (1...40).map { n in first.merging(["number": n]) { $1 } }
+      }
+    }
+    #expect(
+      copied.notices.count == 1
+        && copied.notices[0].hasSuffix(
+          "/concepts/copy/concept.json belongs to another folder: it is a copy, and is passed over")
+    )
+    let crowded = try copied.ask("POST", "/api/concepts/\(id)/pictures?name=a.jpg", picture)
+    #expect(crowded.status == 422 && crowded.line == "40 pictures are here; 3 to 6 are enough")
+
+    let full = try studio.next { folder in
+      let concepts = folder.appending(path: "concepts")
+      let record = try String(contentsOf: concepts.appending(path: "\(id)/concept.json"), encoding: .utf8)
+      for n in 1..<500 {
+        let other = concepts.appending(path: "c\(n)")
+        try FileManager.default.createDirectory(at: other, withIntermediateDirectories: true)
+        try Data(record.replacing("\"\(id)\"", with: "\"c\(n)\"").utf8)
+          .write(to: other.appending(path: "concept.json"))
+      }
+    }
+    let refused = try full.ask("POST", "/api/concepts", json: "{}")
+    #expect(refused.status == 422 && refused.line == "500 concepts are kept; delete one first")
+    #expect(try full.ask("DELETE", "/api/concepts/\(id)").status == 200)
+    #expect(try full.ask("POST", "/api/concepts", json: "{}").status == 200)
+
+    let foreign = try studio.next { folder in
+      let run = folder.appending(path: "concepts/\(id)/one")
+      try FileManager.default.createDirectory(at: run, withIntermediateDirectories: true)
+      try Data().write(to: run.appending(path: "config.yaml"))
+      try TestStudio.change(id, in: folder) {
+        $0["plan"] = ["name": "one", "steps": 2, "base": "another", "words": [String]()] as [String: Any]
+      }
+    }
+    let resumed = try foreign.ask("POST", "/api/concepts/\(id)/resume")
+    #expect(
+      resumed.status == 409
+        && resumed.line == "this concept is learned on another model; start the studio with that")
+    let strip =
+      #"{"concept": "\#(id)", "prompt": "a {}", "view": "frozen", "count": 2, "seed": 0, "steps": 2}"#
+    #expect(try foreign.ask("POST", "/api/decompositions", json: strip).status == 200)
+    let work = try foreign.wait { $0.generating == nil && $0.toGenerate == 0 }
+    #expect(work.problem == "this concept is for another model; start the studio with that")
   }
 
   @Test("learns with other settings than the model's, and its command line says them")

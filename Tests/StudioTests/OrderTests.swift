@@ -264,6 +264,26 @@ struct OrderTests {
     #expect(try studio.ask("GET", "/api/concepts/\(id)/file?format=exe").status == 404)
   }
 
+  @Test("says of a table of checkpoints why it comes to nothing, and has no pictures that there are none of")
+  func checkpoints() throws {
+    let studio = try TestStudio()
+    let id = try studio.imported()
+    for (prompt, words) in [
+      ("a mug", "checkpoints are compared of one concept, which stands in the prompt by its name"),
+      ("a {toy}", "the concept after 7 steps is not kept"),
+    ] {
+      let response = try studio.ask(
+        "POST", "/api/grids",
+        json:
+          #"{"base": {"prompt": "\#(prompt)", "seeds": [0], "steps": 1}, "columns": {"kind": "checkpoint", "values": ["7"]}}"#
+      )
+      #expect(response.status == 200, "\(response.text)")
+      #expect(try studio.wait { $0.generating == nil && $0.toGenerate == 0 }.problem == words)
+    }
+    let preview = try studio.ask("GET", "/api/concepts/\(id)/previews/1/0")
+    #expect(preview.status == 404 && preview.line == "there is no such picture")
+  }
+
   @Test("writes concepts for other programs and takes them back, as the commands do")
   func files() throws {
     let (studio, ids) = try learned()

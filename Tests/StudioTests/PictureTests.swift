@@ -163,6 +163,26 @@ struct PictureTests {
     #expect(try next.ask("POST", path + "?name=b.jpg", other).status == 409)
   }
 
+  @Test(
+    "nothing is learned where something stays that would be learned, too",
+    .enabled(if: FileManager.default.fileExists(atPath: "/proc/self/fdinfo"), "there is no /proc"))
+  func stays() throws {
+    let studio = try TestStudio()
+    let id = try studio.example()
+    let squares = studio.place(id).appending(path: "squares")
+    try FileManager.default.removeItem(at: squares)
+    // Nobody can remove what lies there.
+    try FileManager.default.createSymbolicLink(
+      at: squares, withDestinationURL: URL(filePath: "/proc/self/fdinfo"))
+    let response = try studio.ask(
+      "POST", "/api/concepts/\(id)/learn", json: #"{"title": "one", "kind": "cat", "quality": "quick"}"#)
+    #expect(
+      response.status == 422
+        && response.line.hasSuffix(" cannot be removed; check the permissions of the studio's folder"),
+      "\(response.text)")
+    #expect(try studio.concepts()[0].progress.state == "pictures")
+  }
+
   @Test("two who change one concept at once both succeed")
   func together() async throws {
     let studio = try TestStudio()

@@ -305,6 +305,27 @@ struct QueueTests {
     _ = try studio.wait(for: "stopped", of: ids[0])
   }
 
+  @Test("of what is quick, some wait at once, and others are told to try again")
+  func busy() throws {
+    let studio = try TestStudio()
+    let id = try studio.imported()
+    let request =
+      "GET /api/concepts/\(id)/importance HTTP/1.1\r\nHost: 127.0.0.1:\(studio.port)\r\nCookie: \(studio.cookie)\r\n\r\n"
+    var answers: [Client.Response] = []
+    // How many come before one is done is chance.
+    for _ in 0..<20 where !answers.contains(where: { $0.status == 429 }) {
+      let clients = try (0..<40).map { _ in
+        let client = try Client(port: studio.port)
+        client.send(request)
+        return client
+      }
+      answers += clients.map { $0.receive() }
+    }
+    #expect(answers.allSatisfy { [200, 429].contains($0.status) })
+    let refused = answers.first { $0.status == 429 }
+    #expect(refused?.line == "the studio is busy; try again in a moment")
+  }
+
   @Test("what is quick does not wait for a long step")
   func errands() throws {
     let studio = try TestStudio { settings in

@@ -53,6 +53,30 @@ struct ServerTests {
     #expect(try studio.ask("GET", "/").status == 200)
   }
 
+  @Test("refuses a head that is no text")
+  func binary() throws {
+    let studio = try TestStudio()
+    let client = try Client(port: studio.port)
+    client.send(Array("GET /".utf8) + [0xFF, 0xFE] + Array(" HTTP/1.1\r\n\r\n".utf8))
+    let response = client.receive()
+    #expect(
+      response.status == 400
+        && response.line == "this is no plain HTTP/1.1 request, which is all that the studio reads")
+  }
+
+  @Test("goes on when lines break amid a request")
+  func brokenLines() throws {
+    let studio = try TestStudio()
+    for start in ["", "GET / HTTP/1.1\r\nHost: 127"] {
+      do {
+        let client = try Client(port: studio.port)
+        client.send(start)
+        client.breaksOff()
+      }
+      #expect(try studio.ask("GET", "/api/studio").status == 200)
+    }
+  }
+
   @Test("refuses heads and bodies that are too large, or never end")
   func oversized() throws {
     let studio = try TestStudio()
@@ -161,6 +185,21 @@ struct ServerTests {
       refused?.message.contains("is no studio's folder; choose an empty or new one with `folder`") == true)
     #expect(try Data(contentsOf: letter) == Data("dear".utf8))
 
+    // Nor one that cannot be made.
+    let inside = letter.appending(path: "studio")
+    #expect(
+      refusal { try TestStudio { $0.folder = inside } }?.message
+        == "\(inside.path): the folder cannot be made; check its permissions, or choose another with `folder`"
+    )
+    let half = scratch.folder.appending(path: "half")
+    for name in [".neti-studio", "images"] {
+      try FileManager.default.createDirectory(at: half, withIntermediateDirectories: true)
+      try Data().write(to: half.appending(path: name))
+    }
+    #expect(
+      refusal { try TestStudio { $0.folder = half } }?.message.hasSuffix(
+        "/half/images; check the disk's room and its permissions") == true)
+
     // A port that is taken changes nothing either.
     let studio = try TestStudio()
     let fresh = scratch.folder.appending(path: "fresh")
@@ -180,6 +219,11 @@ struct ServerTests {
       port?.message == "port \(studio.port) is taken, perhaps by another studio; choose another with `port`")
     let host = refusal { try TestStudio { ($0.host, $0.password) = ("nowhere", "long enough") } }
     #expect(host?.message == "“nowhere” is no IP address; `host` takes one, such as 127.0.0.1 or 0.0.0.0")
+    let away = refusal { try TestStudio { ($0.host, $0.password) = ("192.0.2.1", "long enough") } }
+    #expect(
+      away?.message
+        == "192.0.2.1 is no address of this machine; `host` takes one that it has, such as 127.0.0.1 or 0.0.0.0"
+    )
     let folder = studio.scratch.folder.appending(path: "studio")
     let other = refusal { try TestStudio { $0.folder = folder } }
     #expect(other?.message.hasPrefix("another studio uses \(folder.path)") == true)

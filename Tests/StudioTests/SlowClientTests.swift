@@ -70,6 +70,23 @@ struct SlowClientTests {
     #expect(answer.status == 408 && (0.9..<1.9).contains(seconds), "\(seconds) s, \(answer.text)")
   }
 
+  @Test("files that stand still hold up few others, which are told so")
+  func turns() throws {
+    let studio = try TestStudio {
+      ($0.deadlines.turn, $0.deadlines.piece) = (.milliseconds(300), .seconds(2))
+    }
+    let clients = try (0..<4).map { _ in
+      let client = try Client(port: studio.port)
+      client.send(request(studio, "POST", "/api/settings", length: 60_000) + "half")
+      return client
+    }
+    let answers = clients.map { $0.receive() }
+    #expect(answers.allSatisfy { [408, 429].contains($0.status) })
+    let refused = answers.filter { $0.status == 429 }
+    #expect(refused.count >= 2)
+    #expect(refused.allSatisfy { $0.line == "other files are still being read; try again in a moment" })
+  }
+
   @Test("one that does not read what it asked for")
   func reader() throws {
     let scratch = try Scratch()

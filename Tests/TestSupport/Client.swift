@@ -43,6 +43,12 @@ package final class Client {
 
   deinit { close(descriptor) }
 
+  /// Its end is then that of a line that breaks.
+  package func breaksOff() {
+    var now = linger(l_onoff: 1, l_linger: 0)
+    setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, socklen_t(MemoryLayout<linger>.size))
+  }
+
   /// False when the server has gone.
   @discardableResult
   package func send(_ bytes: some Collection<UInt8>) -> Bool {

@@ -45,7 +45,9 @@ enum ConfigurationYAML {
 
   /// A single value, as after a flag: a scalar or a list.
   static func value(_ text: String, name: String) throws -> ConfigurationValue {
-    guard text.utf8.count <= largestSize else { throw NeTIError("\(name): the value is too long") }
+    guard text.utf8.count <= largestSize else {
+      throw NeTIError("\(name): the value is too long; at most \(largestSize) bytes are read")
+    }
     return try withLargeStack(bytes: stackSize) {
       try node(text, name: name).map { try value(of: $0, name: name) } ?? .null
     }

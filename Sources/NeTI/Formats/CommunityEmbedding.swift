@@ -192,8 +192,10 @@ public struct CommunityEmbedding {
   func tensors(_ format: ConceptFormat) throws -> [(String, Tensor)] {
     if let sizes {
       guard sizes.count == Self.encoderNames.count, vectors.size(0) == 1 else {
+        let other = vectors.size(0) == 1 ? "\(sizes.count) text encoders" : "vectors for each layer"
         throw NeTIError(
-          "the format \(format.rawValue) holds vectors for SDXL that all layers share, not for each layer")
+          "the format \(format.rawValue) holds vectors of SDXL's two text encoders that all layers share, and this has "
+            + other)
       }
       let shared = try vectors.selected(0, 0)
       return try [

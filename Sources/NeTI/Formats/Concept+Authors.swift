@@ -31,7 +31,8 @@ extension Concept {
   public func authorsCheckpoint() throws -> AuthorsCheckpoint {
     guard let mapper = representation as? NeTIMapper, mapper.kind == .neti else {
       throw NeTIError(
-        "the authors' format holds a neti concept only, and this is \(representation.kind.rawValue)")
+        "the authors' format holds a neti concept only, and this is \(representation.kind.rawValue); "
+          + "`format diffusers` keeps its vectors")
     }
     guard mapper.vectorCount == 1 else {
       throw NeTIError(

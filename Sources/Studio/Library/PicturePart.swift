@@ -111,9 +111,6 @@ struct CutPicture {
   private static let largestSide = 2048
 
   init(_ picture: Image, _ part: PicturePart, side: Int) throws {
-    guard (0...3).contains(part.quarters) else {
-      throw StudioError("a picture is turned 0 to 3 times", .badRequest)
-    }
     let picture = try picture.turned(quarters: part.quarters)
     let (x, y, pixels) = try part.pixels(width: picture.width, height: picture.height)
     let size = min(pixels, Self.largestSide)

@@ -8,8 +8,8 @@ package struct HTTPRequest {
   enum Limit {
     /// Bytes of the request line and all headers.
     static let head = 16 << 10
-    /// Large bodies at once, and how long another waits for its turn.
-    static let (mostLarge, largePatience) = (2, 120.0)
+    /// Large bodies at once.
+    static let mostLarge = 2
     /// Bytes of a body that is words and numbers.
     static let words = 64 << 10
   }
@@ -111,7 +111,7 @@ struct Exchange {
   /// Reads a large body and does something with it; few of them are in memory at once.
   func large<T>(atMost limit: Int, _ work: (Data) throws -> T) throws -> T {
     _ = try request.contentLength(atMost: limit)
-    guard Self.large.wait(timeout: .now() + HTTPRequest.Limit.largePatience) == .success else {
+    guard Self.large.wait(timeout: .now() + deadlines.turn / .seconds(1)) == .success else {
       throw StudioError("other files are still being read; try again in a moment", .tooMany)
     }
     defer { Self.large.signal() }

@@ -56,6 +56,9 @@ final class HTTPServer: @unchecked Sendable {
         throw FileError("port \(port) is taken, perhaps by another studio; choose another with `port`")
       case EACCES:
         throw FileError("port \(port) needs permission; choose one above 1023 with `port`")
+      case EADDRNOTAVAIL:
+        throw FileError(
+          "\(host) is no address of this machine; `host` takes one that it has, such as 127.0.0.1 or 0.0.0.0")
       default: throw systemError("cannot listen on \(host), port \(port)", code)
       }
     }

@@ -101,7 +101,7 @@ extension Workshop {
   }
 
   private func generatePart(of job: GenerateJob, beside learning: LearnJob?) throws {
-    if job.isStopping { throw Stopped() }
+    if job.isStopping { return }
     if job.parts == nil { try begin(job, singly: learning != nil) }
     guard var part = job.parts?.first else { return }
     // It may have begun before the learning did.

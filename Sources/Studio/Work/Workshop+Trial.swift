@@ -53,7 +53,7 @@ extension Workshop {
   /// Whether someone waits for the thread.
   private var isWanted: Bool { locked { !$0.toGenerate.isEmpty || !$0.toLearn.isEmpty } }
 
-  private func giveWay() throws { if isWanted { throw GivesWay() } }
+  private func giveWay(_ must: Bool = false) throws { if must || isWanted { throw GivesWay() } }
 
   /// Steps that are measured, after one that makes caches; and seconds after which they are enough.
   private static let (mostSteps, enough) = (4, 2.0)
@@ -80,9 +80,8 @@ extension Workshop {
       if step.step > 1 { steps.append(step.seconds) }
       if isWanted || steps.reduce(0, +) > Self.enough { trainer.commands.requestStop() }
     }
-    try giveWay()
-    // It was stopped for someone who is gone by now.
-    guard !steps.isEmpty else { throw GivesWay() }
+    // Without a step it was stopped for someone, who may be gone by now.
+    try giveWay(steps.isEmpty)
     let (each, rest) = try measuredImage(learned, c)
     let pictures = Double(c.eval.validationPrompts.count * c.eval.numValidationImages)
     // A denoising step passes the U-Net twice.

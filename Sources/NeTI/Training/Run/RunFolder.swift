@@ -36,7 +36,8 @@ public final class RunFolder {
   ///   - resume: go on with the run in the folder; where there is none yet, a new one begins. Without
   ///     it, a folder with anything in it is an error.
   /// - Throws: a `NeTIError` when the folder is in use by another run or another configuration (it names
-  ///   the keys), or cannot be made or written; `RunFolderInUse` when another process trains in it.
+  ///   the keys), or cannot be made; `FileError` when it cannot be written; `RunFolderInUse` when another process
+  ///   trains in it.
   public init(_ folder: URL, configuration: RunConfiguration, resume: Bool) throws {
     url = folder
     try Self.require(configuration, in: folder, resume: resume)
@@ -104,7 +105,7 @@ public final class RunFolder {
     }
     let data = try readFile(file, limit: ConfigurationYAML.largestSize)
     guard let text = String(data: data, encoding: .utf8) else {
-      throw NeTIError("\(file.path) is not UTF-8 text")
+      throw NeTIError("\(file.path) is not UTF-8 text; choose another `output`")
     }
     return try RunConfiguration(resolvedYAML: text, name: file.path).located(in: folder)
   }
@@ -114,11 +115,7 @@ public final class RunFolder {
     let text = "# The resolved configuration of this run.\n" + configuration.storable(in: url).resolvedYAML()
     let data = Data(text.utf8)
     if FileManager.default.contents(atPath: configurationFile.path) == data { return }
-    do {
-      try AtomicFile.write(data, to: configurationFile)
-    } catch {
-      throw NeTIError(String(describing: error))
-    }
+    try AtomicFile.write(data, to: configurationFile)
   }
 
   /// Makes the folder again, with its configuration, where someone removed or moved it: what is learned is kept.
