@@ -33,6 +33,12 @@ enum Installation {
         + "install neti again, or set NETI_SHARE to the folder that holds it")
   }
 
+  /// The names of the folders in Examples that say what they show.
+  static func examples() throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: resource("Examples").path).sorted()
+      .filter { $0.hasSuffix(".json") }.map { String($0.dropLast(".json".count)) }
+  }
+
   static func miniSD() throws -> URL { try resource("Models/mini-sd") }
 
   /// Whether a model's name is that of the one that comes with neti. A folder or file of that name comes first.

@@ -32,7 +32,7 @@ public final class ModelDownload {
     var files = choice.files
     if let large = choice.indexes.first(where: { $0.size > JSONFile.maximumSize }) {
       throw DiffusionError(
-        "\(name): the index \(quoted(large.path)) is said to have \(byteText(large.size)), which no index has"
+        "\(name): the index \(quoted(large.path)) is said to have \(byteText(large.size)), which no index has; the Hub or its mirror is at fault"
       )
     }
     let suspects = verifying == nil ? choice.indexes : snapshot.kept
@@ -52,7 +52,9 @@ public final class ModelDownload {
       for shard in try WeightFile.shards(snapshot.folder.appending(path: index.path)) {
         let path = folder + shard.lastPathComponent
         guard let file = snapshot.list.file(path) else {
-          throw DiffusionError("\(name): \(index.path) names \(quoted(path)), which is not there")
+          throw DiffusionError(
+            "\(name): \(index.path) names \(quoted(path)), which the repository has not; try another revision"
+          )
         }
         files.append(file)
       }

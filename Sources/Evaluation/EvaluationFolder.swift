@@ -15,7 +15,8 @@ enum EvaluationFolder {
       throw EvaluationError("\(folder.path) is a file; name a folder with `output`")
     }
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder.path) else {
-      throw EvaluationError("cannot look into \(folder.path): no permission")
+      throw EvaluationError(
+        "cannot look into \(folder.path): check its permissions, or choose another `output`")
     }
     let content = names.filter(([conceptsName] + EvaluationReport.fileNames).contains).sorted()
     guard !content.isEmpty, !holdsEvaluation(folder, content) else { return }

@@ -121,10 +121,7 @@ public final class EvaluationResults {
     contents = try Self.contents(earlier, header, url)
     // What a process that was killed had not written to its end goes.
     if earlier.isTorn { try AtomicFile.write(earlier.whole, to: url) }
-    guard let file = try AppendOnlyFile(url, mustBeNew: false) else {
-      throw EvaluationError("\(url.path) cannot be opened")
-    }
-    self.file = file
+    file = try AppendOnlyFile(url)
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     if earlier.pieces.isEmpty { try append(header) }
   }

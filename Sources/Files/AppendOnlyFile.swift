@@ -13,18 +13,27 @@ package final class AppendOnlyFile {
   private let descriptor: Int32
   private let name: String
 
-  /// Opens or creates the file; with `mustBeNew`, returns nil when there is one already.
-  package init?(_ url: URL, mustBeNew: Bool) throws {
+  /// Opens or creates the file.
+  package init(_ url: URL) throws {
     name = url.lastPathComponent
-    let flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (mustBeNew ? O_EXCL : 0)
-    descriptor = open(url.path, flags, 0o666)
-    guard descriptor >= 0 else {
-      if mustBeNew && errno == EEXIST { return nil }
-      throw systemError("cannot open \(url.path)")
-    }
+    descriptor = try Self.opened(url)
   }
 
-  deinit { close(descriptor) }
+  /// Creates the file; nil when there is one already.
+  package init?(new url: URL) throws {
+    name = url.lastPathComponent
+    descriptor = try Self.opened(url, O_EXCL)
+    guard descriptor >= 0 else { return nil }
+  }
+
+  /// Negative where the file must be new and is not.
+  private static func opened(_ url: URL, _ more: Int32 = 0) throws -> Int32 {
+    let descriptor = open(url.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | more, 0o666)
+    guard descriptor >= 0 || errno == EEXIST else { throw systemError("cannot open \(url.path)") }
+    return descriptor
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
 
   /// Writes the bytes at the end of the file, or leaves the file as it was and throws; also where someone removed
   /// it, as what is written would be lost.

@@ -44,7 +44,8 @@ public final class HubClient {
     self.settings = settings
     self.pause = pause
     self.listener = listener
-    transfer = try Transfer(timeout: settings.timeout, certificates: settings.certificates)
+    transfer = try Transfer(
+      timeout: settings.timeout, patience: settings.patience, certificates: settings.certificates)
   }
 
   // MARK: The Hub's API

@@ -9,6 +9,8 @@ public struct HubSettings: Sendable {
   public let isOffline: Bool
   /// Seconds without a byte after which a connection counts as cut.
   let timeout: Int
+  /// Within how many timeouts a header must be there, and a small body.
+  package var patience = 10
   /// A file of certificates that are trusted instead of the system's, as OpenSSL names it.
   let certificates: String?
 

@@ -37,15 +37,18 @@ final class Transfer {
   private static let started = ccurl_start() == CURLE_OK
   private let handle: UnsafeMutableRawPointer
   private let timeout: Int
+  private let patience: Int
   private let certificates: String?
 
   /// - Parameters:
   ///   - timeout: seconds without a byte after which a connection counts as cut.
+  ///   - patience: within how many timeouts every header must be there, and a small body.
   ///   - certificates: a file of those to trust; those of the system when nil.
-  init(timeout: Int, certificates: String?) throws {
+  init(timeout: Int, patience: Int, certificates: String?) throws {
     guard Self.started, let handle = curl_easy_init() else { throw HubError("libcurl cannot be started") }
     self.handle = handle
     self.timeout = timeout
+    self.patience = patience
     self.certificates = certificates
   }
 
@@ -56,7 +59,7 @@ final class Transfer {
   /// - Parameters:
   ///   - headers: lines such as `Range: bytes=7-`.
   ///   - begin: called with the answer before the first byte of its body; returns whether that must be there within
-  ///     ten times the timeout, as every header must. What is silent for the timeout has failed in any case.
+  ///     `patience` timeouts, as every header must. What is silent for the timeout has failed in any case.
   ///   - receive: called with the bytes of the body. What either throws ends the transfer.
   func get(
     _ address: HubAddress, headers: [String], begin: @escaping (HTTPResponse) throws -> Bool,
@@ -75,7 +78,7 @@ final class Transfer {
     curl_easy_reset(handle)
     let lines = Headers(["Accept-Encoding: identity"] + headers)
     let receiver = Receiver(
-      handle, address, deadline: .now + .seconds(10 * timeout), begin: begin, receive: receive)
+      handle, address, deadline: .now + .seconds(patience * timeout), begin: begin, receive: receive)
     let context = Unmanaged.passUnretained(receiver).toOpaque()
     let codes =
       [

@@ -66,6 +66,13 @@ struct BadPlacesTests {
     ] {
       try place.expectFailure(arguments, [name, "ermission"], setup: setup)
     }
+    try FileManager.default.setAttributes([.posixPermissions: 0o300], ofItemAtPath: locked)
+    let shut = try CommandLineTool.run(
+      ["evaluate", "--concept", "concept.safetensors", "--images", "images", "--output", "locked"],
+      in: place.folder, setup: setup ?? "")
+    let line = Workplace.failure(in: shut.error)
+    #expect(shut.code == 1 && line.hasPrefix("neti: cannot look into "), "\(shut.error)")
+    #expect(line.hasSuffix("locked: check its permissions, or choose another --output"), "\(shut.error)")
     let secret = place.path("concept.safetensors").path
     try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: secret)
     try place.expectFailure(

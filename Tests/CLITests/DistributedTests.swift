@@ -273,5 +273,11 @@ struct UndistributedTests {
       Workplace.failure(in: result.error).contains("NETI_DISTRIBUTED=1 swift build -c release --product neti")
     )
     #expect(!FileManager.default.fileExists(atPath: place.path("run").path))
+    try place.expectFailure(
+      Workplace.train(), ["RANK is not set; start the processes with torchrun, or set what it sets"],
+      setup: "export WORLD_SIZE=2; unset RANK")
+    try place.expectFailure(
+      Workplace.train(), ["WORLD_SIZE is “many”; it must be a number from 1 to 65536"],
+      setup: "export WORLD_SIZE=many")
   }
 }

@@ -256,6 +256,12 @@ struct EvaluateTests {
     try place.expectFailure(
       Self.evaluate(one + one + Self.examples), ["given twice"], code: 64)
     try place.expectFailure(
+      Self.evaluate(["--concept", "word=ginger-neti.safetensors"] + Self.examples),
+      ["“word=ginger-neti.safetensors”: a method's name has 1 to 60 characters, and is not “word”"], code: 64)
+    try place.expectFailure(
+      Self.evaluate(one + Self.examples + ["--clip", "prompts.txt"]),
+      ["prompts.txt is a file; a folder of a model's files is needed"])
+    try place.expectFailure(
       Self.evaluate(one + Self.examples + ["--clip", place.folder.path]), ["no CLIP", "config.json"])
     let model = try place.run(Self.evaluate(one + Self.examples + ["--model", Fixtures.miniSD.path]))
     #expect(model.code == 64 && model.error.contains("--model needs a --clip"), "\(model.error)")

@@ -220,5 +220,7 @@ struct ManifestTests {
     #expect(try run("auto", ranks).contains("RANK is 2, from 0 to 1 were expected by WORLD_SIZE 2"))
     let world = try run("auto/3", ["RANK": "1", "WORLD_SIZE": "2"])
     #expect(world.contains("WORLD_SIZE is 2; write auto or auto/2"), "\(world)")
+    let none = try run("auto", ["RANK": "0", "WORLD_SIZE": "0"])
+    #expect(none.contains("--shard auto: WORLD_SIZE is 0; at least 1 was expected"), "\(none)")
   }
 }

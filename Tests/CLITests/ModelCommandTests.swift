@@ -185,6 +185,22 @@ struct ModelCommandTests {
     #expect(mended.error.matches(of: /is damaged/).count == 2)
   }
 
+  @Test(
+    "that may not be read are named with --verify", .enabled(if: Surroundings.obeyingPermissions != nil))
+  func permission() throws {
+    let hub = try LoopbackHub("org/mini", Self.files())
+    #expect(try run(hub, ["model", "get", "org/mini"]).code == 0)
+    let name = try #require(hub.files["unet/config.json"]).blobName
+    let blob = place.path("home/hub/models--org--mini/blobs/\(name)").path
+    try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: blob)
+    let settings = hub.environment(place.path("home")).map { "export \($0)='\($1)'" }.joined(separator: "\n")
+    let result = try CommandLineTool.run(
+      ["model", "get", "org/mini", "--verify"], in: place.folder,
+      setup: "\(settings)\n\(Surroundings.obeyingPermissions ?? "")")
+    let says = "neti: cannot read \(blob): Permission denied; check its permissions"
+    #expect(result.code == 1 && Workplace.failure(in: result.error) == says, "\(result.error)")
+  }
+
   @Test("with a damaged index of shards have it named and fetched again, with --verify and without")
   func damagedIndex() throws {
     let index =
@@ -329,6 +345,22 @@ struct ModelCommandTests {
         [path: Data(#"{"weight_map": {"a": "../../x.safetensors"}}"#.utf8)], without: [Self.weights]),
       commit: String(repeating: "d", count: 40))
     #expect(try run(bad, ["model", "get", "org/mini"]).error.contains("is no name of a safetensors file"))
+    let short = try LoopbackHub(
+      "org/mini", Self.files([path: Data(index.utf8), shards[0]: Data("one".utf8)], without: [Self.weights]),
+      commit: String(repeating: "e", count: 40))
+    let lacking = try run(short, ["model", "get", "org/mini"])
+    let lost = "“\(shards[1])”, which the repository has not; try another revision"
+    #expect(
+      Workplace.failure(in: lacking.error) == "neti: org/mini: \(path) names \(lost)", "\(lacking.error)")
+    hub.change { request, reply in
+      guard request.path.contains("/tree/") else { return nil }
+      let size = "\"size\": \(index.utf8.count), \"path\": \"\(path)\""
+      let list = String(decoding: reply.body, as: UTF8.self)
+      return .init(json: list.replacing(size, with: "\"size\": 90000000, \"path\": \"\(path)\""))
+    }
+    let large = try run(hub, ["model", "get", "org/mini"])
+    let most = "is said to have 90 MB, which no index has; the Hub or its mirror is at fault"
+    #expect(Workplace.failure(in: large.error).contains("the index “\(path)” \(most)"), "\(large.error)")
   }
 
   @Test("of SDXL come with both text encoders, are opened offline, and what is lost of them comes again")
@@ -449,6 +481,9 @@ struct ModelCommandTests {
         #expect(!FileManager.default.fileExists(atPath: place.path("home").path))
       }
     }
+    try place.expectFailure(
+      ["model", "get", "mini-sd"],
+      ["mini-sd comes with neti: there is nothing to fetch, list or remove"])
     let address = try run(LoopbackHub("org/mini", [:]), ["model", "get", "https://huggingface.co/org/mini"])
     #expect(address.code == 1 && address.error.contains("is an address; name the model as org/mini"))
     let single = try LoopbackHub("org/one", ["model.safetensors": Data("x".utf8)])

@@ -31,6 +31,12 @@ private final class StudioProcess {
 
   deinit { tool.send(SIGKILL) }
 
+  /// As a crash ends it.
+  func kill() {
+    tool.send(SIGKILL)
+    _ = tool.wait()
+  }
+
   private func start(_ method: String, _ path: String, _ body: Data = Data()) throws -> Client {
     let client = try Client(port: port)
     client.send(
@@ -50,15 +56,17 @@ private final class StudioProcess {
   }
 
   struct Concept: Decodable {
-    struct Progress: Decodable { let state: String, step: Int }
-    let commandLine: String?, progress: Progress
+    struct Progress: Decodable { let state: String, step: Int, problem: String? }
+    let id: String, commandLine: String?, progress: Progress
   }
 
   /// The one concept, as pages are told of it.
-  func concept() throws -> Concept? {
+  func concept() throws -> Concept? { try concepts().first }
+
+  func concepts() throws -> [Concept] {
     let text = try start("GET", "/api/events").receive(until: "event: images")
     let line = text.components(separatedBy: "\n").first { $0.hasPrefix("data: [") } ?? "data: []"
-    return try JSONDecoder().decode([Concept].self, from: Data(line.dropFirst("data: ".count).utf8)).first
+    return try JSONDecoder().decode([Concept].self, from: Data(line.dropFirst("data: ".count).utf8))
   }
 
   func wait(_ place: Workplace, for states: [String]) throws -> Concept {
@@ -118,5 +126,46 @@ struct StudioLineTests {
     #expect(result.code == 0, "\(result.error)")
     let mine = try Data(contentsOf: here.appending(path: "one/concept.safetensors"))
     #expect(try mine == Data(contentsOf: place.path(run + "/concept.safetensors")))
+  }
+
+  @Test("that was kept and is none any more is told on the concept's page, and the studio goes on")
+  func damaged() throws {
+    let place = try Workplace()
+    var ids: [String] = []
+    do {
+      let studio = try StudioProcess(place)
+      for title in ["one", "two"] {
+        let made = try studio.ask("POST", "/api/concepts", ["example": "ginger"])
+        let id = try #require(JSONDecoder().decode([String: String].self, from: made)["id"])
+        try studio.ask(
+          "POST", "/api/concepts/\(id)/learn",
+          ["title": title, "kind": "cat", "quality": "quick", "steps": 90_000, "seed": 1, "isStyle": false])
+        ids.append(id)
+      }
+      studio.wait(place) { !place.stepsLogged("studio/concepts/\(ids[0])/one").isEmpty }
+      studio.kill()
+    }
+    for (id, words) in zip(ids, [["inspect", "--"], ["train", "--steps", "0"]]) {
+      let file = place.path("studio/concepts/\(id)/concept.json")
+      var json = try #require(
+        JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any])
+      var plan = try #require(json["plan"] as? [String: Any])
+      plan["words"] = words
+      json["plan"] = plan
+      try JSONSerialization.data(withJSONObject: json).write(to: file)
+    }
+    let studio = try StudioProcess(place)
+    // What waited is taken up by itself, what was begun when it is asked for.
+    try studio.ask("POST", "/api/concepts/\(ids[0])/resume")
+    var problems: [String: String] = [:]
+    studio.wait(place) {
+      for concept in (try? studio.concepts()) ?? [] { problems[concept.id] = concept.progress.problem }
+      return problems.count == 2
+    }
+    #expect(
+      problems[ids[0]]
+        == "“inspect -- --resume” is no command line of `train`; what was kept of it is damaged, "
+        + "so begin a new one")
+    #expect(problems[ids[1]]?.contains("--steps 0: at least 1") == true, "\(problems)")
   }
 }

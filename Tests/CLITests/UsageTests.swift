@@ -152,6 +152,15 @@ struct UsageTests {
       code: 64)
     try place.expectFailure(["inspect", "--json", ""], ["a path on the command line is empty"], code: 64)
     try place.expectFailure(["inspect", ""], ["a path on the command line is empty"], code: 64)
+    try place.expectFailure(
+      ["convert", "a.pt", ""],
+      ["the output's path is empty: name a .safetensors file, or a folder ending in / for the authors'"],
+      code: 64)
+    try place.expectFailure(
+      ["train", "--images", "x", "--token", "<x>", "--category", "x", "--masks", ""],
+      ["--masks is empty: name a folder, or leave it out"], code: 64)
+    try place.expectFailure(
+      ["demo", "--example", "../cat"], ["--example “../cat”: there are cottage, dotbot, ginger"], code: 64)
   }
 
   @Test("refuses a dotted setting as it refuses a flag, and an empty one is no null")
@@ -213,6 +222,9 @@ struct UsageTests {
         #expect(result.code == 64, "\(option.name) \(value): \(result.error)")
       }
     }
+    try place.expectFailure(
+      ["inspect", "c.safetensors", "--plot", "plot.jpg"],
+      ["--plot plot.jpg: the plot is a PNG; its name must end in .png"], code: 64)
   }
 
   @Test("what a command finds wrong only as it runs names that command's help")

@@ -203,6 +203,10 @@ import Torch
       ("unet/config.json", ["cross_attention_dim": 128], "the text encoders' hidden_size together is 192"),
       ("text_encoder_2/config.json", ["vocab_size": 40_000], "the second tokenizer knows 49408 tokens"),
       ("model_index.json", ["force_zeros_for_empty_prompt": 3], "force_zeros_for_empty_prompt"),
+      (
+        "tokenizer_2/tokenizer_config.json", ["model_max_length": 50],
+        "tokenizer/ and tokenizer_2/ have another length or another end token; do they belong together?"
+      ),
     ]
     for (file, values, what) in cases {
       let error = refusal { try withModel({ try edit($0, file, values) }) { _, _, _ in } }

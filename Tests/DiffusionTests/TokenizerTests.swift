@@ -133,6 +133,10 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
     }
     #expect(try tokenizer.add("<dog>") == tokenizer.vocabularySize + 1)
     #expect(tokenizer.token("<dog>") == tokenizer.vocabularySize + 1)
+    for i in 2..<CLIPTokenizer.maximumAddedTokens { _ = try tokenizer.add("<\(i)>") }
+    #expect(
+      refusal { try tokenizer.add("<more>") }?.message
+        == "more than 4096 placeholder tokens; use fewer concepts at once")
   }
 
   @Test("Tokens that a folder has added keep their ids")
@@ -180,6 +184,10 @@ private let clip = Fixtures.repository.appending(path: ".build/clip-tokenizer")
       (\.configuration, #"{"model_max_length": -5}"#, "“model_max_length” is -5"),
       (\.configuration, #"{"model_max_length": 7.5}"#, "“model_max_length” is 7.5"),
       (\.configuration, #"{"bos_token": 3}"#, "bos_token"),
+      (
+        \.addedTokens, "{" + (0...4096).map { "\"<\($0)>\": \(927 + $0)" }.joined(separator: ", ") + "}",
+        "4097 added tokens; at most 4096 are read"
+      ),
       (\.configuration, #"{"added_tokens_decoder": {"x": "y"}}"#, "not an id"),
       (\.configuration, #"{"added_tokens_decoder": {"-1": "y"}}"#, "has the id -1"),
       (

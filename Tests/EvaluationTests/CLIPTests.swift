@@ -95,12 +95,25 @@ import Torch
         "preprocessor_config.json", "\"size\": 64", "\"size\": 9999999",
         "“size” and “crop_size” must be squares of 1 to 4096 pixels, and the crop not the larger one"
       ),
+      (
+        "tokenizer_config.json", "\"errors\": \"replace\"", "\"added_tokens_decoder\": {\"927\": \"<x>\"}",
+        "the tokenizer knows 928 tokens, and “vocab_size” of config.json is 927; these files do not belong together"
+      ),
     ])
   func wrongSizes(file: String, old: String, new: String, says: String) throws {
     let scratch = try damaged(file, old, new)
     let error = refusal { try CLIP(scratch.folder.path) }
     #expect(error?.message.contains(says) == true, "\(String(describing: error))")
     #expect(error?.message.contains("\n") == false)
+  }
+
+  @Test("A text without the end that the configuration names is refused, with its number")
+  func noEnd() throws {
+    let scratch = try damaged("config.json", "\"eos_token_id\": 926", "\"eos_token_id\": 5")
+    let error = refusal { try CLIP(scratch.folder.path).embed(["a cat"]) }
+    let says =
+      "no token of a text is the end that “eos_token_id” names, 5; tokenizer and configuration do not"
+    #expect(error?.message.contains(says) == true, "\(error?.message ?? "")")
   }
 
   @Test("A folder without weights, or that is no CLIP, says what is missing")

@@ -63,6 +63,14 @@ import Testing
     withExtendedLifetime(results) {}
   }
 
+  @Test("A file where the folder should be is one clear line")
+  func noFolder() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.file(Data(), "ginger").appending(path: "neti")
+    let error = refusal { try EvaluationResults(folder, Self.header()) }
+    #expect(error?.message == "\(folder.path): the folder cannot be made; choose another `output`")
+  }
+
   @Test("Results of another version, of other settings or references, or no results are one clear line each")
   func refused() throws {
     let scratch = try Scratch()

@@ -40,6 +40,16 @@ struct RefusalTests {
     }
     let turned = try refusal(zip.finish()) { _ = try TorchFile($0) }
     #expect(turned.contains("not in little-endian byte order"), "\(turned)")
+    var longer = ZipWriter()
+    for name in sound.names {
+      try longer.add(name, Data(sound.contents(name)) + Data(name.contains("/data/") ? [0] : []))
+    }
+    let wrong = try refusal(longer.finish()) { _ = try TorchWeights($0) }
+    #expect(
+      wrong.wholeMatch(
+        of: /cannot read FILE: the memory “\d+” of its tensors has a wrong size; fetch or save the file again/
+      )
+        != nil, "\(wrong)")
     let name = try #require(sound.names.first { $0.hasSuffix("/data.pkl") })
     let alone = try refusal(Data(sound.contents(name))) { url in
       let file = try TorchFile(url)

@@ -115,7 +115,7 @@ private func message(_ code: [UInt8]...) -> String {
   private static func array(
     shape: [UInt8] = [1], sizes given: [UInt8]? = nil, type: String = "f4", order: String = "<",
     text: String = "\0\0\0\0",
-    class name: (String, String) = ("numpy", "ndarray")
+    class name: (String, String) = ("numpy", "ndarray"), isColumnMajor: Bool = false
   ) -> [UInt8] {
     let made =
       Code.global("numpy.core.multiarray", "_reconstruct") + Code.global(name.0, name.1) + Code.one + [0x85]
@@ -127,7 +127,8 @@ private func message(_ code: [UInt8]...) -> String {
       Code.global("_codecs", "encode") + Code.text(text) + Code.text("latin1") + [0x86] + Array("R".utf8)
     let sizes =
       Array("(".utf8) + (given ?? shape.flatMap { [UInt8(ascii: "K"), $0] }) + Array("t".utf8)
-    return made + Array("(".utf8) + Code.one + sizes + dtype + [0x89] + bytes + Array("tb".utf8)
+    return made + Array("(".utf8) + Code.one + sizes + dtype + [isColumnMajor ? 0x88 : 0x89] + bytes
+      + Array("tb".utf8)
   }
 
   @Test func `An array of NumPy's is its numbers, and nothing else is made by its name`() throws {
@@ -137,6 +138,16 @@ private func message(_ code: [UInt8]...) -> String {
       return
     }
     #expect(try array.tensor().floats() == [1.5])
+    guard
+      case .array(let deep) = try read(
+        Code.start, Self.array(shape: [1, 1, 1], isColumnMajor: true), Code.stop)
+    else {
+      Issue.record("not an array")
+      return
+    }
+    #expect(
+      refusal { try deep.tensor() }?.message
+        == "its pickle has an array of shape [1, 1, 1] in Fortran's order, which is not read")
     for (code, why) in [
       (Self.array(shape: [2]), "an array of shape [2] and type float32 with 4 bytes instead of 8"),
       (Self.array(sizes: [0x8A, 1, 0xFF]), "an array of shape [-1], which is none"),

@@ -324,6 +324,38 @@ struct DownloadTests {
     #expect(desk.isRight(Desk.weights) && desk.ranges.count == 2)
   }
 
+  @Test("from a server that is never silent and never done ends, in words")
+  func slow() throws {
+    let desk = try Desk()
+    var settings = try desk.settings()
+    settings.patience = 0
+    let client = try HubClient(settings, pause: { _ in })
+    let said = refusal { try SnapshotDownload(desk.name, from: client, into: desk.cache) }?.message ?? ""
+    let words =
+      "127.0.0.1:\(desk.hub.hub.port): the answer comes too slowly; check the network, or a proxy in"
+    #expect(said.hasPrefix(words), "\(said)")
+  }
+
+  @Test("whose list gives one file two sizes is refused, when what is here is looked at")
+  func twoSizes() throws {
+    let data = Desk.noise(3210)
+    let desk = try Desk(["a.safetensors": data, "b.safetensors": data])
+    try desk.fetch()
+    desk.hub.change { request, reply in
+      guard request.path.contains("/tree/") else { return nil }
+      let lines = String(decoding: reply.body, as: UTF8.self).components(separatedBy: ",\n")
+      return .init(
+        json: lines.map { $0.contains("a.safetensors") ? $0.replacing("3210", with: "3211") : $0 }
+          .joined(separator: ",\n"))
+    }
+    let download = try desk.download()
+    let said = refusal { try download.removeDamaged(of: download.list.files) }?.message ?? ""
+    #expect(
+      said
+        == "\(desk.blob("a.safetensors").path) is whole, but the list names another size for “a.safetensors”; "
+        + "the Hub or its mirror is at fault")
+  }
+
   @Test("needs room on the disk")
   func room() throws {
     let desk = try Desk()

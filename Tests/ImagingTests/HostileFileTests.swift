@@ -81,6 +81,33 @@ import Testing
     }
   }
 
+  @Test(arguments: [8, 16] as [UInt8])
+  func pixelsThatAreNoneAreRefused(_ depth: UInt8) throws {
+    let text = message { _ = try Image.decode(png(4, 4, depth: depth, data: [1, 2, 3]), name: "x.png") }
+    #expect(
+      text?.wholeMatch(of: /x\.png: the PNG data is cut short or damaged \(.+\); replace the file/) != nil,
+      "\(text ?? "")")
+  }
+
+  @Test func aFileThatIsTooLargeIsRefusedBeforeItIsRead() {
+    let count = ImageLimits.fileBytes + (1 << 20)
+    let text = "big.png: 257 MB are more than the 256 MB accepted for an image; make it smaller"
+    // Memory that nobody touches takes no room.
+    let bytes = [UInt8](unsafeUninitializedCapacity: count) { $1 = count }
+    #expect(message { _ = try Image.decode(bytes, name: "big.png") } == text)
+    #expect(message { _ = try Image.decode(Data(count: count), name: "big.png") } == text)
+  }
+
+  @Test func textsWithoutEndAreRefused() throws {
+    let size = PNGText.maximumBytes + 1
+    let long = number(size) + Array("tEXt".utf8) + [UInt8](repeating: 65, count: size) + number(0)
+    var bytes = png(4, 4)
+    bytes.insert(contentsOf: long, at: 33)
+    #expect(
+      message { _ = try PNGText.read(bytes, name: "x.png") }
+        == "x.png: more than 16 MB of text; not written by this program")
+  }
+
   @Test func unknownCriticalChunksAreRefusedByName() throws {
     var bytes = try Golden.bytes("rgb8.png")
     bytes.insert(contentsOf: chunk("CgBI", [1, 2, 3, 4]), at: 33)

@@ -128,6 +128,7 @@ struct TrainingImagesTests {
     #expect(windows.contains("byte 92 after “my friend”") && windows.contains("iconv"), "\(windows)")
     #expect(error(little).contains("without a byte-order mark"))
     #expect(error([0xFF, 0xFE, 0x61]).contains("damaged UTF-16"))
+    #expect(error([0xFF, 0xFE] + little + [0, 0]).contains("or no text; save it as UTF-8"))
   }
 
   @Test("take webui's [name] for the concept, and built-in sentences for an empty caption, and say so")

@@ -36,6 +36,11 @@ struct Demo: ParsableCommand {
 
   func run() throws {
     let clock = ContinuousClock.now
+    let names = try Installation.examples()
+    guard names.contains(example) else {
+      throw NeTIError(
+        wrongUsage: "--example \(quoted(example)): there are \(names.joined(separator: ", "))")
+    }
     let examples = try Installation.resource("Examples/\(example)")
     let about = try JSONFile.decode(
       ExampleDescription.self, from: Installation.resource("Examples/\(example).json"))

@@ -92,13 +92,11 @@ struct StudioCommand: ParsableCommand {
 
   private struct ExampleDescription: Decodable { let category: String }
 
-  /// The folders in Examples that say what they show.
   private static func examples() throws -> [StudioSettings.Example] {
     let folder = try Installation.resource("Examples")
-    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
-    return try names.filter { $0.hasSuffix(".json") }.map { file in
-      let name = String(file.dropLast(".json".count))
-      let about = try JSONFile.decode(ExampleDescription.self, from: folder.appending(path: file))
+    return try Installation.examples().map { name in
+      let about = try JSONFile.decode(
+        ExampleDescription.self, from: folder.appending(path: "\(name).json"))
       return .init(
         name: name, kind: about.category, folder: folder.appending(path: name, directoryHint: .isDirectory))
     }

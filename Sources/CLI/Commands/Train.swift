@@ -245,7 +245,9 @@ struct Train: ParsableCommand {
   static func configuration(ofWords words: [String]) throws -> RunConfiguration {
     do {
       guard let command = try Neti.parseAsRoot(words) as? Train else {
-        throw NeTIError("this is no command line of `train`")
+        throw NeTIError(
+          "\(quoted(words.joined(separator: " "))) is no command line of `train`; what was kept of it is damaged, so "
+            + "begin a new one")
       }
       return try command.configuration(processes: 1).configuration
     } catch let e as any CommandFailure { throw e } catch {

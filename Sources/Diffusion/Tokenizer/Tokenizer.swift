@@ -130,7 +130,8 @@ public struct CLIPTokenizer: Sendable {
           + "choose another, such as <\(token)>")
     }
     guard texts.count - vocabularySize < Self.maximumAddedTokens else {
-      throw DiffusionError("more than \(Self.maximumAddedTokens) placeholder tokens")
+      throw DiffusionError(
+        "more than \(Self.maximumAddedTokens) placeholder tokens; use fewer concepts at once")
     }
     let id = texts.count
     texts.append(token)

@@ -23,8 +23,9 @@ struct PickleNode {
   var children: [Int]
 }
 
-/// Makes the finished tree of values from the table of nodes. Each node is made once, however often it
-/// is used, so that lists of the same lists cannot multiply; circles and deep nesting are refused.
+/// Makes the finished tree of values from the table of nodes, whose children the unpickler has counted. Each
+/// node is made once, however often it is used, so that lists of the same lists cannot multiply; circles and
+/// deep nesting are refused.
 struct PickleTree {
   private enum State {
     case untouched, open
@@ -33,7 +34,6 @@ struct PickleTree {
 
   private let nodes: [PickleNode]
   private var states: [State]
-  private var members = 0
 
   init(_ nodes: [PickleNode]) {
     self.nodes = nodes
@@ -50,11 +50,6 @@ struct PickleTree {
     case .untouched: break
     }
     states[id] = .open
-    // Sets made from one long list share it here, but each would be made anew in the tree.
-    members += nodes[id].children.count
-    guard members <= Unpickler.maximumValues else {
-      throw FileError("its pickle has more than \(Unpickler.maximumValues) values")
-    }
     var height = 1
     var children: [PickleValue] = []
     for child in nodes[id].children {

@@ -75,10 +75,7 @@ public final class RunLog {
       let new = kept.reduce(into: Data()) { $0 += $1.bytes + Data("\n".utf8) }
       if new != old { try AtomicFile.write(new, to: url) }
     }
-    guard let file = try AppendOnlyFile(url, mustBeNew: false) else {
-      throw NeTIError("cannot open \(url.path)")
-    }
-    self.file = file
+    file = try AppendOnlyFile(url)
   }
 
   /// Writes one line. Throws when the disk is full; the log then ends with its last whole line.

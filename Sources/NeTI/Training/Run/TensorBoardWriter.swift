@@ -90,7 +90,7 @@ public final class TensorBoardWriter {
     let seconds = String(format: "%010ld", second)
     for counter in 0...largestCounter {
       let name = "\(namePrefix)\(seconds).neti.\(String(format: "%03d", counter))"
-      if let file = try AppendOnlyFile(folder.appending(path: name), mustBeNew: true) { return file }
+      if let file = try AppendOnlyFile(new: folder.appending(path: name)) { return file }
     }
     throw NeTIError("cannot make an event file in \(folder.path): too many of this second are there already")
   }
