@@ -11,17 +11,18 @@ package import Foundation
 /// A file that only grows, record by record: a record that did not fit is taken back.
 package final class AppendOnlyFile {
   private let descriptor: Int32
-  private let name: String
+  private let url: URL
+  private var name: String { url.lastPathComponent }
 
   /// Opens or creates the file.
   package init(_ url: URL) throws {
-    name = url.lastPathComponent
+    self.url = url
     descriptor = try Self.opened(url)
   }
 
   /// Creates the file; nil when there is one already.
   package init?(new url: URL) throws {
-    name = url.lastPathComponent
+    self.url = url
     descriptor = try Self.opened(url, O_EXCL)
     guard descriptor >= 0 else { return nil }
   }
@@ -36,11 +37,11 @@ package final class AppendOnlyFile {
   deinit { if descriptor >= 0 { close(descriptor) } }
 
   /// Writes the bytes at the end of the file, or leaves the file as it was and throws; also where someone removed
-  /// it, as what is written would be lost.
+  /// or moved it, as what is written would be lost.
   package func append(_ data: Data) throws {
-    var status = stat()
-    guard fstat(descriptor, &status) == 0, status.st_nlink > 0 else {
-      throw FileError("cannot write \(name): it was removed")
+    var (own, there) = (stat(), stat())
+    guard fstat(descriptor, &own) == 0, stat(url.path, &there) == 0, own.st_ino == there.st_ino else {
+      throw FileError("cannot write \(name): it was removed or moved")
     }
     let end = lseek(descriptor, 0, SEEK_END)
     guard end >= 0 else { throw systemError("cannot write \(name)") }

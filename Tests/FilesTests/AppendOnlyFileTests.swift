@@ -16,12 +16,22 @@ import Testing
     #expect(try AppendOnlyFile(new: url) == nil)
   }
 
-  @Test func `a file that was removed is an error, as the record would be lost`() throws {
+  @Test func `a file that was removed or moved is an error, as the record would be lost`() throws {
     let folder = try Scratch()
-    let file = try AppendOnlyFile(folder.file("log"))
-    try FileManager.default.removeItem(at: folder.file("log"))
-    let error = #expect(throws: FileError.self) { try file.append(Data("a\n".utf8)) }
-    #expect(error?.message == "cannot write log: it was removed")
+    func expectLoss(_ change: (URL) throws -> Void) throws {
+      let url = folder.file("log")
+      let file = try AppendOnlyFile(url)
+      try change(url)
+      let error = #expect(throws: FileError.self) { try file.append(Data("a\n".utf8)) }
+      #expect(error?.message == "cannot write log: it was removed or moved")
+    }
+    try expectLoss { try FileManager.default.removeItem(at: $0) }
+    try expectLoss { try FileManager.default.moveItem(at: $0, to: folder.file("other")) }
+    // Another file is in its place.
+    try expectLoss {
+      try FileManager.default.removeItem(at: $0)
+      try Data("new".utf8).write(to: $0)
+    }
   }
 
   #if os(Linux)
