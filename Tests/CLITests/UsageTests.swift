@@ -173,6 +173,35 @@ struct UsageTests {
     }
   }
 
+  @Test("takes the text of a flag as it stands, and a dotted setting as YAML")
+  func literal() throws {
+    let place = try Workplace()
+    let images = try place.images()
+    try FileManager.default.moveItem(at: images, to: place.path("null"))
+    let (token, output) = ("<toy>", "runs/~")
+    for more in [[], ["--resume", "--steps", "2"]] {
+      let arguments = Workplace.train(images: "null", token: token, category: "null", output: output, more)
+      let result = try place.run(arguments)
+      #expect(result.code == 0 && result.error.contains("learning <toy> from 1 image"), "\(result.error)")
+    }
+    try place.expectFailure(
+      Workplace.train(images: "null", token: "~"), ["“~” is already a word of the vocabulary"])
+    try place.expectFailure(
+      Workplace.train(images: "null", ["--masks", "null"]), ["null is the folder of the images"])
+    try place.expectFailure(
+      Workplace.train(images: "null", output: "/dev/null"),
+      ["/dev/null is a file; name a folder with --output"])
+    try place.file("", "empty.yaml")
+    try place.expectFailure(
+      ["train", "--config_path", "empty.yaml", "--data.placeholder_token", "null"],
+      ["--data.placeholder_token must be text, not “null”"], code: 64)
+    try place.file(
+      #"{"images": "null", "token": "<null>", "category": "monster", "steps": 1}"#, "list.jsonl")
+    let many = try place.run(["train", "--manifest", "list.jsonl", "--output", "many"] + Workplace.quickly)
+    #expect(many.code == 0, "\(many.error)")
+    #expect(FileManager.default.fileExists(atPath: place.path("many/null/concept.safetensors").path))
+  }
+
   /// Each option with two values that are wrong for different reasons: by itself, and for the model or the concept.
   private static let options: [(name: String, line: [String], values: [String])] = [
     ("--clip-skip", ["generate", "--prompt", "x"], ["0", "9"]),

@@ -332,7 +332,8 @@ struct Train: ParsableCommand {
     if validateEvery != nil, earlier.eval.validationPrompts.isEmpty {
       earlier.eval.validationPrompts = RunConfiguration().eval.validationPrompts
     }
-    var loaded = try earlier.resumed(overrides: flags())
+    let flags = try flags()
+    var loaded = try earlier.resumed(overrides: flags, literal: literal(flags))
     // What was drawn at the end of a short run is drawn at the usual distance, or the end, of a longer one.
     let (steps, end) = (earlier.eval.validationSteps, loaded.configuration.optim.maxTrainSteps)
     if steps == earlier.optim.maxTrainSteps, !loaded.named.contains("eval.validation_steps") {
@@ -340,6 +341,11 @@ struct Train: ParsableCommand {
         max(steps, RunConfiguration().eval.validationSteps), end)
     }
     return loaded
+  }
+
+  /// What flags name, and no dotted names: their texts are no YAML.
+  private func literal(_ flags: [(key: String, value: String)]) -> Set<String> {
+    Set(flags.map(\.key).filter { !isDotted($0) })
   }
 
   /// What the flags say, as dotted names.
@@ -401,7 +407,7 @@ struct Train: ParsableCommand {
     }
     return try RunConfiguration.load(
       yaml: configPath.map { try place($0) }, defaults: defaults, overrides: flags,
-      modelDefaults: modelDefaults)
+      literal: literal(flags), modelDefaults: modelDefaults)
   }
 
   /// What the plain flags mean, unless a dotted name says otherwise.
@@ -431,7 +437,7 @@ struct Train: ParsableCommand {
       do {
         var loaded = try manifest.configuration(
           of: entry, output: folder, yaml: configPath.map { try place($0) }, defaults: defaults,
-          overrides: flags, modelDefaults: modelDefaults)
+          overrides: flags, literal: literal(flags), modelDefaults: modelDefaults)
         drawAtTheEnd(&loaded)
         return loaded
       } catch let e as NeTIError { throw try named(e) }
