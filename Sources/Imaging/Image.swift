@@ -179,6 +179,10 @@ extension Image {
       """)
   }
 
+  static func animation(_ name: String) -> ImagingError {
+    ImagingError("\(name): an animation; save one of its frames as an image")
+  }
+
   /// RGB from RGBA whose colours are not multiplied by alpha: what shows on white, rounded to nearest.
   static func onWhite(rgba: [UInt8], width: Int, height: Int) -> Loaded {
     var rgb = [UInt8](repeating: 255, count: width * height * 3)

@@ -11,6 +11,7 @@ package struct PNGChunk {
     static let palette = Kind("PLTE")
     static let transparency = Kind("tRNS")
     static let data = Kind("IDAT")
+    static let animation = Kind("acTL")
     static let end = Kind("IEND")
     static let exif = Kind("eXIf")
     static let text = Kind("tEXt")

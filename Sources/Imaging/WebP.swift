@@ -6,9 +6,7 @@ extension Image {
     let damaged = ImagingError("\(name): the WebP data is cut short or damaged; replace the file")
     var features = WebPBitstreamFeatures()
     guard WebPGetFeatures(bytes, bytes.count, &features) == VP8_STATUS_OK else { throw damaged }
-    guard features.has_animation == 0 else {
-      throw ImagingError("\(name): an animation; save one of its frames as an image")
-    }
+    guard features.has_animation == 0 else { throw animation(name) }
     let (width, height) = (Int(features.width), Int(features.height))
     let count = try byteCount(width: width, height: height, name: name)
 
