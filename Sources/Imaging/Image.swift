@@ -123,6 +123,9 @@ extension Image {
     /// White where the image is opaque, black where it is transparent; nil where all of it is opaque.
     public let opacity: Image?
 
+    /// Whether nothing of it is seen.
+    package var isInvisible: Bool { opacity.map { !$0.pixels.contains { $0 > 0 } } ?? false }
+
     func turned(_ orientation: Orientation) -> Loaded {
       Loaded(image: image.turned(orientation), opacity: opacity?.turned(orientation))
     }

@@ -66,6 +66,12 @@ public struct TrainingImages: Sendable {
         unread.append("left out: \(e.message)")
         continue
       }
+      guard !loaded.isInvisible else {
+        unread.append(
+          "left out: \(url.path): transparent everywhere, so that nothing of it is seen; save it again, or remove it"
+        )
+        continue
+      }
       let given = try masks.mask(of: url, loaded.image)
       let opacity = alphaMask && given == nil ? loaded.opacity.map { ($0, url.lastPathComponent) } : nil
       let frame = Frame(
