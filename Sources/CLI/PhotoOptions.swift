@@ -42,6 +42,10 @@ struct PhotoOptions: ParsableArguments {
     guard let image else { return nil }
     let photo = try Image.load(place(image))
     let mask = try mask.map { try Mask.load(place($0)) }
+    if let mask, mask.isColoured {
+      warn(
+        "\(self.mask ?? ""): a mask in colour; what counts is how bright it is: save it in black and white")
+    }
     if let mask, mask.isAlpha {
       note("\(self.mask ?? ""): its transparency is the mask; what is opaque is generated anew")
     }

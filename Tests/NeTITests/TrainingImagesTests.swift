@@ -291,6 +291,21 @@ struct TrainingImagesTests {
     for x in 0..<16 { #expect(((image[x, 8]?.red ?? 0) > 115) == ((mask[x, 8]?.red ?? 0) > 127), "\(x)") }
   }
 
+  @Test("have masks in colour told of in one line, as their brightness counts")
+  func colouredMasks() throws {
+    let files = try Files()
+    let (red, blue) = (Colour(255, 0, 0), Colour(0, 0, 255))
+    try files.write(Self.halves(red, Self.black), to: files.masks.appending(path: "1.png"))
+    #expect(
+      try files.load(masks: true).warnings == [
+        "\(files.masks.path)/1.png: a mask in colour; what counts is how bright it is, red little and yellow much: save "
+          + "it in black and white"
+      ])
+    try files.write(Self.halves(red, blue), to: files.masks.appending(path: "2.png"))
+    let both = try files.load(masks: true).warnings
+    #expect(both.count == 1 && both[0].contains("/1.png, ") && both[0].contains("/2.png: masks in colour"))
+  }
+
   @Test("refuse masks of another size, without an image, two for one, and black ones")
   func wrongMasks() throws {
     let files = try Files()
