@@ -38,6 +38,18 @@ enum UsageError {
     return unknownCommand(command, rest)
   }
 
+  /// A line about the first word that is not UTF-8, which Swift would read with other characters in it.
+  static func unreadable(
+    _ words: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, _ count: Int32
+  ) -> String? {
+    for i in 1..<max(Int(count), 1) {
+      guard let word = words[i], String(validatingCString: word) == nil else { continue }
+      let readable = String(cString: word).replacing(/\u{FFFD}+/, with: "…")
+      return "word \(i) of the command line, \(quoted(readable)), is not UTF-8; write it in UTF-8"
+    }
+    return nil
+  }
+
   /// A line where an option is given several times of which one value counts; nil where none is.
   static func repetition(_ words: [String]) -> String? {
     let given = words.prefix { $0 != "--" }.filter { $0.hasPrefix("--") }

@@ -244,6 +244,22 @@ struct UsageTests {
     }
   }
 
+  #if os(Linux)
+    @Test("refuses a word that is not UTF-8, and says which")
+    func notUTF8() throws {
+      let place = try Workplace()
+      let result = try CommandLineTool.run(
+        ["generate", "--prompt"], in: place.folder, setup: "",
+        redirect: #""$(printf 'a caf\351 {}')" --steps 1"#)
+      #expect(result.code == 64 && result.output.isEmpty)
+      #expect(
+        result.error.contains(
+          "Error: word 3 of the command line, “a caf… {}”, is not UTF-8; write it in UTF-8\n"),
+        "\(result.error)")
+      #expect(try place.contents().isEmpty)
+    }
+  #endif
+
   @Test("what a command finds wrong only as it runs names that command's help")
   func help() throws {
     let place = try Workplace()
