@@ -40,7 +40,7 @@ struct PhotoOptions: ParsableArguments {
 
   func read() throws -> Photo? {
     guard let image else { return nil }
-    let photo = try Image.load(place(image))
+    let photo = try Image.loadWithOpacity(place(image))
     let mask = try mask.map { try Mask.load(place($0)) }
     if let mask, mask.isColoured {
       warn(
@@ -49,7 +49,11 @@ struct PhotoOptions: ParsableArguments {
     if let mask, mask.isAlpha {
       note("\(self.mask ?? ""): its transparency is the mask; what is opaque is generated anew")
     }
-    return try Photo(photo, mask: mask?.mask, strength: strength)
+    if photo.opacity != nil {
+      let remedy = mask == nil ? "; the same file as --mask has what is opaque generated anew" : ""
+      note("\(image): transparent in part, and put on white\(remedy)")
+    }
+    return try Photo(photo.image, mask: mask?.mask, strength: strength)
   }
 
   /// What an image's metadata says of the photo, which was read.
