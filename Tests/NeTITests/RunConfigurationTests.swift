@@ -249,6 +249,10 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("optim.allow_tf32", "bf16", ["optim.allow_tf32": "true", "optim.mixed_precision": "bf16"]),
     ("optim.lr_warmup_steps", "constant_with_warmup", ["optim.lr_warmup_steps": "5"]),
     (
+      "optim.lr_scheduler", "constant_with_warmup is constant while optim.lr_warmup_steps is 0",
+      ["optim.lr_scheduler": "constant_with_warmup"]
+    ),
+    (
       "eval.guidance_scale", "validation_prompts",
       ["eval.guidance_scale": "2", "eval.validation_prompts": "[]"]
     ),
@@ -276,11 +280,23 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     #expect(lines.count == 1 && lines[0].contains(reason), "\(loaded.notices)")
   }
 
+  @Test func `a warm-up that is as long as the run is told once`() throws {
+    for (warmup, isTold) in [("1000", true), ("2000", true), ("999", false)] {
+      let notices = try load("", [("optim.lr_scheduler", "linear"), ("optim.lr_warmup_steps", warmup)])
+        .notices
+      let line =
+        "optim.lr_warmup_steps \(warmup) is not less than the run's 1000 steps: the learning rate never gets to what was "
+        + "asked for; give fewer"
+      #expect(notices == (isTold ? [line] : []))
+    }
+  }
+
   @Test func `values that do what they say are not told`() throws {
     for (key, value) in [
       ("optim.mixed_precision", "bf16"), ("optim.mixed_precision", "no"), ("optim.allow_tf32", "true"),
       ("optim.lr_warmup_steps", "0"), ("eval.guidance_scale", "2"), ("eval.validation_steps", "1000"),
-      ("model.output_bypass", "false"), ("model.nested_dropout_prob", "0.1"), ("model.representation", "ti"),
+      ("optim.lr_scheduler", "cosine"), ("model.output_bypass", "false"),
+      ("model.nested_dropout_prob", "0.1"), ("model.representation", "ti"),
     ] {
       #expect(try load("", [(key: key, value: value)]).notices.isEmpty, "\(key) \(value)")
     }
