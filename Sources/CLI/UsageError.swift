@@ -18,7 +18,7 @@ enum UsageError {
       lines[0] = "Error: \(value)"
     } else {
       if let allowed = allowed(first) { lines[0] += "; \(allowed)" }
-      if !first.contains("Did you mean"), let meant = meant(command, rest) {
+      if !first.lowercased().contains("did you mean"), let meant = meant(command, rest) {
         lines[0] += "; did you mean \(meant)?"
       }
     }

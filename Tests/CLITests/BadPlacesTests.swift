@@ -33,12 +33,23 @@ struct BadPlacesTests {
     try place.images()
     try place.concept()
     try place.file("mine", "file")
-    try place.expectFailure(Workplace.train(output: "file"), ["file"])
-    try place.expectFailure(Workplace.train(output: "file/run"), ["file"])
-    for output in ["file", "file/out"] {
+    for output in ["file", "file/run"] {
+      try place.expectFailure(
+        Workplace.train(output: output), ["/file is a file; name a folder with --output"])
+    }
+    for (output, words) in [
+      ("file", "neti: file is a file;"), ("file/out", "neti: file/out: file is a file;"),
+    ] {
       try place.expectFailure(
         ["generate", "--prompt", "a cat", "--steps", "1", "--output", output],
-        [output, "file is a file; name a folder with --output"])
+        [words, "name a folder with --output"])
+    }
+    try FileManager.default.createSymbolicLink(
+      atPath: place.path("link").path, withDestinationPath: "nowhere")
+    for output in ["link", "link/run"] {
+      try place.expectFailure(
+        Workplace.train(output: output),
+        ["/link is a link to “nowhere”, which is not there; make that folder, or choose another --output"])
     }
     try place.expectFailure(
       ["inspect", "concept.safetensors", "--plot", "file/plot.png"], ["file/plot.png", "file is a file"])

@@ -107,6 +107,13 @@ struct UsageTests {
     ("train --images x --token <x> --category x --validate-every 0", "--validate-every 0: at least 1"),
     ("train --images x --token <x> --category x --peer-timeout 0", "--peer-timeout 0.0: from 1 to"),
     ("train --images x --token <x> --category x word", "unexpected argument word; settings look like"),
+    (
+      "train --images x --token <x> --category x --train_batch_size 2",
+      "unexpected argument --train_batch_size; did you mean --optim.train_batch_size?"
+    ),
+    ("train --max_train_steps=9 --images x", "did you mean --optim.max_train_steps?"),
+    ("train --learning-rate 1e-3", "did you mean --optim.learning_rate?"),
+    ("train --train_data_dir x", "unexpected argument --train_data_dir; did you mean --images?"),
     ("train --images x --token <x> --category x --shard 1/2", "--shard 1/2: a part of what?"),
     ("train --manifest m --masks x", "--masks stands in the manifest"),
     ("train --manifest m --resume", "--resume: a manifest always goes on"),
@@ -168,6 +175,18 @@ struct UsageTests {
       (["--model.prediction_type", " "], "--model.prediction_type must be one of epsilon"),
       (["--eval.validation_prompts", ""], "eval.validation_prompts is empty; it must be"),
       (["--category", ""], "--category is empty: name the concept's category"),
+      (
+        ["--eval.validation_seeds", "1,2,3"],
+        "--eval.validation_seeds must be a list, each entry a whole number or null, not “1,2,3”; write '[1,2,3]'"
+      ),
+      (
+        ["--eval.validation_seeds", "[1, x, 3]"],
+        "--eval.validation_seeds must be a list, each entry a whole number or null, not “x”"
+      ),
+      (
+        ["--optim.seed", "3", "--train_batch_size", "2"],
+        "“--train_batch_size” is no option; did you mean --optim.train_batch_size?"
+      ),
     ] {
       try place.expectFailure(Workplace.train(steps: 1) + more, [words], code: 64)
     }

@@ -135,7 +135,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
 
   @Test(arguments: [
     (["optim.seed", "1"], "“optim.seed” is no option; settings look like `optim.max_train_steps 500`"),
-    (["--seed", "1"], "“--seed” is no option; settings look like `optim.max_train_steps 500`"),
+    (["--seed", "1"], "“--seed” is no option; did you mean `optim.seed`?"),
     (["--optim.seed"], "`optim.seed` needs a value"),
     (["--optim.seed", "--optim.max_train_steps"], "`optim.seed` needs a value"),
   ])
@@ -196,7 +196,16 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("optim: [", "line "),
     ("optim:\n  seed: !!python/object/apply:os.system [x]", "YAML tags"),
     ("optim:\n  seed: &s 1\n  lr_warmup_steps: *s", "anchors and aliases"),
-    ("--- 1\n--- 2", "line 2"),
+    (
+      "--- 1\n--- 2",
+      "line 2: a second document begins with ---; a configuration is one document: take that line out"
+    ),
+    ("optim:\n\tseed: 1", "train.yaml, line 2: a tab stands before the key; use spaces"),
+    ("optim:\n  seed: 1\n\tscale_lr: true", "line 3: a tab stands before the key; use spaces"),
+    (
+      "eval:\n  validation_seeds: 1,2,3,4",
+      "must be a list, each entry a whole number or null, not “1,2,3,4”; write [1,2,3,4]"
+    ),
   ])
   func `a bad file gets one line that says where and what`(yaml: String, part: String) {
     // The values that every run needs are flags here; these cases need them from the file.

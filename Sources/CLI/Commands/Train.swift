@@ -142,7 +142,9 @@ struct Train: ParsableCommand {
       throw ValidationError("--validate-every \(validateEvery): at least 1")
     }
     if let bad = settings.first, !bad.hasPrefix("--") || !bad.contains(".") {
-      throw ValidationError("unexpected argument \(bad); settings look like --optim.max_train_steps 500")
+      let meant = RunConfiguration.option(forFlag: bad).map { "did you mean --\($0)?" }
+      throw ValidationError(
+        "unexpected argument \(bad); \(meant ?? "settings look like --optim.max_train_steps 500")")
     }
     if let peerTimeout, !(1...1e6).contains(peerTimeout) {
       throw ValidationError("--peer-timeout \(peerTimeout): from 1 to 1000000 seconds")

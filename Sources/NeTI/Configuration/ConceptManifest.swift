@@ -192,6 +192,7 @@ public struct ConceptManifest: Sendable {
   ) throws -> String {
     guard let output else {
       let token = settings.first { $0.name == shortNames["token"] }?.value
+      if let token, String(token) == nil { throw NeTIError("token must be text, not \(token.shown)") }
       let name = token.flatMap { String($0) }?.filter { $0.isLetter || $0.isNumber } ?? ""
       guard !name.isEmpty, name.utf8.count <= longestName else {
         throw NeTIError("the token gives no name for the run's folder; add \"output\"")

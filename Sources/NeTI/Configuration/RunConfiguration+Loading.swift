@@ -88,8 +88,10 @@ extension RunConfiguration {
     var rest = arguments[...]
     while let argument = rest.popFirst() {
       guard argument.hasPrefix("--"), argument.contains(".") else {
+        let meant = option(forFlag: argument).map { "did you mean `\($0)`?" }
         throw NeTIError(
-          wrongUsage: "\(quoted(argument)) is no option; settings look like `optim.max_train_steps 500`")
+          wrongUsage:
+            "\(quoted(argument)) is no option; \(meant ?? "settings look like `optim.max_train_steps 500`")")
       }
       let body = argument.dropFirst(2)
       if let equals = body.firstIndex(of: "=") {

@@ -121,6 +121,14 @@ extension RunConfiguration {
     Setting("optim.allow_tf32", \.optim.allowTf32, effect: .run, noEffect: .onTF32),
   ]
 
+  /// The setting whose key other programs' flags have by itself, as `--train_batch_size`, and how it is set here.
+  package static func option(forFlag flag: String) -> String? {
+    let key = String(flag.trimmingPrefix("--").prefix { $0 != "=" }).replacing("-", with: "_")
+    guard let setting = settings.first(where: { $0.path.last == key }) else { return nil }
+    let own = setting.short.flatMap { ["images", "token", "category"].contains($0) ? $0 : nil }
+    return own ?? setting.name
+  }
+
   static let settingsByName = Dictionary(uniqueKeysWithValues: settings.map { ($0.name, $0) })
 
   /// The known name nearest to an unknown one, when it is near: the last part counts first, so that a
