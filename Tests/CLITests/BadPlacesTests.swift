@@ -17,6 +17,16 @@ struct BadPlacesTests {
     #expect(
       again.code == 0 && again.error.contains("finished; --steps N, more than 1, learns on"), "\(again.error)"
     )
+    let more = ["--log.save_steps", "1", "--log.checkpoints_total_limit=1"]
+    let asked = try place.run(
+      [
+        "train", "--resume", "--output", "run", "--threads", "1", "--validation-prompt", "a {}",
+        "--validate-every", "2",
+      ]
+        + more)
+    let idle = "--validation-prompt, --log.checkpoints_total_limit, --log.save_steps have no effect"
+    #expect(asked.error.contains("learns on; until then " + idle), "\(asked.error)")
+    #expect(asked.error.contains("eval.validation_steps has no effect here: the run ends at step 1"))
     try place.expectFailure(
       Workplace.train(token: "<other>", ["--resume"]), ["other settings", "data.placeholder_token", "<toy>"])
     try place.expectFailure(

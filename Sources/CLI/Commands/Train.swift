@@ -218,7 +218,8 @@ struct Train: ParsableCommand {
       }
     }
     guard
-      try TrainingSession.run(c, model: model, resume: resume, quiet: false, processes: processes) != nil
+      try TrainingSession.run(
+        c, model: model, resume: resume, quiet: false, processes: processes, given: given(loaded)) != nil
     else { return }
     let concept = c.runFolder.appending(path: "concept.safetensors").shownPath
     let neti = Installation.command
@@ -231,6 +232,15 @@ struct Train: ParsableCommand {
         \(neti) generate\(words) --concept \(concept.shellQuoted) --prompt 'a photo of a {} on a beach' --seed 0-3
         \(neti) inspect \(concept.shellQuoted)
       """)
+  }
+
+  /// What was asked of a run's files and images, as it was written, but for what is told to have no effect anyway.
+  private func given(_ loaded: LoadedConfiguration) -> [String] {
+    let flags = ["eval.validation_prompts": "validation-prompt", "eval.validation_steps": "validate-every"]
+    return loaded.named.sorted().filter { name in
+      (name.hasPrefix("eval.") || name.hasPrefix("log.")) && !name.hasPrefix("log.exp_")
+        && !loaded.notices.contains { $0.hasPrefix(name + " ") }
+    }.map { "--" + (isDotted($0) ? $0 : flags[$0] ?? $0) }
   }
 
   /// What opens the model of a run, as words of a command line; the concept says the rest itself.
