@@ -49,6 +49,7 @@ struct PhotoOptions: ParsableArguments {
     if let mask, mask.isAlpha {
       note("\(self.mask ?? ""): its transparency is the mask; what is opaque is generated anew")
     }
+    if let profile = photo.profile { warn(ColourProfile.warning([(image, profile)])) }
     if photo.opacity != nil {
       let remedy = mask == nil ? "; the same file as --mask has what is opaque generated anew" : ""
       note("\(image): transparent in part, and put on white\(remedy)")

@@ -122,6 +122,8 @@ extension Image {
     public let image: Image
     /// White where the image is opaque, black where it is transparent; nil where all of it is opaque.
     public let opacity: Image?
+    /// Of a file: what it says of its numbers, where that is not sRGB.
+    package var profile: ColourProfile? = nil
 
     /// Whether nothing of it is seen.
     package var isInvisible: Bool { opacity.map { !$0.pixels.contains { $0 > 0 } } ?? false }
@@ -171,7 +173,10 @@ extension Image {
     do { data = try readFile(url, limit: ImageLimits.fileBytes) } catch let error as FileError {
       throw ImagingError(error.message)
     }
-    return try decodeWithOpacity([UInt8](data), name: url.path)
+    let bytes = [UInt8](data)
+    var loaded = try decodeWithOpacity(bytes, name: url.path)
+    loaded.profile = ColourProfile(bytes)
+    return loaded
   }
 
   private static func tooLarge(_ bytes: Int, _ name: String) -> ImagingError {

@@ -14,6 +14,7 @@ package struct PNGChunk {
     static let animation = Kind("acTL")
     static let end = Kind("IEND")
     static let exif = Kind("eXIf")
+    static let profile = Kind("iCCP")
     static let text = Kind("tEXt")
     static let internationalText = Kind("iTXt")
 
