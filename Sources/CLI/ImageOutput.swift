@@ -16,7 +16,7 @@ struct ImageOutput {
     } catch {
       if let file = Self.file(inTheWayOf: folder) {
         throw NeTIError(
-          "\(folder.relativePath): \(file.shownPath) is a file; name a folder with --output")
+          "\(file.named(in: folder.relativePath)) is a file; name a folder with --output")
       }
       throw NeTIError(
         "\(folder.relativePath): the folder cannot be made; check the path and its permissions, or choose another with --output"
@@ -142,6 +142,9 @@ struct ImageOutput {
 }
 
 extension URL {
+  /// What stands in the way of a path, behind that path where it is another.
+  func named(in path: String) -> String { shownPath == path ? path : "\(path): \(shownPath)" }
+
   /// As a user would write it: seen from the current folder when it lies there.
   var shownPath: String {
     let here = URL(filePath: FileManager.default.currentDirectoryPath, directoryHint: .isDirectory)

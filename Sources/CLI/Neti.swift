@@ -48,6 +48,10 @@ struct Neti: ParsableCommand {
     signal(SIGXFSZ, SIG_IGN)
     signal(SIGPIPE, SIG_IGN)
     if let v = Runtime.untestedVersion { note("neti: libtorch \(v) is used, which neti was not tested with") }
+    if let line = UsageError.unreadable(CommandLine.unsafeArgv, CommandLine.argc) {
+      note("Error: \(line)")
+      exit(withError: ExitCode.validationFailure)
+    }
     let words = Array(CommandLine.arguments.dropFirst())
     do {
       try ProcessLimits.require()

@@ -40,12 +40,21 @@ struct PhotoOptions: ParsableArguments {
 
   func read() throws -> Photo? {
     guard let image else { return nil }
-    let photo = try Image.load(place(image))
+    let photo = try Image.loadWithOpacity(place(image))
     let mask = try mask.map { try Mask.load(place($0)) }
+    if let mask, mask.isColoured {
+      warn(
+        "\(self.mask ?? ""): a mask in colour; what counts is how bright it is: save it in black and white")
+    }
     if let mask, mask.isAlpha {
       note("\(self.mask ?? ""): its transparency is the mask; what is opaque is generated anew")
     }
-    return try Photo(photo, mask: mask?.mask, strength: strength)
+    if let profile = photo.profile { warn(ColourProfile.warning([(image, profile)])) }
+    if photo.opacity != nil {
+      let remedy = mask == nil ? "; the same file as --mask has what is opaque generated anew" : ""
+      note("\(image): transparent in part, and put on white\(remedy)")
+    }
+    return try Photo(photo.image, mask: mask?.mask, strength: strength)
   }
 
   /// What an image's metadata says of the photo, which was read.

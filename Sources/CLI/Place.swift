@@ -25,7 +25,7 @@ func newFile(_ path: String, choose option: String) throws -> URL {
   }
   let folder = url.deletingLastPathComponent()
   if let file = ImageOutput.file(inTheWayOf: folder) {
-    throw NeTIError("\(path): \(file.shownPath) is a file, not a folder; choose another \(option)")
+    throw NeTIError("\(file.named(in: path)) is a file, not a folder; choose another \(option)")
   }
   guard FileManager.default.fileExists(atPath: folder.path) else {
     throw NeTIError("\(path): there is no folder \(folder.shownPath); make it, or choose another \(option)")

@@ -9,11 +9,13 @@ import Torch
 enum TrainingSession {
   /// Trains as `c` says; returns the concept, or ends the process when a signal stopped it.
   ///
-  /// - Parameter processes: those that share the run; nil is returned where this is not the first.
+  /// - Parameters:
+  ///   - processes: those that share the run; nil is returned where this is not the first.
+  ///   - given: what was asked of the run, for a run that is finished.
   @discardableResult
   static func run(
     _ c: RunConfiguration, model options: ModelOptions, resume: Bool, quiet: Bool,
-    processes: any TrainingProcesses = SingleProcess()
+    processes: any TrainingProcesses = SingleProcess(), given: [String] = []
   ) throws -> Concept? {
     let goOn = goOn(c, options) + (processes.count == 1 ? "" : ", in processes started as these were")
     let stop = StopOnSignal(
@@ -28,7 +30,8 @@ enum TrainingSession {
       try MemoryEstimate.require(c, on: base, processes: processes.count)
       if processes.isFirst {
         do {
-          return try run(c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes)
+          return try run(
+            c, on: base, resume: resume, quiet: quiet, stop: stop, processes: processes, given: given)
         } catch let e as InterruptedRun {
           throw NeTIError("\(e). \(e.isSaved ? "Go on with" : "Begin again with"): \(goOn)")
         }
@@ -41,9 +44,9 @@ enum TrainingSession {
   /// The same on a model that is open, in memory that was checked.
   static func run(
     _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool, stop: StopOnSignal,
-    processes: any TrainingProcesses = SingleProcess()
+    processes: any TrainingProcesses = SingleProcess(), given: [String] = []
   ) throws -> Concept {
-    let run = try prepare(c, on: base, resume: resume, quiet: quiet, processes)
+    let run = try prepare(c, on: base, resume: resume, quiet: quiet, processes, given)
     for line in run.notices { warn(line) }
     stop.serve(run.trainer.commands)
     let bar = Bar(total: c.optim.maxTrainSteps)
@@ -99,7 +102,7 @@ enum TrainingSession {
   /// Everything before the first step: the images, the run's folder.
   private static func prepare(
     _ c: RunConfiguration, on base: StableDiffusion, resume: Bool, quiet: Bool,
-    _ processes: any TrainingProcesses
+    _ processes: any TrainingProcesses, _ given: [String]
   ) throws -> TrainingRun {
     let images = try TrainingImages(c.data, on: base)
     for line in images.warnings { warn(line) }
@@ -112,7 +115,12 @@ enum TrainingSession {
       folder: c.runFolder, configuration: c, model: base, examples: images.examples, resume: resume,
       processes: processes)
     if !quiet, resume, run.stepsDone > 0, (try? RunFolder.isFinished(c)) == true {
-      note("the run is finished; `steps N`, more than \(c.optim.maxTrainSteps), learns on")
+      // Images that the last step lacks are drawn all the same.
+      let idle = given.filter { !run.lacksSamples || $0.hasPrefix("--log.") }
+      let without = idle.joined(separator: ", ") + (idle.count == 1 ? " has" : " have")
+      note(
+        "the run is finished; `steps N`, more than \(c.optim.maxTrainSteps), learns on"
+          + (idle.isEmpty ? "" : "; until then \(without) no effect"))
     } else if !quiet {
       note(
         "learning \(c.data.placeholderToken) from \(images.summary) at \(images.sizes) on \(base.folder.name), "

@@ -18,7 +18,7 @@ enum UsageError {
       lines[0] = "Error: \(value)"
     } else {
       if let allowed = allowed(first) { lines[0] += "; \(allowed)" }
-      if !first.contains("Did you mean"), let meant = meant(command, rest) {
+      if !first.lowercased().contains("did you mean"), let meant = meant(command, rest) {
         lines[0] += "; did you mean \(meant)?"
       }
     }
@@ -36,6 +36,18 @@ enum UsageError {
     guard words.first == "help" else { return nil }
     let (command, rest) = command(of: Array(words.dropFirst()))
     return unknownCommand(command, rest)
+  }
+
+  /// A line about the first word that is not UTF-8, which Swift would read with other characters in it.
+  static func unreadable(
+    _ words: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, _ count: Int32
+  ) -> String? {
+    for i in 1..<max(Int(count), 1) {
+      guard let word = words[i], String(validatingCString: word) == nil else { continue }
+      let readable = String(cString: word).replacing(/\u{FFFD}+/, with: "…")
+      return "word \(i) of the command line, \(quoted(readable)), is not UTF-8; write it in UTF-8"
+    }
+    return nil
   }
 
   /// A line where an option is given several times of which one value counts; nil where none is.

@@ -48,7 +48,7 @@ struct ForeignFile: Hashable {
   static let cloud = Self("still in iCloud", "download it")
   static let descriptions = Self(
     "descriptions", "captions are read from .txt and .caption files beside the images")
-  static let unknown = Self("not a JPEG, PNG or WebP image", "")
+  static let unknown = Self("not a JPEG, PNG or WebP image", "save it as one")
   static let folder = Self("a folder", "folders inside are not searched")
 
   static func folder(images: Int) -> Self {

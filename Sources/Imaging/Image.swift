@@ -122,6 +122,11 @@ extension Image {
     public let image: Image
     /// White where the image is opaque, black where it is transparent; nil where all of it is opaque.
     public let opacity: Image?
+    /// Of a file: what it says of its numbers, where that is not sRGB.
+    package var profile: ColourProfile? = nil
+
+    /// Whether nothing of it is seen.
+    package var isInvisible: Bool { opacity.map { !$0.pixels.contains { $0 > 0 } } ?? false }
 
     func turned(_ orientation: Orientation) -> Loaded {
       Loaded(image: image.turned(orientation), opacity: opacity?.turned(orientation))
@@ -168,7 +173,10 @@ extension Image {
     do { data = try readFile(url, limit: ImageLimits.fileBytes) } catch let error as FileError {
       throw ImagingError(error.message)
     }
-    return try decodeWithOpacity([UInt8](data), name: url.path)
+    let bytes = [UInt8](data)
+    var loaded = try decodeWithOpacity(bytes, name: url.path)
+    loaded.profile = ColourProfile(bytes)
+    return loaded
   }
 
   private static func tooLarge(_ bytes: Int, _ name: String) -> ImagingError {
@@ -177,6 +185,10 @@ extension Image {
       \(name): \(bytes >> 20) MB are more than the \(ImageLimits.fileBytes >> 20) MB accepted for an image; \
       make it smaller
       """)
+  }
+
+  static func animation(_ name: String) -> ImagingError {
+    ImagingError("\(name): an animation; save one of its frames as an image")
   }
 
   /// RGB from RGBA whose colours are not multiplied by alpha: what shows on white, rounded to nearest.

@@ -7,6 +7,8 @@ struct JPEGHeader {
   var components = 0
   var isArithmetic = false
   var orientation = Orientation.upright
+  /// Where the parts of its colour profile lie, and their numbers.
+  var profile: [(number: UInt8, range: Range<Int>)] = []
   /// Bytes of all coefficients where the decoder keeps them, as it does for a progressive image and for any other
   /// whose first scan has not all colours; else 0.
   var keptBytes = 0
@@ -32,6 +34,9 @@ struct JPEGHeader {
       if marker == 0xE1, !seenEXIF, bytes.has("Exif\0\0", at: at + 2) {
         orientation = Orientation.read(bytes, at + 2..<at + length)
         seenEXIF = true
+      }
+      if marker == 0xE2, length >= 16, bytes.has("ICC_PROFILE\0", at: at + 2) {
+        profile.append((bytes[at + 14], at + 16..<at + length))
       }
       if 0xC0...0xCF ~= marker, ![0xC4, 0xC8, 0xCC].contains(marker), components == 0, length >= 8 {
         isArithmetic = marker >= 0xC9

@@ -23,10 +23,14 @@ public struct Mask: Sendable, Equatable {
   /// Reads a mask: white, or light, is meant. In an image with transparency the alpha channel is the mask,
   /// whatever the colours: what is opaque is meant.
   ///
+  /// - Returns: the mask, whether it is the alpha channel, and whether it was made of an image in colour.
   /// - Throws: as `Image.load`.
-  public static func load(_ url: URL) throws -> (mask: Mask, isAlpha: Bool) {
+  public static func load(_ url: URL) throws -> (mask: Mask, isAlpha: Bool, isColoured: Bool) {
     let loaded = try Image.loadWithOpacity(url)
-    return (Mask(loaded.opacity ?? loaded.image), loaded.opacity != nil)
+    return (
+      Mask(loaded.opacity ?? loaded.image), loaded.opacity != nil,
+      loaded.opacity == nil && loaded.image.isColoured
+    )
   }
 
   /// Whether a pixel is meant by half or more.
@@ -62,6 +66,16 @@ public struct Mask: Sendable, Equatable {
 }
 
 extension Image {
+  /// Whether one pixel in a hundred or more is far from grey, as no rounding of a file makes it.
+  package var isColoured: Bool {
+    var count = 0
+    for i in stride(from: 0, to: pixels.count, by: 3) {
+      let (r, g, b) = (pixels[i], pixels[i + 1], pixels[i + 2])
+      if max(r, g, b) - min(r, g, b) > 64 { count += 1 }
+    }
+    return count * 100 >= width * height
+  }
+
   /// How sharp its edges are: the variance of the Laplacian of its brightness, 0 for one colour. A picture that is
   /// out of focus has little.
   ///

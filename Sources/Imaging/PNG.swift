@@ -64,6 +64,9 @@ extension Image {
         file += bytes[chunk.whole]
         compressed += chunk.data.count
       case .exif: header.orientation = Orientation.read(bytes, chunk.data)
+      // Of an animation every reader of PNG shows one frame.
+      case .animation where compressed == 0 && bytes.number(4, at: chunk.data.lowerBound) ?? 0 > 1:
+        throw animation(name)
       default:
         if chunk.kind.isCritical {
           throw ImagingError(

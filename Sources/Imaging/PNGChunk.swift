@@ -11,8 +11,10 @@ package struct PNGChunk {
     static let palette = Kind("PLTE")
     static let transparency = Kind("tRNS")
     static let data = Kind("IDAT")
+    static let animation = Kind("acTL")
     static let end = Kind("IEND")
     static let exif = Kind("eXIf")
+    static let profile = Kind("iCCP")
     static let text = Kind("tEXt")
     static let internationalText = Kind("iTXt")
 

@@ -6,9 +6,7 @@ extension Image {
     let damaged = ImagingError("\(name): the WebP data is cut short or damaged; replace the file")
     var features = WebPBitstreamFeatures()
     guard WebPGetFeatures(bytes, bytes.count, &features) == VP8_STATUS_OK else { throw damaged }
-    guard features.has_animation == 0 else {
-      throw ImagingError("\(name): an animation; save one of its frames as an image")
-    }
+    guard features.has_animation == 0 else { throw animation(name) }
     let (width, height) = (Int(features.width), Int(features.height))
     let count = try byteCount(width: width, height: height, name: name)
 
@@ -30,11 +28,16 @@ extension Image {
 
   /// The orientation in the container's `EXIF` chunk, if there is one.
   private static func webPOrientation(_ bytes: [UInt8]) -> Orientation {
-    var at = 12
-    while let size = bytes.number(4, at: at + 4, bigEndian: false), size <= bytes.count - at - 8 {
-      if bytes.has("EXIF", at: at) { return Orientation.read(bytes, at + 8..<at + 8 + size) }
-      at += 8 + size + size % 2
-    }
-    return .upright
+    webPChunk("EXIF", in: bytes).map { Orientation.read(bytes, $0) } ?? .upright
   }
+}
+
+/// Where the contents of a container's first chunk of a kind lie.
+func webPChunk(_ kind: String, in bytes: [UInt8]) -> Range<Int>? {
+  var at = 12
+  while let size = bytes.number(4, at: at + 4, bigEndian: false), size <= bytes.count - at - 8 {
+    if bytes.has(kind, at: at) { return at + 8..<at + 8 + size }
+    at += 8 + size + size % 2
+  }
+  return nil
 }

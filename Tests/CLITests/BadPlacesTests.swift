@@ -17,6 +17,16 @@ struct BadPlacesTests {
     #expect(
       again.code == 0 && again.error.contains("finished; --steps N, more than 1, learns on"), "\(again.error)"
     )
+    let more = ["--log.save_steps", "1", "--log.checkpoints_total_limit=1"]
+    let asked = try place.run(
+      [
+        "train", "--resume", "--output", "run", "--threads", "1", "--validation-prompt", "a {}",
+        "--validate-every", "2",
+      ]
+        + more)
+    let idle = "--validation-prompt, --log.checkpoints_total_limit, --log.save_steps have no effect"
+    #expect(asked.error.contains("learns on; until then " + idle), "\(asked.error)")
+    #expect(asked.error.contains("eval.validation_steps has no effect here: the run ends at step 1"))
     try place.expectFailure(
       Workplace.train(token: "<other>", ["--resume"]), ["other settings", "data.placeholder_token", "<toy>"])
     try place.expectFailure(
@@ -33,12 +43,23 @@ struct BadPlacesTests {
     try place.images()
     try place.concept()
     try place.file("mine", "file")
-    try place.expectFailure(Workplace.train(output: "file"), ["file"])
-    try place.expectFailure(Workplace.train(output: "file/run"), ["file"])
-    for output in ["file", "file/out"] {
+    for output in ["file", "file/run"] {
+      try place.expectFailure(
+        Workplace.train(output: output), ["/file is a file; name a folder with --output"])
+    }
+    for (output, words) in [
+      ("file", "neti: file is a file;"), ("file/out", "neti: file/out: file is a file;"),
+    ] {
       try place.expectFailure(
         ["generate", "--prompt", "a cat", "--steps", "1", "--output", output],
-        [output, "file is a file; name a folder with --output"])
+        [words, "name a folder with --output"])
+    }
+    try FileManager.default.createSymbolicLink(
+      atPath: place.path("link").path, withDestinationPath: "nowhere")
+    for output in ["link", "link/run"] {
+      try place.expectFailure(
+        Workplace.train(output: output),
+        ["/link is a link to “nowhere”, which is not there; make that folder, or choose another --output"])
     }
     try place.expectFailure(
       ["inspect", "concept.safetensors", "--plot", "file/plot.png"], ["file/plot.png", "file is a file"])

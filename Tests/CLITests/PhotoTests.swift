@@ -68,6 +68,20 @@ struct PhotoCommandTests {
     #expect((made.width, made.height) == (photo.width, photo.height))
     let masked = try place.run(Workplace.generate("a mug", ["--image", "mask.png", "--mask", "mask.png"]))
     #expect(masked.code == 0 && masked.error.contains("what is opaque"), "\(masked.error)")
+    #expect(masked.error.contains("mask.png: transparent in part, and put on white\n"), "\(masked.error)")
+    try place.file(
+      Data(Image(width: photo.width, height: photo.height, colour: Colour(255, 255, 0)).png()), "yellow.png")
+    let unmasked = try place.run(Workplace.generate("a mug", ["--image", "mask.png"]))
+    #expect(
+      unmasked.error.contains(
+        "mask.png: transparent in part, and put on white; the same file as --mask has what is opaque generated anew\n"
+      ), "\(unmasked.error)")
+    let yellow = try place.run(
+      Workplace.generate("a mug", ["--image", "side.jpg", "--mask", "yellow.png"]))
+    #expect(
+      yellow.error.contains(
+        "warning: yellow.png: a mask in colour; what counts is how bright it is: save it in black and white"),
+      "\(yellow.error)")
   }
 
   @Test("what is transparent on a mask stays, whatever its colours")

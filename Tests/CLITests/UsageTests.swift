@@ -107,6 +107,13 @@ struct UsageTests {
     ("train --images x --token <x> --category x --validate-every 0", "--validate-every 0: at least 1"),
     ("train --images x --token <x> --category x --peer-timeout 0", "--peer-timeout 0.0: from 1 to"),
     ("train --images x --token <x> --category x word", "unexpected argument word; settings look like"),
+    (
+      "train --images x --token <x> --category x --train_batch_size 2",
+      "unexpected argument --train_batch_size; did you mean --optim.train_batch_size?"
+    ),
+    ("train --max_train_steps=9 --images x", "did you mean --optim.max_train_steps?"),
+    ("train --learning-rate 1e-3", "did you mean --optim.learning_rate?"),
+    ("train --train_data_dir x", "unexpected argument --train_data_dir; did you mean --images?"),
     ("train --images x --token <x> --category x --shard 1/2", "--shard 1/2: a part of what?"),
     ("train --manifest m --masks x", "--masks stands in the manifest"),
     ("train --manifest m --resume", "--resume: a manifest always goes on"),
@@ -177,9 +184,50 @@ struct UsageTests {
       (["--model.prediction_type", " "], "--model.prediction_type must be one of epsilon"),
       (["--eval.validation_prompts", ""], "eval.validation_prompts is empty; it must be"),
       (["--category", ""], "--category is empty: name the concept's category"),
+      (
+        ["--eval.validation_seeds", "1,2,3"],
+        "--eval.validation_seeds must be a list, each entry a whole number or null, not “1,2,3”; write '[1,2,3]'"
+      ),
+      (
+        ["--eval.validation_seeds", "[1, x, 3]"],
+        "--eval.validation_seeds must be a list, each entry a whole number or null, not “x”"
+      ),
+      (
+        ["--optim.seed", "3", "--train_batch_size", "2"],
+        "“--train_batch_size” is no option; did you mean --optim.train_batch_size?"
+      ),
     ] {
       try place.expectFailure(Workplace.train(steps: 1) + more, [words], code: 64)
     }
+  }
+
+  @Test("takes the text of a flag as it stands, and a dotted setting as YAML")
+  func literal() throws {
+    let place = try Workplace()
+    let images = try place.images()
+    try FileManager.default.moveItem(at: images, to: place.path("null"))
+    let (token, output) = ("<toy>", "runs/~")
+    for more in [[], ["--resume", "--steps", "2"]] {
+      let arguments = Workplace.train(images: "null", token: token, category: "null", output: output, more)
+      let result = try place.run(arguments)
+      #expect(result.code == 0 && result.error.contains("learning <toy> from 1 image"), "\(result.error)")
+    }
+    try place.expectFailure(
+      Workplace.train(images: "null", token: "~"), ["“~” is already a word of the vocabulary"])
+    try place.expectFailure(
+      Workplace.train(images: "null", ["--masks", "null"]), ["null is the folder of the images"])
+    try place.expectFailure(
+      Workplace.train(images: "null", output: "/dev/null"),
+      ["/dev/null is a file; name a folder with --output"])
+    try place.file("", "empty.yaml")
+    try place.expectFailure(
+      ["train", "--config_path", "empty.yaml", "--data.placeholder_token", "null"],
+      ["--data.placeholder_token must be text, not “null”"], code: 64)
+    try place.file(
+      #"{"images": "null", "token": "<null>", "category": "monster", "steps": 1}"#, "list.jsonl")
+    let many = try place.run(["train", "--manifest", "list.jsonl", "--output", "many"] + Workplace.quickly)
+    #expect(many.code == 0, "\(many.error)")
+    #expect(FileManager.default.fileExists(atPath: place.path("many/null/concept.safetensors").path))
   }
 
   /// Each option with two values that are wrong for different reasons: by itself, and for the model or the concept.
@@ -226,6 +274,22 @@ struct UsageTests {
       ["inspect", "c.safetensors", "--plot", "plot.jpg"],
       ["--plot plot.jpg: the plot is a PNG; its name must end in .png"], code: 64)
   }
+
+  #if os(Linux)
+    @Test("refuses a word that is not UTF-8, and says which")
+    func notUTF8() throws {
+      let place = try Workplace()
+      let result = try CommandLineTool.run(
+        ["generate", "--prompt"], in: place.folder, setup: "",
+        redirect: #""$(printf 'a caf\351 {}')" --steps 1"#)
+      #expect(result.code == 64 && result.output.isEmpty)
+      #expect(
+        result.error.contains(
+          "Error: word 3 of the command line, “a caf… {}”, is not UTF-8; write it in UTF-8\n"),
+        "\(result.error)")
+      #expect(try place.contents().isEmpty)
+    }
+  #endif
 
   @Test("what a command finds wrong only as it runs names that command's help")
   func help() throws {

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import Imaging
 import TestSupport
@@ -76,7 +77,21 @@ import Testing
     let text = message {
       _ = try Image.decode(bytes, name: "a.webp")
     }
-    #expect(text?.contains("a.webp: an animation") == true)
+    #expect(text == "a.webp: an animation; save one of its frames as an image")
+    // As a PNG its chunk stands before the pixels, with the number of frames first.
+    let still = try noise(3, 2).png()
+    func png(frames: UInt8, late: Bool = false) -> [UInt8] {
+      let body = Array("acTL".utf8) + [0, 0, 0, frames, 0, 0, 0, 0]
+      let sum = crc32(body)
+      let chunk = [0, 0, 0, 8] + body + (0..<4).map { UInt8(truncatingIfNeeded: sum >> (24 - 8 * $0)) }
+      let at = late ? still.count - 12 : 33
+      return Array(still[..<at]) + chunk + still[at...]
+    }
+    let animated = message { _ = try Image.decode(png(frames: 2), name: "a.png") }
+    #expect(animated == "a.png: an animation; save one of its frames as an image")
+    for bytes in [png(frames: 1), png(frames: 2, late: true)] {
+      #expect(try Image.decode(bytes, name: "a.png") == Image.decode(still, name: "a.png"))
+    }
   }
 
   @Test func theExamplesAreReadInFull() throws {

@@ -26,7 +26,7 @@ import Testing
       list.warnings == [
         "\(place): left out 2.tags, recipe.json (descriptions); captions are read from .txt and .caption files beside the images",
         "\(place): left out more (a folder); folders inside are not searched",
-        "\(place): left out movie.gif (not a JPEG, PNG or WebP image)",
+        "\(place): left out movie.gif (not a JPEG, PNG or WebP image); save it as one",
       ])
   }
 

@@ -18,6 +18,21 @@ import Testing
     #expect(Mask(image).values == [255, 76, 150, 29, 103])
   }
 
+  @Test func aMaskInColourIsToldFromGrey() throws {
+    let scratch = try Scratch()
+    func isColoured(_ second: [UInt8], times: Int = 1) throws -> Bool {
+      let pixels =
+        [UInt8](repeating: 90, count: 3 * (100 - times)) + [[UInt8]](repeating: second, count: times).joined()
+      let file = Data(try Image(width: 10, height: 10, pixels: pixels).png())
+      return try Mask.load(scratch.file(file, "mask.png")).isColoured
+    }
+    #expect(try isColoured([255, 0, 0]) && isColoured([0, 65, 0], times: 50))
+    // What JPEG makes of grey.
+    #expect(try !isColoured([120, 150, 180], times: 100))
+    let alpha = try Data(Golden.bytes("rgba8.png"))
+    #expect(try !Mask.load(scratch.file(alpha, "mask.png")).isColoured)
+  }
+
   @Test func aFeatherFadesInwardsAndLeavesWhatIsOff() throws {
     let line = try mask(["..######.."])
     #expect(line.feathered(0) == line)

@@ -89,6 +89,8 @@ struct ConceptManifestTests {
       (#"{"images": "p", "token": "<t>", "category": "c", "output": "../x"}"#, "output must be the name"),
       (#"{"images": "p", "token": "<t>", "category": "c", "output": ".x"}"#, "output must be the name"),
       (#"{"images": "p", "token": "<t>", "category": "c", "output": 3}"#, "output must be the name"),
+      (#"{"images": "p", "token": ["<t>"], "category": "c"}"#, "line 1: token must be text, not a list"),
+      (#"{"images": "p", "token": 5, "category": "c"}"#, "line 1: token must be text, not 5"),
       (
         #"{"images": "p", "token": "<>", "category": "c"}"#,
         #"the token gives no name for the run's folder; add "output""#
@@ -127,6 +129,10 @@ struct ConceptManifestTests {
     let none: (RunConfiguration) throws -> ModelDefaults? = { _ in nil }
     for (more, words) in [
       (#""steps": "many""#, "line 1: steps: optim.max_train_steps must be a whole number"),
+      (
+        #""eval.validation_prompts": 5"#,
+        "line 1: eval.validation_prompts must be a list, each entry text, not 5"
+      ),
       (#""steps": 0"#, "line 1: optim.max_train_steps is 0"),
       (#""seed": 1"#, "/concepts/spotty: no such folder"),
     ] {

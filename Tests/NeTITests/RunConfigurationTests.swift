@@ -135,7 +135,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
 
   @Test(arguments: [
     (["optim.seed", "1"], "“optim.seed” is no option; settings look like `optim.max_train_steps 500`"),
-    (["--seed", "1"], "“--seed” is no option; settings look like `optim.max_train_steps 500`"),
+    (["--seed", "1"], "“--seed” is no option; did you mean `optim.seed`?"),
     (["--optim.seed"], "`optim.seed` needs a value"),
     (["--optim.seed", "--optim.max_train_steps"], "`optim.seed` needs a value"),
   ])
@@ -196,7 +196,16 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("optim: [", "line "),
     ("optim:\n  seed: !!python/object/apply:os.system [x]", "YAML tags"),
     ("optim:\n  seed: &s 1\n  lr_warmup_steps: *s", "anchors and aliases"),
-    ("--- 1\n--- 2", "line 2"),
+    (
+      "--- 1\n--- 2",
+      "line 2: a second document begins with ---; a configuration is one document: take that line out"
+    ),
+    ("optim:\n\tseed: 1", "train.yaml, line 2: a tab stands before the key; use spaces"),
+    ("optim:\n  seed: 1\n\tscale_lr: true", "line 3: a tab stands before the key; use spaces"),
+    (
+      "eval:\n  validation_seeds: 1,2,3,4",
+      "must be a list, each entry a whole number or null, not “1,2,3,4”; write [1,2,3,4]"
+    ),
   ])
   func `a bad file gets one line that says where and what`(yaml: String, part: String) {
     // The values that every run needs are flags here; these cases need them from the file.
@@ -254,6 +263,10 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("optim.allow_tf32", "bf16", ["optim.allow_tf32": "true", "optim.mixed_precision": "bf16"]),
     ("optim.lr_warmup_steps", "constant_with_warmup", ["optim.lr_warmup_steps": "5"]),
     (
+      "optim.lr_scheduler", "constant_with_warmup is constant while optim.lr_warmup_steps is 0",
+      ["optim.lr_scheduler": "constant_with_warmup"]
+    ),
+    (
       "eval.guidance_scale", "validation_prompts",
       ["eval.guidance_scale": "2", "eval.validation_prompts": "[]"]
     ),
@@ -281,11 +294,23 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     #expect(lines.count == 1 && lines[0].contains(reason), "\(loaded.notices)")
   }
 
+  @Test func `a warm-up that is as long as the run is told once`() throws {
+    for (warmup, isTold) in [("1000", true), ("2000", true), ("999", false)] {
+      let notices = try load("", [("optim.lr_scheduler", "linear"), ("optim.lr_warmup_steps", warmup)])
+        .notices
+      let line =
+        "optim.lr_warmup_steps \(warmup) is not less than the run's 1000 steps: the learning rate never gets to what was "
+        + "asked for; give fewer"
+      #expect(notices == (isTold ? [line] : []))
+    }
+  }
+
   @Test func `values that do what they say are not told`() throws {
     for (key, value) in [
       ("optim.mixed_precision", "bf16"), ("optim.mixed_precision", "no"), ("optim.allow_tf32", "true"),
       ("optim.lr_warmup_steps", "0"), ("eval.guidance_scale", "2"), ("eval.validation_steps", "1000"),
-      ("model.output_bypass", "false"), ("model.nested_dropout_prob", "0.1"), ("model.representation", "ti"),
+      ("optim.lr_scheduler", "cosine"), ("model.output_bypass", "false"),
+      ("model.nested_dropout_prob", "0.1"), ("model.representation", "ti"),
     ] {
       #expect(try load("", [(key: key, value: value)]).notices.isEmpty, "\(key) \(value)")
     }

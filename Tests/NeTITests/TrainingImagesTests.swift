@@ -224,6 +224,45 @@ struct TrainingImagesTests {
     #expect(try load().warnings.contains { $0.contains("alpha_mask has no effect here") })
   }
 
+  /// RGBA by hand, as no image here is written with transparency.
+  private static func transparent(_ width: Int, _ height: Int) -> Data {
+    func bigEndian(_ value: UInt32) -> [UInt8] {
+      (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * $0)) }
+    }
+    func chunk(_ kind: String, _ data: [UInt8]) -> [UInt8] {
+      let body = Array(kind.utf8) + data
+      return bigEndian(UInt32(data.count)) + body + bigEndian(crc32(body))
+    }
+    let rows = [UInt8](repeating: 0, count: height * (1 + 4 * width))
+    let length = UInt16(rows.count)
+    // One stored block.
+    let block =
+      [1, UInt8(length & 255), UInt8(length >> 8), UInt8(~length & 255), UInt8(~length >> 8)] + rows
+    // The checksum of so many zeros: 1, and their number.
+    let sum = bigEndian(UInt32(length) << 16 | 1)
+    return Data(
+      [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
+        + chunk("IHDR", bigEndian(UInt32(width)) + bigEndian(UInt32(height)) + [8, 6, 0, 0, 0])
+        + chunk("IDAT", [0x78, 0x01] + block + sum) + chunk("IEND", []))
+  }
+
+  @Test("that are transparent everywhere are left out, or refused where nothing is left")
+  func invisible() throws {
+    let files = try Files()
+    try Self.transparent(9, 7).write(to: files.images.appending(path: "3.png"))
+    let loaded = try files.load()
+    #expect(loaded.examples.map(\.name) == ["1.png", "2.png"])
+    let line =
+      "left out: \(files.images.path)/3.png: transparent everywhere, so that nothing of it is seen; save it again, or "
+      + "remove it"
+    #expect(loaded.warnings == [line])
+    for name in ["1.png", "2.png"] {
+      try FileManager.default.removeItem(at: files.images.appending(path: name))
+    }
+    let error = (refusal { try files.load() })?.message ?? ""
+    #expect(error.contains("images holds no image that can be read") && error.contains(line), "\(error)")
+  }
+
   @Test("that are there twice, by content or by name, are told of")
   func twice() throws {
     let files = try Files()
@@ -251,6 +290,21 @@ struct TrainingImagesTests {
     #expect(mask[0, 0] == Self.white && mask[15, 15] == Self.black)
     // The edge of the mask lies where the image's does.
     for x in 0..<16 { #expect(((image[x, 8]?.red ?? 0) > 115) == ((mask[x, 8]?.red ?? 0) > 127), "\(x)") }
+  }
+
+  @Test("have masks in colour told of in one line, as their brightness counts")
+  func colouredMasks() throws {
+    let files = try Files()
+    let (red, blue) = (Colour(255, 0, 0), Colour(0, 0, 255))
+    try files.write(Self.halves(red, Self.black), to: files.masks.appending(path: "1.png"))
+    #expect(
+      try files.load(masks: true).warnings == [
+        "\(files.masks.path)/1.png: a mask in colour; what counts is how bright it is, red little and yellow much: save "
+          + "it in black and white"
+      ])
+    try files.write(Self.halves(red, blue), to: files.masks.appending(path: "2.png"))
+    let both = try files.load(masks: true).warnings
+    #expect(both.count == 1 && both[0].contains("/1.png, ") && both[0].contains("/2.png: masks in colour"))
   }
 
   @Test("refuse masks of another size, without an image, two for one, and black ones")

@@ -55,6 +55,7 @@ struct Demo: ParsableCommand {
         ("optim.max_train_steps", String(steps ?? defaults?.maxTrainSteps ?? 250)),
         ("eval.validation_prompts", "[]"),
       ],
+      literal: ["data.train_data_dir", "log.exp_dir", "log.exp_name"],
       modelDefaults: { _ in defaults })
     let c = loaded.configuration
     var options = try ModelOptions.parse([])

@@ -142,7 +142,9 @@ struct Train: ParsableCommand {
       throw ValidationError("--validate-every \(validateEvery): at least 1")
     }
     if let bad = settings.first, !bad.hasPrefix("--") || !bad.contains(".") {
-      throw ValidationError("unexpected argument \(bad); settings look like --optim.max_train_steps 500")
+      let meant = RunConfiguration.option(forFlag: bad).map { "did you mean --\($0)?" }
+      throw ValidationError(
+        "unexpected argument \(bad); \(meant ?? "settings look like --optim.max_train_steps 500")")
     }
     if let peerTimeout, !(1...1e6).contains(peerTimeout) {
       throw ValidationError("--peer-timeout \(peerTimeout): from 1 to 1000000 seconds")
@@ -216,7 +218,8 @@ struct Train: ParsableCommand {
       }
     }
     guard
-      try TrainingSession.run(c, model: model, resume: resume, quiet: false, processes: processes) != nil
+      try TrainingSession.run(
+        c, model: model, resume: resume, quiet: false, processes: processes, given: given(loaded)) != nil
     else { return }
     let concept = c.runFolder.appending(path: "concept.safetensors").shownPath
     let neti = Installation.command
@@ -229,6 +232,15 @@ struct Train: ParsableCommand {
         \(neti) generate\(words) --concept \(concept.shellQuoted) --prompt 'a photo of a {} on a beach' --seed 0-3
         \(neti) inspect \(concept.shellQuoted)
       """)
+  }
+
+  /// What was asked of a run's files and images, as it was written, but for what is told to have no effect anyway.
+  private func given(_ loaded: LoadedConfiguration) -> [String] {
+    let flags = ["eval.validation_prompts": "validation-prompt", "eval.validation_steps": "validate-every"]
+    return loaded.named.sorted().filter { name in
+      (name.hasPrefix("eval.") || name.hasPrefix("log.")) && !name.hasPrefix("log.exp_")
+        && !loaded.notices.contains { $0.hasPrefix(name + " ") }
+    }.map { "--" + (isDotted($0) ? $0 : flags[$0] ?? $0) }
   }
 
   /// What opens the model of a run, as words of a command line; the concept says the rest itself.
@@ -334,7 +346,8 @@ struct Train: ParsableCommand {
     if validateEvery != nil, earlier.eval.validationPrompts.isEmpty {
       earlier.eval.validationPrompts = RunConfiguration().eval.validationPrompts
     }
-    var loaded = try earlier.resumed(overrides: flags())
+    let flags = try flags()
+    var loaded = try earlier.resumed(overrides: flags, literal: literal(flags))
     // What was drawn at the end of a short run is drawn at the usual distance, or the end, of a longer one.
     let (steps, end) = (earlier.eval.validationSteps, loaded.configuration.optim.maxTrainSteps)
     if steps == earlier.optim.maxTrainSteps, !loaded.named.contains("eval.validation_steps") {
@@ -342,6 +355,11 @@ struct Train: ParsableCommand {
         max(steps, RunConfiguration().eval.validationSteps), end)
     }
     return loaded
+  }
+
+  /// What flags name, and no dotted names: their texts are no YAML.
+  private func literal(_ flags: [(key: String, value: String)]) -> Set<String> {
+    Set(flags.map(\.key).filter { !isDotted($0) })
   }
 
   /// What the flags say, as dotted names.
@@ -403,7 +421,7 @@ struct Train: ParsableCommand {
     }
     return try RunConfiguration.load(
       yaml: configPath.map { try place($0) }, defaults: defaults, overrides: flags,
-      modelDefaults: modelDefaults)
+      literal: literal(flags), modelDefaults: modelDefaults)
   }
 
   /// What the plain flags mean, unless a dotted name says otherwise.
@@ -433,7 +451,7 @@ struct Train: ParsableCommand {
       do {
         var loaded = try manifest.configuration(
           of: entry, output: folder, yaml: configPath.map { try place($0) }, defaults: defaults,
-          overrides: flags, modelDefaults: modelDefaults)
+          overrides: flags, literal: literal(flags), modelDefaults: modelDefaults)
         drawAtTheEnd(&loaded)
         return loaded
       } catch let e as NeTIError { throw try named(e) }

@@ -192,6 +192,7 @@ public struct ConceptManifest: Sendable {
   ) throws -> String {
     guard let output else {
       let token = settings.first { $0.name == shortNames["token"] }?.value
+      if let token, String(token) == nil { throw NeTIError("token must be text, not \(token.shown)") }
       let name = token.flatMap { String($0) }?.filter { $0.isLetter || $0.isNumber } ?? ""
       guard !name.isEmpty, name.utf8.count <= longestName else {
         throw NeTIError("the token gives no name for the run's folder; add \"output\"")
@@ -233,19 +234,19 @@ extension ConceptManifest {
   ///
   /// - Parameters:
   ///   - defaults: what counts where neither says otherwise, before the model's defaults.
-  ///   - overrides: of the command line, for every entry; see `RunConfiguration.load`.
+  ///   - overrides: of the command line, for every entry; see `RunConfiguration.load`, also for `literal`.
   /// - Throws: a `NeTIError` that names file and line, also when there is no folder of images; `FileError`
   ///   when `yaml` cannot be read.
   public func configuration(
     of entry: Entry, output: URL, yaml: URL? = nil, defaults: [(key: String, value: String)] = [],
-    overrides: [(key: String, value: String)] = [],
+    overrides: [(key: String, value: String)] = [], literal: Set<String> = [],
     modelDefaults: (RunConfiguration) throws -> ModelDefaults?
   ) throws -> LoadedConfiguration {
     let place = [("log.exp_dir", output.path), ("log.exp_name", entry.name)]
     do {
       let loaded = try RunConfiguration.load(
         yaml: yaml, defaults: defaults, entry: entry, overrides: overrides + place,
-        modelDefaults: modelDefaults)
+        literal: literal.union(place.map(\.0)), modelDefaults: modelDefaults)
       if let missing = loaded.configuration.missingFolder { throw NeTIError(missing.problem) }
       return loaded
     } catch let e as NeTIError {

@@ -132,15 +132,28 @@ enum ConfigurationYAML {
   /// The parser's message in one line.
   private static func explanation(_ error: YamlError) -> String {
     switch error {
-    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-      .composer(_, let problem, let mark, _):
-      return ", line \(mark.line): \(problem)"
+    case .scanner(_, let problem, let mark, let text), .parser(_, let problem, let mark, let text),
+      .composer(_, let problem, let mark, let text):
+      return ", line \(mark.line): \(inOurWords(problem, line: mark.line, of: text))"
     case .reader(let problem, _, _, _): return ": \(problem)"
     case .duplicatedKeysInMapping(let keys, let context):
       let names = keys.map(quoted).joined(separator: ", ")
       return ", line \(context.mark.line): \(names) stands there more than once"
     default: return " is not valid YAML"
     }
+  }
+}
+
+extension ConfigurationYAML {
+  /// What the parser says of two mistakes that are easily made, as their owner knows them.
+  private static func inOurWords(_ problem: String, line: Int, of text: String) -> String {
+    if problem.contains("another document") {
+      return "a second document begins with ---; a configuration is one document: take that line out"
+    }
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    let written = lines.dropFirst(max(line - 1, 0)).first ?? ""
+    return written.prefix(while: \.isWhitespace).contains("\t")
+      ? "a tab stands before the key; use spaces" : problem
   }
 }
 

@@ -18,7 +18,8 @@ extension RunConfiguration {
   mutating func set(_ name: String, _ value: ConfigurationValue, at place: String) throws {
     if let key = Self.settingsByName[name] {
       guard key.read(&self, value) else {
-        throw NeTIError("\(place): \(name) must be \(key.expectation), not \(value.shown)")
+        let place = place == name ? "" : place + ": "
+        throw NeTIError("\(place)\(name) must be \(key.expectation), not \(shown(value, of: key, at: place))")
       }
     } else if value.isNull, Self.branches.contains(name) {
       return  // a section with nothing in it
@@ -30,6 +31,25 @@ extension RunConfiguration {
       let hint = Self.suggestion(for: name).map { "; did you mean \($0)?" } ?? ""
       throw NeTIError("\(place): unknown key \(quoted(name))\(hint)")
     }
+  }
+
+  /// What was written where a key takes something else: of a list its first wrong entry. How a list is written that
+  /// lacks its brackets.
+  private func shown(_ value: ConfigurationValue, of key: Setting, at place: String) -> String {
+    func isTaken(_ value: ConfigurationValue) -> Bool {
+      var other = self
+      return key.read(&other, value)
+    }
+    var wrong = value
+    if key.isList, case .list(let entries) = value {
+      wrong = entries.first { !isTaken(.list([$0])) } ?? value
+    }
+    guard key.isList, case .word(let text) = wrong, text.contains(","),
+      isTaken(.list(text.split(separator: ",").map { .word($0.trimmingCharacters(in: .whitespaces)) }))
+    else { return wrong.shown }
+    // A shell would look for files that are so called.
+    let quote = place.hasPrefix("`") ? "'" : ""
+    return "\(wrong.shown); write \(quote)[\(text)]\(quote)"
   }
 
   private static let branches = Set(sections + ["model.pe_sigmas"])

@@ -24,11 +24,12 @@ extension RunConfiguration {
   ///   - entry: the line of a manifest, or nil.
   ///   - overrides: dotted names with values as on the command line (“optim.seed”, “3”); lists and
   ///     quoted texts as YAML. Later ones win.
+  ///   - literal: the names among the overrides whose texts stand as they are, also those that are YAML's null.
   ///   - modelDefaults: looks up those of the base model that file and flags ask for.
   /// - Throws: a `NeTIError` that names file and line, or the flag; `FileError` when `yaml` cannot be read.
   public static func load(
     yaml: URL? = nil, defaults: [(key: String, value: String)] = [], entry: ConceptManifest.Entry? = nil,
-    overrides: [(key: String, value: String)] = [],
+    overrides: [(key: String, value: String)] = [], literal: Set<String> = [],
     modelDefaults: (RunConfiguration) throws -> ModelDefaults? = { _ in nil }
   ) throws -> LoadedConfiguration {
     var assignments: [(name: String, value: ConfigurationValue, place: String)] = []
@@ -37,9 +38,11 @@ extension RunConfiguration {
       assignments = try ConfigurationYAML.entries(data, name: yaml.lastPathComponent)
         .map { ($0.name, $0.value, "\(yaml.lastPathComponent), line \($0.line)") }
     }
-    assignments += try defaults.map { ($0.key, try value(of: $0), "`" + $0.key + "`") }
+    assignments += try defaults.map { ($0.key, try value(of: $0, isLiteral: true), "`" + $0.key + "`") }
     assignments += entry?.settings.map { ($0.name, $0.value, $0.written) } ?? []
-    assignments += try overrides.map { ($0.key, try value(of: $0), "`" + $0.key + "`") }
+    assignments += try overrides.map {
+      ($0.key, try value(of: $0, isLiteral: literal.contains($0.key)), "`" + $0.key + "`")
+    }
     assignments = try assignments.map {
       ($0.name, try expanded($0.value, of: $0.name, at: $0.place), $0.place)
     }
@@ -59,13 +62,16 @@ extension RunConfiguration {
       configuration: result, fromModelDefaults: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
   }
 
-  /// This configuration, of a run that goes on, with some keys set anew; see `load` for `overrides`.
-  /// The model's defaults have had their say when the run began.
-  public func resumed(overrides: [(key: String, value: String)]) throws -> LoadedConfiguration {
+  /// This configuration, of a run that goes on, with some keys set anew; see `load` for `overrides`
+  /// and `literal`. The model's defaults have had their say when the run began.
+  public func resumed(
+    overrides: [(key: String, value: String)], literal: Set<String> = []
+  ) throws -> LoadedConfiguration {
     var result = self
     for o in overrides {
       let place = "`" + o.key + "`"
-      try result.set(o.key, Self.expanded(Self.value(of: o), of: o.key, at: place), at: place)
+      let value = try Self.value(of: o, isLiteral: literal.contains(o.key))
+      try result.set(o.key, Self.expanded(value, of: o.key, at: place), at: place)
     }
     let named = Set(overrides.map(\.key))
     // Seeds of another number of images count from 0 again.
@@ -82,8 +88,10 @@ extension RunConfiguration {
     var rest = arguments[...]
     while let argument = rest.popFirst() {
       guard argument.hasPrefix("--"), argument.contains(".") else {
+        let meant = option(forFlag: argument).map { "did you mean `\($0)`?" }
         throw NeTIError(
-          wrongUsage: "\(quoted(argument)) is no option; settings look like `optim.max_train_steps 500`")
+          wrongUsage:
+            "\(quoted(argument)) is no option; \(meant ?? "settings look like `optim.max_train_steps 500`")")
       }
       let body = argument.dropFirst(2)
       if let equals = body.firstIndex(of: "=") {
@@ -99,7 +107,9 @@ extension RunConfiguration {
   }
 
   /// What a flag's text means to its key: text stands as it is, a list is YAML or one entry.
-  private static func value(of override: (key: String, value: String)) throws -> ConfigurationValue {
+  private static func value(
+    of override: (key: String, value: String), isLiteral: Bool
+  ) throws -> ConfigurationValue {
     let key = settingsByName[override.key]
     // Nothing between quotes is not YAML's null: most often it is a variable of a shell that is not set.
     if let key, override.value.allSatisfy(\.isWhitespace) {
@@ -108,7 +118,9 @@ extension RunConfiguration {
       }
       return .text(override.value)
     }
-    guard let key, key.isList else { return .word(override.value) }
+    guard let key, key.isList else {
+      return isLiteral && key?.isText == true ? .text(override.value) : .word(override.value)
+    }
     guard override.value.hasPrefix("["), !key.isText || override.value.hasSuffix("]") else {
       let one = ConfigurationValue.word(override.value)
       return one.isNull ? .null : .list([one])

@@ -111,7 +111,7 @@ extension RunConfiguration {
     Setting(
       "optim.gradient_accumulation_steps", \.optim.gradientAccumulationSteps, .between(1...65_536)),
     Setting("optim.seed", \.optim.seed, .between(0...largestSeed), short: "seed"),
-    Setting("optim.lr_scheduler", \.optim.lrScheduler),
+    Setting("optim.lr_scheduler", \.optim.lrScheduler, noEffect: .onScheduler),
     Setting("optim.lr_warmup_steps", \.optim.lrWarmupSteps, .between(0...largestSteps), noEffect: .onWarmup),
     Setting("optim.adam_beta1", \.optim.adamBeta1, .share),
     Setting("optim.adam_beta2", \.optim.adamBeta2, .share),
@@ -120,6 +120,14 @@ extension RunConfiguration {
     Setting("optim.mixed_precision", \.optim.mixedPrecision, noEffect: .onPrecision),
     Setting("optim.allow_tf32", \.optim.allowTf32, effect: .run, noEffect: .onTF32),
   ]
+
+  /// The setting whose key other programs' flags have by itself, as `--train_batch_size`, and how it is set here.
+  package static func option(forFlag flag: String) -> String? {
+    let key = String(flag.trimmingPrefix("--").prefix { $0 != "=" }).replacing("-", with: "_")
+    guard let setting = settings.first(where: { $0.path.last == key }) else { return nil }
+    let own = setting.short.flatMap { ["images", "token", "category"].contains($0) ? $0 : nil }
+    return own ?? setting.name
+  }
 
   static let settingsByName = Dictionary(uniqueKeysWithValues: settings.map { ($0.name, $0) })
 
@@ -190,7 +198,19 @@ extension RunConfiguration {
       guard named.contains(setting.name), let reason = setting.reasonWithoutEffect(self) else { return nil }
       return "\(setting.name) has no effect here: \(reason)"
     }
-    return lines + (scalingNotice(named: named).map { [$0] } ?? [])
+    return lines + [warmupNotice(named: named), scalingNotice(named: named)].compactMap(\.self)
+  }
+
+  /// A warm-up that lasts as long as the run, or longer.
+  private func warmupNotice(named: Set<String>) -> String? {
+    let (warmup, steps) = (optim.lrWarmupSteps, optim.maxTrainSteps)
+    let deciding: Set = ["optim.lr_warmup_steps", "optim.max_train_steps", "optim.lr_scheduler"]
+    guard optim.lrScheduler != .constant, warmup >= steps, !named.isDisjoint(with: deciding) else {
+      return nil
+    }
+    return
+      "optim.lr_warmup_steps \(warmup) is not less than the run's \(steps) steps: the learning rate never gets to "
+      + "what was asked for; give fewer"
   }
 
   /// That the authors' default multiplies the rate surprises whoever sets one.

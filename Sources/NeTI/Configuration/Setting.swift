@@ -117,6 +117,10 @@ extension Setting.NoEffect {
     $0.optim.lrScheduler == .constant && $0.optim.lrWarmupSteps > 0
       ? "optim.lr_scheduler constant has no warm-up, and constant_with_warmup has one" : nil
   }
+  static let onScheduler = Self.depending {
+    $0.optim.lrScheduler == .constantWithWarmup && $0.optim.lrWarmupSteps == 0
+      ? "constant_with_warmup is constant while optim.lr_warmup_steps is 0" : nil
+  }
   static let onPrecision = Self.depending {
     $0.optim.mixedPrecision == .fp16 ? "fp16 is computed in fp32; bf16 is there, and needs less memory" : nil
   }

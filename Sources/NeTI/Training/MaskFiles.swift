@@ -7,7 +7,14 @@ package struct MaskFiles {
   package let images: [URL]
   /// What the first mask beside its image is called.
   let firstBeside: String?
-  package private(set) var warnings: [String] = []
+  package var warnings: [String] {
+    guard !coloured.isEmpty else { return lines }
+    return lines + [
+      "\(ImageFolder.listed(coloured)): \(coloured.count == 1 ? "a mask" : "masks") in colour; what counts is how bright "
+        + "it is, red little and yellow much: save it in black and white"
+    ]
+  }
+  private var (lines, coloured): ([String], [String]) = ([], [])
   /// By the name of the image that it belongs to, without its ending. Names in another Unicode form are equal.
   private var files: [String: URL] = [:]
 
@@ -30,7 +37,7 @@ package struct MaskFiles {
     self.images = images
     firstBeside = beside.first?.mask.lastPathComponent
     if !lost.isEmpty {
-      warnings.append(
+      lines.append(
         "\(folder.path): left out \(ImageFolder.listed(lost.map(\.lastPathComponent))), masks or conditions of "
           + "OneTrainer that belong to no image")
     }
@@ -53,7 +60,7 @@ package struct MaskFiles {
     }
     let list = try ImageFolder.list(
       folder, remedy: "put the masks there, called as their images, or leave `masks` out")
-    warnings += list.warnings
+    lines += list.warnings
     for url in list.images {
       let image = stems.contains(url.stem) ? url.stem : Self.subject(url.stem) ?? url.stem
       guard stems.contains(image) else {
@@ -76,10 +83,11 @@ package struct MaskFiles {
           + "\(image.width)×\(image.height); make them the same size")
     }
     if loaded.opacity != nil {
-      warnings.append(
+      lines.append(
         "the mask \(file.path) is transparent in part; what counts is how bright it is on white: save it in black "
           + "and white")
     }
+    if mask.isColoured { coloured.append(file.path) }
     return (mask, file.lastPathComponent)
   }
 

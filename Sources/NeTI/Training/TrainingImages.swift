@@ -66,6 +66,12 @@ public struct TrainingImages: Sendable {
         unread.append("left out: \(e.message)")
         continue
       }
+      guard !loaded.isInvisible else {
+        unread.append(
+          "left out: \(url.path): transparent everywhere, so that nothing of it is seen; save it again, or remove it"
+        )
+        continue
+      }
       let given = try masks.mask(of: url, loaded.image)
       let opacity = alphaMask && given == nil ? loaded.opacity.map { ($0, url.lastPathComponent) } : nil
       let frame = Frame(
@@ -177,6 +183,7 @@ private struct ImageFindings {
   private var isAnyTransparent = false
   private var (tiny, cut): ([String], [String]) = ([], [])
   private var (twice, sameName): ([String], [String]) = ([], [])
+  private var profiled: [(name: String, profile: ColourProfile)] = []
   private var nameOfPixels: [String: String] = [:]
   private var nameOfStem: [String: String] = [:]
 
@@ -192,6 +199,7 @@ private struct ImageFindings {
       isAnyTransparent = true
       if !isMasked { transparent.append(name) }
     }
+    if let profile = loaded.profile { profiled.append((name, profile)) }
     if MaskFiles.isSuspect(url, loaded.image) { suspect.append(name) }
     let other = nameOfStem.updateValue(name, forKey: url.stem)
     if let same = nameOfPixels.updateValue(name, forKey: SHA256.hexadecimal(image.pixels)) {
@@ -206,6 +214,7 @@ private struct ImageFindings {
     func add(_ names: [String], _ text: (String) -> String) {
       if !names.isEmpty { lines.append("\(folder.path): " + text(ImageFolder.listed(names))) }
     }
+    if !profiled.isEmpty { lines.append("\(folder.path): " + ColourProfile.warning(profiled)) }
     add(suspect) {
       "\($0): learned as an image, and looks like a mask; masks go into a folder of their own, named with `masks`"
     }

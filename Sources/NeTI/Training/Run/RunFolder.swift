@@ -193,9 +193,8 @@ public final class RunFolder {
 
   /// The configuration of the run to go on with; nil when one can begin here.
   private static func check(_ folder: URL, resume: Bool) throws -> RunConfiguration? {
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder) else { return nil }
-    guard isFolder.boolValue else { throw NeTIError("\(folder.path) is a file; name a folder with `output`") }
+    try requireFree(folder)
+    guard FileManager.default.fileExists(atPath: folder.path) else { return nil }
     let names: [String]
     do {
       names = try FileManager.default.contentsOfDirectory(atPath: folder.path)
@@ -223,6 +222,25 @@ public final class RunFolder {
     if content.allSatisfy({ isEmptyFolder(folder.appending(path: $0)) }) { return nil }
     let some = content.prefix(3).map(quoted).joined(separator: ", ") + (content.count > 3 ? ", …" : "")
     throw NeTIError("\(folder.path) is not empty (\(some)) and holds no run: choose another `output`")
+  }
+
+  /// Throws where a file, or a link to what is not there, stands in the place of a folder or of one that it lies in.
+  private static func requireFree(_ folder: URL) throws {
+    let files = FileManager.default
+    var url = folder.standardizedFileURL
+    while url.path != "/" {
+      var isFolder: ObjCBool = false
+      if files.fileExists(atPath: url.path, isDirectory: &isFolder) {
+        if isFolder.boolValue { return }
+        throw NeTIError("\(url.path) is a file; name a folder with `output`")
+      }
+      if let target = try? files.destinationOfSymbolicLink(atPath: url.path) {
+        throw NeTIError(
+          "\(url.path) is a link to \(quoted(target)), which is not there; make that folder, or choose another `output`"
+        )
+      }
+      url = url.deletingLastPathComponent().standardizedFileURL
+    }
   }
 
   private static func subject(of folder: URL) -> String {

@@ -20,7 +20,7 @@ public final class TrainingRun {
   private let validation: ConceptGenerator.Request?
   /// Whether the step that the run goes on from should have validation images, and has not: the process was
   /// killed, or stopped, while it drew them.
-  private let lacksSamples: Bool
+  package let lacksSamples: Bool
   private let log: RunLog
   private let board: TensorBoardWriter
   private let model: StableDiffusion
