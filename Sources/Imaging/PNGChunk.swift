@@ -14,6 +14,7 @@ package struct PNGChunk {
     static let end = Kind("IEND")
     static let exif = Kind("eXIf")
     static let text = Kind("tEXt")
+    static let compressedText = Kind("zTXt")
     static let internationalText = Kind("iTXt")
 
     init(_ letters: StaticString) {

@@ -128,9 +128,28 @@ struct CommunityEmbeddingTests {
     #expect(sizes.contains("its vectors have different sizes"), "\(sizes)")
     let counts = try message([("clip_l", .ones([1, 768])), ("clip_g", .ones([2, 1280]))])
     #expect(counts.contains("clip_l and clip_g hold other numbers of vectors"), "\(counts)")
+    let whole = try message([("<toy>", .ones([128], dtype: .int64))])
+    #expect(
+      whole.hasSuffix("“<toy>” is int64, and the numbers of an embedding are of a floating type"), "\(whole)")
+    let two = try message([("<a>", .ones([128])), ("<b>", .ones([128]))])
+    #expect(two.hasSuffix("; save each of several embeddings in a file of its own"), "\(two)")
+    #expect(try !message([]).contains("several"))
+    let array = try scratch.file(Data([0x93] + Array("NUMPY\u{1}\0v\0{'descr': '<f4'}\n".utf8)), "x.npy")
+    let numbers = refusal { try Concept.open(array) { Self.base } }?.message ?? ""
+    #expect(
+      numbers.hasSuffix(
+        "x.npy is an array of NumPy's (.npy), not a safetensors file; save it as one with safetensors.numpy.save_file"
+      ),
+      "\(numbers)")
+    let webP = try scratch.file(Data("RIFF\u{24}\0\0\0WEBPVP8L".utf8), "x.webp")
+    let lossless = refusal { try Concept.open(webP) { Self.base } }?.message ?? ""
+    #expect(
+      lossless.hasSuffix(
+        "x.webp: it is a WebP picture, and neti reads embeddings in PNG only; save it as PNG in the same size, for "
+          + "example with: dwebp in.webp -o out.png"), "\(lossless)")
     let photo = Fixtures.examples.appending(path: "spotty/1.jpg")
     let picture = refusal { try Concept.open(photo) { Self.base } }?.message ?? ""
-    #expect(picture.contains("it is a picture, and only those in PNG can hold an embedding"), "\(picture)")
+    #expect(picture.hasSuffix("it is a picture, and only those in PNG can hold an embedding"), "\(picture)")
   }
 
   @Test("are refused without a model, for other layers, and with a token that is no word")

@@ -65,12 +65,19 @@ public struct CommunityEmbedding {
     return withExtendedLifetime(file) { Image.isImage(file.bytes.prefix(Image.signatureBytes)) }
   }
   private static let png: [UInt8] = [0x89, 0x50, 0x4E, 0x47]
+  /// How WebP begins, of the formats that `isPicture` knows.
+  private static let riff = Array("RIFF".utf8)
 
   /// An embedding inside a PNG (`EmbeddingPNG`).
   init(picture url: URL) throws {
     let bytes = Array(try readFile(url, limit: ImageLimits.fileBytes))
     guard bytes.starts(with: Self.png) else {
-      throw NeTIError("cannot read \(url.path): it is a picture, and only those in PNG can hold an embedding")
+      throw NeTIError(
+        "cannot read \(url.path): "
+          + (bytes.starts(with: Self.riff)
+            ? "it is a WebP picture, and neti reads embeddings in PNG only; save it as PNG in the same size, for example with: "
+              + "dwebp in.webp -o out.png"
+            : "it is a picture, and only those in PNG can hold an embedding"))
     }
     let content: EmbeddingPNG
     do { content = try EmbeddingPNG(bytes) } catch let e as any DescribedError {
@@ -149,7 +156,10 @@ public struct CommunityEmbedding {
     var rows: [Tensor] = []
     for name in ordered {
       let t = try tensor(name)
-      guard (1...2).contains(t.rank), t.dtype.isFloating, t.count > 0,
+      guard t.dtype.isFloating else {
+        throw fail("\(quoted(name)) is \(t.dtype), and the numbers of an embedding are of a floating type")
+      }
+      guard (1...2).contains(t.rank), t.count > 0,
         t.shape[t.rank - 1] <= Self.maximumHiddenSize
       else {
         throw fail("\(quoted(name)) has the shape \(t.shape), which is no embedding")

@@ -23,6 +23,7 @@ enum EmbeddingLayout {
       throw NeTIError(
         "it is not a neti concept, and no embedding: it holds \(names.count) tensors; diffusers, A1111, kohya and OneTrainer "
           + "keep one, or for XTI 16, called IN01 to OUT11 (kohya) or <toy>-0 to <toy>-15 (prompt-plus-pytorch)"
+          + (names.count > 1 ? "; save each of several embeddings in a file of its own" : "")
       )
     }
   }
