@@ -152,6 +152,38 @@ struct CommunityEmbeddingTests {
     #expect(picture.hasSuffix("it is a picture, and only those in PNG can hold an embedding"), "\(picture)")
   }
 
+  @Test("for one of several text encoders are read, or refused by the model that they are for")
+  func encoders() throws {
+    let scratch = try Scratch()
+    func file(_ sizes: [(String, Int)]) throws -> URL {
+      let url = scratch.file("x.safetensors")
+      try Safetensors.write(try sizes.map { ($0, try RandomSource(seed: 3).normal([2, $1])) }, to: url)
+      return url
+    }
+    let first = try Concept.open(file([("clip_l", 128)])) { Self.base }
+    #expect(first.representation.kind == .ti && first.about.token == "x")
+    #expect(
+      try first.representation.parameters[0].tensor.floats()
+        == SafetensorsFile(scratch.file("x.safetensors")).tensor("clip_l").floats())
+    let others = "which is not supported; neti reads those for Stable Diffusion 1, 2 and XL"
+    for (names, words) in [
+      (
+        ["clip_g"],
+        "it is an embedding for SDXL's refiner (clip_g alone), which is not supported; one for SDXL holds clip_l and clip_g"
+      ),
+      (["clip_l", "t5xxl"], "it is an embedding for FLUX (clip_l, t5xxl), \(others)"),
+      (["clip_l", "t5"], "it is an embedding for FLUX (clip_l, t5), \(others)"),
+      (
+        ["clip_l", "clip_g", "t5"],
+        "it is an embedding for Stable Diffusion 3 (clip_g, clip_l, t5), \(others)"
+      ),
+      (["clip_l", "x"], "it holds “clip_l”, “x”; an embedding for SDXL holds clip_l and clip_g"),
+    ] {
+      let said = refusal { try Concept.open(file(names.map { ($0, 128) })) { Self.base } }?.message ?? ""
+      #expect(said.hasSuffix("x.safetensors: \(words)"), "\(said)")
+    }
+  }
+
   @Test("are refused without a model, for other layers, and with a token that is no word")
   func context() throws {
     let e = #expect(throws: NeTIError.self) { try Concept.open(Self.file("diffusers.bin")) }

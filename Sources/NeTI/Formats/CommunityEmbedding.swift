@@ -32,7 +32,7 @@ public struct CommunityEmbedding {
   /// `string_to_param` of the first textual inversion is one.
   static let classes: Set = ["torch.nn.modules.container ParameterDict"]
   /// A name that says nothing about the concept.
-  private static let anonymous: Set<String> = ["emb_params", "emp_params", "*"]
+  private static let anonymous: Set<String> = ["emb_params", "emp_params", "*", "clip_l"]
   private static let maximumHiddenSize = 16_384
   /// SDXL's text encoders, in the order of its states.
   static let encoderNames = ["clip_l", "clip_g"]
@@ -139,12 +139,7 @@ public struct CommunityEmbedding {
     names: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
   ) throws {
     func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(url.path): \(why)") }
-    let isXL = names.contains(where: Self.encoderNames.contains)
-    guard !isXL || names == Self.encoderNames.sorted() else {
-      throw fail(
-        "it holds \(names.prefix(4).map(quoted).joined(separator: ", ")); an embedding for SDXL holds clip_l and clip_g"
-      )
-    }
+    let isXL = Set(names) == Set(Self.encoderNames)
     let layout: EmbeddingLayout?
     do { layout = isXL ? nil : try EmbeddingLayout(names) } catch let e as NeTIError { throw fail(e.message) }
     let ordered =

@@ -52,6 +52,25 @@ enum EmbeddingLayout {
 
   // MARK: Files of other kinds
 
+  /// What an embedding for several text encoders is, or for another one than the first, that is not for SDXL.
+  private static func otherEncoders(_ names: [String]) -> String? {
+    let (first, second) = (names.contains("clip_l"), names.contains("clip_g"))
+    let hasT5 = names.contains { ["t5", "t5xxl"].contains($0) }
+    guard second || first && names.count > 1 else { return nil }
+    let shown = names.sorted().prefix(4).joined(separator: ", ")
+    if hasT5 {
+      return
+        "it is an embedding for \(second ? "Stable Diffusion 3" : "FLUX") (\(shown)), which is not supported; neti reads those "
+        + "for Stable Diffusion 1, 2 and XL"
+    }
+    if names.count == 1 {
+      return
+        "it is an embedding for SDXL's refiner (\(shown) alone), which is not supported; one for SDXL holds clip_l and clip_g"
+    }
+    return
+      "it holds \(names.prefix(4).map(quoted).joined(separator: ", ")); an embedding for SDXL holds clip_l and clip_g"
+  }
+
   /// What a file with these names is, when it is known and no embedding that is read.
   static func otherContent(_ names: [String]) -> String? {
     func has(_ name: String) -> Bool { names.contains(name) }
@@ -63,6 +82,7 @@ enum EmbeddingLayout {
         "it is an output embedding of OneTrainer (emp_params_out), which stands behind the text encoder, where neti has no "
         + "place for it; train it in OneTrainer without output embedding"
     }
+    if let line = otherEncoders(names) { return line }
     if begins("lora_unet_", "lora_te") {
       return "it is a LoRA of kohya's scripts; give it to a command with `lora`"
     }
