@@ -165,6 +165,15 @@ struct CommunityEmbeddingTests {
     #expect(
       try first.representation.parameters[0].tensor.floats()
         == SafetensorsFile(scratch.file("x.safetensors")).tensor("clip_l").floats())
+    var base = Self.base
+    (base.hiddenSize, base.hiddenSizes) = (384, [128, 256])
+    let pivotal = try Concept.open(file([("text_encoders_1", 256), ("text_encoders_0", 128)])) { base }
+    #expect(pivotal.representation.kind == .ti && pivotal.about.token == "x")
+    let (a, b) = (try RandomSource(seed: 3).normal([2, 128]), try RandomSource(seed: 3).normal([2, 256]))
+    #expect(
+      try pivotal.representation.parameters[0].tensor.floats() == Tensor.concatenated([a, b], 1).floats())
+    let one = try Concept.open(file([("text_encoders_0", 128)])) { Self.base }
+    #expect(one.about.token == "x" && one.representation.vectorCount == 2)
     let others = "which is not supported; neti reads those for Stable Diffusion 1, 2 and XL"
     for (names, words) in [
       (

@@ -13,7 +13,7 @@ public import Torch
 /// | kohya | `emb_params`, or for XTI the 16 layers `IN01` … `OUT11` |
 /// | OneTrainer | `emp_params` |
 /// | prompt-plus-pytorch | 16 tensors `<toy>-0` … `<toy>-15` |
-/// | all, for SDXL | `clip_l` and `clip_g`, one for each text encoder |
+/// | all, for SDXL | `clip_l` and `clip_g`, one for each text encoder; pivotal tuning: `text_encoders_0` and `…_1` |
 ///
 /// A tensor [n, d] holds n vectors, each a row of the text encoder's token table. Pickles may hold arrays of NumPy's
 /// instead of tensors, and A1111's PNGs the content of its pickles. Sources: `loaders/textual_inversion.py` of
@@ -36,6 +36,8 @@ public struct CommunityEmbedding {
   private static let maximumHiddenSize = 16_384
   /// SDXL's text encoders, in the order of its states.
   static let encoderNames = ["clip_l", "clip_g"]
+  /// What diffusers' scripts for pivotal tuning call them.
+  private static let pivotalNames = ["text_encoders_0": "clip_l", "text_encoders_1": "clip_g"]
 
   public init(name: String?, vectors: Tensor, sizes: [Int]? = nil, steps: Int? = nil) {
     self.name = name
@@ -136,9 +138,14 @@ public struct CommunityEmbedding {
   }
 
   private init(
-    names: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
+    names written: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
   ) throws {
     func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(url.path): \(why)") }
+    // By the names that they are read by.
+    let isPivotal = written.allSatisfy { Self.pivotalNames[$0] != nil }
+    let originals = Dictionary(
+      uniqueKeysWithValues: Set(written).map { (isPivotal ? Self.pivotalNames[$0] ?? $0 : $0, $0) })
+    let names = originals.keys.sorted()
     let isXL = Set(names) == Set(Self.encoderNames)
     let layout: EmbeddingLayout?
     do { layout = isXL ? nil : try EmbeddingLayout(names) } catch let e as NeTIError { throw fail(e.message) }
@@ -150,7 +157,7 @@ public struct CommunityEmbedding {
       }
     var rows: [Tensor] = []
     for name in ordered {
-      let t = try tensor(name)
+      let t = try tensor(originals[name] ?? name)
       guard t.dtype.isFloating else {
         throw fail("\(quoted(name)) is \(t.dtype), and the numbers of an embedding are of a floating type")
       }
