@@ -43,6 +43,41 @@ struct LoRATests {
     #expect(try relativeError(outputs([lora], dtype: .bfloat16).unet, unet) < 0.1)
   }
 
+  /// A LoRA as `torch.save` writes it, alone or as the `state_dict` of something larger.
+  private func pickled(_ name: String, _ scratch: Scratch, under key: String? = nil) throws -> URL {
+    let file = try SafetensorsFile(url(name))
+    var storages = TorchStorages()
+    let entries = try file.entries.keys.sorted().map { PickleEntry($0, try storages.add(file.tensor($0))) }
+    let whole = PickleValue.dictionary(entries, ordered: true)
+    let root = key.map { PickleValue.dictionary([PickleEntry($0, whole)], ordered: false) } ?? whole
+    return try scratch.file(storages.archive("archive", root), "\(name).pt")
+  }
+
+  @Test(
+    "in PyTorch's files are those of safetensors",
+    arguments: ["kohya", "peft", "diffusers_old", "kohya_dora"], [nil, "state_dict"])
+  func pickles(_ name: String, _ key: String?) throws {
+    let scratch = try Scratch()
+    let (plain, same) = (try LoRA(url(name)), try LoRA(pickled(name, scratch, under: key)))
+    #expect(same.name == "\(name).pt")
+    let (a, b) = (try outputs([WeightedLoRA(plain)]), try outputs([WeightedLoRA(same)]))
+    #expect(try relativeError(b.text, a.text) < 1e-6 && relativeError(b.unet, a.unet) < 1e-6)
+    #expect(try relativeError(a.unet, outputs([]).unet) > 1e-2)
+  }
+
+  @Test("in PyTorch's files that are damaged are refused or read, and never more")
+  func damagedPickles() throws {
+    let scratch = try Scratch()
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let whole = try Data(contentsOf: pickled("kohya_unet", scratch))
+    var read = 0
+    for (i, data) in Mutations(of: whole, count: 2000, seed: 19).enumerated() {
+      guard let lora = try? LoRA(scratch.file(data, "\(i % 2).pt")) else { continue }
+      read += (try? model.add([WeightedLoRA(lora)])) == nil ? 0 : 1
+    }
+    #expect(read > 0 && read < 2000)
+  }
+
   @Test("add up, in proportion to their weights, and one of weight 0 changes nothing")
   func severalLoRAs() throws {
     let (a, b) = (try LoRA(url("kohya")), try LoRA(url("diffusers")))
@@ -260,8 +295,7 @@ struct LoRATests {
     func lengths(_ name: String, _ magnitude: Tensor, over dims: [Int]) throws -> Tensor {
       try Safetensors.write([(name, magnitude)], to: scratch.file("m.safetensors"))
       let file = try SafetensorsFile(scratch.file("m.safetensors"))
-      let entry = try #require(file.entries[name])
-      let read = try #require(Magnitude(entry, outputs: 6, inputs: 4))
+      let read = try #require(Magnitude(name, magnitude.shape, outputs: 6, inputs: 4))
       return try read.applied(to: weight, file).norm(dims)
     }
     let outputs = try Tensor([1, 2, 3, 4, 5, 6] as [Float])
