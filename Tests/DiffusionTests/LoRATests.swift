@@ -78,6 +78,27 @@ struct LoRATests {
     #expect(read > 0 && read < 2000)
   }
 
+  @Test("in PEFT's names may have an adapter's name and the network's wrapper, or ComfyUI's prefix")
+  func otherNames() throws {
+    let scratch = try Scratch()
+    func unet(_ name: String, _ rename: (String) -> String) throws -> Tensor {
+      let file = try SafetensorsFile(url(name))
+      let renamed = scratch.file("renamed.safetensors")
+      try Safetensors.write(file.entries.keys.map { (rename($0), try file.tensor($0)) }, to: renamed)
+      return try outputs([WeightedLoRA(LoRA(renamed))]).unet
+    }
+    let wrapper = "base_model.model."
+    for name in ["peft", "peft_dora"] {
+      let plain = try unet(name) { $0 }
+      for (old, new) in [
+        ("weight", "style.weight"), ("weight", "my.style.weight"), ("unet.", "unet.\(wrapper)"),
+        ("unet.", "diffusion_model."), ("unet.", "\(wrapper)unet."), ("unet.", wrapper),
+      ] {
+        #expect(try relativeError(unet(name) { $0.replacing(old, with: new) }, plain) == 0, "\(new)")
+      }
+    }
+  }
+
   @Test("add up, in proportion to their weights, and one of weight 0 changes nothing")
   func severalLoRAs() throws {
     let (a, b) = (try LoRA(url("kohya")), try LoRA(url("diffusers")))
@@ -100,10 +121,10 @@ struct LoRATests {
     return scratch.file("changed.safetensors")
   }
 
-  /// A change of rank 1 for every matrix and kernel of SDXL, in kohya's names, which are the original ones, and in
-  /// PEFT's.
-  private static func sdxl(_ random: RandomModel, _ scratch: Scratch) throws -> (kohya: URL, peft: URL) {
-    var (kohya, peft): ([(String, Tensor)], [(String, Tensor)]) = ([], [])
+  /// A change of rank 1 for every matrix and kernel of SDXL, in kohya's names, which are the original ones, in PEFT's, and
+  /// in ComfyUI's, which are the original ones, too.
+  private static func sdxl(_ random: RandomModel, _ scratch: Scratch) throws -> (kohya: URL, others: [URL]) {
+    var (kohya, peft, comfyUI): ([(String, Tensor)], [(String, Tensor)], [(String, Tensor)]) = ([], [], [])
     let prefixes = ["unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"]
     for row in random.names where row.shape.count > 1 && row.name.hasSuffix(".weight") {
       guard let prefix = prefixes[row.component], !row.name.contains("embedding.weight") else { continue }
@@ -116,14 +137,18 @@ struct LoRATests {
       let up = try RandomModel.drawn(here + " up", [row.shape[0], 1] + kernel.map { _ in 1 }, scale: 0.3)
       kohya += [("\(there).lora_down.weight", down), ("\(there).lora_up.weight", up)]
       peft += [("\(here).lora_A.weight", down), ("\(here).lora_B.weight", up)]
+      let wrapped =
+        row.component == "unet" ? "diffusion_model.\(original.dropLast(".weight".count))" : here
+      comfyUI += [("\(wrapped).lora_down.weight", down), ("\(wrapped).lora_up.weight", up)]
     }
-    let urls = (scratch.file("kohya.safetensors"), scratch.file("peft.safetensors"))
-    try Safetensors.write(kohya, to: urls.0)
-    try Safetensors.write(peft, to: urls.1)
-    return urls
+    let urls = ["kohya", "peft", "comfyui"].map { scratch.file("\($0).safetensors") }
+    for (url, tensors) in zip(urls, [kohya, peft, comfyUI]) { try Safetensors.write(tensors, to: url) }
+    return (urls[0], Array(urls.dropFirst()))
   }
 
-  @Test("for SDXL change every layer of the U-Net and of both text encoders, in kohya's names as in PEFT's")
+  @Test(
+    "for SDXL change every layer of the U-Net and of both text encoders, in kohya's names as in PEFT's and ComfyUI's"
+  )
   func sdxl() throws {
     let (scratch, random) = (try Scratch(), try RandomModel("sdxl"))
     let folder = scratch.file("model")
@@ -145,13 +170,15 @@ struct LoRATests {
         return [states, pooled, noise]
       }
     }
-    let (plain, kohya, peft) = (try outputs(nil), try outputs(files.kohya), try outputs(files.peft))
+    let (plain, kohya, others) = (
+      try outputs(nil), try outputs(files.kohya), try files.others.map { try outputs($0) }
+    )
     for i in 0..<3 {
       #expect(try relativeError(kohya[i], plain[i]) > 1e-3)
-      #expect(try relativeError(kohya[i], peft[i]) == 0)
+      for other in others { #expect(try relativeError(kohya[i], other[i]) == 0) }
     }
     let mini = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let refused = refusal { try mini.add([WeightedLoRA(LoRA(files.peft))]) }
+    let refused = refusal { try mini.add([WeightedLoRA(LoRA(files.others[0]))]) }
     #expect(refused?.message.contains("peft.safetensors is for SDXL") == true)
     withExtendedLifetime(scratch) {}
   }
@@ -209,6 +236,12 @@ struct LoRATests {
       ("lora_unet_conv_in.oft_blocks", "OFT"), ("lora_unet_conv_in.diff", "full differences"),
       ("lora_te3_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "Stable Diffusion 3"),
       ("transformer.single_blocks.0.attn.to_q.lora_A.weight", "a transformer"),
+      ("diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight", "a transformer"),
+      (
+        "lycoris_conv_in.lora_down.weight",
+        "its names are LyCORIS's own (lycoris_…), which do not say which network they change; rename them as kohya's "
+          + "scripts do, lora_unet_… or lora_te_…"
+      ),
       ("unet.conv_in.lora_B.bias", "biases"), ("model.weight", "no tensor of a LoRA"),
       ("lora_unet_conv_out.lora_down.weight", "has no partner: a LoRA has two matrices for each weight"),
       ("unet.conv_in.lora_A.weight", "another tensor names"),

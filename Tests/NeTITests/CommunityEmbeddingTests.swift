@@ -128,6 +128,11 @@ struct CommunityEmbeddingTests {
     #expect(sizes.contains("its vectors have different sizes"), "\(sizes)")
     let counts = try message([("clip_l", .ones([1, 768])), ("clip_g", .ones([2, 1280]))])
     #expect(counts.contains("clip_l and clip_g hold other numbers of vectors"), "\(counts)")
+    let lycoris = try message([("lycoris_conv_in.lora_down.weight", .ones([2, 4]))])
+    #expect(
+      lycoris.hasSuffix(
+        "it is a LoRA with LyCORIS's own names (lycoris_…), which neti does not read; rename them as kohya's scripts do, "
+          + "lora_unet_… or lora_te_…"), "\(lycoris)")
     let whole = try message([("<toy>", .ones([128], dtype: .int64))])
     #expect(
       whole.hasSuffix("“<toy>” is int64, and the numbers of an embedding are of a floating type"), "\(whole)")

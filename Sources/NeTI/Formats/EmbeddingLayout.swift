@@ -83,6 +83,11 @@ enum EmbeddingLayout {
         + "place for it; train it in OneTrainer without output embedding"
     }
     if let line = otherEncoders(names) { return line }
+    if begins("lycoris_") {
+      return
+        "it is a LoRA with LyCORIS's own names (lycoris_…), which neti does not read; rename them as kohya's scripts do, "
+        + "lora_unet_… or lora_te_…"
+    }
     if begins("lora_unet_", "lora_te") {
       return "it is a LoRA of kohya's scripts; give it to a command with `lora`"
     }
