@@ -321,6 +321,33 @@ struct LoRATests {
     #expect(refusal { try model.unet }?.message.contains("not finite") == true)
   }
 
+  @Test("with embeddings of OneTrainer's beside them are used, and a line says what is not")
+  func bundled() throws {
+    let scratch = try Scratch()
+    func lines(_ tokens: [String]) throws -> [String] {
+      let file = try changed(scratch) { tensors in
+        tensors += try tokens.map { ("bundle_emb.\($0).emp_params", try Tensor.ones([2, 128])) }
+      }
+      let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+      let lines = try model.add([WeightedLoRA(LoRA(file))])
+      #expect(model.loras.count == 1)
+      return lines
+    }
+    #expect(try lines([]) == [])
+    #expect(
+      try lines(["<toy>"]) == [
+        "changed.safetensors also holds the embedding “<toy>”, which is not used; `convert changed.safetensors "
+          + "concept.safetensors` makes a concept of it"
+      ])
+    #expect(
+      try lines(["b", "a"]) == [
+        "changed.safetensors also holds the embeddings “a”, “b”, which are not used; have OneTrainer save each in a "
+          + "file of its own"
+      ])
+    let odd = try changed(scratch) { $0.append(("bundle_emb.toy", try .ones([2, 128]))) }
+    #expect(refusal { try LoRA(odd) }?.message.contains("“bundle_emb.toy” is no tensor of a LoRA") == true)
+  }
+
   @Test("with magnitudes set the length of each output's weights, in older files of each input's")
   func magnitudes() throws {
     let scratch = try Scratch()

@@ -198,6 +198,41 @@ struct CommunityEmbeddingTests {
     }
   }
 
+  @Test(
+    "that OneTrainer saved in a LoRA's file are read out of it; of several none, and no output embeddings")
+  func bundled() throws {
+    let scratch = try Scratch()
+    let matrix = try Tensor.ones([2, 4])
+    let lora = ["down", "up"].map { ("lora_unet_conv_in.lora_\($0).weight", matrix) }
+    func file(_ tensors: [(String, Tensor)]) throws -> URL {
+      let url = scratch.file("style.safetensors")
+      try Safetensors.write(lora + tensors, to: url)
+      return url
+    }
+    func said(_ tensors: [(String, Tensor)]) throws -> String {
+      refusal { try Concept.open(file(tensors)) { Self.base } }?.message ?? ""
+    }
+    let one = try RandomSource(seed: 3).normal([2, 128])
+    for (name, token) in [("toy.emp_params", "toy"), ("<v1.5>.emp_params", "<v1.5>"), ("toy.clip_l", "toy")] {
+      let concept = try Concept.open(file([("bundle_emb.\(name)", one)])) { Self.base }
+      #expect(concept.about.token == token && concept.representation.kind == .ti)
+      #expect(try concept.representation.parameters[0].tensor.floats() == one.floats())
+    }
+    let several = try said([("bundle_emb.b.emp_params", one), ("bundle_emb.a.emp_params", one)])
+    #expect(
+      several.hasSuffix(
+        "it is a LoRA with the embeddings “a”, “b”; have OneTrainer save each in a file of its own"),
+      "\(several)"
+    )
+    #expect(try said([]).hasSuffix("it is a LoRA of kohya's scripts; give it to a command with `lora`"))
+    for names in [["emp_params_out"], ["clip_l", "clip_g", "clip_l_out", "clip_g_out"]] {
+      let found = try said(names.map { ("bundle_emb.toy.\($0)", one) })
+      let first = names.count == 1 ? "emp_params_out" : "clip_g_out"
+      #expect(found.contains("it is an output embedding of OneTrainer (\(first)), which"), "\(found)")
+      #expect(found.hasSuffix("train it in OneTrainer without output embedding"), "\(found)")
+    }
+  }
+
   @Test("are refused without a model, for other layers, and with a token that is no word")
   func context() throws {
     let e = #expect(throws: NeTIError.self) { try Concept.open(Self.file("diffusers.bin")) }

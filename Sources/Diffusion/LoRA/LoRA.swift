@@ -13,6 +13,8 @@ public struct LoRA: Sendable {
   /// The file.
   public let url: URL
   let layers: [Layer]
+  /// The tokens of embeddings that the file holds beside it.
+  let embeddings: [String]
 
   /// The change of one weight.
   struct Layer: Sendable {
@@ -44,6 +46,7 @@ public struct LoRA: Sendable {
   public init(_ url: URL) throws {
     let file: any TensorFile = try TorchFile.isOne(url) ? TorchWeights(url) : SafetensorsFile(url)
     self.url = url
+    embeddings = Set(file.tensorNames.compactMap { BundledTensor($0)?.token }).sorted()
     do { layers = try Self.layers(file) } catch let e as any DescribedError {
       throw DiffusionError("\(url.path): \(e.message)")
     }
@@ -52,9 +55,22 @@ public struct LoRA: Sendable {
   /// The file's name, without its folder.
   public var name: String { url.lastPathComponent }
 
+  /// A line for whoever uses a file that holds more.
+  var embeddingsWarning: String? {
+    guard let first = embeddings.first else { return nil }
+    guard embeddings.count == 1 else {
+      return
+        "\(name) also holds the embeddings \(embeddings.prefix(4).map(quoted).joined(separator: ", ")), which are not used; "
+        + "have OneTrainer save each in a file of its own"
+    }
+    return
+      "\(name) also holds the embedding \(quoted(first)), which is not used; `convert \(name) concept.safetensors` makes a "
+      + "concept of it"
+  }
+
   private static func layers(_ file: any TensorFile) throws -> [Layer] {
     var parts: [LoRANames.Module: [LoRANames.Part: String]] = [:]
-    for key in file.tensorNames.sorted() {
+    for key in file.tensorNames.sorted() where BundledTensor(key) == nil {
       let (module, part) = try LoRANames.read(key)
       guard parts[module, default: [:]].updateValue(key, forKey: part) == nil else {
         throw DiffusionError("\(quoted(key)) names a weight that another tensor names, too")

@@ -125,6 +125,22 @@ enum LoRANames {
   }
 }
 
+/// A tensor of an embedding that OneTrainer saves in a LoRA's file: `bundle_emb.TOKEN.NAME`, with NAME as in a file of its
+/// own.
+package struct BundledTensor {
+  package let token: String
+  package let name: String
+
+  /// Nil for what is called otherwise.
+  package init?(_ key: String) {
+    let prefix = "bundle_emb."
+    let rest = key.dropFirst(prefix.count)
+    guard key.hasPrefix(prefix), let dot = rest.lastIndex(of: ".") else { return nil }
+    token = String(rest[..<dot])
+    name = String(rest[rest.index(after: dot)...])
+  }
+}
+
 /// The α of each layer as PEFT saves them, in the file's metadata; without it α is the rank.
 struct PEFTAlphas {
   private static let key = "lora_adapter_metadata"

@@ -11,7 +11,7 @@ public import Torch
 /// | diffusers | one tensor, its name is the token |
 /// | A1111 | `string_to_param: {"*": tensor}` and `name` (pickles only), or one tensor of any name |
 /// | kohya | `emb_params`, or for XTI the 16 layers `IN01` … `OUT11` |
-/// | OneTrainer | `emp_params` |
+/// | OneTrainer | `emp_params`; in a LoRA's file what is called `bundle_emb.TOKEN.…` |
 /// | prompt-plus-pytorch | 16 tensors `<toy>-0` … `<toy>-15` |
 /// | all, for SDXL | `clip_l` and `clip_g`, one for each text encoder; pivotal tuning: `text_encoders_0` and `…_1` |
 ///
@@ -138,13 +138,25 @@ public struct CommunityEmbedding {
   }
 
   private init(
-    names written: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
+    names written: [String], of url: URL, given declared: String?, steps: Int?,
+    tensor: (String) throws -> Tensor
   ) throws {
     func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(url.path): \(why)") }
+    let bundled = Dictionary(grouping: written.filter { BundledTensor($0) != nil }) {
+      BundledTensor($0)?.token ?? ""
+    }
+    guard bundled.count <= 1 else {
+      let tokens = bundled.keys.sorted().prefix(4).map(quoted).joined(separator: ", ")
+      throw fail("it is a LoRA with the embeddings \(tokens); have OneTrainer save each in a file of its own")
+    }
+    let tensors = bundled.values.first ?? written
+    let given = bundled.keys.first ?? declared
     // By the names that they are read by.
-    let isPivotal = written.allSatisfy { Self.pivotalNames[$0] != nil }
+    let isPivotal = tensors.allSatisfy { Self.pivotalNames[$0] != nil }
     let originals = Dictionary(
-      uniqueKeysWithValues: Set(written).map { (isPivotal ? Self.pivotalNames[$0] ?? $0 : $0, $0) })
+      uniqueKeysWithValues: Set(tensors).map {
+        (isPivotal ? Self.pivotalNames[$0] ?? $0 : BundledTensor($0)?.name ?? $0, $0)
+      })
     let names = originals.keys.sorted()
     let isXL = Set(names) == Set(Self.encoderNames)
     let layout: EmbeddingLayout?

@@ -77,9 +77,9 @@ enum EmbeddingLayout {
     func begins(_ prefixes: String...) -> Bool {
       names.contains { name in prefixes.contains { name.hasPrefix($0) } }
     }
-    if has("emp_params_out") {
+    if let name = names.first(where: { ["emp_params_out", "clip_l_out", "clip_g_out"].contains($0) }) {
       return
-        "it is an output embedding of OneTrainer (emp_params_out), which stands behind the text encoder, where neti has no "
+        "it is an output embedding of OneTrainer (\(name)), which stands behind the text encoder, where neti has no "
         + "place for it; train it in OneTrainer without output embedding"
     }
     if let line = otherEncoders(names) { return line }
