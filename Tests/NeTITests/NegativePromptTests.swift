@@ -87,6 +87,61 @@ struct NegativePromptTests {
         ])
   }
 
+  @Test(
+    "the syntax of other programs is named, and no weights are advised for it",
+    arguments: [
+      ("a cat++ and dog--, red---", "“cat++”, “dog--”, “red---” in a prompt are of another program and are"),
+      ("a (big cat)++ here", "“(big cat)++” in a prompt is of another program and is"),
+      ("a __color__ cat", "“__color__” in a prompt is of another program and is"),
+      (
+        "a ADDCOMM b ADDROW c ADDCOL",
+        "“ADDCOMM”, “ADDROW”, “ADDCOL” in a prompt are of another program and are"
+      ), ("a ADDBASE b", "“ADDBASE” in a prompt is of another program and is"),
+      ("a <hypernet:x:1>", "“<hypernet:x:1>” in a prompt is of another program and is"),
+    ])
+  func foreign(_ prompt: String, _ words: String) throws {
+    let generator = try ConceptGenerator(
+      StableDiffusion(ModelFolder(Fixtures.miniSD.path)), concepts: [])
+    #expect(try generator.prepare(request(prompt, "")).warnings == [words + " read as words"])
+  }
+
+  @Test(
+    "words of adapters and embeddings are named in any case, left out with weights, and each has its option")
+  func networks() throws {
+    let generator = try ConceptGenerator(
+      StableDiffusion(ModelFolder(Fixtures.miniSD.path)), concepts: [])
+    let lora = "a LoRA is given with `lora FILE:WEIGHT`"
+    let embedding = "an embedding is given with `concept FILE`, and is {} in the prompt"
+    for (words, advice) in [
+      ("<LORA:x:1>", "; " + lora), ("<locon:x:1>", "; " + lora), ("<embed:toy>", "; " + embedding),
+      ("<embedding:toy>", "; " + embedding), ("<hypernet:x:1>", ""),
+    ] {
+      var weighted = request("a cat \(words)", "")
+      #expect(
+        try generator.prepare(weighted).warnings
+          == ["“\(words)” in a prompt is of another program and is read as words" + advice])
+      weighted.promptWeights = true
+      #expect(
+        try generator.prepare(weighted).warnings
+          == ["“\(words)” in a prompt is of another program and was left out" + advice])
+    }
+    let plain = "state-of-the-art cat -- dog-, +1 snake_case c+ 5+"
+    #expect(try generator.prepare(request(plain, "")).warnings == [])
+    var both = request("a (cat), {red}", "(ugly), {bad}")
+    #expect(
+      try generator.prepare(both).warnings == [
+        "“{red}” in a prompt names no concept and is read as words; braces that are words are written {{ and }}",
+        "“(cat)” in a prompt looks like a weight and is read as words; `prompt-weights` reads weights as "
+          + "AUTOMATIC1111 does",
+        "“{bad}” in the negative prompt names no concept and is read as words; braces that are words are written "
+          + "{{ and }}",
+        "“(ugly)” in the negative prompt looks like a weight and is read as words; `prompt-weights` reads weights as "
+          + "AUTOMATIC1111 does",
+      ])
+    both.promptWeights = true
+    #expect(try generator.prepare(both).warnings.count == 2)
+  }
+
   @Test("progress ends at its total with every scheduler", arguments: SchedulerKind.allCases)
   func progress(kind: SchedulerKind) throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
