@@ -14,6 +14,15 @@ package struct ConfigurationReader {
 
   package init(_ decoder: any Decoder) throws { container = try decoder.container(keyedBy: Key.self) }
 
+  private init(_ container: KeyedDecodingContainer<Key>) { self.container = container }
+
+  /// The configuration under a key; nil when the key is absent or null.
+  func nested(_ name: String) throws -> ConfigurationReader? {
+    let key = Key(stringValue: name)
+    guard container.contains(key), try !container.decodeNil(forKey: key) else { return nil }
+    return ConfigurationReader(try container.nestedContainer(keyedBy: Key.self, forKey: key))
+  }
+
   /// The value of a key; without a default it must be there.
   func value<T: Decodable>(_ name: String, default standard: T?) throws -> T {
     do {

@@ -147,7 +147,7 @@ public final class StableDiffusion {
 
   /// Merges LoRAs into the weights of the U-Net and the text encoders, which are read anew where they are loaded.
   ///
-  /// - Returns: a line for each LoRA that has layers which this model has not.
+  /// - Returns: a line for each LoRA that has layers which this model has not, or an embedding beside them.
   /// - Throws: `DiffusionError` for a LoRA that fits the model nowhere, or has another size.
   public func add(_ loras: [WeightedLoRA]) throws -> [String] {
     guard !loras.isEmpty else { return [] }
@@ -183,7 +183,7 @@ public final class StableDiffusion {
     self.loras += loras
     identity = nil
     for component in changes.keys { release(component) }
-    return lines
+    return lines + loras.compactMap(\.lora.embeddingsWarning)
   }
 
   /// What tells the LoRAs apart by content, and their weights; nil without.

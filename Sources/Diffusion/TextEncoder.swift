@@ -1,7 +1,7 @@
 import Files
 public import Torch
 
-/// `text_encoder/config.json` of a CLIP text transformer.
+/// `text_encoder/config.json` of a CLIP text transformer, or of a whole CLIP, which has it under `text_config`.
 public struct CLIPTextConfiguration: Decodable, Sendable, Equatable {
   /// Layers that the file has.
   public let layers: Int
@@ -46,7 +46,8 @@ public struct CLIPTextConfiguration: Decodable, Sendable, Equatable {
 
   /// Refuses sizes that no model has before any arithmetic is done with them.
   public init(from decoder: any Decoder) throws {
-    let json = try ConfigurationReader(decoder)
+    let whole = try ConfigurationReader(decoder)
+    let json = try whole.nested("text_config") ?? whole
     shape = try CLIPLayer.Shape(json)
     layers = try json.integer("num_hidden_layers", in: 1...256)
     // The attention is quadratic in the positions.

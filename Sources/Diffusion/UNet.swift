@@ -40,6 +40,9 @@ public final class UNet {
     configuration.blocks.flatMap(\.crossAttentionLayers)
   }
 
+  /// What it computes in.
+  var dtype: DType { convolutionIn.weight.dtype }
+
   /// - Parameter weights: the whole file of the U-Net; its dtype is the one that is computed in.
   /// - Throws: `DiffusionError` naming the first tensor that is missing or misshapen, or those that
   ///   are left over.

@@ -81,13 +81,18 @@ package struct WeightFile: Equatable {
         "\(folder.path): \(link) is a link to a file that is not there; download the model again")
     }
     if let file = choice(of: there, base: base) { return file }
-    let files = there.filter {
-      [".safetensors", ".bin", ".ckpt", ".pt", ".msgpack", ".h5"].contains(where: $0.hasSuffix)
+    func shown(_ endings: [String]) -> String? {
+      let files = there.filter { endings.contains(where: $0.hasSuffix) }
+      return files.isEmpty ? nil : "; there is \(files.prefix(4).map(quoted).joined(separator: ", "))"
     }
-    let shown = files.prefix(4).map(quoted).joined(separator: ", ")
+    let advice =
+      shown([".safetensors", ".bin", ".ckpt", ".pt"]).map { "\($0): rename the one to use so" }
+      ?? shown([".msgpack", ".h5", ".onnx"]).map {
+        "\($0), for Flax, TensorFlow or ONNX, which is not read: fetch the model with weights for PyTorch, or convert it"
+      }
     throw DiffusionError(
       "\(folder.path): there is no \(base).safetensors, nor only one variant, a .bin or an index of shards of that name"
-        + (files.isEmpty ? "" : "; there is \(shown): rename the one to use so"))
+        + (advice ?? ""))
   }
 
   /// The files of a component's weights in its folder: one, or the shards of an index.

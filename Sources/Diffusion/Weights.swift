@@ -21,7 +21,7 @@ public struct Weights {
   ///   - dtype: what floating tensors are converted to.
   ///   - rename: a name in the file to the name it is asked for by (current diffusers names); nil
   ///     drops the tensor, for what real files hold and no model uses (`position_ids`). Names come
-  ///     without the `_orig_mod.` of compiled models.
+  ///     without the `_orig_mod.` of compiled models and the `module.` of shared ones.
   /// - Throws: `FileError` for a file that is missing or broken; `DiffusionError` for a name that occurs twice.
   public init(
     files: [URL], dtype: DType, device: Device, rename: ((String) -> String?)? = nil
@@ -148,8 +148,12 @@ public struct Weights {
 
   private func full(_ name: String) -> String { path.isEmpty ? name : path + "." + name }
 
-  /// A name without what PyTorch puts before those of a module that is saved after `torch.compile`.
-  static func plain(_ name: String) -> String { name.replacing("_orig_mod.", with: "") }
+  /// A name without what PyTorch puts before those of a module that is saved after `torch.compile`, or while processes
+  /// share it (`DistributedDataParallel`).
+  static func plain(_ name: String) -> String {
+    let own = name.replacing("_orig_mod.", with: "")
+    return String(own.trimmingPrefix("module."))
+  }
 }
 
 extension Weights {

@@ -27,6 +27,10 @@ package enum ForeignContent {
     if head.starts(with: Array("PK\u{3}\u{4}".utf8)) {
       return "is a zip archive, as PyTorch writes its files (.pt, .ckpt, .bin), not a safetensors file"
     }
+    if head.starts(with: [0x93] + Array("NUMPY".utf8)) {
+      return
+        "is an array of NumPy's (.npy), not a safetensors file; save it as one with safetensors.numpy.save_file"
+    }
     return text(head).map { "is a text, not a safetensors file (\(quoted($0)))" }
   }
 

@@ -16,6 +16,7 @@ package struct PNGChunk {
     static let exif = Kind("eXIf")
     static let profile = Kind("iCCP")
     static let text = Kind("tEXt")
+    static let compressedText = Kind("zTXt")
     static let internationalText = Kind("iTXt")
 
     init(_ letters: StaticString) {

@@ -2,25 +2,30 @@ import Files
 
 /// The texts in a PNG file: pairs of a keyword and a value (PNG specification, 11.3.4).
 public enum PNGText {
-  /// Bytes of all texts that `read` gives back; what lies beyond is an error.
+  /// Bytes of all texts that `read` gives back, and of one that it inflates; what lies beyond is an error.
   public static let maximumBytes = 16 << 20
 
-  /// The texts in their order: tEXt (Latin-1) and iTXt (UTF-8). Compressed texts are left out: they may inflate
-  /// without end, and this project writes none. Throws when `bytes` is no PNG file, is cut short, or a text's
-  /// checksum is wrong.
+  /// The texts in their order: tEXt (Latin-1) and iTXt (UTF-8). Compressed texts are left out, but for one that is asked
+  /// for: they may inflate without end, and this project writes none. Throws when `bytes` is no PNG file, is cut short, or
+  /// a text's checksum is wrong.
   ///
-  /// - Parameter beforePixels: only those that stand before the pixels, where this project writes them; then `bytes`
-  ///   need not reach further.
+  /// - Parameters:
+  ///   - beforePixels: only those that stand before the pixels, where this project writes them; then `bytes` need not
+  ///     reach further.
+  ///   - compressed: the keyword of a text that is read from zTXt, too.
   public static func read(
-    _ bytes: [UInt8], name: String = "PNG", beforePixels: Bool = false
+    _ bytes: [UInt8], name: String = "PNG", beforePixels: Bool = false, compressed keyword: String? = nil
   ) throws -> [(String, String)] {
     guard Image.format(bytes) == .png else {
       throw ImagingError("\(name): not a PNG file; only PNG files hold texts that are read here")
     }
+    let wanted = keyword.map { Array($0.utf8) + [0] }
     var texts: [(String, String)] = []
     var total = 0
     try PNGChunk.forEach(in: bytes, before: beforePixels ? .data : nil, name: name) { chunk in
-      guard chunk.kind == .text || chunk.kind == .internationalText else { return true }
+      let isCompressed =
+        chunk.kind == .compressedText && wanted.map { bytes[chunk.data].starts(with: $0) } == true
+      guard chunk.kind == .text || chunk.kind == .internationalText || isCompressed else { return true }
       let data = Array(bytes[chunk.data])
       total += data.count
       guard total <= maximumBytes else {
@@ -30,7 +35,11 @@ public enum PNGText {
       else {
         throw ImagingError("\(name): a text in the PNG file is damaged (checksum); replace the file")
       }
-      if let text = chunk.kind == .text ? latin(data) : international(data) { texts.append(text) }
+      if isCompressed {
+        if let text = try inflated(data, name) { texts.append(text) }
+      } else if let text = chunk.kind == .text ? latin(data) : international(data) {
+        texts.append(text)
+      }
       return true
     }
     return texts
@@ -39,6 +48,17 @@ public enum PNGText {
   private static func latin(_ data: [UInt8]) -> (String, String)? {
     guard let end = data.firstIndex(of: 0) else { return nil }
     return (fromLatin1(data[..<end]), fromLatin1(data[(end + 1)...]))
+  }
+
+  private static func inflated(_ data: [UInt8], _ name: String) throws -> (String, String)? {
+    // keyword \0 method text
+    guard let end = data.firstIndex(of: 0), data.number(1, at: end + 1) == 0 else { return nil }
+    do {
+      let text = try Files.inflated(Array(data[(end + 2)...]), limit: maximumBytes)
+      return (fromLatin1(data[..<end]), fromLatin1(text[...]))
+    } catch let error as FileError {
+      throw ImagingError("\(name): a text in the PNG file cannot be read: \(error.message); replace the file")
+    }
   }
 
   private static func international(_ data: [UInt8]) -> (String, String)? {

@@ -111,7 +111,12 @@ struct BadPromptTests {
     for (prompt, more, words) in [
       ("a {red|blue} mug", [], ["“{red|blue}”", "names no concept"]),
       ("({}:1.3) on a beach", Self.withConcept, ["“({}:1.3)”", "--prompt-weights reads weights"]),
-      ("a mug", ["--negative-prompt", "(ugly:1.4)"], ["“(ugly:1.4)”", "--prompt-weights"]),
+      (
+        "a mug", ["--negative-prompt", "(ugly:1.4)"],
+        ["“(ugly:1.4)” in the negative prompt looks like a weight", "--prompt-weights"]
+      ),
+      ("a {red} mug", ["--negative-prompt", "ugly"], ["“{red}” in a prompt names no concept"]),
+      ("a mug", ["--negative-prompt", "{bad}"], ["“{bad}” in the negative prompt names no concept"]),
       ("embedding:toy", [], ["“embedding:toy”", "--concept FILE"]),
       ("a mug", ["--negative-prompt", "ugly", "--guidance", "1"], ["no effect: --guidance is 1.0"]),
     ] {

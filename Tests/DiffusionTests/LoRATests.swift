@@ -43,6 +43,62 @@ struct LoRATests {
     #expect(try relativeError(outputs([lora], dtype: .bfloat16).unet, unet) < 0.1)
   }
 
+  /// A LoRA as `torch.save` writes it, alone or as the `state_dict` of something larger.
+  private func pickled(_ name: String, _ scratch: Scratch, under key: String? = nil) throws -> URL {
+    let file = try SafetensorsFile(url(name))
+    var storages = TorchStorages()
+    let entries = try file.entries.keys.sorted().map { PickleEntry($0, try storages.add(file.tensor($0))) }
+    let whole = PickleValue.dictionary(entries, ordered: true)
+    let root = key.map { PickleValue.dictionary([PickleEntry($0, whole)], ordered: false) } ?? whole
+    return try scratch.file(storages.archive("archive", root), "\(name).pt")
+  }
+
+  @Test(
+    "in PyTorch's files are those of safetensors",
+    arguments: ["kohya", "peft", "diffusers_old", "kohya_dora"], [nil, "state_dict"])
+  func pickles(_ name: String, _ key: String?) throws {
+    let scratch = try Scratch()
+    let (plain, same) = (try LoRA(url(name)), try LoRA(pickled(name, scratch, under: key)))
+    #expect(same.name == "\(name).pt")
+    let (a, b) = (try outputs([WeightedLoRA(plain)]), try outputs([WeightedLoRA(same)]))
+    #expect(try relativeError(b.text, a.text) < 1e-6 && relativeError(b.unet, a.unet) < 1e-6)
+    #expect(try relativeError(a.unet, outputs([]).unet) > 1e-2)
+  }
+
+  @Test("in PyTorch's files that are damaged are refused or read, and never more")
+  func damagedPickles() throws {
+    let scratch = try Scratch()
+    let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+    let whole = try Data(contentsOf: pickled("kohya_unet", scratch))
+    var read = 0
+    for (i, data) in Mutations(of: whole, count: 2000, seed: 19).enumerated() {
+      guard let lora = try? LoRA(scratch.file(data, "\(i % 2).pt")) else { continue }
+      read += (try? model.add([WeightedLoRA(lora)])) == nil ? 0 : 1
+    }
+    #expect(read > 0 && read < 2000)
+  }
+
+  @Test("in PEFT's names may have an adapter's name and the network's wrapper, or ComfyUI's prefix")
+  func otherNames() throws {
+    let scratch = try Scratch()
+    func unet(_ name: String, _ rename: (String) -> String) throws -> Tensor {
+      let file = try SafetensorsFile(url(name))
+      let renamed = scratch.file("renamed.safetensors")
+      try Safetensors.write(file.entries.keys.map { (rename($0), try file.tensor($0)) }, to: renamed)
+      return try outputs([WeightedLoRA(LoRA(renamed))]).unet
+    }
+    let wrapper = "base_model.model."
+    for name in ["peft", "peft_dora"] {
+      let plain = try unet(name) { $0 }
+      for (old, new) in [
+        ("weight", "style.weight"), ("weight", "my.style.weight"), ("unet.", "unet.\(wrapper)"),
+        ("unet.", "diffusion_model."), ("unet.", "\(wrapper)unet."), ("unet.", wrapper),
+      ] {
+        #expect(try relativeError(unet(name) { $0.replacing(old, with: new) }, plain) == 0, "\(new)")
+      }
+    }
+  }
+
   @Test("add up, in proportion to their weights, and one of weight 0 changes nothing")
   func severalLoRAs() throws {
     let (a, b) = (try LoRA(url("kohya")), try LoRA(url("diffusers")))
@@ -65,10 +121,10 @@ struct LoRATests {
     return scratch.file("changed.safetensors")
   }
 
-  /// A change of rank 1 for every matrix and kernel of SDXL, in kohya's names, which are the original ones, and in
-  /// PEFT's.
-  private static func sdxl(_ random: RandomModel, _ scratch: Scratch) throws -> (kohya: URL, peft: URL) {
-    var (kohya, peft): ([(String, Tensor)], [(String, Tensor)]) = ([], [])
+  /// A change of rank 1 for every matrix and kernel of SDXL, in kohya's names, which are the original ones, in PEFT's, and
+  /// in ComfyUI's, which are the original ones, too.
+  private static func sdxl(_ random: RandomModel, _ scratch: Scratch) throws -> (kohya: URL, others: [URL]) {
+    var (kohya, peft, comfyUI): ([(String, Tensor)], [(String, Tensor)], [(String, Tensor)]) = ([], [], [])
     let prefixes = ["unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"]
     for row in random.names where row.shape.count > 1 && row.name.hasSuffix(".weight") {
       guard let prefix = prefixes[row.component], !row.name.contains("embedding.weight") else { continue }
@@ -81,14 +137,18 @@ struct LoRATests {
       let up = try RandomModel.drawn(here + " up", [row.shape[0], 1] + kernel.map { _ in 1 }, scale: 0.3)
       kohya += [("\(there).lora_down.weight", down), ("\(there).lora_up.weight", up)]
       peft += [("\(here).lora_A.weight", down), ("\(here).lora_B.weight", up)]
+      let wrapped =
+        row.component == "unet" ? "diffusion_model.\(original.dropLast(".weight".count))" : here
+      comfyUI += [("\(wrapped).lora_down.weight", down), ("\(wrapped).lora_up.weight", up)]
     }
-    let urls = (scratch.file("kohya.safetensors"), scratch.file("peft.safetensors"))
-    try Safetensors.write(kohya, to: urls.0)
-    try Safetensors.write(peft, to: urls.1)
-    return urls
+    let urls = ["kohya", "peft", "comfyui"].map { scratch.file("\($0).safetensors") }
+    for (url, tensors) in zip(urls, [kohya, peft, comfyUI]) { try Safetensors.write(tensors, to: url) }
+    return (urls[0], Array(urls.dropFirst()))
   }
 
-  @Test("for SDXL change every layer of the U-Net and of both text encoders, in kohya's names as in PEFT's")
+  @Test(
+    "for SDXL change every layer of the U-Net and of both text encoders, in kohya's names as in PEFT's and ComfyUI's"
+  )
   func sdxl() throws {
     let (scratch, random) = (try Scratch(), try RandomModel("sdxl"))
     let folder = scratch.file("model")
@@ -110,13 +170,15 @@ struct LoRATests {
         return [states, pooled, noise]
       }
     }
-    let (plain, kohya, peft) = (try outputs(nil), try outputs(files.kohya), try outputs(files.peft))
+    let (plain, kohya, others) = (
+      try outputs(nil), try outputs(files.kohya), try files.others.map { try outputs($0) }
+    )
     for i in 0..<3 {
       #expect(try relativeError(kohya[i], plain[i]) > 1e-3)
-      #expect(try relativeError(kohya[i], peft[i]) == 0)
+      for other in others { #expect(try relativeError(kohya[i], other[i]) == 0) }
     }
     let mini = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
-    let refused = refusal { try mini.add([WeightedLoRA(LoRA(files.peft))]) }
+    let refused = refusal { try mini.add([WeightedLoRA(LoRA(files.others[0]))]) }
     #expect(refused?.message.contains("peft.safetensors is for SDXL") == true)
     withExtendedLifetime(scratch) {}
   }
@@ -174,6 +236,12 @@ struct LoRATests {
       ("lora_unet_conv_in.oft_blocks", "OFT"), ("lora_unet_conv_in.diff", "full differences"),
       ("lora_te3_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "Stable Diffusion 3"),
       ("transformer.single_blocks.0.attn.to_q.lora_A.weight", "a transformer"),
+      ("diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight", "a transformer"),
+      (
+        "lycoris_conv_in.lora_down.weight",
+        "its names are LyCORIS's own (lycoris_…), which do not say which network they change; rename them as kohya's "
+          + "scripts do, lora_unet_… or lora_te_…"
+      ),
       ("unet.conv_in.lora_B.bias", "biases"), ("model.weight", "no tensor of a LoRA"),
       ("lora_unet_conv_out.lora_down.weight", "has no partner: a LoRA has two matrices for each weight"),
       ("unet.conv_in.lora_A.weight", "another tensor names"),
@@ -253,6 +321,33 @@ struct LoRATests {
     #expect(refusal { try model.unet }?.message.contains("not finite") == true)
   }
 
+  @Test("with embeddings of OneTrainer's beside them are used, and a line says what is not")
+  func bundled() throws {
+    let scratch = try Scratch()
+    func lines(_ tokens: [String]) throws -> [String] {
+      let file = try changed(scratch) { tensors in
+        tensors += try tokens.map { ("bundle_emb.\($0).emp_params", try Tensor.ones([2, 128])) }
+      }
+      let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
+      let lines = try model.add([WeightedLoRA(LoRA(file))])
+      #expect(model.loras.count == 1)
+      return lines
+    }
+    #expect(try lines([]) == [])
+    #expect(
+      try lines(["<toy>"]) == [
+        "changed.safetensors also holds the embedding “<toy>”, which is not used; `convert changed.safetensors "
+          + "concept.safetensors` makes a concept of it"
+      ])
+    #expect(
+      try lines(["b", "a"]) == [
+        "changed.safetensors also holds the embeddings “a”, “b”, which are not used; have OneTrainer save each in a "
+          + "file of its own"
+      ])
+    let odd = try changed(scratch) { $0.append(("bundle_emb.toy", try .ones([2, 128]))) }
+    #expect(refusal { try LoRA(odd) }?.message.contains("“bundle_emb.toy” is no tensor of a LoRA") == true)
+  }
+
   @Test("with magnitudes set the length of each output's weights, in older files of each input's")
   func magnitudes() throws {
     let scratch = try Scratch()
@@ -260,8 +355,7 @@ struct LoRATests {
     func lengths(_ name: String, _ magnitude: Tensor, over dims: [Int]) throws -> Tensor {
       try Safetensors.write([(name, magnitude)], to: scratch.file("m.safetensors"))
       let file = try SafetensorsFile(scratch.file("m.safetensors"))
-      let entry = try #require(file.entries[name])
-      let read = try #require(Magnitude(entry, outputs: 6, inputs: 4))
+      let read = try #require(Magnitude(name, magnitude.shape, outputs: 6, inputs: 4))
       return try read.applied(to: weight, file).norm(dims)
     }
     let outputs = try Tensor([1, 2, 3, 4, 5, 6] as [Float])

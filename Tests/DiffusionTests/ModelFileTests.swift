@@ -195,6 +195,7 @@ import Torch
     let unet = "model.diffusion_model."
     for place in [
       "model._orig_mod.diffusion_model.", "model.diffusion_model._orig_mod.", "_orig_mod.\(unet)",
+      "module.\(unet)",
     ] {
       let (compiled, same) = try weights("compiled.safetensors", { $0.replacing(unet, with: place) })
       #expect(same == told && same.contains("v_prediction") && compiled.names == plain.names)

@@ -207,6 +207,24 @@ import Testing
     }
   }
 
+  @Test("Weights of Flax, TensorFlow and ONNX only are said to be not read, and not to be renamed")
+  func otherPrograms() throws {
+    let scratch = try Scratch()
+    let model = try ModelFolder(scratch.linkMiniSD("m").path)
+    let unet = model.folder(.unet)
+    try FileManager.default.removeItem(at: unet.appending(path: "diffusion_pytorch_model.safetensors"))
+    for name in ["diffusion_flax_model.msgpack", "tf_model.h5", "model.onnx"] {
+      let file = unet.appending(path: name)
+      try Data("other".utf8).write(to: file)
+      let said = message { _ = try model.weightFiles(.unet) }
+      let words =
+        "; there is “\(name)”, for Flax, TensorFlow or ONNX, which is not read: fetch the model with weights for PyTorch, "
+        + "or convert it"
+      #expect(said.hasSuffix(words), "\(said)")
+      try FileManager.default.removeItem(at: file)
+    }
+  }
+
   @Test("Only broken pickles, a dangling link, nothing at all: each is said")
   func missingWeights() throws {
     let scratch = try Scratch()

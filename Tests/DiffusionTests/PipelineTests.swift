@@ -117,6 +117,29 @@ import Torch
     #expect(try relativeError(split, one) > 1e-3)
   }
 
+  @Test("Numbers that are not finite are laid to the weights, too, where the precision is fp32 already")
+  func notFinite() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("damaged")
+    let url = folder.appending(path: "unet/diffusion_pytorch_model.safetensors")
+    let file = try SafetensorsFile(url)
+    let tensors = try file.entries.keys.map { name in
+      try (name, name == "conv_in.bias" ? Tensor.full([64], .nan) : file.tensor(name))
+    }
+    try FileManager.default.removeItem(at: url)
+    try Safetensors.write(tensors, to: url)
+    for (dtype, advice) in [
+      (
+        DType.float32,
+        "lower guidance; where that does not help, the U-Net's weights are damaged: use another copy of the model"
+      ), (.bfloat16, "lower guidance or precision fp32"),
+    ] {
+      let model = try StableDiffusion(ModelFolder(folder.path), dtype: dtype)
+      let said = refusal { try model.generate(Self.prompt, Self.settings(.dpm, 1, 1)) }?.message
+      #expect(said == "denoising gave numbers that are not finite; try a \(advice)")
+    }
+  }
+
   @Test("Every latent can be taken on the way, and the last ones make the image")
   func latents() throws {
     let model = try miniSD()

@@ -10,7 +10,8 @@ private typealias Rewrite = (_ name: String, _ tensor: Tensor) throws -> (String
 
 /// How mini-sd's files are named and what its tensors are called, in the ways that real models have.
 enum Scheme: String, CaseIterable {
-  case linked, fp16Variant, mixedVariants, float32, bfloat16, currentNames, wholeCLIP, compiled, sharded
+  case linked, fp16Variant, mixedVariants, float32, bfloat16, currentNames, wholeCLIP, compiled, distributed,
+    sharded
   case pickled, pickledShards
 }
 
@@ -78,6 +79,7 @@ enum Scheme: String, CaseIterable {
           ("logit_scale", .ones([])), ("vision_model.embeddings.class_embedding", .ones([64])),
         ], to: .textEncoder, folder)
     case .compiled: try rewriteAll(folder) { ("_orig_mod." + $0, $1) }
+    case .distributed: try rewriteAll(folder) { ("module._orig_mod." + $0, $1) }
     case .sharded: try shard(folder)
     case .pickled: try pickle(folder, shards: 1)
     case .pickledShards: try pickle(folder, shards: 2)

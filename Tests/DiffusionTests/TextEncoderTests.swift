@@ -129,6 +129,25 @@ import Torch
     #expect(error?.message.contains("text_encoder/config.json") == true)
   }
 
+  @Test("The configuration of a whole CLIP is that of its text transformer; one that is none is refused")
+  func wholeCLIP() throws {
+    let plain = try String(contentsOf: Fixtures.url("text_encoder/gelu.json"), encoding: .utf8)
+    func read(_ text: String) throws -> CLIPTextConfiguration {
+      try JSONFile.decode(CLIPTextConfiguration.self, from: Data(text.utf8), name: "text_encoder/config.json")
+    }
+    let whole = #"{"model_type": "clip", "projection_dim": 9, "vision_config": {}, "text_config": "#
+    #expect(try read(whole + plain + "}") == read(plain))
+    #expect(try read(whole + plain + "}").hiddenSize == 16)
+    #expect(try read(#"{"text_config": null, "# + plain.dropFirst()) == read(plain))
+    for (text, words) in [
+      (whole + "{}}", "“hidden_size” is missing"), (whole + "[]}", "text_config"),
+      (whole + "7}", "text_config"),
+    ] {
+      let said = refusal { try read(text) }?.message ?? ""
+      #expect(said.contains(words) && said.contains("text_encoder/config.json"), "\(said)")
+    }
+  }
+
   @Test("5,000 damaged configurations are read or refused, and no encoder of theirs is too large")
   func mutations() throws {
     var read = 0

@@ -258,10 +258,17 @@ private struct Zip {
     0x80, 2, 0x8A, 10, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E, 0x80, 2,
   ]
 
+  /// What protocols from 4 on write before a value: its size.
+  private static let frame: [UInt8] = [0x95, 0x0D, 0, 0, 0, 0, 0, 0, 0]
+
   @Test func `Files of another kind are named and told apart`() throws {
     let scratch = try Scratch()
     let cases: [(URL, String)] = [
       (try scratch.file(Data(Self.legacy), "legacy.pt"), "before 1.6"),
+      (
+        try scratch.file(Data([0x80, 5] + Self.frame + Array(Self.legacy.dropFirst(2))), "legacy5.pt"),
+        "before 1.6"
+      ),
       (try scratch.file(Data(Self.legacy.prefix(4)), "pickle.pt"), "64 bits"),
       (Fixtures.url("formats/types.safetensors"), "not a file that torch.save wrote"),
       (try scratch.file(Data("version https://git-lfs.github.com/spec/v1".utf8), "lfs.pt"), "git lfs pull"),

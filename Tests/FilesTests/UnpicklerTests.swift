@@ -270,6 +270,7 @@ private func message(_ code: [UInt8]...) -> String {
     for name in [
       "argparse Namespace", "collections defaultdict", "torch LongTensor", "torch.nn.modules.linear Linear",
       "builtins dict", "__builtin__ object", "omegaconf.dictconfig DictConfig", "torch Size", "numpy int64",
+      "datetime datetime", "pathlib PurePosixPath",
     ] {
       let text = refusal(name)
       #expect(!text.contains("run") && text.contains("save its state_dict as safetensors"), "\(text)")

@@ -129,9 +129,109 @@ struct CommunityEmbeddingTests {
     #expect(sizes.contains("its vectors have different sizes"), "\(sizes)")
     let counts = try message([("clip_l", .ones([1, 768])), ("clip_g", .ones([2, 1280]))])
     #expect(counts.contains("clip_l and clip_g hold other numbers of vectors"), "\(counts)")
+    let lycoris = try message([("lycoris_conv_in.lora_down.weight", .ones([2, 4]))])
+    #expect(
+      lycoris.hasSuffix(
+        "it is a LoRA with LyCORIS's own names (lycoris_…), which neti does not read; rename them as kohya's scripts do, "
+          + "lora_unet_… or lora_te_…"), "\(lycoris)")
+    let whole = try message([("<toy>", .ones([128], dtype: .int64))])
+    #expect(
+      whole.hasSuffix("“<toy>” is int64, and the numbers of an embedding are of a floating type"), "\(whole)")
+    let two = try message([("<a>", .ones([128])), ("<b>", .ones([128]))])
+    #expect(two.hasSuffix("; save each of several embeddings in a file of its own"), "\(two)")
+    #expect(try !message([]).contains("several"))
+    let array = try scratch.file(Data([0x93] + Array("NUMPY\u{1}\0v\0{'descr': '<f4'}\n".utf8)), "x.npy")
+    let numbers = refusal { try Concept.open(array) { Self.base } }?.message ?? ""
+    #expect(
+      numbers.hasSuffix(
+        "x.npy is an array of NumPy's (.npy), not a safetensors file; save it as one with safetensors.numpy.save_file"
+      ),
+      "\(numbers)")
+    let webP = try scratch.file(Data("RIFF\u{24}\0\0\0WEBPVP8L".utf8), "x.webp")
+    let lossless = refusal { try Concept.open(webP) { Self.base } }?.message ?? ""
+    #expect(
+      lossless.hasSuffix(
+        "x.webp: it is a WebP picture, and neti reads embeddings in PNG only; save it as PNG in the same size, for "
+          + "example with: dwebp in.webp -o out.png"), "\(lossless)")
     let photo = Fixtures.examples.appending(path: "spotty/1.jpg")
     let picture = refusal { try Concept.open(photo) { Self.base } }?.message ?? ""
-    #expect(picture.contains("it is a picture, and only those in PNG can hold an embedding"), "\(picture)")
+    #expect(picture.hasSuffix("it is a picture, and only those in PNG can hold an embedding"), "\(picture)")
+  }
+
+  @Test("for one of several text encoders are read, or refused by the model that they are for")
+  func encoders() throws {
+    let scratch = try Scratch()
+    func file(_ sizes: [(String, Int)]) throws -> URL {
+      let url = scratch.file("x.safetensors")
+      try Safetensors.write(try sizes.map { ($0, try RandomSource(seed: 3).normal([2, $1])) }, to: url)
+      return url
+    }
+    let first = try Concept.open(file([("clip_l", 128)])) { Self.base }
+    #expect(first.representation.kind == .ti && first.about.token == "x")
+    #expect(
+      try first.representation.parameters[0].tensor.floats()
+        == SafetensorsFile(scratch.file("x.safetensors")).tensor("clip_l").floats())
+    var base = Self.base
+    (base.hiddenSize, base.hiddenSizes) = (384, [128, 256])
+    let pivotal = try Concept.open(file([("text_encoders_1", 256), ("text_encoders_0", 128)])) { base }
+    #expect(pivotal.representation.kind == .ti && pivotal.about.token == "x")
+    let (a, b) = (try RandomSource(seed: 3).normal([2, 128]), try RandomSource(seed: 3).normal([2, 256]))
+    #expect(
+      try pivotal.representation.parameters[0].tensor.floats() == Tensor.concatenated([a, b], 1).floats())
+    let one = try Concept.open(file([("text_encoders_0", 128)])) { Self.base }
+    #expect(one.about.token == "x" && one.representation.vectorCount == 2)
+    let others = "which is not supported; neti reads those for Stable Diffusion 1, 2 and XL"
+    for (names, words) in [
+      (
+        ["clip_g"],
+        "it is an embedding for SDXL's refiner (clip_g alone), which is not supported; one for SDXL holds clip_l and clip_g"
+      ),
+      (["clip_l", "t5xxl"], "it is an embedding for FLUX (clip_l, t5xxl), \(others)"),
+      (["clip_l", "t5"], "it is an embedding for FLUX (clip_l, t5), \(others)"),
+      (
+        ["clip_l", "clip_g", "t5"],
+        "it is an embedding for Stable Diffusion 3 (clip_g, clip_l, t5), \(others)"
+      ),
+      (["clip_l", "x"], "it holds “clip_l”, “x”; an embedding for SDXL holds clip_l and clip_g"),
+    ] {
+      let said = refusal { try Concept.open(file(names.map { ($0, 128) })) { Self.base } }?.message ?? ""
+      #expect(said.hasSuffix("x.safetensors: \(words)"), "\(said)")
+    }
+  }
+
+  @Test(
+    "that OneTrainer saved in a LoRA's file are read out of it; of several none, and no output embeddings")
+  func bundled() throws {
+    let scratch = try Scratch()
+    let matrix = try Tensor.ones([2, 4])
+    let lora = ["down", "up"].map { ("lora_unet_conv_in.lora_\($0).weight", matrix) }
+    func file(_ tensors: [(String, Tensor)]) throws -> URL {
+      let url = scratch.file("style.safetensors")
+      try Safetensors.write(lora + tensors, to: url)
+      return url
+    }
+    func said(_ tensors: [(String, Tensor)]) throws -> String {
+      refusal { try Concept.open(file(tensors)) { Self.base } }?.message ?? ""
+    }
+    let one = try RandomSource(seed: 3).normal([2, 128])
+    for (name, token) in [("toy.emp_params", "toy"), ("<v1.5>.emp_params", "<v1.5>"), ("toy.clip_l", "toy")] {
+      let concept = try Concept.open(file([("bundle_emb.\(name)", one)])) { Self.base }
+      #expect(concept.about.token == token && concept.representation.kind == .ti)
+      #expect(try concept.representation.parameters[0].tensor.floats() == one.floats())
+    }
+    let several = try said([("bundle_emb.b.emp_params", one), ("bundle_emb.a.emp_params", one)])
+    #expect(
+      several.hasSuffix(
+        "it is a LoRA with the embeddings “a”, “b”; have OneTrainer save each in a file of its own"),
+      "\(several)"
+    )
+    #expect(try said([]).hasSuffix("it is a LoRA of kohya's scripts; give it to a command with `lora`"))
+    for names in [["emp_params_out"], ["clip_l", "clip_g", "clip_l_out", "clip_g_out"]] {
+      let found = try said(names.map { ("bundle_emb.toy.\($0)", one) })
+      let first = names.count == 1 ? "emp_params_out" : "clip_g_out"
+      #expect(found.contains("it is an output embedding of OneTrainer (\(first)), which"), "\(found)")
+      #expect(found.hasSuffix("train it in OneTrainer without output embedding"), "\(found)")
+    }
   }
 
   @Test("that hold more than vectors, or in a PNG no sound ones, are refused in one line that says why")

@@ -87,6 +87,61 @@ struct NegativePromptTests {
         ])
   }
 
+  @Test(
+    "the syntax of other programs is named, and no weights are advised for it",
+    arguments: [
+      ("a cat++ and dog--, red---", "“cat++”, “dog--”, “red---” in a prompt are of another program and are"),
+      ("a (big cat)++ here", "“(big cat)++” in a prompt is of another program and is"),
+      ("a __color__ cat", "“__color__” in a prompt is of another program and is"),
+      (
+        "a ADDCOMM b ADDROW c ADDCOL",
+        "“ADDCOMM”, “ADDROW”, “ADDCOL” in a prompt are of another program and are"
+      ), ("a ADDBASE b", "“ADDBASE” in a prompt is of another program and is"),
+      ("a <hypernet:x:1>", "“<hypernet:x:1>” in a prompt is of another program and is"),
+    ])
+  func foreign(_ prompt: String, _ words: String) throws {
+    let generator = try ConceptGenerator(
+      StableDiffusion(ModelFolder(Fixtures.miniSD.path)), concepts: [])
+    #expect(try generator.prepare(request(prompt, "")).warnings == [words + " read as words"])
+  }
+
+  @Test(
+    "words of adapters and embeddings are named in any case, left out with weights, and each has its option")
+  func networks() throws {
+    let generator = try ConceptGenerator(
+      StableDiffusion(ModelFolder(Fixtures.miniSD.path)), concepts: [])
+    let lora = "a LoRA is given with `lora FILE:WEIGHT`"
+    let embedding = "an embedding is given with `concept FILE`, and is {} in the prompt"
+    for (words, advice) in [
+      ("<LORA:x:1>", "; " + lora), ("<locon:x:1>", "; " + lora), ("<embed:toy>", "; " + embedding),
+      ("<embedding:toy>", "; " + embedding), ("<hypernet:x:1>", ""),
+    ] {
+      var weighted = request("a cat \(words)", "")
+      #expect(
+        try generator.prepare(weighted).warnings
+          == ["“\(words)” in a prompt is of another program and is read as words" + advice])
+      weighted.promptWeights = true
+      #expect(
+        try generator.prepare(weighted).warnings
+          == ["“\(words)” in a prompt is of another program and was left out" + advice])
+    }
+    let plain = "state-of-the-art cat -- dog-, +1 snake_case c+ 5+"
+    #expect(try generator.prepare(request(plain, "")).warnings == [])
+    var both = request("a (cat), {red}", "(ugly), {bad}")
+    #expect(
+      try generator.prepare(both).warnings == [
+        "“{red}” in a prompt names no concept and is read as words; braces that are words are written {{ and }}",
+        "“(cat)” in a prompt looks like a weight and is read as words; `prompt-weights` reads weights as "
+          + "AUTOMATIC1111 does",
+        "“{bad}” in the negative prompt names no concept and is read as words; braces that are words are written "
+          + "{{ and }}",
+        "“(ugly)” in the negative prompt looks like a weight and is read as words; `prompt-weights` reads weights as "
+          + "AUTOMATIC1111 does",
+      ])
+    both.promptWeights = true
+    #expect(try generator.prepare(both).warnings.count == 2)
+  }
+
   @Test("progress ends at its total with every scheduler", arguments: SchedulerKind.allCases)
   func progress(kind: SchedulerKind) throws {
     let model = try StableDiffusion(ModelFolder(Fixtures.miniSD.path))
@@ -215,7 +270,7 @@ struct NegativePromptTests {
     expectRefusal { try Decomposition(f.model, c).prepare(columns) }
   }
 
-  @Test("what is read in another way than was perhaps meant gets one line for each kind")
+  @Test("what is read in another way than was perhaps meant gets one line for each kind and place")
   func warnings() throws {
     let f = try ConceptFactory()
     let generator = try ConceptGenerator(f.model, concepts: [.init(f.neti(seed: 1))])
@@ -229,24 +284,36 @@ struct NegativePromptTests {
     #expect(try lines("a {}, {{red}}", "ugly, bad: 1.3").isEmpty)
     #expect(try lines(#"a ({}:1.3), \(x\)"#, "ugly", weighted: true).isEmpty)
     for (prompt, negative, words) in [
-      ("a {} in {red|blue}", "{cozy}", ["“{red|blue}”, “{cozy}”", "name no concept", "{{"]),
+      (
+        "a {} in {red|blue}", "{cozy}",
+        ["“{red|blue}” in a prompt names no concept", "“{cozy}” in the negative prompt names", "{{"]
+      ),
       ("a {} and <x>", "", ["“<x>”", "in braces"]),
-      ("a ({}:1.3)", "(ugly)", ["“({}:1.3)”, “(ugly)”", "look like weights and are", "`prompt-weights`"]),
+      (
+        "a ({}:1.3)", "(ugly)",
+        ["“({}:1.3)” in a prompt looks", "“(ugly)” in the negative prompt looks", "`prompt-weights`"]
+      ),
       ("a {} [blue]", "", ["“[blue]”", "looks like a weight and is", "`prompt-weights`"]),
       (#"{} \(x\)"#, "", [#"“\(”"#, "`prompt-weights`"]),
       (
         "a {}, <lora:soft:0.8>", "embedding:bad",
-        ["“<lora:soft:0.8>”, “embedding:bad”", "`concept FILE`", "`lora FILE:WEIGHT`"]
+        [
+          "“<lora:soft:0.8>” in a prompt", "“embedding:bad” in the negative prompt", "`concept FILE`",
+          "`lora FILE:WEIGHT`",
+        ]
       ),
       (
         "a {}", String(repeating: "ugly ", count: 40),
         ["the negative prompt is longer", "32 tokens", "cut off"]
       ),
-      ("a {} AND a cat", "BREAK", ["“AND”, “BREAK”", "another program"]),
+      (
+        "a {} AND a cat", "BREAK", ["“AND” in a prompt", "“BREAK” in the negative prompt", "another program"]
+      ),
       ("a {} [a|b] [b|c] [c|d] [d|e]", "", ["“[a|b]”, “[b|c]”, “[c|d]” …", "another program"]),
     ] {
       let found = try lines(prompt, negative)
-      #expect(found.count == 1 && words.allSatisfy { found[0].contains($0) }, "\(found)")
+      let places = words.contains { $0.contains("in the negative prompt") } ? 2 : 1
+      #expect(found.count == places && words.allSatisfy(found.joined().contains), "\(found)")
     }
     let left = try lines("a {}, <lora:soft:0.8> [cat:dog:0.5]", weighted: true)
     #expect(

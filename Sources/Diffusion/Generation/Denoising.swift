@@ -108,7 +108,10 @@ public final class Denoising: Sequence {
     let result = try latents
     guard try result.isFinite().to(.float32).min().item() == 1 else {
       throw DiffusionError(
-        "denoising gave numbers that are not finite; try a lower guidance or precision fp32")
+        "denoising gave numbers that are not finite; try a lower guidance"
+          + (guidance.unet.dtype == .float32
+            ? "; where that does not help, the U-Net's weights are damaged: use another copy of the model"
+            : " or precision fp32"))
     }
     return result
   }

@@ -6,12 +6,15 @@ import Torch
 /// https://arxiv.org/abs/2106.09685), of matrices and of convolutions (LoCon); with magnitudes also (Liu et al. 2024,
 /// DoRA, https://arxiv.org/abs/2402.09353).
 ///
-/// Read from safetensors files with the names of kohya's scripts, of PEFT and of diffusers (`LoRANames`). The
-/// changes are merged into the weights as they are read, in fp32, so that generating takes no longer.
+/// Read from safetensors files, or those that `torch.save` wrote, with the names of kohya's scripts, of PEFT and of
+/// diffusers (`LoRANames`). The changes are merged into the weights as they are read, in fp32, so that generating takes
+/// no longer.
 public struct LoRA: Sendable {
   /// The file.
   public let url: URL
   let layers: [Layer]
+  /// The tokens of embeddings that the file holds beside it.
+  let embeddings: [String]
 
   /// The change of one weight.
   struct Layer: Sendable {
@@ -21,22 +24,29 @@ public struct LoRA: Sendable {
     /// How the file calls it, for errors.
     let shownName: String
     /// A, [r, in] or [r, in, k, k], and B, [out, r] or [out, r, 1, 1].
-    let down: SafetensorsEntry
-    let up: SafetensorsEntry
+    let down: Matrix
+    let up: Matrix
     /// What B A is multiplied with: α / r.
     let scale: Double
     /// DoRA's m; nil for a LoRA.
     let magnitude: Magnitude?
-    let file: SafetensorsFile
+    let file: any TensorFile
 
     var rank: Int { down.shape[0] }
   }
 
-  /// - Throws: `FileError` for a file that is none of safetensors, `DiffusionError` for one that is no LoRA, one
-  ///   of another kind or for another family of models.
+  /// A tensor of the file.
+  struct Matrix: Sendable {
+    let name: String
+    let shape: [Int]
+  }
+
+  /// - Throws: `FileError` for a file that is neither safetensors nor `torch.save`'s, `DiffusionError` for one that is no
+  ///   LoRA, one of another kind or for another family of models.
   public init(_ url: URL) throws {
-    let file = try SafetensorsFile(url)
+    let file: any TensorFile = try TorchFile.isOne(url) ? TorchWeights(url) : SafetensorsFile(url)
     self.url = url
+    embeddings = Set(file.tensorNames.compactMap { BundledTensor($0)?.token }).sorted()
     do { layers = try Self.layers(file) } catch let e as any DescribedError {
       throw DiffusionError("\(url.path): \(e.message)")
     }
@@ -45,9 +55,22 @@ public struct LoRA: Sendable {
   /// The file's name, without its folder.
   public var name: String { url.lastPathComponent }
 
-  private static func layers(_ file: SafetensorsFile) throws -> [Layer] {
+  /// A line for whoever uses a file that holds more.
+  var embeddingsWarning: String? {
+    guard let first = embeddings.first else { return nil }
+    guard embeddings.count == 1 else {
+      return
+        "\(name) also holds the embeddings \(embeddings.prefix(4).map(quoted).joined(separator: ", ")), which are not used; "
+        + "have OneTrainer save each in a file of its own"
+    }
+    return
+      "\(name) also holds the embedding \(quoted(first)), which is not used; `convert \(name) concept.safetensors` makes a "
+      + "concept of it"
+  }
+
+  private static func layers(_ file: any TensorFile) throws -> [Layer] {
     var parts: [LoRANames.Module: [LoRANames.Part: String]] = [:]
-    for key in file.entries.keys.sorted() {
+    for key in file.tensorNames.sorted() where BundledTensor(key) == nil {
       let (module, part) = try LoRANames.read(key)
       guard parts[module, default: [:]].updateValue(key, forKey: part) == nil else {
         throw DiffusionError("\(quoted(key)) names a weight that another tensor names, too")
@@ -60,10 +83,10 @@ public struct LoRA: Sendable {
 
   private static func layer(
     _ module: LoRANames.Module, _ keys: [LoRANames.Part: String], _ alphas: PEFTAlphas,
-    _ file: SafetensorsFile
+    _ file: any TensorFile
   ) throws -> Layer {
-    guard let downKey = keys[.down], let upKey = keys[.up], let down = file.entries[downKey],
-      let up = file.entries[upKey]
+    guard let downKey = keys[.down], let upKey = keys[.up], let down = file.declaration(downKey),
+      let up = file.declaration(upKey)
     else {
       let one = keys.values.min() ?? ""
       throw DiffusionError("\(quoted(one)) has no partner: a LoRA has two matrices for each weight")
@@ -81,11 +104,11 @@ public struct LoRA: Sendable {
       )
     }
     let magnitude = try keys[.magnitude].map { key in
-      guard let entry = file.entries[key], entry.dtype.isFloating,
-        let magnitude = Magnitude(entry, outputs: up.shape[0], inputs: down.shape[1])
+      guard let entry = file.declaration(key), entry.dtype.isFloating,
+        let magnitude = Magnitude(key, entry.shape, outputs: up.shape[0], inputs: down.shape[1])
       else {
         throw DiffusionError(
-          "\(quoted(key)) of shape \(file.entries[key]?.shape ?? []) has no number for each output of \(quoted(upKey)), "
+          "\(quoted(key)) of shape \(file.declaration(key)?.shape ?? []) has no number for each output of \(quoted(upKey)), "
             + "of shape \(up.shape)")
       }
       return magnitude
@@ -99,7 +122,8 @@ public struct LoRA: Sendable {
       scale = alpha / Double(rank)
     }
     return Layer(
-      component: module.component, module: module.path, shownName: downKey, down: down, up: up, scale: scale,
+      component: module.component, module: module.path, shownName: downKey,
+      down: Matrix(name: downKey, shape: down.shape), up: Matrix(name: upKey, shape: up.shape), scale: scale,
       magnitude: magnitude, file: file)
   }
 }
@@ -115,7 +139,7 @@ extension LoRA.Layer {
     let change = try finite(b.matmul(a) * scale, shownName).reshaped(weight.shape)
     try weight.add(change, times: share)
     guard let magnitude else { return weight }
-    return try finite(magnitude.applied(to: weight, file), magnitude.entry.name)
+    return try finite(magnitude.applied(to: weight, file), magnitude.name)
   }
 
   private func finite(_ tensor: Tensor, _ name: String) throws -> Tensor {

@@ -6,6 +6,8 @@ import Foundation
 /// - kohya's scripts: `lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight`, `lora_te_text_model_…`; for SDXL
 ///   the U-Net's original names, `lora_unet_input_blocks_4_1_proj_in…`, and `lora_te1_…`, `lora_te2_…`;
 /// - PEFT: `unet.down_blocks.0.attentions.0.proj_in.lora_A.weight`, `text_encoder.…`, `text_encoder_2.…`;
+///   An adapter may have a name, `….lora_A.style.weight`, and the network that it wraps, `unet.base_model.model.…`;
+/// - ComfyUI: `diffusion_model.` and the U-Net's original names, or diffusers';
 /// - diffusers: `….lora.down.weight`, `….processor.to_q_lora.down.weight`, `….lora_linear_layer.down.weight`.
 ///
 /// DoRA's magnitudes are `….dora_scale` of kohya's and `….lora_magnitude_vector` of PEFT's.
@@ -21,12 +23,10 @@ enum LoRANames {
   private static let endings: [(String, Part)] = [
     (".lora_down.weight", .down), (".lora_up.weight", .up), (".alpha", .alpha),
     (".lora_A.weight", .down), (".lora_B.weight", .up),
-    (".lora_A.default.weight", .down), (".lora_B.default.weight", .up),
     (".lora.down.weight", .down), (".lora.up.weight", .up),
     (".lora_linear_layer.down.weight", .down), (".lora_linear_layer.up.weight", .up),
     ("_lora.down.weight", .down), ("_lora.up.weight", .up),
     (".dora_scale", .magnitude), (".lora_magnitude_vector", .magnitude),
-    (".lora_magnitude_vector.weight", .magnitude), (".lora_magnitude_vector.default.weight", .magnitude),
   ]
 
   /// Other ways to change weights, by what tensors of theirs have in their names.
@@ -39,7 +39,7 @@ enum LoRANames {
 
   private static let otherFamilies = [
     "lora_te3_": "Stable Diffusion 3", "text_encoder_3.": "Stable Diffusion 3",
-    "transformer.": "a transformer", "diffusion_model.": "another program's names for a transformer",
+    "transformer.": "a transformer", "diffusion_model.": "a transformer",
     "lora_transformer_": "a transformer",
   ]
 
@@ -50,7 +50,12 @@ enum LoRANames {
     }) {
       throw DiffusionError("\(quoted(key)): it is \(kind), which is not supported; LoRA, LoCon and DoRA are")
     }
-    let plain = key.hasPrefix("base_model.model.") ? String(key.dropFirst("base_model.model.".count)) : key
+    guard !key.hasPrefix("lycoris_") else {
+      throw DiffusionError(
+        "\(quoted(key)): its names are LyCORIS's own (lycoris_…), which do not say which network they change; rename them as "
+          + "kohya's scripts do, lora_unet_… or lora_te_…")
+    }
+    let plain = plain(key)
     if let (_, family) = otherFamilies.first(where: { plain.hasPrefix($0.key) }) {
       throw DiffusionError(
         "\(quoted(key)): it is for \(family), and the model is Stable Diffusion 1, 2 or XL")
@@ -65,6 +70,30 @@ enum LoRANames {
     return (module, part)
   }
 
+  /// A name without what PEFT puts into it, the network that it wraps and the adapter's name, and with `unet.` for
+  /// ComfyUI's `diffusion_model.`, where that is a U-Net.
+  private static func plain(_ key: String) -> String {
+    var name = key.replacing("base_model.model.", with: "")
+    let comfyUI = "diffusion_model."
+    if name.hasPrefix(comfyUI) {
+      let path = String(name.dropFirst(comfyUI.count))
+      if (unetParts + originalUNetParts).contains(where: path.hasPrefix) { name = "unet." + path }
+    }
+    for (part, ending) in [(".lora_A", ".weight"), (".lora_B", ".weight"), (".lora_magnitude_vector", "")] {
+      guard let place = name.range(of: part + "."), name.hasSuffix(".weight") || ending.isEmpty else {
+        continue
+      }
+      name = "\(name[..<place.lowerBound])\(part)\(ending)"
+    }
+    return name
+  }
+
+  /// How the names of a U-Net's parts begin, diffusers' and the original ones.
+  private static let unetParts = ["down_blocks.", "mid_block.", "up_blocks.", "conv_", "time_embedding."]
+  private static let originalUNetParts = [
+    "input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out.",
+  ]
+
   private static func module(_ name: String) -> Module? {
     func rest(_ prefix: String) -> String? {
       name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : nil
@@ -76,8 +105,7 @@ enum LoRANames {
     if let path = rest("lora_te2_") ?? rest("text_encoder_2.") { return text(path, .textEncoder2) }
     // Old files have the U-Net only, and say it nowhere.
     if name.hasPrefix("text_model.") { return text(name, .textEncoder) }
-    return ["down_blocks.", "mid_block.", "up_blocks.", "conv_", "time_embedding."]
-      .contains(where: name.hasPrefix) ? unet(name) : nil
+    return unetParts.contains(where: name.hasPrefix) ? unet(name) : nil
   }
 
   private static func unet(_ path: String) -> Module {
@@ -94,6 +122,22 @@ enum LoRANames {
       name = name.dropLast(old.count) + now
     }
     return Module(component: component, path: name)
+  }
+}
+
+/// A tensor of an embedding that OneTrainer saves in a LoRA's file: `bundle_emb.TOKEN.NAME`, with NAME as in a file of its
+/// own.
+package struct BundledTensor {
+  package let token: String
+  package let name: String
+
+  /// Nil for what is called otherwise.
+  package init?(_ key: String) {
+    let prefix = "bundle_emb."
+    let rest = key.dropFirst(prefix.count)
+    guard key.hasPrefix(prefix), let dot = rest.lastIndex(of: ".") else { return nil }
+    token = String(rest[..<dot])
+    name = String(rest[rest.index(after: dot)...])
   }
 }
 

@@ -56,8 +56,7 @@ enum PickleGlobal {
     "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "operator", "_operator", "functools",
     "multiprocessing", "asyncio", "platform", "timeit", "trace", "cProfile", "profile", "pdb", "bdb",
     "doctest",
-    "unittest", "pip", "setuptools", "distutils", "ensurepip", "venv", "io", "_io", "codecs", "pathlib",
-    "socket",
+    "unittest", "pip", "setuptools", "distutils", "ensurepip", "venv", "io", "_io", "codecs", "socket",
   ]
   /// The builtins that only make values.
   private static let harmlessBuiltins: Set<String> = [

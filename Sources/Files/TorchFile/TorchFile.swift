@@ -39,8 +39,8 @@ public struct TorchFile: Sendable {
   private static func read(_ file: MappedFile, _ classes: Set<String>) throws -> (
     ZipArchive?, String, PickleValue
   ) {
-    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(magic.count)) }
-    guard !head.starts(with: magic) else {
+    let head = withExtendedLifetime(file) { Array(file.bytes.prefix(signatureBytes)) }
+    guard !isOld(head) else {
       throw FileError("it is in PyTorch's format of before 1.6; load and save it once with a newer PyTorch")
     }
     if head.first == 0x80 {
@@ -66,10 +66,16 @@ public struct TorchFile: Sendable {
     return (archive, folder, try Unpickler.value(archive.contents(pickle), classes: classes))
   }
 
+  /// Bytes from a file's start that tell its format.
+  private static let signatureBytes = 32
   /// How the format of before 1.6 begins: a pickle of this number.
-  private static let magic: [UInt8] = [
-    0x80, 2, 0x8A, 10, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19,
-  ]
+  private static let magic: [UInt8] = [0x8A, 10, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19]
+
+  /// Whether a file begins so; protocols from 4 on frame the number.
+  private static func isOld(_ head: [UInt8]) -> Bool {
+    let frame = head.dropFirst(2).first == 0x95 ? 9 : 0
+    return head.first == 0x80 && head.dropFirst(2 + frame).starts(with: magic)
+  }
 
   /// Reads a tensor that `root` mentions: its elements in row-major order, in the file's dtype.
   public func tensor(_ tensor: TorchTensor) throws -> Tensor { try self.tensor(tensor, inPlace: false) }

@@ -127,7 +127,7 @@ public struct ConceptPrompter: Sendable {
   /// Reads the texts of a request. A concept may stand in the negative prompt; one that stands there need not stand
   /// in the prompts, but when it stands in one of them it must in all.
   func words(_ prompts: [String], negative: String, weighted: Bool) throws -> Words {
-    let negative = try PromptText(negative, names, kind: "negative prompt", weighted: weighted)
+    let negative = try PromptText(negative, names, kind: PromptText.negative, weighted: weighted)
     let prompts = try prompts.map { try PromptText($0, names, weighted: weighted) }
     let shown = names.indices.filter { c in
       negative.count(of: c) == 0 || prompts.contains { $0.count(of: c) > 0 }
@@ -253,7 +253,11 @@ extension ConceptPrompt {
     for line in prompts.compactMap({ $0.cutOffWarning(modelMaxLength) }) where !lines.contains(line) {
       lines.append(line)
     }
-    return lines + PromptOddities(prompts.map(\.oddities)).lines("in a prompt", remedies)
+    func oddities(_ prompts: [ConceptPrompt], _ place: String) -> [String] {
+      PromptOddities(prompts.map(\.oddities)).lines(place, remedies)
+    }
+    return lines + oddities(prompts.filter { $0.kind != PromptText.negative }, "in a prompt")
+      + oddities(prompts.filter { $0.kind == PromptText.negative }, "in the \(PromptText.negative)")
   }
 
   /// A line for a prompt that does not fit into the model's length.

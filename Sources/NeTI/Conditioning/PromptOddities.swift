@@ -34,9 +34,16 @@ struct PromptOddities: Equatable, Sendable {
 
   init(_ text: String, weighted: Bool) {
     let plain = weighted ? text.replacing(Self.network, with: "") : text
-    foreign = Self.foreign.flatMap { plain.matches(of: $0).map { String($0.output) } }
+    var found: [Range<String.Index>] = []
+    func isFound(_ range: Range<String.Index>) -> Bool {
+      found.contains { $0.lowerBound <= range.lowerBound && range.upperBound <= $0.upperBound }
+    }
+    for match in Self.foreign.flatMap({ plain.matches(of: $0) }) where !isFound(match.range) {
+      foreign.append(String(match.output))
+      found.append(match.range)
+    }
     if !weighted {
-      weights = text.matches(of: Self.weight).map { String($0.output) }.filter { !foreign.contains($0) }
+      weights = plain.matches(of: Self.weight).filter { !isFound($0.range) }.map { String($0.output) }
     }
   }
 
@@ -59,12 +66,19 @@ struct PromptOddities: Equatable, Sendable {
       found.isEmpty
         ? nil : "\(Self.examples(found)) \(place) \(Set(found).count == 1 ? one : several) \(rest)"
     }
-    func remedy(_ found: [String], _ beginnings: [String], _ text: String?) -> String {
-      found.contains { f in beginnings.contains { f.hasPrefix($0) } } ? text.map { "; \($0)" } ?? "" : ""
+    func remedy(_ found: [String]) -> String {
+      let known: [(beginnings: [String], text: String?)] = [
+        (["<lora:", "<lyco:", "<locon:"], remedies.lora.map { "a LoRA is given with `\($0)`" }),
+        (
+          ["embedding:", "<embed"],
+          remedies.embedding.map { "an embedding is given with `\($0)`, and is {} in the prompt" }
+        ),
+      ]
+      let fitting = known.filter { row in
+        found.contains { word in row.beginnings.contains { word.lowercased().hasPrefix($0) } }
+      }
+      return fitting.compactMap(\.text).map { "; \($0)" }.joined()
     }
-    let adapters = ["<lora:", "<lyco:"]
-    let lora = remedies.lora.map { "a LoRA is given with `\($0)`" }
-    let embedding = remedies.embedding.map { "an embedding is given with `\($0)`, and is {} in the prompt" }
     return [
       line(
         braces, "names no concept and is", "name no concept and are",
@@ -75,10 +89,10 @@ struct PromptOddities: Equatable, Sendable {
         "read as words" + (remedies.weighing.map { "; `\($0)` reads weights as AUTOMATIC1111 does" } ?? "")),
       line(
         foreign, "is of another program and is", "are of another program and are",
-        "read as words" + remedy(foreign, adapters, lora) + remedy(foreign, ["embedding:"], embedding)),
+        "read as words" + remedy(foreign)),
       line(
         leftOut, "is of another program and was", "are of another program and were",
-        "left out" + remedy(leftOut, adapters, lora)),
+        "left out" + remedy(leftOut)),
     ].compactMap { $0 }
   }
 
@@ -88,12 +102,19 @@ struct PromptOddities: Equatable, Sendable {
     return all.prefix(most).map { "“\($0)”" }.joined(separator: ", ") + (all.count > most ? " …" : "")
   }
 
-  /// A low-rank adapter or hypernetwork, as the web UI loads it.
-  static var network: Regex<Substring> { /<(?:lora|lyco|hypernet):[^<>]*>/ }
+  /// A low-rank adapter or hypernetwork, as the web UI loads it, or an embedding, as SwarmUI does.
+  static var network: Regex<Substring> {
+    /<(?:lora|lyco|locon|hypernet|embed|embedding):[^<>]*>/.ignoresCase()
+  }
   /// Brackets with nothing but words within, and brackets that are escaped.
   private static var weight: Regex<Substring> { /\([^()\[\]]+\)|\[[^()\[\]]+\]|\\[()\[\]]/ }
-  /// Adapters, ComfyUI's embeddings, the web UI's schedules and alternatives, its combinations and breaks.
+  /// Adapters, ComfyUI's embeddings, the web UI's schedules and alternatives, its combinations and breaks, the regional
+  /// prompter's, wildcards, and compel's weights.
   private static var foreign: [Regex<Substring>] {
-    [network, /embedding:[^\s,()]+/, /\[[^\[\]:|]*[:|][^\[\]]*\]/, /\b(?:AND|BREAK)\b/]
+    [
+      network, /embedding:[^\s,()]+/, /\[[^\[\]:|]*[:|][^\[\]]*\]/,
+      /\b(?:AND|BREAK|ADDCOMM|ADDROW|ADDCOL|ADDBASE)\b/, /__[^\s,]+?__/,
+      /(?:\([^()]*\)|[^\s()+,\-]+)(?:\+\++|--+)(?![^\s,.;:)])/,
+    ]
   }
 }

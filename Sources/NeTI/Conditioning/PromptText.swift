@@ -21,6 +21,9 @@ struct PromptText: Sendable {
     var weight: Double
   }
 
+  /// The kind of the text that images should not show.
+  static let negative = "negative prompt"
+
   /// The largest weight, in size.
   static let largestWeight = 100.0
 

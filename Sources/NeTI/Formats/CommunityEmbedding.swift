@@ -11,9 +11,9 @@ public import Torch
 /// | diffusers | one tensor, its name is the token |
 /// | A1111 | `string_to_param: {"*": tensor}` and `name` (pickles only), or one tensor of any name |
 /// | kohya | `emb_params`, or for XTI the 16 layers `IN01` … `OUT11` |
-/// | OneTrainer | `emp_params` |
+/// | OneTrainer | `emp_params`; in a LoRA's file what is called `bundle_emb.TOKEN.…` |
 /// | prompt-plus-pytorch | 16 tensors `<toy>-0` … `<toy>-15` |
-/// | all, for SDXL | `clip_l` and `clip_g`, one for each text encoder |
+/// | all, for SDXL | `clip_l` and `clip_g`, one for each text encoder; pivotal tuning: `text_encoders_0` and `…_1` |
 ///
 /// A tensor [n, d] holds n vectors, each a row of the text encoder's token table. Pickles may hold arrays of NumPy's
 /// instead of tensors, and A1111's PNGs the content of its pickles. Sources: `loaders/textual_inversion.py` of
@@ -32,10 +32,12 @@ public struct CommunityEmbedding {
   /// `string_to_param` of the first textual inversion is one.
   static let classes: Set = ["torch.nn.modules.container ParameterDict"]
   /// A name that says nothing about the concept.
-  private static let anonymous: Set<String> = ["emb_params", "emp_params", "*"]
+  private static let anonymous: Set<String> = ["emb_params", "emp_params", "*", "clip_l"]
   private static let maximumHiddenSize = 16_384
   /// SDXL's text encoders, in the order of its states.
   static let encoderNames = ["clip_l", "clip_g"]
+  /// What diffusers' scripts for pivotal tuning call them.
+  private static let pivotalNames = ["text_encoders_0": "clip_l", "text_encoders_1": "clip_g"]
 
   public init(name: String?, vectors: Tensor, sizes: [Int]? = nil, steps: Int? = nil) {
     self.name = name
@@ -65,12 +67,19 @@ public struct CommunityEmbedding {
     return withExtendedLifetime(file) { Image.isImage(file.bytes.prefix(Image.signatureBytes)) }
   }
   private static let png: [UInt8] = [0x89, 0x50, 0x4E, 0x47]
+  /// How WebP begins, of the formats that `isPicture` knows.
+  private static let riff = Array("RIFF".utf8)
 
   /// An embedding inside a PNG (`EmbeddingPNG`).
   init(picture url: URL) throws {
     let bytes = Array(try readFile(url, limit: ImageLimits.fileBytes))
     guard bytes.starts(with: Self.png) else {
-      throw NeTIError("cannot read \(url.path): it is a picture, and only those in PNG can hold an embedding")
+      throw NeTIError(
+        "cannot read \(url.path): "
+          + (bytes.starts(with: Self.riff)
+            ? "it is a WebP picture, and neti reads embeddings in PNG only; save it as PNG in the same size, for example with: "
+              + "dwebp in.webp -o out.png"
+            : "it is a picture, and only those in PNG can hold an embedding"))
     }
     let content: EmbeddingPNG
     do { content = try EmbeddingPNG(bytes) } catch let e as any DescribedError {
@@ -129,15 +138,27 @@ public struct CommunityEmbedding {
   }
 
   private init(
-    names: [String], of url: URL, given: String?, steps: Int?, tensor: (String) throws -> Tensor
+    names written: [String], of url: URL, given declared: String?, steps: Int?,
+    tensor: (String) throws -> Tensor
   ) throws {
     func fail(_ why: String) -> NeTIError { NeTIError("cannot read \(url.path): \(why)") }
-    let isXL = names.contains(where: Self.encoderNames.contains)
-    guard !isXL || names == Self.encoderNames.sorted() else {
-      throw fail(
-        "it holds \(names.prefix(4).map(quoted).joined(separator: ", ")); an embedding for SDXL holds clip_l and clip_g"
-      )
+    let bundled = Dictionary(grouping: written.filter { BundledTensor($0) != nil }) {
+      BundledTensor($0)?.token ?? ""
     }
+    guard bundled.count <= 1 else {
+      let tokens = bundled.keys.sorted().prefix(4).map(quoted).joined(separator: ", ")
+      throw fail("it is a LoRA with the embeddings \(tokens); have OneTrainer save each in a file of its own")
+    }
+    let tensors = bundled.values.first ?? written
+    let given = bundled.keys.first ?? declared
+    // By the names that they are read by.
+    let isPivotal = tensors.allSatisfy { Self.pivotalNames[$0] != nil }
+    let originals = Dictionary(
+      uniqueKeysWithValues: Set(tensors).map {
+        (isPivotal ? Self.pivotalNames[$0] ?? $0 : BundledTensor($0)?.name ?? $0, $0)
+      })
+    let names = originals.keys.sorted()
+    let isXL = Set(names) == Set(Self.encoderNames)
     let layout: EmbeddingLayout?
     do { layout = isXL ? nil : try EmbeddingLayout(names) } catch let e as NeTIError { throw fail(e.message) }
     let ordered =
@@ -148,8 +169,11 @@ public struct CommunityEmbedding {
       }
     var rows: [Tensor] = []
     for name in ordered {
-      let t = try tensor(name)
-      guard (1...2).contains(t.rank), t.dtype.isFloating, t.count > 0,
+      let t = try tensor(originals[name] ?? name)
+      guard t.dtype.isFloating else {
+        throw fail("\(quoted(name)) is \(t.dtype), and the numbers of an embedding are of a floating type")
+      }
+      guard (1...2).contains(t.rank), t.count > 0,
         t.shape[t.rank - 1] <= Self.maximumHiddenSize
       else {
         throw fail("\(quoted(name)) has the shape \(t.shape), which is no embedding")

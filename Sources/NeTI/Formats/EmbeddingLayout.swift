@@ -23,6 +23,7 @@ enum EmbeddingLayout {
       throw NeTIError(
         "it is not a neti concept, and no embedding: it holds \(names.count) tensors; diffusers, A1111, kohya and OneTrainer "
           + "keep one, or for XTI 16, called IN01 to OUT11 (kohya) or <toy>-0 to <toy>-15 (prompt-plus-pytorch)"
+          + (names.count > 1 ? "; save each of several embeddings in a file of its own" : "")
       )
     }
   }
@@ -51,16 +52,41 @@ enum EmbeddingLayout {
 
   // MARK: Files of other kinds
 
+  /// What an embedding for several text encoders is, or for another one than the first, that is not for SDXL.
+  private static func otherEncoders(_ names: [String]) -> String? {
+    let (first, second) = (names.contains("clip_l"), names.contains("clip_g"))
+    let hasT5 = names.contains { ["t5", "t5xxl"].contains($0) }
+    guard second || first && names.count > 1 else { return nil }
+    let shown = names.sorted().prefix(4).joined(separator: ", ")
+    if hasT5 {
+      return
+        "it is an embedding for \(second ? "Stable Diffusion 3" : "FLUX") (\(shown)), which is not supported; neti reads those "
+        + "for Stable Diffusion 1, 2 and XL"
+    }
+    if names.count == 1 {
+      return
+        "it is an embedding for SDXL's refiner (\(shown) alone), which is not supported; one for SDXL holds clip_l and clip_g"
+    }
+    return
+      "it holds \(names.prefix(4).map(quoted).joined(separator: ", ")); an embedding for SDXL holds clip_l and clip_g"
+  }
+
   /// What a file with these names is, when it is known and no embedding that is read.
   static func otherContent(_ names: [String]) -> String? {
     func has(_ name: String) -> Bool { names.contains(name) }
     func begins(_ prefixes: String...) -> Bool {
       names.contains { name in prefixes.contains { name.hasPrefix($0) } }
     }
-    if has("emp_params_out") {
+    if let name = names.first(where: { ["emp_params_out", "clip_l_out", "clip_g_out"].contains($0) }) {
       return
-        "it is an output embedding of OneTrainer (emp_params_out), which stands behind the text encoder, where neti has no "
+        "it is an output embedding of OneTrainer (\(name)), which stands behind the text encoder, where neti has no "
         + "place for it; train it in OneTrainer without output embedding"
+    }
+    if let line = otherEncoders(names) { return line }
+    if begins("lycoris_") {
+      return
+        "it is a LoRA with LyCORIS's own names (lycoris_…), which neti does not read; rename them as kohya's scripts do, "
+        + "lora_unet_… or lora_te_…"
     }
     if begins("lora_unet_", "lora_te") {
       return "it is a LoRA of kohya's scripts; give it to a command with `lora`"

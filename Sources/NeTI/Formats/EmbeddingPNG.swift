@@ -50,7 +50,7 @@ struct EmbeddingPNG {
   }
 
   private static func json(_ bytes: [UInt8]) throws -> Data {
-    if let text = try PNGText.read(bytes).first(where: { $0.0 == keyword }) {
+    if let text = try PNGText.read(bytes, compressed: keyword).first(where: { $0.0 == keyword }) {
       guard let data = Data(base64Encoded: text.1, options: .ignoreUnknownCharacters) else {
         throw NeTIError("its text \(keyword) is not Base64; save it anew in A1111")
       }
