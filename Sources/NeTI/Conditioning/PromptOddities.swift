@@ -109,12 +109,12 @@ struct PromptOddities: Equatable, Sendable {
   /// Brackets with nothing but words within, and brackets that are escaped.
   private static var weight: Regex<Substring> { /\([^()\[\]]+\)|\[[^()\[\]]+\]|\\[()\[\]]/ }
   /// Adapters, ComfyUI's embeddings, the web UI's schedules and alternatives, its combinations and breaks, the regional
-  /// prompter's, wildcards, and compel's weights.
+  /// prompter's, wildcards, and compel's weights (C++ is a word).
   private static var foreign: [Regex<Substring>] {
     [
       network, /embedding:[^\s,()]+/, /\[[^\[\]:|]*[:|][^\[\]]*\]/,
       /\b(?:AND|BREAK|ADDCOMM|ADDROW|ADDCOL|ADDBASE)\b/, /__[^\s,]+?__/,
-      /(?:\([^()]*\)|[^\s()+,\-]+)(?:\+\++|--+)(?![^\s,.;:)])/,
+      /(?:\([^()]*\)|[^\s()+,\-]{2,})(?:\+\++|--+)(?![^\s,.;:)])/,
     ]
   }
 }
