@@ -86,7 +86,7 @@ struct BadPromptTests {
     // Commands without a model say how a concept is made of it.
     try place.expectFailure(
       ["inspect", "bad.safetensors"],
-      ["bad.safetensors is an embedding of another program", "convert bad.safetensors"])
+      ["bad.safetensors is an embedding of another program", "/bad.safetensors concept.safetensors"])
   }
 
   @Test("a concept in the negative prompt only, for every command that generates")

@@ -40,7 +40,8 @@ struct PromptTextTests {
       ("} {} {", ["} ", "0", " {"]), ("{{}} {}", ["{} ", "0"]), ("a {}s", ["a ", "0", "s"]),
       (#"\{cozy\} {}"#, [#"\{cozy\} "#, "0"]), ("{ } {toy} {}", ["{ } {toy} ", "0"]),
       ("a {} and <toy>", ["a ", "0", " and <toy>"]), ("<|endoftext|> {}", ["<|endoftext|> ", "0"]),
-      ("{}\u{FE0F}\u{301}", ["0", "\u{FE0F}\u{301}"]),
+      ("{}\u{FE0F}\u{301}", ["0", "\u{FE0F}\u{301}"]), ("a {<toy>} here", ["a ", "0", " here"]),
+      ("{} {{<toy>}}", ["0", " {<toy>}"]),
     ])
   func braces(_ text: String, _ parts: [String]) throws {
     let found = try prompt(text, Array(Self.names.prefix(1)))

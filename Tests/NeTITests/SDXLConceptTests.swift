@@ -249,7 +249,7 @@ struct SDXLConceptTests {
     #expect(refusal { try Concept.open(url) { mini } }?.message.contains("64 + 128 numbers") == true)
     try Safetensors.write([("clip_g", big)], to: url)
     let alone = refusal { try Concept.open(url) { try g.model.baseIdentity } }
-    #expect(alone?.message.contains("an embedding for SDXL holds clip_l and clip_g") == true)
+    #expect(alone?.message.contains("one for SDXL holds clip_l and clip_g") == true)
     try Safetensors.write([("clip_g", l), ("clip_l", big)], to: url)
     #expect(
       refusal { try Concept.open(url) { try g.model.baseIdentity } }?.message.contains("128 + 64") == true)

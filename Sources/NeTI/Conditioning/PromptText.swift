@@ -3,8 +3,9 @@ import Foundation
 /// A prompt or caption as it was written, cut into words and the concepts that stand among them.
 ///
 /// `{}` is the only concept, `{name}` one of several, and where it has no braces its own token (`<toy>`) stands
-/// for it. A token that begins or ends with a letter or digit is found as a whole word only. `{{` and `}}` are
-/// braces that mean nothing; other braces are words, too. Texts and tokens are compared in Unicode's form NFC.
+/// for it, also in braces of its own. A token that begins or ends with a letter or digit is found as a whole word only.
+/// `{{` and `}}` are braces that mean nothing; other braces are words, too. Texts and tokens are compared in Unicode's
+/// form NFC.
 ///
 /// With `weighted`, it reads the weights of AUTOMATIC1111's web UI: `(words)` counts 1.1 times, `[words]` 1/1.1
 /// times, `(words:1.3)` 1.3 times; nested ones multiply, one that is not closed reaches to the end; `\(`, `\)`,
@@ -170,7 +171,11 @@ private struct PromptScanner {
   init(_ text: String, _ names: [ConceptPrompter.Name], tokensOf concepts: [Int], weighted: Bool) {
     self.text = Self.scalars(text)
     self.weighted = weighted
-    braces = names.indices.map { (Self.scalars(names[$0].braces), $0) }
+    // A token in braces means what the token alone means, unless another concept is called so.
+    let known = Set(names.map(\.braces))
+    let inBraces = names.indices.map { ("{\(names[$0].token)}", $0) }
+      .filter { $0.0 != "{}" && !known.contains($0.0) }
+    braces = (names.indices.map { (names[$0].braces, $0) } + inBraces).map { (Self.scalars($0.0), $0.1) }
     tokens = concepts.map { (Self.scalars(names[$0].token), $0) }.filter { !$0.text.isEmpty }
       .sorted { $0.text.count > $1.text.count }
   }

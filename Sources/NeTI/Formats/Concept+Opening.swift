@@ -32,7 +32,7 @@ extension Concept {
     guard let base else {
       throw NeTIError(
         "\(url.lastPathComponent) is an embedding of another program; make it a concept first: "
-          + "`convert \(url.lastPathComponent) concept.safetensors`")
+          + "`convert \(url.path) concept.safetensors`")
     }
     return try Concept(
       community: embedding, base: base(), token: token, category: category,

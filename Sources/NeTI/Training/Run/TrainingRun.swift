@@ -25,7 +25,7 @@ public final class TrainingRun {
   private let board: TensorBoardWriter
   private let model: StableDiffusion
   /// Room for a checkpoint and for the concept, which no other program can fill meanwhile.
-  private var spare: (checkpoint: ReservedRoom?, concept: ReservedRoom?)
+  private let spare: SpareRoom
   /// What was warned of.
   private var told: Set<String> = []
 
@@ -79,9 +79,9 @@ public final class TrainingRun {
     try estimate.require(DiskEstimate.available(url), in: url)
 
     folder = try RunFolder(url, configuration: configuration, resume: resume)
-    spare = (
-      ReservedRoom(estimate.bytesOfCheckpoint, in: url), ReservedRoom(estimate.bytesOfConcept, in: url)
-    )
+    spare = SpareRoom(
+      checkpoint: ReservedRoom(estimate.bytesOfCheckpoint, in: url),
+      concept: ReservedRoom(estimate.bytesOfConcept, in: url))
     // Reading it is the check; what cannot be read is passed over for the one before.
     let (checkpoint, broken) =
       resume ? folder.latestCheckpoint { try? Checkpoint(contentsOf: $0.url) } : (nil, [])
@@ -156,7 +156,7 @@ public final class TrainingRun {
     let (folder, configuration) = (folder, configuration)
     let limit = configuration.log.checkpointsTotalLimit
     let concept = try trainer.run(
-      save: { [self] step, data in
+      save: { [spare] step, data in
         let file = folder.checkpointFile(step: step)
         try folder.makeAgain(configuration)
         do {
@@ -181,7 +181,7 @@ public final class TrainingRun {
     if steps >= configuration.optim.maxTrainSteps {
       do {
         try folder.makeAgain(configuration)
-        spare = (nil, nil)
+        spare.release()
         try concept.write(to: folder.conceptFile)
       } catch let e as any DescribedError {
         let step = folder.checkpoints().first?.step
@@ -252,4 +252,16 @@ public final class TrainingRun {
   }
 
   private struct Stopped: Error {}
+
+  /// By itself, so that what saves a step, which the trainer keeps, does not keep the run and its lock.
+  private final class SpareRoom {
+    var checkpoint: ReservedRoom?
+    var concept: ReservedRoom?
+
+    init(checkpoint: ReservedRoom?, concept: ReservedRoom?) {
+      (self.checkpoint, self.concept) = (checkpoint, concept)
+    }
+
+    func release() { (checkpoint, concept) = (nil, nil) }
+  }
 }
