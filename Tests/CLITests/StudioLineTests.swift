@@ -10,7 +10,8 @@ private final class StudioProcess {
   private let cookie: String
 
   init(_ place: Workplace) throws {
-    // Its address is there long before it ends.
+    // Its address is there long before it ends; that of an earlier one is not it.
+    try? FileManager.default.removeItem(at: place.path("address.txt"))
     tool = try RunningTool(
       URL(filePath: "/bin/sh"),
       [

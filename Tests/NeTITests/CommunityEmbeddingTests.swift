@@ -268,7 +268,7 @@ struct CommunityEmbeddingTests {
   @Test("are refused without a model, for other layers, and with a token that is no word")
   func context() throws {
     let e = #expect(throws: NeTIError.self) { try Concept.open(Self.file("diffusers.bin")) }
-    #expect(e?.message.contains("`convert diffusers.bin concept.safetensors`") == true)
+    #expect(e?.message.contains("/diffusers.bin concept.safetensors`") == true)
     var other = Self.base
     other.layers.removeLast()
     let layers = refusal { try Concept.open(Self.file("xti.pt")) { other } }?.message ?? ""
