@@ -95,6 +95,11 @@ final class HTTPServer: @unchecked Sendable {
     }
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
     let connection = Connection(descriptor)
+    // The threads of those that were cut off end within a moment: who comes behind many of them waits so long.
+    let patience = ContinuousClock.now + .seconds(1)
+    while lock.withLock({ served >= 2 * Self.mostConnections }), ContinuousClock.now < patience {
+      usleep(1_000)
+    }
     let isTaken = lock.withLock {
       guard makeRoom(for: Self.mostConnections - 1), served < 2 * Self.mostConnections else { return false }
       open.append(connection)
