@@ -125,8 +125,9 @@ struct NegativePromptTests {
         try generator.prepare(weighted).warnings
           == ["“\(words)” in a prompt is of another program and was left out" + advice])
     }
-    let plain = "state-of-the-art cat -- dog-, +1 snake_case c+ 5+"
-    #expect(try generator.prepare(request(plain, "")).warnings == [])
+    for plain in ["state-of-the-art cat -- dog-, +1 snake_case c+ 5+", "a C++ book, ) ++ x", "++ a cat++s"] {
+      #expect(try generator.prepare(request(plain, "")).warnings == [])
+    }
     var both = request("a (cat), {red}", "(ugly), {bad}")
     #expect(
       try generator.prepare(both).warnings == [

@@ -38,9 +38,10 @@ struct PromptOddities: Equatable, Sendable {
     func isFound(_ range: Range<String.Index>) -> Bool {
       found.contains { $0.lowerBound <= range.lowerBound && range.upperBound <= $0.upperBound }
     }
-    for match in Self.foreign.flatMap({ plain.matches(of: $0) }) where !isFound(match.range) {
-      foreign.append(String(match.output))
-      found.append(match.range)
+    let ranges = Self.foreign.flatMap { plain.matches(of: $0).map(\.range) } + Self.compelWeights(plain)
+    for range in ranges where !isFound(range) {
+      foreign.append(String(plain[range]))
+      found.append(range)
     }
     if !weighted {
       weights = plain.matches(of: Self.weight).filter { !isFound($0.range) }.map { String($0.output) }
@@ -109,12 +110,35 @@ struct PromptOddities: Equatable, Sendable {
   /// Brackets with nothing but words within, and brackets that are escaped.
   private static var weight: Regex<Substring> { /\([^()\[\]]+\)|\[[^()\[\]]+\]|\\[()\[\]]/ }
   /// Adapters, ComfyUI's embeddings, the web UI's schedules and alternatives, its combinations and breaks, the regional
-  /// prompter's, wildcards, and compel's weights (C++ is a word).
+  /// prompter's, and wildcards.
   private static var foreign: [Regex<Substring>] {
     [
       network, /embedding:[^\s,()]+/, /\[[^\[\]:|]*[:|][^\[\]]*\]/,
       /\b(?:AND|BREAK|ADDCOMM|ADDROW|ADDCOL|ADDBASE)\b/, /__[^\s,]+?__/,
-      /(?:\([^()]*\)|[^\s()+,\-]{2,})(?:\+\++|--+)(?![^\s,.;:)])/,
     ]
+  }
+
+  /// Weights as compel writes them, `cat++` and `(big cat)--`; C++ is a word. Told from the signs backwards, in one walk:
+  /// a regular expression would begin anew at every letter of a long word.
+  private static func compelWeights(_ text: String) -> [Range<String.Index>] {
+    var found: [Range<String.Index>] = []
+    var at = text.startIndex
+    while let start = text[at...].firstIndex(where: { $0 == "+" || $0 == "-" }) {
+      let end = text[start...].firstIndex { $0 != text[start] } ?? text.endIndex
+      at = end
+      guard text.distance(from: start, to: end) > 1,
+        end == text.endIndex || text[end].isWhitespace || ",.;:)".contains(text[end])
+      else { continue }
+      let before = text[..<start]
+      if before.last == ")" {
+        let open = before.dropLast().lastIndex { "()".contains($0) }
+        if let open, text[open] == "(" { found.append(open..<end) }
+      } else {
+        let last = before.lastIndex { $0.isWhitespace || "()+,-".contains($0) }
+        let word = last.map { before[before.index(after: $0)...] } ?? before
+        if word.count > 1 { found.append(word.startIndex..<end) }
+      }
+    }
+    return found
   }
 }
