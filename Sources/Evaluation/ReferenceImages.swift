@@ -34,15 +34,28 @@ public struct ReferenceImages: Sendable {
         throw EvaluationError(
           "\(folder.path) holds more than \(Self.maximumCount) images; a few are compared with")
       }
-      var unread: [String] = []
+      var (unread, transparent): ([String], [String]) = ([], [])
+      var profiled: [(name: String, profile: ColourProfile)] = []
       let images = masks.images.filter { url in
-        do { _ = try Image.load(url) } catch {
+        let loaded: Image.Loaded
+        do { loaded = try Image.loadWithOpacity(url) } catch {
           unread.append("left out: \(error)")
           return false
         }
+        guard !loaded.isInvisible else {
+          unread.append("left out: \(url.path): transparent everywhere, so that nothing of it is seen")
+          return false
+        }
+        if loaded.opacity != nil { transparent.append(url.lastPathComponent) }
+        if let profile = loaded.profile { profiled.append((url.lastPathComponent, profile)) }
         return true
       }
       warnings += list.warnings + masks.warnings + unread
+      if !transparent.isEmpty {
+        warnings.append(
+          "\(folder.path): \(ImageFolder.listed(transparent)): transparent in part, and compared on white")
+      }
+      if !profiled.isEmpty { warnings.append("\(folder.path): " + ColourProfile.warning(profiled)) }
       guard !images.isEmpty else {
         throw EvaluationError(
           (["\(folder.path) holds no image that can be read; put JPEG, PNG or WebP files there"] + unread)

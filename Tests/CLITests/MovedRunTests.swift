@@ -71,9 +71,61 @@ struct MovedRunTests {
         Self.resume + ["--output", "data/run", "--steps", "2"],
         ["data/run: config.yaml was changed since step 1 was learned", words, "Change it back"])
     }
-    // What the concept does not depend on may change.
-    try Data(text.replacing("save_steps: ", with: "save_steps: 1").utf8).write(to: file)
-    try expectGoingOn(place, ["--output", "data/run"])
+    // It is told before what does not go with it.
+    let scheduler = text.replacing(#/lr_scheduler: .*/#, with: #"lr_scheduler: "cosine""#)
+    try #require(scheduler != text)
+    try Data(scheduler.utf8).write(to: file)
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run", "--steps", "2"],
+      ["config.yaml was changed since step 1", "optim.lr_scheduler is “cosine”", "Change it back"])
+    try Data().write(to: file)
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run"],
+      ["data/run/config.yaml says nothing of a run any more", "--output"])
+    // What the concept does not depend on may change, and what does nothing is told.
+    let other = text.replacing("save_steps: ", with: "save_steps: 1")
+      .replacing(#/target_norm: .*/#, with: "target_norm: 0.4")
+    try Data(other.utf8).write(to: file)
+    let r = try place.run(Self.resume + ["--output", "data/run", "--steps", "2"])
+    #expect(r.code == 0 && r.error.contains("model.target_norm has no effect here"), "\(r.error)")
+    #expect(r.error.split(separator: "\n").count { $0.contains("no effect") } == 1, "\(r.error)")
+  }
+
+  @Test("a run's own configuration begins another run from anywhere: its paths count from its folder")
+  func ownConfiguration() throws {
+    let place = try begun()
+    let file = "data/run/config.yaml"
+    try FileManager.default.createDirectory(at: place.path("deep/er"), withIntermediateDirectories: true)
+    let train = ["train", "--threads", "1", "--config_path"]
+    // The folder is that of the run, which is finished, and none outside.
+    try place.expectFailure(
+      train + [file], ["data/run holds a finished run", "--resume"])
+    let r = try place.run(train + [file, "--log.exp_name", "other"])
+    #expect(r.code == 0, "\(r.error)")
+    #expect(!r.error.contains("no effect"), "\(r.error)")
+    #expect(FileManager.default.fileExists(atPath: place.path("data/other/concept.safetensors").path))
+    // Elsewhere its paths are those around there.
+    try FileManager.default.copyItem(at: place.path(file), to: place.path("deep/er/mine.yaml"))
+    try place.expectFailure(
+      train + ["deep/er/mine.yaml", "--output", "third"], ["deep/model", "no such folder"])
+    // What another has as relative paths counts from where one stands.
+    let own = try String(contentsOf: place.path(file), encoding: .utf8)
+    let theirs = own.split(separator: "\n").dropFirst().joined(separator: "\n")
+      .replacing(#/exp_name: .*/#, with: "exp_name: fourth").replacing("\"../", with: "\"data/")
+      .replacing(#/exp_dir: .*/#, with: "exp_dir: ./runs")
+    try Data(theirs.utf8).write(to: place.path("deep/er/theirs.yaml"))
+    let there = try place.run(train + ["deep/er/theirs.yaml"])
+    #expect(there.code == 0, "\(there.error)")
+    #expect(FileManager.default.fileExists(atPath: place.path("runs/fourth/concept.safetensors").path))
+  }
+
+  @Test("the folder of a run in the place of a concept: what to name in it")
+  func folderAsConcept() throws {
+    let place = try begun()
+    try place.expectFailure(
+      ["inspect", "data/run"], ["data/run is the folder of a run; name concept.safetensors in it"])
+    try FileManager.default.removeItem(at: place.path("data/run/concept.safetensors"))
+    try place.expectFailure(["inspect", "data/run"], ["name checkpoints/step-000001.safetensors in it"])
   }
 
   @Test("without its log, that the images are the same is not known, and that is said")

@@ -186,11 +186,11 @@ struct UsageTests {
       (["--category", ""], "--category is empty: name the concept's category"),
       (
         ["--eval.validation_seeds", "1,2,3"],
-        "--eval.validation_seeds must be a list, each entry a whole number or null, not “1,2,3”; write '[1,2,3]'"
+        "--eval.validation_seeds must be null or a list, each entry a whole number, not “1,2,3”; write '[1,2,3]'"
       ),
       (
         ["--eval.validation_seeds", "[1, x, 3]"],
-        "--eval.validation_seeds must be a list, each entry a whole number or null, not “x”"
+        "--eval.validation_seeds must be null or a list, each entry a whole number, not “x”"
       ),
       (
         ["--optim.seed", "3", "--train_batch_size", "2"],

@@ -64,6 +64,17 @@ import Torch
     let found = try ReferenceImages(trained: nil, heldOut: folder)
     #expect(found.heldOut.map(\.lastPathComponent) == ["cat.jpg", "dog.jpg"])
     #expect(found.warnings.count == 1 && found.warnings[0].contains("torn.jpg"), "\(found.warnings)")
+    // How others are compared is told: with white behind them, and without their colour profile.
+    let profile =
+      Data("ICC_PROFILE\0\u{1}\u{1}".utf8) + Data(count: 16) + Data("RGB ".utf8) + Data(count: 112)
+    let part = Data([0xFF, 0xE2, 0, UInt8(profile.count + 2)]) + profile
+    let jpeg = try Data(contentsOf: ginger)
+    try (jpeg.prefix(2) + part + jpeg.dropFirst(2)).write(to: folder.appending(path: "cat.jpg"))
+    try FileManager.default.copyItem(
+      at: Fixtures.url("imaging/lossless-alpha.webp"), to: folder.appending(path: "glass.webp"))
+    let lines = try ReferenceImages(trained: nil, heldOut: folder).warnings.joined(separator: "\n")
+    #expect(lines.contains("glass.webp: transparent in part, and compared on white"), "\(lines)")
+    #expect(lines.contains("cat.jpg: made for a colour profile without a name"), "\(lines)")
   }
 
   @Test("Several concepts have folders of their names; one concept has the folder itself")

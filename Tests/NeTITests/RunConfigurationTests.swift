@@ -204,7 +204,7 @@ private func message(_ yaml: String, _ overrides: [(key: String, value: String)]
     ("optim:\n  seed: 1\n\tscale_lr: true", "line 3: a tab stands before the key; use spaces"),
     (
       "eval:\n  validation_seeds: 1,2,3,4",
-      "must be a list, each entry a whole number or null, not “1,2,3,4”; write [1,2,3,4]"
+      "must be null or a list, each entry a whole number, not “1,2,3,4”; write [1,2,3,4]"
     ),
   ])
   func `a bad file gets one line that says where and what`(yaml: String, part: String) {

@@ -22,7 +22,7 @@ import Testing
 
   /// Values that a setting can have, one of which is not its default, and one that it cannot have.
   private static func values(_ expectation: String) -> (good: [String], bad: String) {
-    let type = expectation.replacing(" or null", with: "")
+    let type = expectation.replacing(" or null", with: "").replacing("null or ", with: "")
     return switch type {
     case "true or false": (["true", "false"], "maybe")
     case "a whole number": (["20"], "-1")

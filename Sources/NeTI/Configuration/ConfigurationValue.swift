@@ -128,7 +128,9 @@ extension String: ConfigurationConvertible {
 }
 
 extension Optional: ConfigurationConvertible where Wrapped: ConfigurationConvertible {
-  static var expectation: String { Wrapped.expectation + " or null" }
+  static var expectation: String {
+    isList ? "null or " + Wrapped.expectation : Wrapped.expectation + " or null"
+  }
   static var isList: Bool { Wrapped.isList }
   static var isText: Bool { Wrapped.isText }
   var parts: [Wrapped.Part] { self?.parts ?? [] }

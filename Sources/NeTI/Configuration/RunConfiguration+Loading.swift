@@ -9,9 +9,11 @@ public struct LoadedConfiguration: Sendable {
   public let fromModelDefaults: [String]
   /// The dotted names that the file or the flags set.
   public let named: Set<String>
+  /// Those whose having no effect is told: all that are named, but for what a run's own file says as every run's does.
+  fileprivate let told: Set<String>
 
-  /// One line for each named key that has no effect here, or another than its name says.
-  public var notices: [String] { configuration.notices(named: named) }
+  /// One line for each key that was set and has no effect here, or another than its name says.
+  public var notices: [String] { configuration.notices(named: named, told: told) }
 }
 
 extension RunConfiguration {
@@ -19,7 +21,8 @@ extension RunConfiguration {
   /// model's defaults, before the authors'.
   ///
   /// - Parameters:
-  ///   - yaml: a file in the authors' structure, or nil.
+  ///   - yaml: a file in the authors' structure, or nil. Relative paths count from where one stands, as in theirs;
+  ///     those of a run's own `config.yaml` from its folder.
   ///   - defaults: as `overrides`, for what neither the line nor the flags say.
   ///   - entry: the line of a manifest, or nil.
   ///   - overrides: dotted names with values as on the command line (“optim.seed”, “3”); lists and
@@ -33,11 +36,17 @@ extension RunConfiguration {
     modelDefaults: (RunConfiguration) throws -> ModelDefaults? = { _ in nil }
   ) throws -> LoadedConfiguration {
     var assignments: [(name: String, value: ConfigurationValue, place: String)] = []
+    var ofARun: Set<String> = []
     if let yaml {
       let data = try readFile(yaml, limit: ConfigurationYAML.largestSize)
-      assignments = try ConfigurationYAML.entries(data, name: yaml.lastPathComponent)
-        .map { ($0.name, $0.value, "\(yaml.lastPathComponent), line \($0.line)") }
+      let folder = RunFolder.isResolved(data) ? yaml.deletingLastPathComponent() : nil
+      assignments = try ConfigurationYAML.entries(data, name: yaml.lastPathComponent).map { entry in
+        let value = folder.map { located(entry.value, of: entry.name, in: $0) } ?? entry.value
+        return (entry.name, value, "\(yaml.lastPathComponent), line \(entry.line)")
+      }
+      if folder != nil { ofARun = Set(assignments.map(\.name)) }
     }
+    let written = assignments.count
     assignments += try defaults.map { ($0.key, try value(of: $0, isLiteral: true), "`" + $0.key + "`") }
     assignments += entry?.settings.map { ($0.name, $0.value, $0.written) } ?? []
     assignments += try overrides.map {
@@ -58,12 +67,16 @@ extension RunConfiguration {
     for a in assignments { try result.set(a.name, a.value, at: a.place) }
     result.fillIn(named: named)
     try result.validate()
+    let usual = ofARun.subtracting(assignments[written...].map(\.name))
+      .subtracting(result.unusual.map(\.name))
     return LoadedConfiguration(
-      configuration: result, fromModelDefaults: advice.map { "\($0.name) \($0.value.shown)" }, named: named)
+      configuration: result, fromModelDefaults: advice.map { "\($0.name) \($0.value.shown)" }, named: named,
+      told: named.subtracting(usual))
   }
 
   /// This configuration, of a run that goes on, with some keys set anew; see `load` for `overrides`
-  /// and `literal`. The model's defaults have had their say when the run began.
+  /// and `literal`. The model's defaults have had their say when the run began. What its file was given since then
+  /// and has no effect is told as well.
   public func resumed(
     overrides: [(key: String, value: String)], literal: Set<String> = []
   ) throws -> LoadedConfiguration {
@@ -79,7 +92,19 @@ extension RunConfiguration {
       result.eval.validationSeeds = nil
     }
     try result.validate()
-    return LoadedConfiguration(configuration: result, fromModelDefaults: [], named: named)
+    let given = unusual.filter { $0.effect == .run }.map(\.name)
+    return LoadedConfiguration(
+      configuration: result, fromModelDefaults: [], named: named, told: named.union(given))
+  }
+
+  /// The settings that have another value than without a word of them; those of validation only where there is any.
+  private var unusual: [Setting] {
+    let usual = RunConfiguration()
+    return Self.settings.filter {
+      let value = $0.write(self)
+      if $0.name.hasPrefix("eval."), eval.validationPrompts.isEmpty { return false }
+      return !value.isNull && value != $0.write(usual)
+    }
   }
 
   /// The pairs that `--section.key value` and `--section.key=value` name.

@@ -15,14 +15,32 @@ extension RunConfiguration {
 
   /// The opposite of `storable`: paths that stand for places again.
   func located(in folder: URL) -> RunConfiguration {
-    var result = mapPaths { path in
-      guard path == "." || path.hasPrefix("./") || path.hasPrefix("../") || path == ".." else { return path }
-      return Self.canonical(folder.appending(path: path)).path
-    }
+    var result = mapPaths { Self.located($0, in: folder) }
     let place = Self.canonical(folder)
     result.log.expName = place.lastPathComponent
     result.log.expDir = place.deletingLastPathComponent().path
     return result
+  }
+
+  /// A value of a run's file, as `located` reads it.
+  static func located(_ value: ConfigurationValue, of name: String, in folder: URL) -> ConfigurationValue {
+    guard let setting = settingsByName[name], setting.isPath else { return value }
+    func located(_ text: String) -> String {
+      guard name == "model.loras", var file = LoRAFile(text) else { return Self.located(text, in: folder) }
+      file.path = Self.located(file.path, in: folder)
+      return file.description
+    }
+    return switch value {
+    case .text(let text): .text(located(text))
+    case .word(let text): .word(located(text))
+    case .list(let items): .list(items.map { Self.located($0, of: name, in: folder) })
+    default: value
+    }
+  }
+
+  private static func located(_ path: String, in folder: URL) -> String {
+    guard path == "." || path.hasPrefix("./") || path.hasPrefix("../") || path == ".." else { return path }
+    return canonical(folder.appending(path: path)).path
   }
 
   /// For a concept file, which is given away: of paths only the last name, whichever way they were

@@ -192,10 +192,11 @@ extension RunConfiguration {
     }
   }
 
-  /// One line for each of the keys in `named` that has no effect here, or another than its name says.
-  func notices(named: Set<String>) -> [String] {
+  /// One line for each of the keys in `told` that has no effect here, and for what is named and does something else
+  /// than its name says.
+  func notices(named: Set<String>, told: Set<String>) -> [String] {
     let lines = Self.settings.compactMap { setting -> String? in
-      guard named.contains(setting.name), let reason = setting.reasonWithoutEffect(self) else { return nil }
+      guard told.contains(setting.name), let reason = setting.reasonWithoutEffect(self) else { return nil }
       return "\(setting.name) has no effect here: \(reason)"
     }
     return lines + [warmupNotice(named: named), scalingNotice(named: named)].compactMap(\.self)

@@ -15,6 +15,9 @@ extension Concept {
   public static func open(
     _ url: URL, token: String? = nil, category: String = "", base: (() throws -> BaseIdentity)? = nil
   ) throws -> Concept {
+    if RunFolder.holdsRun(url) {
+      throw NeTIError("\(url.path) is the folder of a run; name \(RunFolder.result(of: url)) in it")
+    }
     let embedding: CommunityEmbedding
     if try CommunityEmbedding.isPicture(url) {
       embedding = try CommunityEmbedding(picture: url)

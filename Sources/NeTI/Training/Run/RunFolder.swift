@@ -95,6 +95,13 @@ public final class RunFolder {
     FileManager.default.fileExists(atPath: folder.appending(path: configurationName).path)
   }
 
+  /// The concept in the folder of a run: its result, or before that the latest checkpoint.
+  static func result(of folder: URL) -> String {
+    let isFinished = FileManager.default.fileExists(atPath: folder.appending(path: conceptName).path)
+    let latest = isFinished ? nil : checkpoints(in: folder).first
+    return latest.map { "checkpoints/\($0.url.lastPathComponent)" } ?? conceptName
+  }
+
   /// The configuration of the run in a folder, its paths located from there.
   ///
   /// Throws when there is no run or its configuration cannot be read.
@@ -107,12 +114,21 @@ public final class RunFolder {
     guard let text = String(data: data, encoding: .utf8) else {
       throw NeTIError("\(file.path) is not UTF-8 text; choose another `output`")
     }
+    guard text.contains(":") else {
+      throw NeTIError("\(file.path) says nothing of a run any more; choose another `output`")
+    }
     return try RunConfiguration(resolvedYAML: text, name: file.path).located(in: folder)
   }
 
+  private static let resolvedHeader = "# The resolved configuration of this run."
+
+  /// Whether a configuration is one that a run wrote, whose paths count from where it lies.
+  static func isResolved(_ yaml: Data) -> Bool { yaml.starts(with: Data(resolvedHeader.utf8)) }
+
   /// Writes `config.yaml`, when it changes.
   private func save(_ configuration: RunConfiguration) throws {
-    let text = "# The resolved configuration of this run.\n" + configuration.storable(in: url).resolvedYAML()
+    let text =
+      Self.resolvedHeader + " Paths count from its folder.\n" + configuration.storable(in: url).resolvedYAML()
     let data = Data(text.utf8)
     if FileManager.default.contents(atPath: configurationFile.path) == data { return }
     try AtomicFile.write(data, to: configurationFile)

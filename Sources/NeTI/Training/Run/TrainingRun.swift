@@ -59,8 +59,11 @@ public final class TrainingRun {
     let start = try TrainingStart(configuration, resuming: begun)
     let prompts = try TrainingPrompts(
       configuration.data, examples, model.tokenizers, vectorCount: start.vectorCount)
+    // What was changed by hand is told as that, before what does not go with it.
+    if let begun {
+      try RunFolder.require(RunFolder.configuration(of: url), asLearned: begun.concept, in: url)
+    }
     try RunFolder.require(configuration, in: url, resume: resume)
-    if let begun { try RunFolder.require(configuration, asLearned: begun.concept, in: url) }
     var content = try RunContent(configuration, examples, model)
     var lines: [String] = []
     if goesOn, let line = try content.requireSame(asIn: url, configuration, isSaved: !there.isEmpty) {
