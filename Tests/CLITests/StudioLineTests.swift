@@ -38,6 +38,12 @@ private final class StudioProcess {
     _ = tool.wait()
   }
 
+  /// As Ctrl-C or a system that shuts down ends it.
+  func close() {
+    tool.send(SIGTERM)
+    #expect(tool.wait().code == 128 + SIGTERM)
+  }
+
   private func start(_ method: String, _ path: String, _ body: Data = Data()) throws -> Client {
     let client = try Client(port: port)
     client.send(
@@ -168,5 +174,6 @@ struct StudioLineTests {
         == "“inspect -- --resume” is no command line of `train`; what was kept of it is damaged, "
         + "so begin a new one")
     #expect(problems[ids[1]]?.contains("--steps 0: at least 1") == true, "\(problems)")
+    studio.close()
   }
 }

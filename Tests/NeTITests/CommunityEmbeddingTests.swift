@@ -226,6 +226,8 @@ struct CommunityEmbeddingTests {
       "\(several)"
     )
     #expect(try said([]).hasSuffix("it is a LoRA of kohya's scripts; give it to a command with `lora`"))
+    let loha = try said([("lora_unet_conv_in.hada_w1_a", matrix)])
+    #expect(loha.contains("it is LoHa, which is not supported") && !loha.contains("`lora`"), "\(loha)")
     for names in [["emp_params_out"], ["clip_l", "clip_g", "clip_l_out", "clip_g_out"]] {
       let found = try said(names.map { ("bundle_emb.toy.\($0)", one) })
       let first = names.count == 1 ? "emp_params_out" : "clip_g_out"

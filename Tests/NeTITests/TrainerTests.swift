@@ -131,6 +131,27 @@ struct TrainerTests {
     _ = try Checkpoint(contentsOf: url)
   }
 
+  @Test("says of a first loss that is not finite that the model is to blame")
+  func damagedModel() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("damaged")
+    let url = folder.appending(path: "unet/diffusion_pytorch_model.safetensors")
+    let file = try SafetensorsFile(url)
+    let tensors = try file.entries.keys.map { name in
+      try (name, name == "conv_in.bias" ? Tensor.full([64], .nan) : file.tensor(name))
+    }
+    try FileManager.default.removeItem(at: url)
+    try Safetensors.write(tensors, to: url)
+    let model = try StableDiffusion(ModelFolder(folder.path))
+    let trainer = try Trainer(
+      model: model, examples: Self.examples(model.resolution), configuration: Self.configuration(steps: 2))
+    let error = refusal { try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in } }
+    #expect(
+      error?.message
+        == "the first loss is nan, before anything is learned: the model's weights are damaged, or too large for the "
+        + "precision; use another copy of the model")
+  }
+
   @Test("stops before the first step at a rate that is out of reason, and at a category without a word")
   func unreasonable() throws {
     let trainer = try Self.trainer(Self.configuration(steps: 5, representation: "ti", rate: 1e25))

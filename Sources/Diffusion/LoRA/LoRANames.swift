@@ -11,7 +11,7 @@ import Foundation
 /// - diffusers: `….lora.down.weight`, `….processor.to_q_lora.down.weight`, `….lora_linear_layer.down.weight`.
 ///
 /// DoRA's magnitudes are `….dora_scale` of kohya's and `….lora_magnitude_vector` of PEFT's.
-enum LoRANames {
+package enum LoRANames {
   /// What has a weight that is changed: its path has `_` for each dot, as kohya's names have it.
   struct Module: Hashable {
     let component: ModelFolder.Component
@@ -43,11 +43,14 @@ enum LoRANames {
     "lora_transformer_": "a transformer",
   ]
 
+  /// Another way to change weights that a tensor belongs to, which is not supported.
+  package static func otherKind(_ key: String) -> String? {
+    otherKinds.first { $0.0.hasPrefix(".") ? key.hasSuffix($0.0) : key.contains($0.0) }?.1
+  }
+
   /// What a tensor is part of. Throws for what is no LoRA, or none that is supported.
   static func read(_ key: String) throws -> (Module, Part) {
-    if let (_, kind) = otherKinds.first(where: {
-      $0.0.hasPrefix(".") ? key.hasSuffix($0.0) : key.contains($0.0)
-    }) {
+    if let kind = otherKind(key) {
       throw DiffusionError("\(quoted(key)): it is \(kind), which is not supported; LoRA, LoCon and DoRA are")
     }
     guard !key.hasPrefix("lycoris_") else {

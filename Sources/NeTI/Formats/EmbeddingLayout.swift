@@ -1,3 +1,4 @@
+import Diffusion
 import Files
 import Torch
 
@@ -87,6 +88,10 @@ enum EmbeddingLayout {
       return
         "it is a LoRA with LyCORIS's own names (lycoris_…), which neti does not read; rename them as kohya's scripts do, "
         + "lora_unet_… or lora_te_…"
+    }
+    if begins("lora_unet_", "lora_te"), let kind = names.lazy.compactMap(LoRANames.otherKind).first {
+      return
+        "it is \(kind), which is not supported, and changes the model; of such files LoRA, LoCon and DoRA are"
     }
     if begins("lora_unet_", "lora_te") {
       return "it is a LoRA of kohya's scripts; give it to a command with `lora`"

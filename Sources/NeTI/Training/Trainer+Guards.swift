@@ -26,7 +26,11 @@ extension Trainer {
     commands.completed(step: step) { try save(step, encoded()) }
   }
 
-  private struct NonFiniteLoss: Error { let loss: Double }
+  private struct NonFiniteLoss: Error {
+    let loss: Double
+    /// Whether the loss was finite, and the step that was taken from it is not.
+    var isOfUpdate = false
+  }
 
   /// Refuses a loss or gradients that are not finite, before the optimiser sees them: a gradient that
   /// overflowed would spoil the concept although the loss was still finite.
@@ -45,7 +49,9 @@ extension Trainer {
   /// Refuses what the optimiser made, when it is not finite.
   func requireFiniteParameters() throws {
     for p in optimizer.parameters {
-      guard try p.detached().norm().item().isFinite else { throw NonFiniteLoss(loss: .infinity) }
+      guard try p.detached().norm().item().isFinite else {
+        throw NonFiniteLoss(loss: .infinity, isOfUpdate: true)
+      }
     }
   }
 
@@ -55,6 +61,15 @@ extension Trainer {
     let (kept, isSaved) = keep(saved, why)
     switch error {
     case let e as NonFiniteLoss:
+      // No rate has had a part in the first loss.
+      if completedSteps == 0, !e.isOfUpdate {
+        let precision =
+          configuration.optim.mixedPrecision == .bf16
+          ? "try `optim.mixed_precision no`, and where that does not help, " : ""
+        return NeTIError(
+          "the first loss is \(e.loss), before anything is learned: the model's weights are damaged, or too large for "
+            + "the precision; \(precision)use another copy of the model")
+      }
       return NeTIError(
         "the loss or the mapper became \(e.loss) in step \(completedSteps + 1), so that step was not taken\(kept). "
           + "Try a smaller learning rate (this step's was \(rate))"
