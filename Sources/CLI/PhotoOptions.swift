@@ -41,6 +41,9 @@ struct PhotoOptions: ParsableArguments {
   func read() throws -> Photo? {
     guard let image else { return nil }
     let photo = try Image.loadWithOpacity(place(image))
+    guard !photo.isInvisible else {
+      throw NeTIError("\(image): transparent everywhere, so that nothing of it is seen; give another image")
+    }
     let mask = try mask.map { try Mask.load(place($0)) }
     if let mask, mask.isColoured {
       warn(

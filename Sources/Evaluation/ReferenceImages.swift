@@ -34,7 +34,8 @@ public struct ReferenceImages: Sendable {
         throw EvaluationError(
           "\(folder.path) holds more than \(Self.maximumCount) images; a few are compared with")
       }
-      var (unread, transparent): ([String], [String]) = ([], [])
+      var unread: [String] = []
+      var (invisible, transparent): ([String], [String]) = ([], [])
       var profiled: [(name: String, profile: ColourProfile)] = []
       let images = masks.images.filter { url in
         let loaded: Image.Loaded
@@ -43,12 +44,17 @@ public struct ReferenceImages: Sendable {
           return false
         }
         guard !loaded.isInvisible else {
-          unread.append("left out: \(url.path): transparent everywhere, so that nothing of it is seen")
+          invisible.append(url.lastPathComponent)
           return false
         }
         if loaded.opacity != nil { transparent.append(url.lastPathComponent) }
         if let profile = loaded.profile { profiled.append((url.lastPathComponent, profile)) }
         return true
+      }
+      if !invisible.isEmpty {
+        unread.append(
+          "left out: \(folder.path): \(ImageFolder.listed(invisible)): transparent everywhere, so that nothing is seen"
+        )
       }
       warnings += list.warnings + masks.warnings + unread
       if !transparent.isEmpty {
@@ -58,7 +64,7 @@ public struct ReferenceImages: Sendable {
       if !profiled.isEmpty { warnings.append("\(folder.path): " + ColourProfile.warning(profiled)) }
       guard !images.isEmpty else {
         throw EvaluationError(
-          (["\(folder.path) holds no image that can be read; put JPEG, PNG or WebP files there"] + unread)
+          (["\(folder.path) holds no image to compare with; put JPEG, PNG or WebP files there"] + unread)
             .joined(separator: "; "))
       }
       return (images, try fingerprint(of: images))

@@ -119,6 +119,47 @@ struct MovedRunTests {
     #expect(FileManager.default.fileExists(atPath: place.path("runs/fourth/concept.safetensors").path))
   }
 
+  @Test("what stands in a run's file is not laid to a flag, and a file that is gone is missed")
+  func damagedConfiguration() throws {
+    let place = try begun()
+    let file = place.path("data/run/config.yaml")
+    let text = try String(contentsOf: file, encoding: .utf8)
+    for (key, value, words) in [
+      (
+        "max_train_steps", "abc",
+        ["config.yaml, line ", "optim.max_train_steps must be a whole number, not “abc”"]
+      ),
+      ("learning_rate", "-1", ["data/run: config.yaml: optim.learning_rate is -1.0"]),
+    ] {
+      let changed = text.replacing(try Regex("\(key): .*"), with: "\(key): \(value)")
+      try Data(changed.utf8).write(to: file)
+      try place.expectFailure(Self.resume + ["--output", "data/run", "--steps", "2"], words)
+    }
+    try FileManager.default.removeItem(at: file)
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run"],
+      ["data/run has checkpoints, and config.yaml is gone: put that back", "--output"])
+  }
+
+  @Test("that ended before its first step begins with another model, and says so; a folder without one, too")
+  func beforeTheFirstStep() throws {
+    let place = try begun()
+    try FileManager.default.removeItem(at: place.path("data/run/concept.safetensors"))
+    try FileManager.default.removeItem(at: place.path("data/run/checkpoints/step-000001.safetensors"))
+    try place.expectFailure(
+      ["inspect", "data/run"], ["data/run is the folder of a run that has learned nothing yet"])
+    let weights = "unet/diffusion_pytorch_model.safetensors"
+    var data = try Data(contentsOf: Fixtures.miniSD.appending(path: weights))
+    data[data.count - 3] ^= 1
+    try place.model(weights, data)
+    let r = try place.run(Self.resume + ["--output", "data/run", "--model", "model"])
+    #expect(r.code == 0 && r.error.contains("the run begins at step 1"), "\(r.error)")
+    let new = try place.run(
+      Workplace.train(images: "data/images", output: "typo", ["--model", "data/model", "--resume"]))
+    #expect(
+      new.code == 0 && new.error.contains("there is no run in typo yet; it begins at step 1"), "\(new.error)")
+  }
+
   @Test("the folder of a run in the place of a concept: what to name in it")
   func folderAsConcept() throws {
     let place = try begun()

@@ -55,6 +55,16 @@ struct PhotoCommandTests {
     }
   }
 
+  @Test("a photo of which nothing is seen is refused")
+  func invisible() throws {
+    let place = try Workplace()
+    try place.concept()
+    try place.file(PNGs.transparent(64, 64), "glass.png")
+    try place.expectFailure(
+      Workplace.generate("a {}", ["--concept", "concept.safetensors", "--image", "glass.png"]),
+      ["glass.png: transparent everywhere", "give another image"])
+  }
+
   @Test("a photo that its camera laid on its side is turned, and a transparent mask is told of")
   func turned() throws {
     let place = try Workplace()

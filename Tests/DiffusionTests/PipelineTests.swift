@@ -131,12 +131,34 @@ import Torch
     for (dtype, advice) in [
       (
         DType.float32,
-        "lower guidance; where that does not help, the U-Net's weights are damaged: use another copy of the model"
+        "lower guidance; where that does not help, the model's weights are damaged: use another copy of the model"
       ), (.bfloat16, "lower guidance or precision fp32"),
     ] {
       let model = try StableDiffusion(ModelFolder(folder.path), dtype: dtype)
       let said = refusal { try model.generate(Self.prompt, Self.settings(.dpm, 1, 1)) }?.message
       #expect(said == "denoising gave numbers that are not finite; try a \(advice)")
+    }
+  }
+
+  @Test("Numbers of the VAE that are not finite are no black image")
+  func decoded() throws {
+    let scratch = try Scratch()
+    let folder = try scratch.linkMiniSD("damaged")
+    let url = folder.appending(path: "vae/diffusion_pytorch_model.safetensors")
+    let file = try SafetensorsFile(url)
+    let tensors = try file.entries.keys.map { name in
+      let tensor = try file.tensor(name)
+      return try (name, name == "decoder.conv_in.bias" ? Tensor.full(tensor.shape, .nan) : tensor)
+    }
+    try FileManager.default.removeItem(at: url)
+    try Safetensors.write(tensors, to: url)
+    for (dtype, advice) in [
+      (DType.float32, "its weights are damaged: use another copy of the model"),
+      (.bfloat16, "try precision fp32, and where that does not help, another copy of the model"),
+    ] {
+      let model = try StableDiffusion(ModelFolder(folder.path), dtype: dtype)
+      let said = refusal { try model.generate(Self.prompt, Self.settings(.dpm, 1, 1)) }?.message
+      #expect(said == "the VAE gave numbers that are not finite; \(advice)")
     }
   }
 

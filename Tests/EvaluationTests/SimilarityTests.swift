@@ -59,7 +59,7 @@ import Torch
     }
     try Data([0xFF, 0xD8, 0xFF, 0xE0, 0]).write(to: folder.appending(path: "torn.jpg"))
     let error = refusal { try ReferenceImages(trained: nil, heldOut: folder) }
-    #expect(error?.message.contains("no image that can be read") == true, "\(String(describing: error))")
+    #expect(error?.message.contains("no image to compare with") == true, "\(String(describing: error))")
     for name in ["cat.jpg", "cat-masklabel.jpg", "dog_mask.jpg", "dog.jpg"] { try copy(name) }
     let found = try ReferenceImages(trained: nil, heldOut: folder)
     #expect(found.heldOut.map(\.lastPathComponent) == ["cat.jpg", "dog.jpg"])
@@ -75,6 +75,15 @@ import Torch
     let lines = try ReferenceImages(trained: nil, heldOut: folder).warnings.joined(separator: "\n")
     #expect(lines.contains("glass.webp: transparent in part, and compared on white"), "\(lines)")
     #expect(lines.contains("cat.jpg: made for a colour profile without a name"), "\(lines)")
+  }
+
+  @Test("Where all are transparent everywhere, one line names the first of them")
+  func invisible() throws {
+    let scratch = try Scratch()
+    for i in 1...5 { try PNGs.transparent(9, 7).write(to: scratch.file("\(i).png")) }
+    let said = refusal { try ReferenceImages(trained: scratch.folder, heldOut: nil) }?.message ?? ""
+    #expect(said.contains("holds no image to compare with"), "\(said)")
+    #expect(said.contains("1.png, 2.png, 3.png and 2 more: transparent everywhere"), "\(said)")
   }
 
   @Test("Several concepts have folders of their names; one concept has the folder itself")

@@ -212,6 +212,9 @@ struct Train: ParsableCommand {
     }
     if processes.isFirst {
       for line in loaded.notices { note(line) }
+      if resume, !RunFolder.holdsRun(c.runFolder) {
+        note("there is no run in \(c.runFolder.shownPath) yet; it begins at step 1")
+      }
       if let line = TrainingSession.notice(c, model) { note(line) }
       if !loaded.fromModelDefaults.isEmpty {
         note("the model's defaults give \(loaded.fromModelDefaults.joined(separator: ", "))")
@@ -282,6 +285,8 @@ struct Train: ParsableCommand {
 
   /// An error of a setting's value, called by the flag or dotted name that gave it.
   private func named(_ e: NeTIError) throws -> NeTIError {
+    // What stands in a file is not the flag's fault.
+    if manifest == nil, e.message.contains(#/^[^`“]+(, line \d+|config\.yaml): /#) { return e }
     // Its place may stand before: its name where it is not of its type, a line of the manifest.
     let message = String(e.message.replacing(#/^(`[^`]+`|[^`“]+, line \d+): /#, with: ""))
     guard let setting = RunConfiguration.settings.first(where: { message.hasPrefix($0.name + " ") }) else {
@@ -318,6 +323,12 @@ struct Train: ParsableCommand {
         return loaded.named.contains("optim.train_batch_size") ? try ofAll(loaded) : loaded
       }
       guard images != nil, token != nil, category != nil else {
+        let folder = try place(output, isFolder: true)
+        guard !RunFolder.hasLostItsConfiguration(folder) else {
+          throw NeTIError(
+            "\(folder.shownPath) has checkpoints, and config.yaml is gone: put that back, or begin a new run in another "
+              + "--output")
+        }
         throw NeTIError(
           "there is no run in \(output) to go on with; begin one with --images, --token and --category, without --resume"
         )
@@ -337,7 +348,12 @@ struct Train: ParsableCommand {
   /// The settings of the run in a folder; nil where there is none.
   private static func earlierRun(in output: String) throws -> RunConfiguration? {
     let folder = try place(output, isFolder: true)
-    return RunFolder.holdsRun(folder) ? try RunFolder.configuration(of: folder) : nil
+    guard RunFolder.holdsRun(folder) else { return nil }
+    let run = try RunFolder.configuration(of: folder)
+    do { try run.validate() } catch let e as NeTIError {
+      throw NeTIError("\(folder.shownPath): config.yaml: \(e.message)")
+    }
+    return run
   }
 
   private func resumed(_ earlier: RunConfiguration) throws -> LoadedConfiguration {

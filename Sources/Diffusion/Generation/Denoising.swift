@@ -110,7 +110,7 @@ public final class Denoising: Sequence {
       throw DiffusionError(
         "denoising gave numbers that are not finite; try a lower guidance"
           + (guidance.unet.dtype == .float32
-            ? "; where that does not help, the U-Net's weights are damaged: use another copy of the model"
+            ? "; where that does not help, the model's weights are damaged: use another copy of the model"
             : " or precision fp32"))
     }
     return result

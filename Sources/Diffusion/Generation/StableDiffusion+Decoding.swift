@@ -37,6 +37,7 @@ extension StableDiffusion {
   ///
   /// - Parameter tiled: whether the VAE decodes in tiles (see `VAE.decodeInTiles`); where the memory is
   ///   too short for the whole, when nil.
+  /// - Throws: `DiffusionError` when numbers left the range of the dtype.
   public func decode(_ latents: Tensor, tiled: Bool? = nil) throws -> [DecodedImage] {
     try withoutGradients {
       let (count, height, width) = (latents.size(0), latents.size(2) * vaeFactor, latents.size(3) * vaeFactor)
@@ -46,6 +47,13 @@ extension StableDiffusion {
       for start in stride(from: 0, to: count, by: rows) {
         let part = try latents.sliced(0, start..<min(start + rows, count)) / scalingFactor
         let decoded = try inTiles ? vae.decodeInTiles(part) : vae.decode(part).to(.float32)
+        guard try decoded.isFinite().to(.float32).min().item() == 1 else {
+          throw DiffusionError(
+            "the VAE gave numbers that are not finite; "
+              + (try vae.weightType == .float32
+                ? "its weights are damaged: use another copy of the model"
+                : "try precision fp32, and where that does not help, another copy of the model"))
+        }
         let values = try ((decoded / 2 + 0.5).clamped(0, 1) * 255).rounded()
         let bytes = try values.permuted([0, 2, 3, 1]).to(.uint8, device: .cpu).bytes()
         let size = 3 * width * height

@@ -11,9 +11,19 @@ public struct LoadedConfiguration: Sendable {
   public let named: Set<String>
   /// Those whose having no effect is told: all that are named, but for what a run's own file says as every run's does.
   fileprivate let told: Set<String>
+  /// The name of the file, where it is a run's own.
+  fileprivate let ofARun: String?
 
   /// One line for each key that was set and has no effect here, or another than its name says.
-  public var notices: [String] { configuration.notices(named: named, told: told) }
+  public var notices: [String] {
+    configuration.notices(named: named, told: told)
+      + (ofARun.map {
+        [
+          "\($0) was written by a run, and its paths count from where it lies: images in \(configuration.data.trainDataDir), "
+            + "the run in \(configuration.runFolder.path)"
+        ]
+      } ?? [])
+  }
 }
 
 extension RunConfiguration {
@@ -71,7 +81,7 @@ extension RunConfiguration {
       .subtracting(result.unusual.map(\.name))
     return LoadedConfiguration(
       configuration: result, fromModelDefaults: advice.map { "\($0.name) \($0.value.shown)" }, named: named,
-      told: named.subtracting(usual))
+      told: named.subtracting(usual), ofARun: ofARun.isEmpty ? nil : yaml?.lastPathComponent)
   }
 
   /// This configuration, of a run that goes on, with some keys set anew; see `load` for `overrides`
@@ -94,7 +104,7 @@ extension RunConfiguration {
     try result.validate()
     let given = unusual.filter { $0.effect == .run }.map(\.name)
     return LoadedConfiguration(
-      configuration: result, fromModelDefaults: [], named: named, told: named.union(given))
+      configuration: result, fromModelDefaults: [], named: named, told: named.union(given), ofARun: nil)
   }
 
   /// The settings that have another value than without a word of them; those of validation only where there is any.

@@ -16,7 +16,8 @@ extension Concept {
     _ url: URL, token: String? = nil, category: String = "", base: (() throws -> BaseIdentity)? = nil
   ) throws -> Concept {
     if RunFolder.holdsRun(url) {
-      throw NeTIError("\(url.path) is the folder of a run; name \(RunFolder.result(of: url)) in it")
+      let remedy = RunFolder.result(of: url).map { "; name \($0) in it" } ?? " that has learned nothing yet"
+      throw NeTIError("\(url.path) is the folder of a run\(remedy)")
     }
     let embedding: CommunityEmbedding
     if try CommunityEmbedding.isPicture(url) {

@@ -44,6 +44,8 @@ struct RunContent {
       let isNamedAnew = configuration.canonical.model.mapperCheckpointPath != before
       if hashes[Self.start] == nil || (isSaved && !isNamedAnew) { hashes[Self.start] = start }
     }
+    // Before its first step was saved, a run can begin with others as well.
+    guard isSaved else { return nil }
     let refusals = [
       (
         Self.examples,

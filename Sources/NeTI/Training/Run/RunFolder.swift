@@ -95,11 +95,15 @@ public final class RunFolder {
     FileManager.default.fileExists(atPath: folder.appending(path: configurationName).path)
   }
 
-  /// The concept in the folder of a run: its result, or before that the latest checkpoint.
-  static func result(of folder: URL) -> String {
-    let isFinished = FileManager.default.fileExists(atPath: folder.appending(path: conceptName).path)
-    let latest = isFinished ? nil : checkpoints(in: folder).first
-    return latest.map { "checkpoints/\($0.url.lastPathComponent)" } ?? conceptName
+  /// Whether a folder has checkpoints, and nothing that tells of their run.
+  public static func hasLostItsConfiguration(_ folder: URL) -> Bool {
+    !holdsRun(folder) && !checkpoints(in: folder).isEmpty
+  }
+
+  /// The concept in the folder of a run: its result, or before that the latest checkpoint; nil before the first.
+  static func result(of folder: URL) -> String? {
+    if FileManager.default.fileExists(atPath: folder.appending(path: conceptName).path) { return conceptName }
+    return checkpoints(in: folder).first.map { "checkpoints/\($0.url.lastPathComponent)" }
   }
 
   /// The configuration of the run in a folder, its paths located from there.
@@ -283,7 +287,9 @@ public final class RunFolder {
     do {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     } catch {
-      throw NeTIError("cannot make the folder \(folder.path): \(systemReason(error))")
+      throw NeTIError(
+        "cannot make the folder \(folder.path): \(systemReason(error)); check the path and its permissions, or choose "
+          + "another `output`")
     }
     guard FileManager.default.isWritableFile(atPath: folder.path) else {
       throw NeTIError(
