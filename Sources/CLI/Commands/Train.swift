@@ -22,7 +22,8 @@ struct Train: ParsableCommand {
       name in --masks), the loss counts where that is bright. See docs/training-data.md.
 
       A configuration in the structure of the NeTI authors' train.yaml is read with --config_path; any of \
-      its keys can be set on the command line, such as --optim.max_train_steps 500.
+      its keys can be set on the command line, such as --optim.max_train_steps 500. The config.yaml of an earlier \
+      run is one, too: its paths count from its folder.
 
       Many concepts are a file with one JSON object a line, in the words of these flags. The same command \
       goes on until all are learned, and --shard shares them among machines; see docs/many-machines.md:
