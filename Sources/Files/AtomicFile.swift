@@ -30,17 +30,34 @@ public enum AtomicFile {
 
   /// Returns 0, or the system's error number.
   private static func replace(_ url: URL, with data: Data, by folder: URL) -> Int32 {
-    let temporary = unfinished(in: folder)
-    let descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    let (temporary, descriptor) = locked(in: folder)
     guard descriptor >= 0 else { return errno }
     // Until it is closed, which is when it has its name, the file belongs to a living process.
     defer { close(descriptor) }
-    _ = flock(descriptor, LOCK_EX | LOCK_NB)
     var problem = writeAll(data, to: descriptor)
     if problem == 0, fsync(descriptor) != 0 { problem = errno }
     if problem == 0, rename(temporary.path, url.path) != 0 { problem = errno }
     if problem != 0 { unlink(temporary.path) }
     return problem
+  }
+
+  /// A new file that nobody else removes; the descriptor is negative where it cannot be made, and `errno` says why.
+  private static func locked(in folder: URL) -> (URL, Int32) {
+    var tries = 0
+    while true {
+      let file = unfinished(in: folder)
+      let descriptor = open(file.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      guard descriptor >= 0 else { return (file, descriptor) }
+      // Before it was locked, another writer can have taken it for what a killed process left, and removed it.
+      var found = stat()
+      let isTaken = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
+      let isGone = fstat(descriptor, &found) == 0 && found.st_nlink == 0
+      tries += 1
+      // Some file systems of users' programs count no names at all.
+      guard isTaken || isGone, tries < 100 else { return (file, descriptor) }
+      unlink(file.path)
+      close(descriptor)
+    }
   }
 
   private static let prefix = ".neti-", suffix = ".tmp"

@@ -120,14 +120,7 @@ import Torch
   @Test("Numbers that are not finite are laid to the weights, too, where the precision is fp32 already")
   func notFinite() throws {
     let scratch = try Scratch()
-    let folder = try scratch.linkMiniSD("damaged")
-    let url = folder.appending(path: "unet/diffusion_pytorch_model.safetensors")
-    let file = try SafetensorsFile(url)
-    let tensors = try file.entries.keys.map { name in
-      try (name, name == "conv_in.bias" ? Tensor.full([64], .nan) : file.tensor(name))
-    }
-    try FileManager.default.removeItem(at: url)
-    try Safetensors.write(tensors, to: url)
+    let folder = try scratch.damagedMiniSD("unet", "conv_in.bias")
     for (dtype, advice) in [
       (
         DType.float32,
@@ -143,15 +136,7 @@ import Torch
   @Test("Numbers of the VAE that are not finite are no black image")
   func decoded() throws {
     let scratch = try Scratch()
-    let folder = try scratch.linkMiniSD("damaged")
-    let url = folder.appending(path: "vae/diffusion_pytorch_model.safetensors")
-    let file = try SafetensorsFile(url)
-    let tensors = try file.entries.keys.map { name in
-      let tensor = try file.tensor(name)
-      return try (name, name == "decoder.conv_in.bias" ? Tensor.full(tensor.shape, .nan) : tensor)
-    }
-    try FileManager.default.removeItem(at: url)
-    try Safetensors.write(tensors, to: url)
+    let folder = try scratch.damagedMiniSD("vae", "decoder.conv_in.bias")
     for (dtype, advice) in [
       (DType.float32, "its weights are damaged: use another copy of the model"),
       (.bfloat16, "try precision fp32, and where that does not help, another copy of the model"),

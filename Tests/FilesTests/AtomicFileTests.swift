@@ -86,7 +86,7 @@ import Testing
     let folder = scratch.folder
     let failures = Mutex(0)
     DispatchQueue.concurrentPerform(iterations: 8) { n in
-      for round in 0..<50 {
+      for round in 0..<200 {
         let data = Data(repeating: UInt8(n), count: 100 * round)
         do {
           let file = folder.appending(path: "\(n)")

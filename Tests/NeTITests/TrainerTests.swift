@@ -134,14 +134,7 @@ struct TrainerTests {
   @Test("says of a first loss that is not finite that the model is to blame")
   func damagedModel() throws {
     let scratch = try Scratch()
-    let folder = try scratch.linkMiniSD("damaged")
-    let url = folder.appending(path: "unet/diffusion_pytorch_model.safetensors")
-    let file = try SafetensorsFile(url)
-    let tensors = try file.entries.keys.map { name in
-      try (name, name == "conv_in.bias" ? Tensor.full([64], .nan) : file.tensor(name))
-    }
-    try FileManager.default.removeItem(at: url)
-    try Safetensors.write(tensors, to: url)
+    let folder = try scratch.damagedMiniSD("unet", "conv_in.bias")
     let model = try StableDiffusion(ModelFolder(folder.path))
     let trainer = try Trainer(
       model: model, examples: Self.examples(model.resolution), configuration: Self.configuration(steps: 2))

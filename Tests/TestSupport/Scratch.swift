@@ -1,5 +1,6 @@
 import Files
 public import Foundation
+import Torch
 
 /// A temporary folder of a test's own, removed with this object.
 public final class Scratch {
@@ -41,6 +42,20 @@ public final class Scratch {
           at: target.appending(path: name), withDestinationURL: source.appending(path: name))
       }
     }
+    return root
+  }
+
+  /// mini-sd with a tensor of the U-Net's or VAE's that holds no numbers.
+  public func damagedMiniSD(_ component: String, _ damaged: String) throws -> URL {
+    let root = try linkMiniSD("damaged")
+    let url = root.appending(path: "\(component)/diffusion_pytorch_model.safetensors")
+    let file = try SafetensorsFile(url)
+    let tensors = try file.entries.keys.map { name in
+      let tensor = try file.tensor(name)
+      return try (name, name == damaged ? Tensor.full(tensor.shape, .nan) : tensor)
+    }
+    try FileManager.default.removeItem(at: url)
+    try Safetensors.write(tensors, to: url)
     return root
   }
 
