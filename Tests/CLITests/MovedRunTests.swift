@@ -154,6 +154,10 @@ struct MovedRunTests {
     try place.model(weights, data)
     let r = try place.run(Self.resume + ["--output", "data/run", "--model", "model"])
     #expect(r.code == 0 && r.error.contains("the run begins at step 1"), "\(r.error)")
+    // From then on that is its model.
+    try place.expectFailure(
+      Self.resume + ["--output", "data/run", "--model", "data/model", "--steps", "2"],
+      ["model", "began with"])
     let new = try place.run(
       Workplace.train(images: "data/images", output: "typo", ["--model", "data/model", "--resume"]))
     #expect(

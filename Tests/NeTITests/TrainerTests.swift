@@ -141,8 +141,8 @@ struct TrainerTests {
     let error = refusal { try trainer.run(save: { _, _ in URL(filePath: "/dev/null") }) { _ in } }
     #expect(
       error?.message
-        == "the first loss is nan, before anything is learned: the model's weights are damaged, or too large for the "
-        + "precision; use another copy of the model")
+        == "the first loss, or its gradient, is nan, before anything is learned: the model's weights are damaged, or too "
+        + "large for the precision; use another copy of the model")
   }
 
   @Test("stops before the first step at a rate that is out of reason, and at a category without a word")

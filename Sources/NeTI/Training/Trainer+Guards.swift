@@ -67,7 +67,7 @@ extension Trainer {
           configuration.optim.mixedPrecision == .bf16
           ? "try `optim.mixed_precision no`, and where that does not help, " : ""
         return NeTIError(
-          "the first loss is \(e.loss), before anything is learned: the model's weights are damaged, or too large for "
+          "the first loss, or its gradient, is \(e.loss), before anything is learned: the model's weights are damaged, or too large for "
             + "the precision; \(precision)use another copy of the model")
       }
       return NeTIError(
