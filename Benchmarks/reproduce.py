@@ -81,8 +81,8 @@ class Figures:
         self.rows, self.earlier = [], []
         if file.exists():
             here = [r for r in map(json.loads, file.read_text().splitlines()) if r["base"] == base]
-            self.rows = [r for r in here if r["judge"] == judge]
-            self.earlier = [r for r in here if r["judge"] != judge]
+            self.rows = [r for r in here if r["judge"] == judge or r["part"] == "speed"]  # seconds have no judge
+            self.earlier = [r for r in here if r["judge"] != judge and r["part"] != "speed"]
 
     def add(self, rows):
         with self.lock:
