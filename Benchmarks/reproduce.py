@@ -8,7 +8,7 @@ with `neti evaluate`, and its figures are appended to Benchmarks/results/reprodu
 again, on whatever machine; figures of another base or of other examples are left alone and not used.
 
     rates    every method at several learning rates, on one example; each method's best one is used from then on
-    main     methods x examples x seeds, at the model's own number of steps; neti's first seed at every truncation
+    main     methods x examples x seeds, at the model's own number of steps; neti at every truncation
     guidance neti's concepts of `main`, their first seed, at several guidances
     curves   the methods that are asked about x examples, one seed, measured after 25 to 1000 steps
     speed    every method's seconds a step, in turns, and its file's size: five minutes in which nothing else may run
@@ -86,12 +86,13 @@ class Figures:
 
     def add(self, rows):
         with self.lock:
+            rows = [r for r in rows if r not in self.rows]  # what was there before its unit was whole
             self.rows += rows
             with self.file.open("a") as file:
                 file.write("".join(json.dumps(r) + "\n" for r in rows))
 
     def has(self, unit):
-        return bool(self.select(**unit))
+        return bool(self.select(**unit, **({"truncation": TRUNCATIONS[0]} if dialled(unit) else {})))
 
     def select(self, **wanted):
         return [r for r in self.rows if all(r.get(k) == v for k, v in wanted.items())]
@@ -117,6 +118,11 @@ class Figures:
 def run(*words):
     subprocess.run([str(NETI), *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT,
                    env=dict(os.environ, GOMP_SPINCOUNT="5000"))
+
+
+def dialled(unit):
+    """Every representation has the dial; the question about it is neti's."""
+    return unit["part"] == "main" and unit["method"] == "neti"
 
 
 def place(unit, work):
@@ -178,11 +184,9 @@ def measure(unit, figures, work, threads):
                  "--concept", f"neti={files[0]}", "--guidance", unit["guidance"])
         return
     folder, files = learn(unit, work, threads)
-    # Every representation has the dial; the question about it is neti's.
-    dial = part == "main" and method == "neti" and unit["seed"] == SEEDS[0]
     baseline = part == "main" and method == "ti" and unit["seed"] == SEEDS[0]
     evaluate(unit, figures, folder, "scores", threads, *(w for f in files for w in ("--concept", f"{method}={f}")),
-             *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dial else []), *(["--baseline"] if baseline else []))
+             *(["--truncation", ",".join(map(str, TRUNCATIONS))] if dialled(unit) else []), *(["--baseline"] if baseline else []))
 
 
 def speed(figures, work):
@@ -312,18 +316,17 @@ def report(figures):
             return mark * figures.one("seconds", part="speed", method=method)
         return figures.one(metric, part="curves", method=method, example=e, steps=mark, truncation=0)
 
-    def dial(e, truncation, metric):
-        return figures.one(metric, part="main", method="neti", example=e, seed=SEEDS[0], truncation=truncation)
+    def dial(e, truncation, metric, **seed):
+        return figures.one(metric, part="main", method="neti", example=e, truncation=truncation, **seed)
 
     def difference(a, b, metric):
         return estimate(main(a, e, metric) - main(b, e, metric) for e in sorted(measured("main", a, b)))
 
-    def dialled():
-        return measured("main", "neti", truncation=TRUNCATIONS[0])
+    dials = measured("main", "neti", truncation=TRUNCATIONS[0])
 
     steps = (*TRUNCATIONS, 0)
 
-    def at_same_text(things, text, image):
+    def at_same_text(things, text, image, **seed):
         """Differences to something of those text and image similarities. The dial stands for all things at the same units:
         at those of the best image similarity whose text similarity is in the mean higher, or lower by at most `SAME_TEXT`;
         where there are none, at those of the highest text similarity."""
@@ -332,11 +335,11 @@ def report(figures):
 
         def mean(value):
             return sum(map(value, things)) / len(things)
-        texts = {t: mean(lambda e: dial(e, t, TEXT)) for t in steps}
+        texts = {t: mean(lambda e: dial(e, t, TEXT, **seed)) for t in steps}
         fitting = [t for t in steps if texts[t] >= mean(text) - SAME_TEXT] or [max(steps, key=texts.get)]
-        best = max(fitting, key=lambda t: mean(lambda e: dial(e, t, IMAGE)))
-        return {f"with {best or 128} units": {IMAGE: estimate(dial(e, best, IMAGE) - image(e) for e in things),
-                                              TEXT: estimate(dial(e, best, TEXT) - text(e) for e in things)}}
+        best = max(fitting, key=lambda t: mean(lambda e: dial(e, t, IMAGE, **seed)))
+        return {f"with {best or 128} units": {IMAGE: estimate(dial(e, best, IMAGE, **seed) - image(e) for e in things),
+                                              TEXT: estimate(dial(e, best, TEXT, **seed) - text(e) for e in things)}}
 
     def at_same_time(method, other, mark, things):
         """The image similarity of neti when as many seconds have passed as `other` takes for its steps."""
@@ -354,7 +357,7 @@ def report(figures):
     answers["word"] = {k: estimate(main("word", e, k) for e in sorted(measured("main", "word"))) for k in (IMAGE, TEXT)}
     answers["speed"] = {r["method"]: {k: r[k] for k in ("seconds", "bytes")} for r in figures.select(part="speed")}
     answers["1 more like the concept where text similarity is no lower"] = {
-        other: at_same_text(sorted(dialled() & measured("main", other)),
+        other: at_same_text(sorted(dials & measured("main", other)),
                             lambda e: main(other, e, TEXT), lambda e: main(other, e, IMAGE))
         for other in VECTORS}
     answers["1 and without turning the dial"] = {
@@ -377,15 +380,16 @@ def report(figures):
         other: {k: difference("neti", other, k) for k in (IMAGE, TEXT, LOSS)} for other in ("time", "space")}
 
     def change(a, b, metric):
-        return estimate(dial(e, b, metric) - dial(e, a, metric) for e in sorted(dialled()))
+        return estimate(dial(e, b, metric) - dial(e, a, metric) for e in sorted(dials))
 
-    both = sorted(dialled() & curved["neti"])
+    both = sorted(dials & curved["neti"])
     answers["5 the dial"] = {
-        "units": {str(t or 128): {k: estimate(dial(e, t, k) for e in sorted(dialled())) for k in (IMAGE, TEXT)} for t in steps},
+        "units": {str(t or 128): {k: estimate(dial(e, t, k) for e in sorted(dials)) for k in (IMAGE, TEXT)} for t in steps},
         "change": {f"{a} to {b or 128}": {m: change(a, b, m) for m in (IMAGE, TEXT)}
                    for a, b in [*zip(steps, steps[1:]), (1, 8), (8, 0), (1, 0)]},
         **({"beside stopping early, where text similarity is no lower": {
-            f"after {m} steps": at_same_text(both, lambda e: curve("neti", e, m, TEXT), lambda e: curve("neti", e, m, IMAGE))
+            f"after {m} steps": at_same_text(both, lambda e: curve("neti", e, m, TEXT), lambda e: curve("neti", e, m, IMAGE),
+                                              seed=SEEDS[0])
             for m in MARKS}} if both else {})}
     answers["6 the norm"] = {k: difference("neti", "no norm", k) for k in (IMAGE, TEXT, LOSS)}
     answers["encoding"] = {k: difference("neti", "no encoding", k) for k in (IMAGE, TEXT, LOSS)}
