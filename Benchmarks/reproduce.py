@@ -427,7 +427,7 @@ def plots(answers):
     points = {"word": answers["word"], **answers["methods"]}
     # The names of ablations stand below each other, as their points may lie on each other.
     parts = sorted(set(points) - {"neti", "ti", "xti", "word"}, key=lambda n: -points[n][IMAGE]["mean"])
-    places = {name: (0.66, 0.77 - 0.05 * n) for n, name in enumerate(parts)}
+    places = {name: (0.82, 0.95 - 0.05 * n) for n, name in enumerate(parts)}
     for name, p in points.items():
         color = {"neti": "#d1751f", "ti": "#2b6cb0", "xti": "#2f855a", "word": "#4a5568"}.get(name, "#8a97a8")
         at = p[TEXT]["mean"], p[IMAGE]["mean"]
@@ -442,7 +442,7 @@ def plots(answers):
                                                                 "relpos": (0, 0.5)},
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         else:
-            axes.annotate(name, at, (8, 6), textcoords="offset points", color=color, fontsize=12, weight="bold")
+            axes.annotate(name, at, (-8, 6), textcoords="offset points", color=color, fontsize=12, weight="bold", ha="right")
     axes.set(xlabel="text similarity: the prompt is followed", ylabel="image similarity, held-out images")
     axes.legend(frameon=False, loc="lower left")
     figure.savefig(folder / "plane.png", dpi=140)
