@@ -342,7 +342,11 @@ def report(figures):
                                               TEXT: estimate(dial(e, best, TEXT, **seed) - text(e) for e in things)}}
 
     def at_same_time(method, other, mark, things):
-        """The image similarity of neti when as many seconds have passed as `other` takes for its steps."""
+        """The image similarity of neti when as many seconds have passed as `other` takes for its steps; nothing for a time
+        before the first that was measured."""
+        if things and curve(other, things[0], mark, "seconds") < curve(method, things[0], MARKS[0], "seconds"):
+            return None
+
         def value(e):
             points = [(curve(method, e, m, "seconds"), curve(method, e, m, IMAGE)) for m in MARKS]
             return at(points, curve(other, e, mark, "seconds")) - curve(other, e, mark, IMAGE)
