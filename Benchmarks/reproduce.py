@@ -463,7 +463,7 @@ def plots(answers):
     axes.set(xlabel="training steps", ylabel="image similarity, held-out images", xscale="log", xticks=MARKS)
     axes.set_xticks(MARKS, [str(m) for m in MARKS])
     axes.minorticks_off()
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(folder / "convergence.png", dpi=140)
 
 
