@@ -266,7 +266,8 @@ def work_through(part, figures, work, jobs, deadline):
 # ---- answers
 
 
-# Student's t for a two-sided 95 % interval, by the number of values; a bootstrap of eight is too narrow.
+# Student's t for a two-sided 95 % interval, by the number of values; a bootstrap of eight is too narrow. More values
+# take that of eight, which is a little too wide for them.
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
 
@@ -276,7 +277,9 @@ def estimate(values):
     if not values:
         return None
     mean = sum(values) / len(values)
-    spread = STUDENT[len(values)] * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0
+    if len(values) == 1:
+        return {"mean": mean, "low": mean, "high": mean, "concepts": 1, "values": values, "verdict": "of one concept"}
+    spread = STUDENT.get(len(values), STUDENT[8]) * statistics.stdev(values) / len(values) ** 0.5
     low, high = mean - spread, mean + spread
     return {"mean": mean, "low": low, "high": high, "concepts": len(values), "values": values,
             "verdict": "more" if low > 0 else "less" if high < 0 else "within noise"}
@@ -327,19 +330,23 @@ def report(figures):
     steps = (*TRUNCATIONS, 0)
 
     def at_same_text(things, text, image, **seed):
-        """Differences to something of those text and image similarities. The dial stands for all things at the same units:
-        at those of the best image similarity whose text similarity is in the mean higher, or lower by at most `SAME_TEXT`;
-        where there are none, at those of the highest text similarity."""
-        if not things:
+        """Differences to something of those text and image similarities, the dial turned to the units at which the *other*
+        things have the best image similarity, where their text similarity is in the mean higher, or lower by at most
+        `SAME_TEXT`; where it never is, at those of the highest. Chosen by the thing itself, it would be too good."""
+        if len(things) < 2:
             return None
 
-        def mean(value):
-            return sum(map(value, things)) / len(things)
-        texts = {t: mean(lambda e: dial(e, t, TEXT, **seed)) for t in steps}
-        fitting = [t for t in steps if texts[t] >= mean(text) - SAME_TEXT] or [max(steps, key=texts.get)]
-        best = max(fitting, key=lambda t: mean(lambda e: dial(e, t, IMAGE, **seed)))
-        return {f"with {best or 128} units": {IMAGE: estimate(dial(e, best, IMAGE, **seed) - image(e) for e in things),
-                                              TEXT: estimate(dial(e, best, TEXT, **seed) - text(e) for e in things)}}
+        def best(others):
+            def mean(value):
+                return sum(map(value, others)) / len(others)
+            texts = {t: mean(lambda e: dial(e, t, TEXT, **seed)) for t in steps}
+            fitting = [t for t in steps if texts[t] >= mean(text) - SAME_TEXT] or [max(steps, key=texts.get)]
+            return max(fitting, key=lambda t: mean(lambda e: dial(e, t, IMAGE, **seed)))
+        units = {e: best([o for o in things if o != e]) for e in things}
+        chosen = ", ".join(str(u or 128) for u in sorted(set(units.values()), key=lambda u: u or 128))
+        return {f"with {chosen} units, as the others choose": {
+            IMAGE: estimate(dial(e, units[e], IMAGE, **seed) - image(e) for e in things),
+            TEXT: estimate(dial(e, units[e], TEXT, **seed) - text(e) for e in things)}}
 
     def at_same_time(method, other, mark, things):
         """The image similarity of neti when as many seconds have passed as `other` takes for its steps; nothing for a time
@@ -515,13 +522,16 @@ PARTS = ("rates", "main", "guidance", "curves", "speed", "report")
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all when left out")
+    arguments.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all when left out")
     arguments.add_argument("--jobs", type=int, default=2, help="concepts at once; with one, it takes two threads")
     arguments.add_argument("--minutes", type=float, default=1e6, help="begin nothing new after that time")
     arguments.add_argument("--work", type=Path, default=ROOT / "outputs/reproduce", help="for what is being measured")
     arguments.add_argument("--results", type=Path, default=RESULTS, help="the file of figures")
     arguments.add_argument("--steps", type=int, help="at most so many training steps, to try the program")
     asked = arguments.parse_args()
+    for part in asked.parts:
+        if part not in PARTS:
+            arguments.error(f"there is no part {part}; there are {', '.join(PARTS)}")
     STEPS = asked.steps
     if STEPS:
         MARKS = tuple(m for m in MARKS if m < STEPS) + (STEPS,)
