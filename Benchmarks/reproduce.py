@@ -476,7 +476,7 @@ def plots(answers):
 
 def markdown(answers):
     def cell(e):
-        few = "" if e["concepts"] == len(examples()) else f", {e['concepts']} concepts"
+        few = "" if e["concepts"] in (1, len(examples())) else f", {e['concepts']} concepts"
         return f"{e['mean']:+.3f} ({e['low']:+.3f} … {e['high']:+.3f}), {e['verdict']}{few}"
 
     lines = [f"# The paper's claims on mini-sd, {answers['steps']} steps", "",
